@@ -1,0 +1,113 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""The environment of a node: the value that the node gives and the control node decides by."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import (
+    _distributions,
+    _node,
+    _pip_cache,
+    _python,
+    _torch,
+)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+
+# The setup.py of some package guesses differently where one of these is set (reference: _packages.py).
+_VARIABLES = re.compile(
+    r"\w+_(FORCE_CXX11_ABI|LOCAL_VERSION|FORCE_BUILD|SKIP_CUDA_BUILD)$"
+    r"|(BUILD_TARGET|NVIDIA_PRODUCT_NAME|NVIDIA_PYTORCH_VERSION|CUDA_VERSION)$"
+)
+ALL = "*"
+
+
+def describe(
+    pythons: t.Sequence[str], wanted: t.Sequence[str], run: _python.Run, environ: t.Mapping[str, str]
+) -> tuple[list[dict[str, t.Any]], list[str]]:
+    """The environments of a node, one for each interpreter asked for, and warnings about what could not be told.
+
+    :param pythons: interpreters, commands or folders of environments
+    :param wanted: distributions whose versions are asked for; "*" asks for all
+    :param run: runs a command line
+    :param environ: environment variables
+    :raises TorchExtensionError: for every interpreter that is missing and every torch that is broken, in one message
+    """
+    gpus, driver, warnings = _node.gpus_and_driver(run, lambda name, search: shutil.which(name, path=search))
+    environments, refusals = [], []
+    for python in pythons:
+        try:
+            environment, doubts = _describe_one(python, wanted, run, environ)
+        except TorchExtensionError as exc:
+            refusals.append(str(exc))
+            continue
+        environments.append({**environment, "gpus": gpus, "driver": driver})
+        warnings += doubts
+    if refusals:
+        raise TorchExtensionError("\n".join(refusals))
+    return environments, warnings
+
+
+def _describe_one(
+    python: str, wanted: t.Sequence[str], run: _python.Run, environ: t.Mapping[str, str]
+) -> tuple[dict[str, t.Any], list[str]]:
+    interpreter = _python.ask(python, run)
+    try:
+        installed = _distributions.installed(interpreter.site_packages)
+    except OSError as exc:
+        raise TorchExtensionError(
+            f"The packages of {interpreter.executable} cannot be read: {exc}. Run as a user who may (become, become_user)."
+        ) from exc
+    torch, warnings = _torch.read(interpreter.site_packages, installed.get("torch"), interpreter.prefix)
+    names = sorted(installed) if ALL in wanted else [_distributions.canonical(name) for name in wanted]
+    present = [installed[name] for name in names if name in installed]
+    origins = {distribution.name: _distributions.origin(distribution) for distribution in present}
+    environment = {
+        "python": {
+            "executable": interpreter.executable,
+            "version": interpreter.version,
+            "tag": interpreter.tag,
+            "abi": interpreter.abi,
+            "implementation": interpreter.implementation,
+            "externally_managed": interpreter.externally_managed,
+            "prefix": interpreter.prefix,
+        },
+        "platform": _node.platform(interpreter.prefix),
+        "torch": torch,
+        "installers": {
+            "pip": installed["pip"].version if "pip" in installed else None,
+            "uv": _uv(interpreter.prefix, run),
+        },
+        "pip_cache": _pip_cache.describe(
+            interpreter.prefix, environ, lambda path: os.access(path, os.W_OK), os.geteuid()
+        ),
+        "variables": {name: value for name, value in sorted(environ.items()) if _VARIABLES.match(name)},
+        "distributions": {name: installed[name].version if name in installed else None for name in names},
+        "origins": {name: origin for name, origin in origins.items() if origin is not None},
+    }
+    if environment["platform"]["libstdcxx"] is None:
+        warnings.append(f"No libstdc++.so.6 was found for {interpreter.executable}: its version is not known.")
+    return environment, warnings
+
+
+def _uv(prefix: str, run: _python.Run) -> str | None:
+    program = find_uv(prefix)
+    if program is None:
+        return None
+    _status, out, _err = run([program, "--version"])
+    found = re.match(r"uv (\S+)", out)
+    return found.group(1) if found else None
+
+
+def find_uv(prefix: str) -> str | None:
+    """The uv that serves an environment: its own, or the user's."""
+    search = [os.path.join(prefix, "bin"), os.environ.get("PATH", os.defpath), os.path.expanduser("~/.local/bin")]
+    return shutil.which("uv", path=os.pathsep.join(search))

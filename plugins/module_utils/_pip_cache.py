@@ -1,0 +1,137 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""pip's cache of wheels that it built itself: where it is, and where in it a wheel for an sdist lies."""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import json
+import os
+import re
+import typing as t
+from urllib.parse import urldefrag
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+
+# pip 20.0 made the interpreter part of the key; what older ones compute is another path.
+_FIRST_PIP_WITH_THIS_KEY = 20
+_HASH_NAMES = "sha1|sha224|sha384|sha256|sha512|md5"  # pip._internal.models.link
+
+
+def wheel_folder(sdist_url: str, tag: str) -> str:
+    """The folder, below pip's cache, in which pip >= 20.0 looks for a wheel built from an sdist.
+
+    :param sdist_url: file URL of the sdist, as pip resolves it from its index, ``#sha256=<hex>`` included if the index has it
+    :param tag: PEP 425 Python tag of the interpreter, e.g. "cp311"
+    :returns: e.g. "wheels/0b/b5/fb/4eb31ffcf262c7b78dd3ae076329e02560008d5bb11c6c6f6d"
+    :raises TorchExtensionError: if this is no URL of a file
+
+    The rule is that of pip's ``SimpleWheelCache`` (pip 20.0 to 26.3; pip/_internal/cache.py): the SHA-224 of a JSON
+    object of URL without fragment, hash, subdirectory and interpreter, split 2/2/2/rest.
+    """
+    url, fragment = urldefrag(sdist_url)
+    if not re.match(r"(https?|file)://[^/]*/.*[^/]$", url):
+        raise TorchExtensionError(
+            f"sdist_url is {sdist_url!r}, which is no URL of a file. Give the address of the sdist on the node's index, "
+            "as in https://pypi.tuna.tsinghua.edu.cn/packages/…/flash_attn-2.5.3.tar.gz#sha256=…."
+        )
+    interpreter = re.match(r"([a-z]+)(\d+)$", tag)
+    if not interpreter:
+        raise TorchExtensionError(f"{tag!r} is no Python tag such as cp311.")
+    key = {"url": url, "interpreter_name": interpreter.group(1), "interpreter_version": interpreter.group(2)}
+    digest = re.search(rf"[#&]({_HASH_NAMES})=([^&]*)", "#" + fragment)
+    if digest:
+        key[digest.group(1)] = digest.group(2)
+    subdirectory = re.search(r"[#&]subdirectory=([^&]*)", "#" + fragment)
+    if subdirectory:
+        key["subdirectory"] = subdirectory.group(1)
+    text = json.dumps(key, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    name = hashlib.sha224(text.encode("ascii")).hexdigest()
+    return os.path.join("wheels", name[:2], name[2:4], name[4:6], name[6:])
+
+
+def wheel_path(sdist_url: str, filename: str, environment: t.Mapping[str, t.Any]) -> str:
+    """Where on a node its pip looks for the wheel, absolute.
+
+    :raises TorchExtensionError: if the node's pip is absent or too old, or if its cache folder is not known
+    """
+    pip = environment["installers"]["pip"]
+    if pip is None:
+        raise TorchExtensionError(f"{environment['python']['executable']} has no pip, so there is no wheel cache to fill. Install pip there, or use torch_extension_mode: install.")
+    if int(pip.split(".")[0]) < _FIRST_PIP_WITH_THIS_KEY:
+        raise TorchExtensionError(f"pip {pip} of this node looks for wheels elsewhere than pip >= {_FIRST_PIP_WITH_THIS_KEY}.0. Upgrade it, or use torch_extension_mode: install.")
+    folder = environment["pip_cache"]["dir"]
+    if folder is None:
+        raise TorchExtensionError("The folder of pip's cache on this node is not known. Set cache-dir in its pip.conf, or use torch_extension_mode: install.")
+    return os.path.join(folder, wheel_folder(sdist_url, environment["python"]["tag"]), filename)
+
+
+def describe(prefix: str, environ: t.Mapping[str, str], can_write: t.Callable[[str], bool], uid: int) -> dict[str, t.Any]:
+    """The cache of the pip of an environment: ``dir``, whether pip would use it (``usable``), and the ``reason`` if not.
+
+    :param prefix: folder of the environment
+    :param environ: environment variables of the user who runs pip
+    :param can_write: whether this user can write to a path
+    :param uid: id of this user
+    """
+    settings = _settings(prefix, environ)
+    home = environ.get("HOME") or os.path.expanduser("~")
+    default = os.path.join(environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "pip")
+    # An empty cache-dir means the default, as pip reads it.
+    folder = os.path.abspath(os.path.expanduser(settings.get("cache-dir") or default))
+    no_cache = settings.get("no-cache-dir")
+    reason = None
+    if no_cache is not None and no_cache.lower() not in ("false", "0", "off", "no", "n", "f"):
+        reason = f"pip's cache is switched off by no-cache-dir = {no_cache}"
+    elif not _pip_trusts(folder, can_write, uid):
+        reason = f"pip disables its cache because {folder} is not {'owned by root' if uid == 0 else f'writable for user id {uid}'}"
+    return {"dir": folder, "usable": reason is None, "reason": reason}
+
+
+def _pip_trusts(folder: str, can_write: t.Callable[[str], bool], uid: int) -> bool:
+    """pip's own rule (check_path_owner in pip/_internal/utils/filesystem.py, pip 20 to 26)."""
+    while not os.path.lexists(folder):
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return False
+        folder = parent
+    if uid == 0:
+        try:
+            return os.stat(folder).st_uid == 0
+        except OSError:
+            return False
+    return can_write(folder)
+
+
+def _settings(prefix: str, environ: t.Mapping[str, str]) -> dict[str, str]:
+    """pip's settings that concern its cache; the later source wins (pip's documentation, "Configuration")."""
+    settings = {}
+    chosen = environ.get("PIP_CONFIG_FILE")
+    home = environ.get("HOME") or os.path.expanduser("~")
+    config_home = environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    files = [os.path.join(folder, "pip", "pip.conf") for folder in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")]
+    files += ["/etc/pip.conf", os.path.join(home, ".pip", "pip.conf"), os.path.join(config_home, "pip", "pip.conf")]
+    files += [os.path.join(prefix, "pip.conf")]
+    if chosen == os.devnull:
+        files = []
+    elif chosen:
+        files.append(chosen)
+    sections: dict[str, dict[str, str]] = {"global": {}, "install": {}}
+    for path in files:
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read(path, encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError, OSError):
+            continue  # pip itself says so, and more fully, when it is run
+        for section, values in sections.items():
+            if parser.has_section(section):
+                values.update((name.replace("_", "-"), value) for name, value in parser.items(section))
+    for values in sections.values():
+        settings.update(values)
+    settings.update((name[4:].lower().replace("_", "-"), value) for name, value in environ.items() if name.startswith("PIP_") and value)
+    return settings

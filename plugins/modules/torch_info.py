@@ -1,0 +1,190 @@
+#!/usr/bin/python
+
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: torch_info
+short_description: Tell which torch, CUDA, Python, GPUs and driver a node has
+version_added: 0.1.0
+description:
+  - Returns the I(environment) of one or more Python environments of a node, from which the lookup
+    P(airgap.torch_extensions.wheel#lookup) decides which wheel fits.
+  - It reads files and never imports torch, nor anything else of the environment, so that it takes a fraction of the time
+    of C(import torch) and works where torch cannot be imported.
+  - The environment's interpreter is started once, without its site packages, to tell its version and folders. Where there is
+    an NVIDIA driver, C(nvidia-smi) is asked for the GPUs.
+author:
+  - The airgap.torch_extensions authors (@airgap-torch-extensions)
+extends_documentation_fragment:
+  - airgap.torch_extensions._attributes.info_module
+options:
+  python:
+    description:
+      - The Python environments to look at; each an interpreter (a path, or a command on the C(PATH)) or the folder of a venv
+        or conda environment.
+      - It need not be the interpreter that Ansible uses on the node.
+    type: list
+    elements: str
+    default: [python3]
+  distributions:
+    description:
+      - Names of distributions whose installed versions are wanted in RV(environment.distributions).
+      - V(*) asks for all of them.
+    type: list
+    elements: str
+    default: []
+notes:
+  - A user who cannot read the environment is told so. Set C(become_user) to one who can.
+  - The folder of pip's cache depends on the user. Ask as the user who will run pip.
+seealso:
+  - plugin: airgap.torch_extensions.wheel
+    plugin_type: lookup
+  - module: airgap.torch_extensions.torch_extension
+"""
+
+EXAMPLES = r"""
+- name: Look at a venv
+  airgap.torch_extensions.torch_info:
+    python: /opt/venv
+    distributions: [flash-attn]
+  register: probe
+
+- name: Show what was found
+  ansible.builtin.debug:
+    msg: "torch {{ probe.environment.torch.version }}, CUDA {{ probe.environment.torch.cuda }}"
+
+- name: Look at several environments of one node
+  airgap.torch_extensions.torch_info:
+    python:
+      - /opt/train
+      - /opt/conda/envs/serve
+      - /usr/bin/python3.11
+"""
+
+RETURN = r"""
+environment:
+  description:
+    - The environment that O(python) names; the first one where it names several.
+    - A key whose truth cannot be had is null, with a warning that says why.
+  returned: success
+  type: dict
+  contains:
+    python:
+      description:
+        - The interpreter. RV(environment.python.tag) and RV(environment.python.abi) are its tags (PEP 425);
+          RV(environment.python.externally_managed) tells that the operating system owns the environment (PEP 668).
+      returned: success
+      type: dict
+      sample:
+        executable: /opt/venv/bin/python
+        version: 3.11.2
+        tag: cp311
+        abi: cp311
+        implementation: cpython
+        externally_managed: false
+        prefix: /opt/venv
+    platform:
+      description: Operating system, processor, C library, and the highest C(GLIBCXX) version of the C++ library.
+      returned: success
+      type: dict
+      sample:
+        system: linux
+        machine: x86_64
+        libc: {name: glibc, version: "2.36"}
+        libstdcxx: 3.4.30
+    torch:
+      description:
+        - The torch of the environment, or null if there is none.
+        - RV(environment.torch.cxx11_abi) comes from the symbols of C(libc10.so).
+      returned: success
+      type: dict
+      sample:
+        version: 2.2.0+cu121
+        cuda: "12.1"
+        hip:
+        cxx11_abi: false
+        path: /opt/venv/lib/python3.11/site-packages/torch
+    installers:
+      description: Versions of the environment's pip and of the user's uv, or null.
+      returned: success
+      type: dict
+      sample: {pip: "24.0", uv: null}
+    pip_cache:
+      description: The folder of pip's cache, whether pip would use it, and the reason if not.
+      returned: success
+      type: dict
+      sample: {dir: /home/user/.cache/pip, usable: true, reason: null}
+    gpus:
+      description: NVIDIA's GPUs.
+      returned: success
+      type: list
+      elements: dict
+      sample: [{name: NVIDIA H200, compute_capability: "9.0", memory_mib: 143771}]
+    driver:
+      description: NVIDIA's driver and the newest CUDA that it serves, or null if there is none.
+      returned: success
+      type: dict
+      sample: {version: 580.159.03, cuda: "13.0"}
+    variables:
+      description: Those environment variables that are set and change what a package's C(setup.py) guesses.
+      returned: success
+      type: dict
+      sample: {}
+    distributions:
+      description: Versions of the distributions in O(distributions), or null for one that is not installed.
+      returned: success
+      type: dict
+      sample: {flash-attn: 2.8.3, einops: null}
+    origins:
+      description: The files from which these distributions were installed, where the installer recorded it (PEP 610).
+      returned: success
+      type: dict
+      sample:
+        flash-attn:
+          filename: flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp311-cp311-linux_x86_64.whl
+          sha256: 5a176a0589635270be7181c8b96c3bdf432a28f8d7a916ffce434cd43f982fda
+environments:
+  description: The environments that O(python) names, in its order, each as RV(environment).
+  returned: success
+  type: list
+  elements: dict
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import describe
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "python": {"type": "list", "elements": "str", "default": ["python3"]},
+            "distributions": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    if not module.params["python"]:
+        module.fail_json(msg="python is an empty list. Name at least one interpreter or environment.")
+    try:
+        environments, warnings = describe(
+            module.params["python"],
+            module.params["distributions"],
+            run=lambda command: module.run_command(list(command), environ_update={"LC_ALL": "C"}),
+            environ=os.environ,
+        )
+    except TorchExtensionError as exc:
+        module.fail_json(msg=str(exc))
+    for warning in warnings:
+        module.warn(warning)
+    module.exit_json(changed=False, environment=environments[0], environments=environments)
+
+
+if __name__ == "__main__":
+    main()

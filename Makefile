@@ -1,0 +1,62 @@
+# `make demo` and `make test` set up all they need; a second run finds it there. `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit conformance lint format build sanity sanity-core-2.19 sanity-core-newest molecule clean ready
+
+TOOLS := tests/tools
+COLLECTION := .ansible/collections/ansible_collections/airgap/torch_extensions
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.ansible/collections
+export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
+
+help: ## show this
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: ready ## install flash-attn on two air-gapped nodes, twice; KEEP=1 leaves them up
+	$(TOOLS)/demo.sh
+
+test: unit conformance lint build sanity molecule ## all of the below, up to molecule
+	@echo "All tests passed."
+
+unit: ready ## pytest: the plugins and the project itself
+	PYTHONPATH=.ansible/collections pytest tests/unit
+
+conformance: ready ## pytest: our guesses against upstream's own code
+	PYTHONPATH=.ansible/collections pytest tests/conformance
+
+lint: ready ## ruff, yamllint, ansible-lint, shellcheck, antsibull
+	ruff check .
+	ruff format --check .
+	yamllint --strict .
+	ansible-lint
+	shellcheck --external-sources $$(git grep --untracked -lE '^#!/(usr/)?bin/(env )?(ba)?sh')
+	antsibull-docs lint-collection-docs --plugin-docs .
+	antsibull-changelog lint
+
+format: ready ## let ruff lay out the Python files
+	ruff check --fix --select I .
+	ruff format .
+
+build: ready ## build the collection, install the artefact, use it, galaxy-importer
+	$(TOOLS)/build.sh
+
+sanity: ready ## ansible-test sanity, on the oldest and the newest ansible-core
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target sanity-core-2.19 sanity-core-newest
+
+sanity-core-2.19: ready
+	$(TOOLS)/sanity.sh core-2.19 3.11 3.13
+
+sanity-core-newest: ready
+	$(TOOLS)/sanity.sh core-newest 3.12 3.14
+
+molecule: ready ## the scenarios on the stand; SCENARIO=name runs one
+	$(TOOLS)/molecule.sh $(SCENARIO)
+
+clean: ## remove what these commands made in this folder
+	rm -rf .ansible .build .cache .venv .venv-* .pytest_cache .ruff_cache .mypy_cache
+
+ready:
+	@$(TOOLS)/machine.sh
+	@$(TOOLS)/venv.sh .venv dev 3.11 3.13
+	@mkdir -p $(dir $(COLLECTION)) && ln -sfn ../../../.. $(COLLECTION)

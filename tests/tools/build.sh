@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# build.sh: builds the collection, looks into the artefact, installs it and uses what was installed; then Galaxy's own checks
+set -euo pipefail
+built=$PWD/.build/artefact
+installed=$PWD/.build/installed
+rm -rf "$built" "$installed"
+
+ansible-galaxy collection build --output-path "$built"
+artefact=$(echo "$built"/*.tar.gz)
+python tests/tools/check_artefact.py "$artefact"
+
+# from here on only the installed copy is seen
+export ANSIBLE_COLLECTIONS_PATH=$installed
+ansible-galaxy collection install --offline --collections-path "$installed" "$artefact"
+cd "$installed/ansible_collections/airgap/torch_extensions"
+
+documented() { # TYPE NAME..
+  ansible-doc --type "$1" "${@:2}" >/dev/null
+  echo "ansible-doc $*"
+}
+names() { # FILE.. -> the full names of the plugins, private ones left out
+  for file; do
+    file=$(basename "$file" .py)
+    [[ $file == _* || $file == '*' ]] || echo "airgap.torch_extensions.$file"
+  done
+}
+for type in lookup filter test callback inventory; do
+  mapfile -t plugins < <(names plugins/"$type"/*)
+  [ ${#plugins[@]} = 0 ] || documented "$type" "${plugins[@]}"
+done
+mapfile -t plugins < <(names plugins/modules/*)
+documented module "${plugins[@]}"
+mapfile -t roles < <(names roles/*)
+documented role "${roles[@]}"
+cd "$built"
+ansible-playbook --syntax-check airgap.torch_extensions.install_flash_attn
+
+log=$built/galaxy-importer.log
+python -m galaxy_importer.main "$artefact" > "$log" 2>&1 || { cat "$log"; exit 1; }
+grep -E 'WARNING|ERROR' "$log" || true
+echo "galaxy-importer takes it"

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# demo.sh: from two air-gapped nodes that have torch but no flash-attn to two that have it. KEEP=1 leaves them up.
+set -euo pipefail
+[ "$EUID" = 0 ] || exec tests/tools/as-root.sh "$0" "$@"
+stand=$PWD/tests/stand/stand
+export STAND_STATE=$PWD/.cache/stand-demo
+export ANSIBLE_INVENTORY=$stand # it is a dynamic inventory, with the group gpu_hosts
+
+title() { printf '\n== %s\n' "$*"; }
+play() { (cd playbooks && "$stand" control ansible-playbook install_flash_attn.yml -i "$stand" --limit gpu_hosts); }
+
+title "Two nodes with torch, behind an air gap"
+"$stand" prepare torch
+"$stand" down
+[ "${KEEP:-}" = 1 ] || trap '"$stand" down' EXIT
+"$stand" up n01=torch n02=torch
+"$stand" prove
+
+title "ansible-playbook install_flash_attn.yml"
+play
+
+title "The same again: nothing changes"
+play | tee .cache/demo-again.log
+if grep -E 'changed=[1-9]' .cache/demo-again.log; then
+  echo "The second run changed something." >&2
+  exit 1
+fi
+
+title "The air gap still holds"
+"$stand" prove
+if [ "${KEEP:-}" = 1 ]; then
+  printf '\nThe nodes are up. STAND_STATE=%q %q ssh n01 logs in to one, down stops them.\n' "$STAND_STATE" "$stand"
+fi

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# machine.sh: says what this machine lacks for the tests, or installs it where that takes no more than a Debian package
+set -euo pipefail
+cannot() { echo "Cannot run here: $*." >&2; exit 1; }
+
+[ "$(uname -s)" = Linux ] || cannot "the tests need Linux, for its network namespaces and overlayfs"
+[ "$EUID" = 0 ] || command -v sudo >/dev/null || cannot "neither root nor sudo"
+
+missing=()
+command -v shellcheck >/dev/null || missing+=(shellcheck)
+tests/tools/find-python.sh 3.11 3.13 >/dev/null || missing+=(python3-venv)
+[ ${#missing[@]} -gt 0 ] || exit 0
+command -v apt-get >/dev/null || cannot "please install ${missing[*]}"
+
+echo "Installing Debian packages: ${missing[*]}"
+as_root=tests/tools/as-root.sh
+apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
+$as_root "${apt[@]}" update
+$as_root "${apt[@]}" install --yes --no-install-recommends "${missing[@]}" >/dev/null
+tests/tools/find-python.sh 3.11 3.13 >/dev/null || cannot "no Python 3.11 to 3.13 with its venv module"

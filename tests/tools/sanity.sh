@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# sanity.sh NAME OLDEST NEWEST: every test of `ansible-test sanity`, with the ansible-core of requirements-dev/NAME.txt,
+# whose control node needs a Python between the two versions
+set -euo pipefail
+name=$1
+if ! tests/tools/find-python.sh "$2" "$3" >/dev/null; then
+  echo "SKIPPED: ansible-test sanity on $(head -n 1 "requirements-dev/$name.txt"), and this machine has none."
+  exit 0
+fi
+venv=$PWD/.venv-$name
+tests/tools/venv.sh "$venv" "$@"
+home=$PWD/.cache/sanity/$name # a HOME of its own; it keeps the environments that ansible-test makes
+tree=$home/ansible_collections/airgap/torch_extensions
+log=$home/sanity.log
+
+# ansible-test resolves symlinks and sees only what git knows, so it gets a copy of the tree with a repository of its own.
+# What it keeps between two runs lies in tests/output.
+mkdir -p "$tree/tests/output" "$home/.ansible/test/cache" "$home/.config/pip"
+find "$tree" -mindepth 1 -path "$tree/tests/output" -prune -o ! -type d -exec rm -f {} +
+tests/tools/copy-tree.sh "$tree"
+git -C "$tree" init --quiet
+git -C "$tree" add --all
+
+for version in 24_2 25_2; do # of the pip that ansible-core 2.19 and those after it ask for
+  cp tests/tools/get_pip_shim.py "$home/.ansible/test/cache/get_pip_$version.py"
+done
+# ansible-test hands no variable of pip's to the pip that it starts
+.venv-bootstrap/bin/python tests/tools/pip_settings.py conf > "$home/.config/pip/pip.conf"
+
+# every Python of the machine; pyenv's shims answer only for the version that is switched on, hence its folders
+path=$venv/bin
+for bin in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin; do
+  [ ! -d "$bin" ] || path+=:$bin
+done
+
+cd "$tree"
+env HOME="$home" PATH="$path:$PATH" ansible-test sanity --venv --color no 2>&1 | tee "$log"
+
+# a test whose program is missing counts as passed; only a Python that this machine lacks may be passed over
+if grep -E 'Required program|[Ss]kipp' "$log" | grep -v 'because it could not be found'; then
+  echo "ansible-test passed over what it should have run." >&2
+  exit 1
+fi
+echo "$name: $(grep -c '^Running sanity test' "$log") sanity tests passed"

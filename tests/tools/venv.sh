@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# venv.sh VENV NAME OLDEST NEWEST: makes VENV of requirements-dev/NAME.txt, with a Python between the two versions.
+# One that is there already is kept, as long as no requirement has changed.
+set -euo pipefail
+venv=$1 name=$2 bootstrap=.venv-bootstrap
+python=$(tests/tools/find-python.sh "$3" "$4") || { echo "No Python $3 to $4 on this machine." >&2; exit 1; }
+
+stamp=made-of # in each environment, written last
+requirements=$(cat requirements.txt requirements-dev/*.txt; echo "$PWD")
+is_made() { [ "$(cat "$1/$stamp" 2>/dev/null)" = "$requirements" ]; }
+
+if ! is_made $bootstrap; then
+  echo "Making $bootstrap with $python"
+  "$python" -m venv --clear $bootstrap
+  $bootstrap/bin/pip install --quiet --requirement requirements-dev/bootstrap.txt
+  echo "$requirements" > $bootstrap/$stamp
+fi
+if ! is_made "$venv"; then
+  echo "Making $venv with $python"
+  settings=$($bootstrap/bin/python tests/tools/pip_settings.py uv)
+  eval "$settings"
+  export UV_COMPILE_BYTECODE=1 # else ansible compiles itself at each start where PYTHONDONTWRITEBYTECODE is set
+  $bootstrap/bin/uv venv --quiet --clear --python "$python" "$venv"
+  $bootstrap/bin/uv pip install --quiet --python "$venv/bin/python" --requirement "requirements-dev/$name.txt"
+  echo "$requirements" > "$venv/$stamp"
+fi

@@ -1,0 +1,173 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is said in two places of the project must agree, and some things must stand nowhere in it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = sorted(path.parent.parent.name for path in ROOT.glob("roles/*/tasks/main.yml"))
+MODULES = sorted(path.stem for path in ROOT.glob("plugins/modules/[!_]*.py"))
+DOCUMENTED = sorted(
+    str(path.relative_to(ROOT))
+    for kind in (
+        "become",
+        "cache",
+        "callback",
+        "connection",
+        "filter",
+        "inventory",
+        "lookup",
+        "modules",
+        "test",
+        "vars",
+    )
+    for path in ROOT.glob(f"plugins/{kind}/[!_]*.py")
+)
+
+
+def load(path: str):
+    return yaml.safe_load((ROOT / path).read_text())
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def requirements(path: str) -> list[Requirement]:
+    lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in (ROOT / path).read_text().splitlines())
+    return [Requirement(line) for line in lines if line and not line.startswith("-r ")]
+
+
+def lines_with(pattern: re.Pattern[str]) -> list[str]:
+    """The lines of the repository that have the pattern, as FILE:NUMBER: LINE."""
+    found = []
+    for path in run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
+        file = ROOT / path
+        if not path or file.is_symlink() or not file.is_file():
+            continue
+        for number, line in enumerate(file.read_text(errors="replace").splitlines(), 1):
+            if pattern.search(line):
+                found.append(f"{path}:{number}: {line.strip()[:120]}")
+    return found
+
+
+def registry_hosts() -> set[str]:
+    """The package registries of pip, npm and apt, as they are set on this machine."""
+    code = "from pip._internal.models.index import PyPI; print(PyPI.url, 'https://' + PyPI.file_storage_domain)"
+    told = run(sys.executable, "-c", code) + run(sys.executable, "-m", "pip", "config", "list")
+    if shutil.which("npm"):
+        told += run("npm", "config", "get", "registry")
+    apt = Path("/etc/apt")
+    for source in [apt / "sources.list", *apt.glob("sources.list.d/*")]:
+        told += source.read_text() if source.is_file() else ""
+    return set(re.findall(r"https?://(?:[^/@\s']*@)?([^/\s':]+)", told))
+
+
+def test_there_is_something_to_check():
+    assert ROLES
+    assert MODULES
+    assert DOCUMENTED
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_defaults_of_a_role_agree_with_its_argument_specs(role):
+    options = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    documented = {name: spec.get("default") for name, spec in options.items() if not spec.get("required")}
+    assert (load(f"roles/{role}/defaults/main.yml") or {}) == documented
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_variables_of_a_role_bear_its_name(role):
+    options = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    assert [name for name in options if not name.startswith(f"{role}_")] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTED)
+def test_plugin_is_documented(path):
+    texts = {
+        node.targets[0].id: node.value.value
+        for node in ast.parse((ROOT / path).read_text()).body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Constant)
+    }
+    for part in ("DOCUMENTATION", "EXAMPLES", "RETURN"):
+        assert yaml.safe_load(texts[part]), part
+
+
+def test_action_plugins_belong_to_modules():
+    assert {path.stem for path in ROOT.glob("plugins/action/[!_]*.py")} <= set(MODULES)
+
+
+def test_all_modules_take_their_defaults_from_one_group():
+    assert load("meta/runtime.yml")["action_groups"] == {"torch_extensions": MODULES}
+
+
+def test_execution_environment_has_the_requirements_of_the_control_node():
+    assert load("meta/execution-environment.yml")["dependencies"]["python"] == "requirements.txt"
+    assert requirements("requirements.txt")
+
+
+def test_development_requirements_are_pinned():
+    loose = [
+        f"{path.name}: {requirement}"
+        for path in ROOT.glob("requirements-dev/*.txt")
+        for requirement in requirements(f"requirements-dev/{path.name}")
+        if [specifier.operator for specifier in requirement.specifier] != ["=="]
+    ]
+    assert loose == []
+
+
+def test_oldest_and_newest_ansible_core_are_tested():
+    supported = SpecifierSet(load("meta/runtime.yml")["requires_ansible"])
+    oldest, newest = (
+        Version(next(iter(requirements(f"requirements-dev/core-{name}.txt")[0].specifier)).version)
+        for name in ("2.19", "newest")
+    )
+    assert oldest in supported
+    assert newest in supported
+    assert Version(f"{oldest.major}.{oldest.minor}.0") in supported
+    assert Version(f"{oldest.major}.{oldest.minor - 1}.99") not in supported
+
+
+def test_version_is_in_the_changelog():
+    version = load("galaxy.yml")["version"]
+    changelog = ROOT / "changelogs/changelog.yaml"
+    released = yaml.safe_load(changelog.read_text())["releases"] if changelog.exists() else {}
+    assert version in released or list(ROOT.glob("changelogs/fragments/*.yml"))
+
+
+def test_ansible_test_ignores_nothing():
+    ignored = {path.name: path.read_text().split("\n") for path in ROOT.glob("tests/sanity/ignore-*.txt")}
+    assert {name: lines for name, lines in ignored.items() if any(lines)} == {}
+
+
+def test_nothing_is_left_to_do():
+    words = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME")) + r")\b")
+    assert lines_with(words) == []
+
+
+def test_no_registry_is_named():
+    hosts = registry_hosts()
+    assert hosts
+    assert lines_with(re.compile(r"(?<![.\w-])(" + "|".join(map(re.escape, sorted(hosts))) + ")")) == []
+
+
+def test_no_path_of_this_machine_is_named():
+    paths = [str(path) for path in (ROOT, Path.home() / ".pyenv") if len(path.parts) > 2]
+    assert lines_with(re.compile(r"(?<![\w./-])(" + "|".join(map(re.escape, paths)) + r")(?![\w-])")) == []

@@ -54,7 +54,7 @@ molecule: ready ## the scenarios on the stand; SCENARIO=name runs one
 	$(TOOLS)/molecule.sh $(SCENARIO)
 
 clean: ## remove what these commands made in this folder
-	rm -rf .ansible .build .cache .venv .venv-* .pytest_cache .ruff_cache .mypy_cache
+	$(TOOLS)/clean.sh
 
 ready:
 	@$(TOOLS)/machine.sh

@@ -4,6 +4,7 @@ set -euo pipefail
 [ "$EUID" = 0 ] || exec tests/tools/as-root.sh "$0" "$@"
 stand=tests/stand/stand
 export STAND_STATE=$PWD/.cache/stand-molecule # so that a stand which is up for something else stays as it is
+export ANSIBLE_HOME=$PWD/.cache/molecule
 
 if [ $# = 0 ]; then
   for file in molecule/*/molecule.yml; do
@@ -12,14 +13,26 @@ if [ $# = 0 ]; then
 fi
 [ $# -gt 0 ] || { echo "There is no scenario in molecule/." >&2; exit 1; }
 
+nodes() { # SCENARIO -> NAME=LAYER of each of its platforms
+  python - "molecule/$1/molecule.yml" <<'CODE'
+import sys
+import yaml
+with open(sys.argv[1]) as file:
+    platforms = yaml.safe_load(file)["platforms"]
+print(*(f"{platform['name']}={platform['layer']}" for platform in platforms))
+CODE
+}
 scenario() {
-  $stand up && $stand control molecule test --scenario-name "$1"
+  local nodes
+  nodes=$(nodes "$1") || return
+  # shellcheck disable=SC2086 # one word a node
+  $stand up $nodes && $stand control molecule test --scenario-name "$1"
 }
 
-$stand prepare
 trap '$stand down' EXIT
 results=()
 failed=0
+$stand down # what a broken run has left
 for name; do
   start=$SECONDS
   if scenario "$name"; then result=passed; else result=FAILED failed=1; fi

@@ -21,12 +21,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils import (
     _torch,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._guess import VARIABLES
 
-# The setup.py of some package guesses differently where one of these is set (reference: _packages.py).
-_VARIABLES = re.compile(
-    r"\w+_(FORCE_CXX11_ABI|LOCAL_VERSION|FORCE_BUILD|SKIP_CUDA_BUILD)$"
-    r"|(BUILD_TARGET|NVIDIA_PRODUCT_NAME|NVIDIA_PYTORCH_VERSION|CUDA_VERSION)$"
-)
 ALL = "*"
 
 
@@ -45,7 +41,7 @@ def describe(
     environments, refusals = [], []
     for python in pythons:
         try:
-            environment, doubts = _describe_one(python, wanted, run, environ)
+            environment, doubts = describe_one(python, wanted, run, environ)
         except TorchExtensionError as exc:
             refusals.append(str(exc))
             continue
@@ -56,19 +52,23 @@ def describe(
     return environments, warnings
 
 
-def _describe_one(
+def describe_one(
     python: str, wanted: t.Sequence[str], run: _python.Run, environ: t.Mapping[str, str]
 ) -> tuple[dict[str, t.Any], list[str]]:
+    """One environment as :func:`describe` gives it, without the GPUs and their driver."""
     interpreter = _python.ask(python, run)
     try:
         installed = _distributions.installed(interpreter.site_packages)
     except OSError as exc:
         raise TorchExtensionError(
-            f"The packages of {interpreter.executable} cannot be read: {exc}. Run as a user who may (become, become_user)."
+            f"The packages of {interpreter.executable} cannot be read: {exc}. Run as a user who may (become,"
+            " become_user)."
         ) from exc
     torch, warnings = _torch.read(interpreter.site_packages, installed.get("torch"), interpreter.prefix)
-    names = sorted(installed) if ALL in wanted else [_distributions.canonical(name) for name in wanted]
-    present = [installed[name] for name in names if name in installed]
+    names = {_distributions.canonical(name) for name in wanted if name != ALL}
+    if ALL in wanted:
+        names.update(installed)
+    present = [installed[name] for name in sorted(names) if name in installed]
     origins = {distribution.name: _distributions.origin(distribution) for distribution in present}
     environment = {
         "python": {
@@ -79,6 +79,7 @@ def _describe_one(
             "implementation": interpreter.implementation,
             "externally_managed": interpreter.externally_managed,
             "prefix": interpreter.prefix,
+            "site_packages": next(iter(interpreter.site_packages), None),
         },
         "platform": _node.platform(interpreter.prefix),
         "torch": torch,
@@ -89,8 +90,8 @@ def _describe_one(
         "pip_cache": _pip_cache.describe(
             interpreter.prefix, environ, lambda path: os.access(path, os.W_OK), os.geteuid()
         ),
-        "variables": {name: value for name, value in sorted(environ.items()) if _VARIABLES.match(name)},
-        "distributions": {name: installed[name].version if name in installed else None for name in names},
+        "variables": {name: environ[name] for name in VARIABLES if name in environ},
+        "distributions": {name: installed[name].version if name in installed else None for name in sorted(names)},
         "origins": {name: origin for name, origin in origins.items() if origin is not None},
     }
     if environment["platform"]["libstdcxx"] is None:

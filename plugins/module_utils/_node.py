@@ -52,7 +52,9 @@ def _libstdcxx(folders: t.Iterable[str]) -> str | None:
     return None
 
 
-def gpus_and_driver(run: Run, find: t.Callable[[str, str], str | None]) -> tuple[list[dict[str, t.Any]] | None, dict[str, t.Any] | None, list[str]]:
+def gpus_and_driver(
+    run: Run, find: t.Callable[[str, str], str | None]
+) -> tuple[list[dict[str, t.Any]] | None, dict[str, t.Any] | None, list[str]]:
     """NVIDIA's GPUs and driver; ``([], None, [])`` where there is neither.
 
     :param run: runs a command line
@@ -64,9 +66,15 @@ def gpus_and_driver(run: Run, find: t.Callable[[str, str], str | None]) -> tuple
     if program is None:
         return _from_kernel("/proc/driver/nvidia")
     command = [timeout, _NVIDIA_SMI_SECONDS, program] if timeout else [program]
-    status, out, err = run([*command, "--query-gpu=name,compute_cap,memory.total,driver_version", "--format=csv,noheader,nounits"])
+    status, out, err = run(
+        [*command, "--query-gpu=name,compute_cap,memory.total,driver_version", "--format=csv,noheader,nounits"]
+    )
     if status != 0:
-        reason = f"no answer within {_NVIDIA_SMI_SECONDS} s" if status == 124 else f"exit status {status}: {(out.strip() or err.strip())[:300]}"
+        reason = (
+            f"no answer within {_NVIDIA_SMI_SECONDS} s"
+            if status == 124
+            else f"exit status {status}: {(out.strip() or err.strip())[:300]}"
+        )
         return None, None, [f"GPUs and driver cannot be told: {program} failed ({reason})."]
     gpus, version = parse_gpus(out)
     _status, text, _err = run([*command, "-q", "-d", "COMPUTE"])
@@ -109,5 +117,7 @@ def _from_kernel(root: str) -> tuple[list[dict[str, t.Any]], dict[str, t.Any] | 
         with open(path, encoding="utf-8") as file:
             model = re.search(r"^Model:\s*(.+)$", file.read(), re.MULTILINE)
         gpus.append({"name": model.group(1).strip() if model else None, "compute_capability": None, "memory_mib": None})
-    warning = "nvidia-smi is not on this node: compute capability and memory of its GPUs and the driver's CUDA are not known."
+    warning = (
+        "nvidia-smi is not on this node: compute capability and memory of its GPUs and the driver's CUDA are not known."
+    )
     return gpus, {"version": found.group(1) if found else None, "cuda": None}, [warning]

@@ -37,8 +37,8 @@ def wheel_folder(sdist_url: str, tag: str) -> str:
     url, fragment = urldefrag(sdist_url)
     if not re.match(r"(https?|file)://[^/]*/.*[^/]$", url):
         raise TorchExtensionError(
-            f"sdist_url is {sdist_url!r}, which is no URL of a file. Give the address of the sdist on the node's index, "
-            "as in https://pypi.tuna.tsinghua.edu.cn/packages/…/flash_attn-2.5.3.tar.gz#sha256=…."
+            f"sdist_url is {sdist_url!r}, which is no URL of a file. Give the address of the sdist on the node's index,"
+            " as in https://pypi.tuna.tsinghua.edu.cn/packages/…/flash_attn-2.5.3.tar.gz#sha256=…."
         )
     interpreter = re.match(r"([a-z]+)(\d+)$", tag)
     if not interpreter:
@@ -62,16 +62,27 @@ def wheel_path(sdist_url: str, filename: str, environment: t.Mapping[str, t.Any]
     """
     pip = environment["installers"]["pip"]
     if pip is None:
-        raise TorchExtensionError(f"{environment['python']['executable']} has no pip, so there is no wheel cache to fill. Install pip there, or use torch_extension_mode: install.")
+        raise TorchExtensionError(
+            f"{environment['python']['executable']} has no pip, so there is no wheel cache to fill. Install pip there,"
+            " or use torch_extension_mode: install."
+        )
     if int(pip.split(".")[0]) < _FIRST_PIP_WITH_THIS_KEY:
-        raise TorchExtensionError(f"pip {pip} of this node looks for wheels elsewhere than pip >= {_FIRST_PIP_WITH_THIS_KEY}.0. Upgrade it, or use torch_extension_mode: install.")
+        raise TorchExtensionError(
+            f"pip {pip} of this node looks for wheels elsewhere than pip >= {_FIRST_PIP_WITH_THIS_KEY}.0. Upgrade it,"
+            " or use torch_extension_mode: install."
+        )
     folder = environment["pip_cache"]["dir"]
     if folder is None:
-        raise TorchExtensionError("The folder of pip's cache on this node is not known. Set cache-dir in its pip.conf, or use torch_extension_mode: install.")
+        raise TorchExtensionError(
+            "The folder of pip's cache on this node is not known. Set cache-dir in its pip.conf, or use"
+            " torch_extension_mode: install."
+        )
     return os.path.join(folder, wheel_folder(sdist_url, environment["python"]["tag"]), filename)
 
 
-def describe(prefix: str, environ: t.Mapping[str, str], can_write: t.Callable[[str], bool], uid: int) -> dict[str, t.Any]:
+def describe(
+    prefix: str, environ: t.Mapping[str, str], can_write: t.Callable[[str], bool], uid: int
+) -> dict[str, t.Any]:
     """The cache of the pip of an environment: ``dir``, whether pip would use it (``usable``), and the ``reason`` if not.
 
     :param prefix: folder of the environment
@@ -89,7 +100,10 @@ def describe(prefix: str, environ: t.Mapping[str, str], can_write: t.Callable[[s
     if no_cache is not None and no_cache.lower() not in ("false", "0", "off", "no", "n", "f"):
         reason = f"pip's cache is switched off by no-cache-dir = {no_cache}"
     elif not _pip_trusts(folder, can_write, uid):
-        reason = f"pip disables its cache because {folder} is not {'owned by root' if uid == 0 else f'writable for user id {uid}'}"
+        reason = (
+            f"pip disables its cache because {folder} is not"
+            f" {'owned by root' if uid == 0 else f'writable for user id {uid}'}"
+        )
     return {"dir": folder, "usable": reason is None, "reason": reason}
 
 
@@ -114,7 +128,9 @@ def _settings(prefix: str, environ: t.Mapping[str, str]) -> dict[str, str]:
     chosen = environ.get("PIP_CONFIG_FILE")
     home = environ.get("HOME") or os.path.expanduser("~")
     config_home = environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
-    files = [os.path.join(folder, "pip", "pip.conf") for folder in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")]
+    files = [
+        os.path.join(folder, "pip", "pip.conf") for folder in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
+    ]
     files += ["/etc/pip.conf", os.path.join(home, ".pip", "pip.conf"), os.path.join(config_home, "pip", "pip.conf")]
     files += [os.path.join(prefix, "pip.conf")]
     if chosen == os.devnull:
@@ -133,5 +149,9 @@ def _settings(prefix: str, environ: t.Mapping[str, str]) -> dict[str, str]:
                 values.update((name.replace("_", "-"), value) for name, value in parser.items(section))
     for values in sections.values():
         settings.update(values)
-    settings.update((name[4:].lower().replace("_", "-"), value) for name, value in environ.items() if name.startswith("PIP_") and value)
+    settings.update(
+        (name[4:].lower().replace("_", "-"), value)
+        for name, value in environ.items()
+        if name.startswith("PIP_") and value
+    )
     return settings

@@ -83,11 +83,15 @@ def find_executable(python: str) -> str:
     :raises TorchExtensionError: with what was looked for and where.
     """
     wanted = os.path.expanduser(python)
-    knob = "Set torch_extension_python (option python) to an interpreter or to the folder of a venv or conda environment."
+    knob = (
+        "Set torch_extension_python (option python) to an interpreter or to the folder of a venv or conda environment."
+    )
     if os.sep not in wanted:
         found = shutil.which(wanted)
         if found is None:
-            raise TorchExtensionError(f"No command {python!r} on the PATH of this node ({os.environ.get('PATH')}). {knob}")
+            raise TorchExtensionError(
+                f"No command {python!r} on the PATH of this node ({os.environ.get('PATH')}). {knob}"
+            )
         return found
     candidates = [wanted]
     if os.path.isdir(wanted):

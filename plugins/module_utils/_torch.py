@@ -25,7 +25,9 @@ _OLD_ABI = b"_ZN3c105ErrorC2ENS_14SourceLocationESs"
 _SYSTEM_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
 
 
-def read(site_packages: t.Iterable[str], distribution: Distribution | None, prefix: str) -> tuple[dict[str, t.Any] | None, list[str]]:
+def read(
+    site_packages: t.Iterable[str], distribution: Distribution | None, prefix: str
+) -> tuple[dict[str, t.Any] | None, list[str]]:
     """The torch that an environment would import, and warnings about what could not be told.
 
     :param site_packages: folders in the order of sys.path
@@ -40,19 +42,29 @@ def read(site_packages: t.Iterable[str], distribution: Distribution | None, pref
     if path is None:
         if distribution is None:
             return None, []
-        raise TorchExtensionError(f"torch is broken: {distribution.path} says {distribution.version}, but no folder torch is beside it. {repair}")
+        raise TorchExtensionError(
+            f"torch is broken: {distribution.path} says {distribution.version}, but no folder torch is beside it."
+            f" {repair}"
+        )
     version_file = os.path.join(path, "version.py")
     try:
         facts = _assignments(version_file)
         version = facts["__version__"]
     except FileNotFoundError:
-        raise TorchExtensionError(f"torch is broken or half removed: there is {path}, but no version.py in it. {repair}") from None
+        raise TorchExtensionError(
+            f"torch is broken or half removed: there is {path}, but no version.py in it. {repair}"
+        ) from None
     except (OSError, SyntaxError, ValueError, KeyError) as exc:
-        raise TorchExtensionError(f"torch is broken: {version_file} does not tell its version ({type(exc).__name__}: {exc}). {repair}") from exc
+        raise TorchExtensionError(
+            f"torch is broken: {version_file} does not tell its version ({type(exc).__name__}: {exc}). {repair}"
+        ) from exc
     cxx11_abi = _cxx11_abi([os.path.join(path, "lib"), os.path.join(prefix, "lib"), *_SYSTEM_LIBRARIES], path, repair)
     warnings = []
     if cxx11_abi is None:
-        warnings.append(f"The C++ ABI of torch {version} in {path} cannot be told: its libc10.so has neither form of c10::Error's constructor.")
+        warnings.append(
+            f"The C++ ABI of torch {version} in {path} cannot be told: its libc10.so has neither form of c10::Error's"
+            " constructor."
+        )
     return {
         "version": version,
         "cuda": facts.get("cuda"),
@@ -68,7 +80,9 @@ def _assignments(path: str) -> dict[str, t.Any]:
         tree = ast.parse(file.read())
     constants = {}
     for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
         for target in targets:
             if isinstance(target, ast.Name) and isinstance(node.value, ast.Constant):
                 constants[target.id] = node.value.value
@@ -87,4 +101,6 @@ def _cxx11_abi(folders: t.Iterable[str], torch: str, repair: str) -> bool | None
             continue
         except (OSError, ValueError) as exc:
             raise TorchExtensionError(f"torch is broken: {library} cannot be read ({exc}). {repair}") from exc
-    raise TorchExtensionError(f"torch is broken or half removed: {torch} has no libc10.so, looked for in {', '.join(folders)}. {repair}")
+    raise TorchExtensionError(
+        f"torch is broken or half removed: {torch} has no libc10.so, looked for in {', '.join(folders)}. {repair}"
+    )

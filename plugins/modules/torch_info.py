@@ -33,7 +33,7 @@ options:
   distributions:
     description:
       - Names of distributions whose installed versions are wanted in RV(environment.distributions).
-      - V(*) asks for all of them.
+      - V(*) asks for all that are installed.
     type: list
     elements: str
     default: []
@@ -76,7 +76,8 @@ environment:
     python:
       description:
         - The interpreter. RV(environment.python.tag) and RV(environment.python.abi) are its tags (PEP 425);
-          RV(environment.python.externally_managed) tells that the operating system owns the environment (PEP 668).
+          RV(environment.python.externally_managed) tells that the operating system owns the environment (PEP 668);
+          RV(environment.python.site_packages) is the folder that installers write to.
       returned: success
       type: dict
       sample:
@@ -87,6 +88,7 @@ environment:
         implementation: cpython
         externally_managed: false
         prefix: /opt/venv
+        site_packages: /opt/venv/lib/python3.11/site-packages
     platform:
       description: Operating system, processor, C library, and the highest C(GLIBCXX) version of the C++ library.
       returned: success

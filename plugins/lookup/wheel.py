@@ -1,0 +1,171 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: wheel
+short_description: The wheel of a PyTorch extension for a node
+version_added: 0.1.0
+description:
+  - Tells which prebuilt wheel of flash-attn and its kin a node needs, where it is, and where the node's pip would look for it.
+  - It decides from the O(environment) alone and looks at nothing else of any machine.
+author:
+  - The airgap.torch_extensions authors (@airgap-torch-extensions)
+requirements:
+  - packaging
+options:
+  _terms:
+    description:
+      - Requirements (PEP 508) of known packages, pinned to one version, as in V(flash-attn==2.8.3).
+    type: list
+    elements: str
+    required: true
+  environment:
+    description:
+      - What M(airgap.torch_extensions.torch_info) returned for the node, RV(airgap.torch_extensions.torch_info#module:environment).
+    type: dict
+    required: true
+  source:
+    description:
+      - V(guess) gives the URL that C(setup.py) of this very version would guess, without network. It is faithful, upstream's
+        mistakes included; RV(_list[].conflicts) tells where such a wheel cannot work. It does not know whether the file exists.
+    type: str
+    choices: [guess]
+    default: guess
+  github_url:
+    description:
+      - Where GitHub is, or a mirror of it with the same paths.
+      - Credentials do not belong here. Put them in C(~/.netrc) of the control node.
+    type: str
+    default: https://github.com
+  sdist_url:
+    description:
+      - File URL of the package's sdist on the index that the node uses, C(#sha256=…) included, as it stands on the index page.
+        With it, RV(_list[].pip_cache_path) is told.
+      - With several terms, a dictionary from the package's name to its URL.
+    type: raw
+  sha256:
+    description:
+      - Known SHA-256 hashes of wheels, by file name.
+    type: dict
+    default: {}
+  strict:
+    description:
+      - Whether a requirement without an answer is an error. If not, it comes back with RV(_list[].url) null and the reason
+        in RV(_list[].conflicts).
+    type: bool
+    default: true
+seealso:
+  - module: airgap.torch_extensions.torch_info
+  - module: airgap.torch_extensions.torch_extension
+"""
+
+EXAMPLES = r"""
+- name: Probe the node
+  airgap.torch_extensions.torch_info:
+    python: /opt/venv
+    distributions: [flash-attn]
+  register: probe
+
+- name: Show the URL of the wheel that the node needs
+  ansible.builtin.debug:
+    msg: "{{ lookup('airgap.torch_extensions.wheel', 'flash-attn==2.5.3', environment=probe.environment).url }}"
+
+- name: Show where pip would look for it, with the sdist on a given index
+  vars:
+    sdist_url: >-
+      https://pypi.tuna.tsinghua.edu.cn/packages/b9/ec/953adfbd9d95b0e9385d3946b81c0446ae723f70fafcb0b5c40e10f5d7f2/flash_attn-2.5.3.tar.gz#sha256=5a176a0589635270be7181c8b96c3bdf432a28f8d7a916ffce434cd43f982fda
+    wheel: "{{ lookup('airgap.torch_extensions.wheel', 'flash-attn==2.5.3', environment=probe.environment, sdist_url=sdist_url) }}"
+  ansible.builtin.debug:
+    msg: "{{ wheel.pip_cache_path }}"
+"""
+
+RETURN = r"""
+_list:
+  description: One dictionary for each requirement.
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the package, normalised.
+      type: str
+      sample: flash-attn
+    version:
+      description: Its version.
+      type: str
+      sample: 2.5.3
+    filename:
+      description: File name of the wheel.
+      type: str
+      sample: flash_attn-2.5.3+cu122torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl
+    url:
+      description: Where it is.
+      type: str
+      sample: https://github.com/Dao-AILab/flash-attention/releases/download/v2.5.3/flash_attn-2.5.3+cu122torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl
+    source:
+      description: The O(source) that told it.
+      type: str
+      sample: guess
+    sha256:
+      description: Its SHA-256, from O(sha256), or null.
+      type: str
+      sample:
+    size:
+      description: Its size in bytes, or null where the source does not tell.
+      type: int
+      sample:
+    imports:
+      description: The modules to import as a proof that it works.
+      type: list
+      elements: str
+      sample: [flash_attn]
+    sdist_url:
+      description: The package's O(sdist_url), or null.
+      type: str
+      sample:
+    pip_cache_path:
+      description: Where on the node its pip looks for the wheel, or null without O(sdist_url).
+      type: str
+      sample: /home/user/.cache/pip/wheels/0b/b5/fb/4eb31ffcf262c7b78dd3ae076329e02560008d5bb11c6c6f6d/flash_attn-2.5.3+cu122torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl
+    conflicts:
+      description: Why this wheel cannot serve the node.
+      type: list
+      elements: str
+      sample: ["the wheel is built for CUDA 12, torch for CUDA 13.0"]
+    action:
+      description:
+        - What has to be done on the node. V(install), V(replace) or V(keep); V(examine) where the environment does not tell
+          and M(airgap.torch_extensions.torch_extension) in check mode would; V(refuse) where there are
+          RV(_list[].conflicts).
+      type: str
+      sample: install
+    reason:
+      description: Why.
+      type: str
+      sample: flash-attn is not installed
+"""
+
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.lookup import LookupBase
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._decision import Sources, decide
+
+
+class LookupModule(LookupBase):
+    def run(self, terms, variables=None, **kwargs):
+        self.set_options(var_options=variables, direct=kwargs)
+        sources = Sources(
+            github_url=self.get_option("github_url"),
+            sdist_url=self.get_option("sdist_url"),
+            sha256=self.get_option("sha256"),
+        )
+        try:
+            return [
+                decide(str(term), self.get_option("environment"), sources, strict=self.get_option("strict"))
+                for term in self._flatten(terms)
+            ]
+        except TorchExtensionError as exc:
+            raise AnsibleLookupError(str(exc)) from exc

@@ -1,0 +1,297 @@
+#!/usr/bin/python
+
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: torch_extension
+short_description: Install delivered wheels of PyTorch extensions, offline
+version_added: 0.1.0
+description:
+  - Installs wheels that are already on the node into a Python environment, with the environment's own pip (or uv, where there
+    is no pip), without index, build or dependency resolution.
+  - Every wheel is checked first (hash, name, version and tags), and imported from a scratch place. Only what loads is
+    installed; otherwise the environment stays as it was.
+  - A wheel of the wanted version that was built for another torch than the plan's is replaced.
+  - With O(mode=pip_cache) the wheels are put where the environment's pip looks for wheels that it built itself.
+author:
+  - The airgap.torch_extensions authors (@airgap-torch-extensions)
+extends_documentation_fragment:
+  - airgap.torch_extensions._attributes
+options:
+  python:
+    description:
+      - The Python environment; an interpreter (a path, or a command on the C(PATH)) or the folder of a venv or conda
+        environment.
+    type: str
+    required: true
+  wheels:
+    description:
+      - The wheels that shall be there, each as the lookup P(airgap.torch_extensions.wheel#lookup) returns it.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the distribution.
+        type: str
+        required: true
+      version:
+        description: Its version, without local label.
+        type: str
+        required: true
+      filename:
+        description: File name of the wheel, with the local label that tells for which torch it is.
+        type: str
+        required: true
+      imports:
+        description: Names of the modules to import as a proof that the wheel works.
+        type: list
+        elements: str
+        required: true
+      sha256:
+        description: SHA-256 of the file. It is checked if given.
+        type: str
+      pip_cache_path:
+        description: Where pip looks for the wheel. Needed with O(mode=pip_cache).
+        type: str
+      sdist_url:
+        description: URL of the sdist that the wheel stands for. Needed with O(mode=pip_cache).
+        type: str
+      url:
+        description: As the lookup returns it. Not used.
+        type: str
+      source:
+        description: As the lookup returns it. Not used.
+        type: str
+      size:
+        description: As the lookup returns it. Not used.
+        type: int
+      conflicts:
+        description: As the lookup returns it. A wheel that has any is refused.
+        type: list
+        elements: str
+        default: []
+      action:
+        description: As the lookup returns it. Not used, the module looks for itself.
+        type: str
+      reason:
+        description: As the lookup returns it. Not used.
+        type: str
+  requirements:
+    description:
+      - Wheels of other distributions that O(wheels) require. Those that are installed already, in whatever version, are left
+        alone.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the distribution.
+        type: str
+        required: true
+      filename:
+        description: File name of the wheel.
+        type: str
+        required: true
+      sha256:
+        description: SHA-256 of the file. It is checked if given.
+        type: str
+  folder:
+    description:
+      - The folder on the node that holds the files of O(wheels) and O(requirements), each under its C(filename).
+      - Not needed in check mode, nor where nothing has to be done.
+    type: path
+  mode:
+    description:
+      - V(install) installs the wheels into the environment.
+      - V(pip_cache) puts them into pip's cache of the current user, so that a plain C(pip install) on the node takes them
+        from there. It needs pip 20.0 or newer. Other wheels in the same folder of the cache, which were built from the same
+        sdist for another torch, are removed, because pip would choose among them by name.
+    type: str
+    choices: [install, pip_cache]
+    default: install
+  verify:
+    description:
+      - V(import) imports O(wheels[].imports) from a scratch place before the environment changes.
+      - V(none) does not.
+      - It has no effect with O(mode=pip_cache).
+    type: str
+    choices: [import, none]
+    default: import
+notes:
+  - An environment that belongs to the operating system (PEP 668) is refused. Use a venv.
+  - Run it as the user who owns the environment, or the cache (C(become_user)).
+seealso:
+  - plugin: airgap.torch_extensions.wheel
+    plugin_type: lookup
+  - module: airgap.torch_extensions.torch_info
+"""
+
+EXAMPLES = r"""
+- name: Install a wheel that is on the node
+  airgap.torch_extensions.torch_extension:
+    python: /opt/venv
+    wheels:
+      - name: flash-attn
+        version: 2.8.3
+        filename: flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp311-cp311-linux_x86_64.whl
+        imports: [flash_attn]
+    requirements:
+      - name: einops
+        filename: einops-0.8.1-py3-none-any.whl
+    folder: /root/wheels
+
+- name: Tell whether the planned wheels are installed, changing nothing
+  airgap.torch_extensions.torch_extension:
+    python: /opt/venv
+    wheels: "{{ plan }}"
+  check_mode: true
+  register: state
+"""
+
+RETURN = r"""
+wheels:
+  description: What was done, or would be done in check mode, with each of O(wheels), in its order.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the distribution.
+      type: str
+      returned: success
+      sample: flash-attn
+    version:
+      description: Its version.
+      type: str
+      returned: success
+      sample: 2.8.3
+    filename:
+      description: File name of the wheel.
+      type: str
+      returned: success
+      sample: flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp311-cp311-linux_x86_64.whl
+    action:
+      description: V(keep), V(install) or V(replace).
+      type: str
+      returned: success
+      sample: install
+    reason:
+      description: Why.
+      type: str
+      returned: success
+      sample: flash-attn is not installed
+requirements:
+  description: File names of those O(requirements) that were installed, or would be.
+  returned: success
+  type: list
+  elements: str
+  sample: [einops-0.8.1-py3-none-any.whl]
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _install, _seed
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import KEEP
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import ALL, describe_one
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+
+_FILE = {
+    "name": {"type": "str", "required": True},
+    "filename": {"type": "str", "required": True},
+    "sha256": {"type": "str"},
+}
+_ARGUMENTS = {
+    "python": {"type": "str", "required": True},
+    "wheels": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            **_FILE,
+            "version": {"type": "str", "required": True},
+            "imports": {"type": "list", "elements": "str", "required": True},
+            "pip_cache_path": {"type": "str"},
+            "sdist_url": {"type": "str"},
+            "url": {"type": "str"},
+            "source": {"type": "str"},
+            "size": {"type": "int"},
+            "conflicts": {"type": "list", "elements": "str", "default": []},
+            "action": {"type": "str"},
+            "reason": {"type": "str"},
+        },
+    },
+    "requirements": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": _FILE,
+    },
+    "folder": {"type": "path"},
+    "mode": {"type": "str", "choices": ["install", "pip_cache"], "default": "install"},
+    "verify": {"type": "str", "choices": ["import", "none"], "default": "import"},
+}
+
+
+def main():
+    module = AnsibleModule(argument_spec=_ARGUMENTS, supports_check_mode=True)
+    try:
+        result = _run(module)
+    except TorchExtensionError as exc:
+        module.fail_json(msg=str(exc))
+    except OSError as exc:
+        module.fail_json(msg=f"{exc.filename}: {exc.strerror}. Nothing was installed.")
+    module.exit_json(**result)
+
+
+def _run(module):
+    params = module.params
+
+    def run(command):
+        return module.run_command(list(command), environ_update={"LC_ALL": "C", "LD_BIND_NOW": "1"})
+
+    environment, _warnings = describe_one(params["python"], [ALL], run, os.environ)
+    cached = params["mode"] == "pip_cache"
+    actions = []
+    for wheel in params["wheels"]:
+        if wheel["conflicts"]:
+            raise TorchExtensionError(f"{wheel['filename']} cannot serve this node: {'; '.join(wheel['conflicts'])}.")
+        actions.append(_seed.examine(wheel, environment) if cached else _install.examine(wheel, environment, run))
+    needed = [wheel for wheel, action in zip(params["wheels"], actions) if action.action != KEEP]
+    absent = [file for file in params["requirements"] if needed and file["name"] not in environment["distributions"]]
+    if needed and not module.check_mode:
+        if params["folder"] is None:
+            raise TorchExtensionError(
+                f"{needed[0]['filename']} has to be installed, but folder does not say where on the node it is."
+            )
+        if cached:
+            for wheel in needed:
+                _seed.seed(wheel, params["folder"], environment)
+        else:
+            _install.install(needed, absent, params["folder"], environment, run, verify=params["verify"] == "import")
+    return {
+        "changed": bool(needed),
+        "wheels": [
+            {"name": wheel["name"], "version": wheel["version"], "filename": wheel["filename"], **action._asdict()}
+            for wheel, action in zip(params["wheels"], actions)
+        ],
+        "requirements": [file["filename"] for file in absent],
+        "diff": _diff(params["wheels"], actions, absent),
+    }
+
+
+def _diff(wheels, actions, requirements):
+    before = [f"{wheel['name']}: {action.reason}" for wheel, action in zip(wheels, actions) if action.action != KEEP]
+    after = [f"{wheel['name']}: {wheel['filename']}" for wheel, action in zip(wheels, actions) if action.action != KEEP]
+    after += [f"{file['name']}: {file['filename']}" for file in requirements]
+    return {"before": "".join(line + "\n" for line in before), "after": "".join(line + "\n" for line in after)}
+
+
+if __name__ == "__main__":
+    main()

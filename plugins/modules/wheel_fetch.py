@@ -1,0 +1,108 @@
+#!/usr/bin/python
+
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The action plugin of the same name does the work, on the control node.
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: wheel_fetch
+short_description: Download the wheels that nodes need, each once, on the control node
+version_added: 0.1.0
+description:
+  - Takes the plans of all nodes and downloads each distinct wheel once into a cache folder of the control node, together with
+    the wheels of what these require and a node lacks.
+  - It runs on the control node as the user who runs Ansible, whatever C(become), C(delegate_to) and C(connection) say, and
+    touches no node. Run it with C(run_once).
+  - A download is checked (length, SHA-256 where it is known, name and version inside the wheel) before it gets its name in the
+    cache, so that an interrupted one leaves nothing behind. A file in the cache that has changed since is downloaded again.
+  - What wheels require is downloaded with the C(pip) of the Python that runs Ansible, with pip's own settings.
+  - Credentials for a mirror of GitHub are read from C(~/.netrc) of the control node.
+author:
+  - The airgap.torch_extensions authors (@airgap-torch-extensions)
+requirements:
+  - packaging, pip and requests on the control node
+extends_documentation_fragment:
+  - airgap.torch_extensions._attributes
+attributes:
+  diff_mode:
+    support: none
+options:
+  plans:
+    description:
+      - For each node its name and a dictionary with C(environment), from
+        RV(airgap.torch_extensions.torch_info#module:environment) with all its distributions; C(wheels), a list from the
+        lookup P(airgap.torch_extensions.wheel#lookup); and C(requirements), whether to fetch what these wheels require.
+    type: dict
+    required: true
+  cache_dir:
+    description:
+      - The folder to download to. It is made, readable for its owner alone, if it is not there.
+      - Without it, C($XDG_CACHE_HOME/airgap.torch_extensions), or C(~/.cache/airgap.torch_extensions).
+    type: path
+  proxy:
+    description:
+      - A proxy for all downloads, as in V(http://proxy.example:3128). What C(no_proxy) in the environment of Ansible names is
+        reached without it.
+      - Without it, C(http_proxy) and C(https_proxy) of that environment are used.
+    type: str
+  ca_path:
+    description:
+      - A file of CA certificates (PEM) on the control node to trust for the wheels' servers, instead of the usual ones. pip has
+        its own setting.
+    type: path
+seealso:
+  - plugin: airgap.torch_extensions.wheel
+    plugin_type: lookup
+  - module: airgap.torch_extensions.torch_extension
+"""
+
+EXAMPLES = r"""
+- name: Download what the nodes of the play need
+  airgap.torch_extensions.wheel_fetch:
+    plans:
+      node1:
+        environment: "{{ hostvars.node1.probe.environment }}"
+        wheels: "{{ hostvars.node1.plan }}"
+        requirements: true
+    proxy: http://proxy.example:3128
+  register: fetch
+  run_once: true
+"""
+
+RETURN = r"""
+nodes:
+  description: For each node of O(plans) what was fetched for it.
+  returned: success
+  type: dict
+  contains:
+    wheels:
+      description: The wheels of its plan, with C(sha256) and C(size) (bytes) filled in.
+      type: list
+      elements: dict
+      returned: success
+    requirements:
+      description: The wheels of what these require and the node lacks, each with C(name), C(filename) and C(sha256).
+      type: list
+      elements: dict
+      returned: success
+    files:
+      description: Paths on the control node of all these, to be copied to the node.
+      type: list
+      elements: str
+      returned: success
+    errors:
+      description: Why something that the node needs could not be fetched.
+      type: list
+      elements: str
+      returned: success
+downloads:
+  description: What came over the network in this run, or would in check mode; each with C(url) and C(size) (bytes).
+  returned: success
+  type: list
+  elements: dict
+  sample: []
+"""

@@ -1,0 +1,166 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+
+"""Which wheel a requirement means for an environment."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from urllib.parse import urlsplit
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _guess, _packages, _pip_cache
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import Action
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import decide as decide_action
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+
+try:
+    from packaging.requirements import InvalidRequirement, Requirement
+except ImportError as exc:
+    PACKAGING_IMPORT_ERROR = exc
+else:
+    PACKAGING_IMPORT_ERROR = None
+
+_ENVIRONMENT_KEYS = ("python", "platform", "torch", "installers", "pip_cache", "variables", "distributions", "origins")
+_NO_ANSWER = {
+    "name": None,
+    "version": None,
+    "filename": None,
+    "url": None,
+    "source": "guess",
+    "sha256": None,
+    "size": None,
+    "imports": [],
+    "sdist_url": None,
+    "pip_cache_path": None,
+    "conflicts": [],
+}
+
+
+class Sources(t.NamedTuple):
+    """Where wheels come from, and what the operator knows of them."""
+
+    github_url: str = "https://github.com"
+    sdist_url: str | t.Mapping[str, str] | None = None
+    sha256: t.Mapping[str, str] = {}
+
+
+def decide(term: str, environment: t.Any, sources: Sources, strict: bool = True) -> dict[str, t.Any]:
+    """The wheel that a requirement means for an environment, as the lookup ``wheel`` returns it.
+
+    :param term: a requirement (PEP 508), pinned to one version
+    :param environment: what torch_info returned
+    :param strict: whether to raise where there is no answer; if not, ``conflicts`` holds the message instead
+    :raises TorchExtensionError: for bad input, and for no answer
+    """
+    if PACKAGING_IMPORT_ERROR:
+        raise TorchExtensionError(
+            f"The Python that runs Ansible on the control node lacks packaging ({PACKAGING_IMPORT_ERROR}). "
+            "Install the collection's requirements.txt into it."
+        )
+    _check_environment(environment)
+    _check_url(sources.github_url)
+    answer = dict(_NO_ANSWER, name=term)
+    try:
+        answer.update(_wheel(term, environment, sources))
+        if answer["sdist_url"]:
+            path = _pip_cache.wheel_path(answer["sdist_url"], answer["filename"], environment)
+            answer["pip_cache_path"] = path
+    except TorchExtensionError as exc:
+        if strict:
+            raise
+        answer["conflicts"] = [str(exc)]
+    answer.update(_action(answer, environment)._asdict())
+    return answer
+
+
+def _wheel(term: str, environment: t.Mapping[str, t.Any], sources: Sources) -> dict[str, t.Any]:
+    name, version = parse(term)
+    guess = _guess.guess(name, version, environment, sources.github_url)
+    return {
+        "name": name,
+        "version": guess.version,
+        "filename": guess.filename,
+        "url": guess.url,
+        "sha256": _sha256(guess.filename, sources.sha256),
+        "imports": list(_packages.PACKAGES[name].imports),
+        "sdist_url": _sdist_url(name, sources.sdist_url),
+        "conflicts": _guess.conflicts(guess, environment),
+    }
+
+
+def parse(term: str) -> tuple[str, str]:
+    """Name and version of a requirement of a known package, pinned to one version.
+
+    :raises TorchExtensionError: if it is anything else
+    """
+    try:
+        requirement = Requirement(term)
+    except InvalidRequirement as exc:
+        raise TorchExtensionError(f"{term!r} is not a requirement such as 'flash-attn==2.8.3': {exc}") from exc
+    name, package = _guess.find_package(requirement.name)
+    for part, text in (("a URL", requirement.url), ("extras", requirement.extras), ("a marker", requirement.marker)):
+        if text:
+            raise TorchExtensionError(
+                f"{term!r} has {part}, which a requirement of {name} cannot have here. Write '{name}==VERSION'."
+            )
+    pins = [item.version for item in requirement.specifier if item.operator == "==" and not item.version.endswith(".*")]
+    if len(pins) != 1 or len(requirement.specifier) != 1:
+        raise TorchExtensionError(
+            f"{term!r} does not pin one version, which source=guess needs. Write for example"
+            f" '{name}=={package.versions[-1]}', the newest that this collection knows."
+        )
+    return name, _guess.find_version(name, pins[0])
+
+
+def _action(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
+    if answer["url"] is None:
+        return Action("refuse", "there is no wheel for this node")
+    if answer["conflicts"]:
+        return Action("refuse", "the wheel cannot serve this node")
+    if answer["pip_cache_path"]:
+        return Action("examine", "only the node knows what its pip's cache holds")
+    return decide_action(answer, environment)
+
+
+def _check_environment(environment: t.Any) -> None:
+    if not isinstance(environment, t.Mapping):
+        raise TorchExtensionError(
+            f"environment is {type(environment).__name__}, wanted is the dictionary 'environment' that torch_info"
+            " returns."
+        )
+    missing = [key for key in _ENVIRONMENT_KEYS if key not in environment]
+    if missing:
+        raise TorchExtensionError(
+            f"environment lacks {', '.join(missing)}: wanted is the dictionary 'environment' that torch_info returns."
+        )
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("wanted is http:// or https:// and a host")
+    except ValueError as exc:
+        raise TorchExtensionError(f"github_url is no address of a server: {exc}.") from exc
+    if parts.username is not None:
+        raise TorchExtensionError(
+            f"github_url holds credentials for {parts.hostname}, which would be shown in plans and reports. "
+            "Put them into ~/.netrc of the control node and leave them out of the URL."
+        )
+
+
+def _sdist_url(name: str, given: str | t.Mapping[str, str] | None) -> str | None:
+    if isinstance(given, t.Mapping):
+        return {_guess.find_package(key)[0]: url for key, url in given.items()}.get(name)
+    return given or None
+
+
+def _sha256(filename: str, known: t.Mapping[str, str]) -> str | None:
+    digest = known.get(filename)
+    if digest is not None and not re.match(r"[0-9a-fA-F]{64}$", str(digest)):
+        raise TorchExtensionError(f"sha256 of {filename} is given as {digest!r}, wanted are 64 hexadecimal digits.")
+    return str(digest).lower() if digest else None

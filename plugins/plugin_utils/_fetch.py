@@ -1,0 +1,95 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+
+"""Bring the files of many nodes' plans to the control node, each distinct one once."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import Download, Downloader
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._requirements import Requirements
+
+Plan = t.Mapping[str, t.Any]
+
+
+class _Wanted(t.NamedTuple):
+    """What makes two files of two plans the same."""
+
+    url: str
+    filename: str
+    sha256: str | None
+
+
+def fetch(plans: t.Mapping[str, Plan], cache: str, ca_path: str | None, predict: bool = False) -> dict[str, t.Any]:
+    """Download what nodes need.
+
+    A file that cannot be had is an error of the nodes that need it, not of the others.
+
+    :param plans: of each node its ``environment``, its ``wheels``, and whether to fetch what these require (``requirements``)
+    :param cache: a folder of the control node
+    :param ca_path: a file of CA certificates to trust instead of the usual ones
+    :param predict: tell what would be downloaded, using no network
+    :returns: ``nodes``: for each node ``wheels``, ``requirements``, ``files`` and ``errors``; ``downloads``: what came over the network
+    :raises TorchExtensionError: if nothing can be fetched for anybody
+    """
+    downloader = Downloader(os.path.join(cache, "wheels"), ca_path)
+    requirements = Requirements(os.path.join(cache, "requirements"))
+    users: dict[_Wanted, list[str]] = {}
+    for node, plan in plans.items():
+        for wheel in plan["wheels"]:
+            users.setdefault(_wanted(wheel), []).append(node)
+    files: dict[_Wanted, Download] = {}
+    errors: dict[_Wanted, str] = {}
+    for wanted, nodes in users.items():
+        try:
+            if predict:
+                found = downloader.cached(wanted.filename, wanted.sha256)
+                files[wanted] = found or Download("", wanted.sha256 or "", 0, is_new=True)
+            else:
+                files[wanted] = downloader.get(*wanted)
+        except TorchExtensionError as exc:
+            errors[wanted] = f"{exc} Wanted by {_listed(nodes)}."
+    answers = {node: _answer(plan, files, errors, None if predict else requirements) for node, plan in plans.items()}
+    downloads = [{"url": wanted.url, "size": file.size} for wanted, file in files.items() if file.is_new]
+    downloads += [{"url": os.path.basename(path), "size": os.path.getsize(path)} for path in requirements.new]
+    return {"nodes": answers, "downloads": downloads}
+
+
+def _wanted(wheel: t.Mapping[str, t.Any]) -> _Wanted:
+    return _Wanted(wheel["url"], wheel["filename"], wheel.get("sha256"))
+
+
+def _answer(
+    plan: Plan, files: t.Mapping[_Wanted, Download], errors: t.Mapping[_Wanted, str], requirements: Requirements | None
+) -> dict[str, t.Any]:
+    wanted = [_wanted(wheel) for wheel in plan["wheels"]]
+    answer: dict[str, t.Any] = {
+        "wheels": [
+            {**wheel, "sha256": files[key].sha256 or None, "size": files[key].size}
+            for wheel, key in zip(plan["wheels"], wanted, strict=True)
+            if key in files
+        ],
+        "requirements": [],
+        "files": [files[key].path for key in wanted if key in files and files[key].path],
+        "errors": [errors[key] for key in wanted if key in errors],
+    }
+    if plan.get("requirements") and requirements and not answer["errors"]:
+        try:
+            required = requirements.complete(answer["files"], plan["environment"])
+        except TorchExtensionError as exc:
+            return {**answer, "errors": [str(exc)]}
+        answer["requirements"] = [
+            {"name": item.name, "filename": item.filename, "sha256": item.sha256} for item in required
+        ]
+        answer["files"] += [item.path for item in required]
+    return answer
+
+
+def _listed(nodes: t.Sequence[str], most: int = 10) -> str:
+    return ", ".join(nodes[:most]) + (f" and {len(nodes) - most} more" if len(nodes) > most else "")

@@ -1,0 +1,174 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+
+"""What a wheel requires and a node lacks, brought to the control node with the control node's pip."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _wheel_file
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._distributions import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+
+try:
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import parse_wheel_filename
+except ImportError:
+    pass  # _decision says so, before anything comes here
+
+# Nobody wants another torch than the one that the wheel was chosen for.
+_NEVER = ("torch",)
+_SECONDS = 300
+
+
+class Required(t.NamedTuple):
+    """A wheel of a requirement, on the control node."""
+
+    name: str
+    filename: str
+    path: str
+    sha256: str
+
+
+class Requirements:
+    """Finds and downloads what wheels require, each distinct file once."""
+
+    def __init__(self, folder: str) -> None:
+        """
+        :param folder: of the control node's cache; it gets a folder for each kind of interpreter and node
+        """
+        self._folder = folder
+        self._found: dict[tuple[str, str], tuple[Required, bool]] = {}
+        self.new: list[str] = []
+
+    def complete(self, wheels: t.Iterable[str], environment: t.Mapping[str, t.Any]) -> list[Required]:
+        """The wheels of all that wheels require, directly or not, and that is not installed on a node, in whatever version.
+
+        :param wheels: paths of the wheels on the control node
+        :param environment: of the node, with all its distributions
+        :raises TorchExtensionError: if one of them cannot be had
+        """
+        markers = marker_environment(environment)
+        present = {name for name, version in environment["distributions"].items() if version is not None}
+        present.update(_NEVER)
+        required: dict[str, Required] = {}
+        waiting = list(wheels)
+        while waiting:
+            wheel = waiting.pop()
+            for requirement in _declared(wheel, markers):
+                name = canonical(requirement.name)
+                if name not in present and name not in required:
+                    required[name] = self._get(requirement, environment, os.path.basename(wheel))
+                    waiting.append(required[name].path)
+        return [required[name] for name in sorted(required)]
+
+    def _get(self, requirement: Requirement, environment: t.Mapping[str, t.Any], wanted_by: str) -> Required:
+        folder = os.path.join(self._folder, _kind(environment))
+        key = (folder, str(requirement))
+        if key not in self._found:
+            path = _newest(folder, requirement)
+            if path is None:
+                path = _download(requirement, environment, folder, wanted_by)
+                self.new.append(path)
+            name = canonical(requirement.name)
+            self._found[key] = Required(name, os.path.basename(path), path, _wheel_file.sha256(path))
+        return self._found[key]
+
+
+def marker_environment(environment: t.Mapping[str, t.Any]) -> dict[str, str]:
+    """The variables of environment markers (PEP 508) for a node, of which packaging knows only its own machine's."""
+    python, platform = environment["python"], environment["platform"]
+    implementation = python["implementation"]
+    return {
+        "extra": "",
+        "implementation_name": implementation,
+        "implementation_version": python["version"],
+        "os_name": "posix",
+        "platform_machine": platform["machine"],
+        "platform_python_implementation": {"cpython": "CPython", "pypy": "PyPy"}.get(implementation, implementation),
+        "platform_release": "",
+        "platform_system": platform["system"].capitalize(),
+        "platform_version": "",
+        "python_full_version": python["version"],
+        "python_version": ".".join(python["version"].split(".")[:2]),
+        "sys_platform": platform["system"],
+    }
+
+
+def _declared(wheel: str, markers: dict[str, str]) -> list[Requirement]:
+    requirements = []
+    for text in _wheel_file.read_metadata(wheel).requires:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement as exc:
+            raise TorchExtensionError(
+                f"{os.path.basename(wheel)} declares a requirement that cannot be read: {exc}"
+            ) from exc
+        if requirement.marker is None or requirement.marker.evaluate(markers):
+            requirements.append(requirement)
+    return requirements
+
+
+def _kind(environment: t.Mapping[str, t.Any]) -> str:
+    """All that the choice of a file depends on, as the name of a folder."""
+    platform, libc = environment["platform"], environment["platform"]["libc"] or {}
+    return "-".join([environment["python"]["abi"], platform["machine"], f"{libc.get('name')}{libc.get('version')}"])
+
+
+def _newest(folder: str, requirement: Requirement) -> str | None:
+    """The newest file of earlier runs that meets a requirement."""
+    candidates = {}
+    for filename in os.listdir(folder) if os.path.isdir(folder) else []:
+        if filename.endswith(".whl") and not filename.startswith("."):
+            name, version, _build, _tags = parse_wheel_filename(filename)
+            if name == canonical(requirement.name) and requirement.specifier.contains(version):
+                candidates[version] = filename
+    return os.path.join(folder, candidates[max(candidates)]) if candidates else None
+
+
+def _download(requirement: Requirement, environment: t.Mapping[str, t.Any], folder: str, wanted_by: str) -> str:
+    """Let the control node's pip, with its own settings (index, credentials, CA), download one wheel for the node."""
+    python = environment["python"]
+    wanted = f"{canonical(requirement.name)}{requirement.specifier}"
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--no-deps"]
+        command += ["--quiet", "--progress-bar=off", "--only-binary=:all:", "--dest", part]
+        command += ["--implementation", python["tag"][:2], "--python-version", python["version"]]
+        command += [item for tag in (python["abi"], "abi3", "none") for item in ("--abi", tag)]
+        command += [item for tag in _platform_tags(environment["platform"]) for item in ("--platform", tag)]
+        try:
+            done = subprocess.run([*command, wanted], capture_output=True, text=True, check=False, timeout=_SECONDS)
+            errors, status = done.stderr, done.returncode
+        except subprocess.TimeoutExpired:
+            errors, status = f"no end after {_SECONDS} s", 1
+        files = os.listdir(part)
+        if status != 0 or len(files) != 1:
+            lines = [line for line in errors.splitlines() if line.startswith("ERROR")] or errors.splitlines()[-1:]
+            raise TorchExtensionError(
+                f"{wanted}, which {wanted_by} requires and the node lacks, cannot be had from the index of the control"
+                f" node: {' '.join(lines)} Configure pip on the control node (index-url, proxy, cert in pip.conf, or"
+                " PIP_… in the environment), or install it on the node beforehand."
+            )
+        path = os.path.join(folder, files[0])
+        os.replace(os.path.join(part, files[0]), path)
+    return path
+
+
+def _platform_tags(platform: t.Mapping[str, t.Any]) -> list[str]:
+    """The platform tags that serve a node, for pip takes each literally (PEP 600, PEP 656)."""
+    machine, libc = platform["machine"], platform["libc"] or {}
+    tags = [f"linux_{machine}"]
+    if libc.get("name") == "glibc":
+        major, minor = (int(part) for part in libc["version"].split(".")[:2])
+        tags += [f"manylinux_{major}_{number}_{machine}" for number in range(minor, 4, -1)]
+        tags += [f"manylinux{year}_{machine}" for year in ("2014", "2010", "1")]
+    return tags

@@ -1,0 +1,35 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The proof of the air gap. First what must work, or else a node's failure would prove nothing; then what must not.
+
+cmd_prove() {
+  need_world
+  local asset=https://github.com/stand/prove/releases/download/v1/air-gap-proof leaks=0 sealed=0 name
+  leak() { echo "leak: $*"; leaks=$((leaks + 1)); }
+
+  [ "$(cmd_control curl -sSL --max-time 10 --cacert "$STATE/ca.pem" "$asset")" = reached ] ||
+    { echo "the control node does not reach github.com through the proxy: nothing is proven"; return 1; }
+  cmd_control curl -s --max-time 2 --noproxy '*' --cacert "$STATE/ca.pem" --resolve "github.com:443:$WAN.2" "$asset" \
+    >/dev/null && leak "the control node reaches github.com without the proxy"
+  cmd_control getent ahosts github.com >/dev/null && leak "the control node resolves names"
+
+  while read -r name _; do
+    cmd_ssh "$name" python3 - "$DMZ.1:22" "$DMZ.2:3128" "$WAN.1:3128" "$WAN.2:443" \
+      <"$STAND/lib/prove_node.py" >"$STATE/$name/proof" 2>&1 &
+  done <"$STATE/nodes"
+  wait
+  while read -r name _; do
+    if [ "$(cat "$STATE/$name/proof")" = sealed ]; then
+      sealed=$((sealed + 1))
+    else
+      leak "$name: $(paste -sd';' "$STATE/$name/proof")"
+    fi
+  done <"$STATE/nodes"
+
+  if [ "$leaks" = 0 ]; then
+    echo "air gap holds: $sealed nodes sealed, control node gets out by the proxy only"
+  else
+    echo "air gap LEAKS: $leaks leaks, $sealed nodes sealed"
+    return 1
+  fi
+}

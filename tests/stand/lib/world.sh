@@ -1,0 +1,182 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The world: one process with its own network, mount and PID namespaces. Everything that runs lives in it and dies with
+# it. Its network namespace is the control node's; the host's own gets no interface, address or route.
+
+# benchmark addresses (RFC 2544), seen inside the world only
+LAN=198.18.77 DMZ=198.18.78 WAN=198.18.79
+PROXY=http://$DMZ.2:3128
+INDEX=$LAN.2
+NAMES='github.com api.github.com release-assets.githubusercontent.com index.example'
+
+# world: the PID of the world, if it still is the process that was started and not a namesake
+world() {
+  local pid namespace
+  read -r pid namespace 2>/dev/null <"$STATE/world" &&
+    [ "$(readlink "/proc/$pid/ns/net")" = "$namespace" ] && echo "$pid"
+}
+need_world() { world >/dev/null || die "nothing is up: stand up NAME=LAYER"; }
+
+# inside CMD..: on the control node's network, with the world's mounts
+inside() { nsenter -t "$(world)" -n -m -- "$@"; }
+# serve NAMESPACE LOG CMD..: starts a daemon that dies with the world
+serve() {
+  local namespace=$1 log=$2
+  shift 2
+  setsid nsenter -t "$(world)" -n -m -p -- ip netns exec "$namespace" "$@" </dev/null >"$STATE/$log.log" 2>&1 &
+}
+# wait_for ADDRESS PORT LOG [NAMESPACE]: until a server listens there
+wait_for() {
+  local via=(inside)
+  [ -z "${4:-}" ] || via+=(ip netns exec "$4")
+  for _ in {1..200}; do
+    "${via[@]}" bash -c "exec 3<>/dev/tcp/$1/$2" 2>/dev/null && return
+    sleep 0.03
+  done
+  tail -n 5 "$STATE/$3.log" >&2
+  die "nothing listens at $1:$2"
+}
+
+start_world() {
+  delete_state # of a world that died, e.g. with the machine
+  trap cmd_down EXIT # half a world is none
+  mkdir -p "$(dirname "$STATE")"
+  mkdir -m 700 "$STATE"
+  mkdir "$STATE/wan" "$STATE/tmp"
+  touch "$STATE/nodes" "$STATE/known_hosts"
+  ssh-keygen -q -t ed25519 -N '' -C stand -f "$STATE/key"
+  make_certificates
+  stock_github
+
+  # PID 1 of a private PID namespace: when it dies, every process in there dies
+  setsid unshare -n -m -p --fork --kill-child=KILL sleep infinity </dev/null >"$STATE/world.log" 2>&1 &
+  local outer=$! pid=
+  until [ -n "$pid" ]; do pid=$(pgrep -P "$outer") || sleep 0.02; done
+  echo "$pid $(readlink "/proc/$pid/ns/net")" >"$STATE/world"
+  printf '#!/bin/sh\nexec nsenter -t %s -n -- ssh -F /dev/null "$@"\n' "$pid" >"$STATE/ssh"
+  chmod +x "$STATE/ssh"
+
+  printf '127.0.0.1 localhost\n%s.2 %s\n' "$WAN" "$NAMES" >"$STATE/hosts"
+  mkdir -p /run/netns
+  inside sh -e <<NETWORK
+    mount -t tmpfs tmpfs /run/netns
+    # only the servers see these; what runs on the control node or on the host sees the host's own
+    mount --bind $STATE/hosts /etc/hosts
+    [ ! -e /etc/resolv.conf ] || mount --bind /dev/null /etc/resolv.conf
+
+    echo 0 >/proc/sys/net/ipv4/ip_forward
+    ip link set lo up
+    ip link add lan type bridge
+    ip addr add $LAN.1/24 dev lan
+    ip link set lan up
+    for namespace in dmz wan; do ip netns add \$namespace; ip -n \$namespace link set lo up; done
+    ip link add dmz type veth peer name control netns dmz
+    ip addr add $DMZ.1/24 dev dmz
+    ip link set dmz up
+    ip -n dmz addr add $DMZ.2/24 dev control
+    ip -n dmz link set control up
+    ip -n dmz link add wan type veth peer name dmz netns wan
+    ip -n dmz addr add $WAN.1/24 dev wan
+    ip -n dmz link set wan up
+    ip -n wan addr add $WAN.2/24 dev dmz
+    ip -n wan link set dmz up
+    for namespace in dmz wan; do ip netns exec \$namespace sh -c 'echo 0 >/proc/sys/net/ipv4/ip_forward'; done
+NETWORK
+
+  sed "s|@STATE@|$STATE|g" "$STAND/servers/nginx.conf" >"$STATE/nginx.conf"
+  sed "s|@ADDRESS@|$DMZ.2|g; s|@CLIENTS@|$DMZ.0/24|g" "$STAND/servers/tinyproxy.conf" >"$STATE/tinyproxy.conf"
+  serve wan nginx nginx -c "$STATE/nginx.conf"
+  serve dmz tinyproxy tinyproxy -d -c "$STATE/tinyproxy.conf"
+  wait_for "$WAN.2" 443 nginx dmz
+  wait_for "$DMZ.2" 3128 tinyproxy
+  trap - EXIT
+}
+
+# A CA of this run and a certificate for the names of wan. The CA's key can make any name's certificate, so it stays in
+# the private folder, and nothing but what is told to trusts it.
+make_certificates() {
+  local config=$STATE/openssl.cnf name names=
+  for name in $NAMES; do names+=${names:+,}DNS:$name; done
+  sed "s|@NAMES@|$names|" "$STAND/servers/openssl.cnf" >"$config"
+  openssl req -config "$config" -x509 -extensions ca -subj '/CN=CA of the stand' -days 30 \
+    -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$STATE/ca.key" -out "$STATE/ca.pem" 2>"$STATE/openssl.log"
+  openssl req -config "$config" -subj '/CN=github.com' \
+    -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$STATE/wan.key" -out "$STATE/wan.csr" 2>>"$STATE/openssl.log"
+  openssl x509 -req -in "$STATE/wan.csr" -CA "$STATE/ca.pem" -CAkey "$STATE/ca.key" -CAcreateserial -days 30 \
+    -extfile "$config" -extensions server -out "$STATE/wan.pem" 2>>"$STATE/openssl.log"
+}
+
+stock_github() {
+  # copies, so that `prepare` may build other contents while this world runs
+  cp -r "$(shop)/releases" "$STATE/wan/releases"
+  cp -r "$(shop)/index" "$STATE/wan/files"
+  # what `prove` asks for, which is not counted among the requests
+  mkdir -p "$STATE/wan/releases/stand/prove/v1"
+  echo reached >"$STATE/wan/releases/stand/prove/v1/air-gap-proof"
+  /usr/bin/python3 "$STAND/servers/publish.py" "$STATE/wan"
+}
+
+cmd_publish() {
+  [ $# -ge 3 ] || usage
+  need_world
+  local folder=$STATE/wan/releases/$1/$2 file
+  [[ $1 == */* ]] || die "publish needs a repository as OWNER/NAME, not $1"
+  shift 2
+  for file; do [ -f "$file" ] || die "no such file: $file"; done
+  mkdir -p "$folder"
+  for file; do ln -sfn "$(realpath "$file")" "$folder/"; done
+  /usr/bin/python3 "$STAND/servers/publish.py" "$STATE/wan"
+  nsenter -t "$(world)" -n -m -p -- nginx -c "$STATE/nginx.conf" -s reload 2>>"$STATE/nginx.log"
+  sleep 0.5 # a reload happens behind our back
+}
+
+cmd_requests() {
+  [ $# -le 1 ] || usage
+  need_world
+  grep -e "${1:-}" "$STATE/wan/requests.log" || true
+}
+
+cmd_index() {
+  need_world
+  if ! inside ip netns pids index >/dev/null 2>&1; then
+    inside sh -e <<NETWORK
+      ip netns add index
+      ip link add name index type veth peer name eth0 netns index
+      ip link set dev index master lan up
+      ip -n index link set lo up
+      ip -n index addr add $INDEX/24 dev eth0
+      ip -n index link set eth0 up
+NETWORK
+    serve index index "$TOOLS/bin/pypi-server" run --interface "$INDEX" --port 8080 \
+      --disable-fallback --hash-algo sha256 --backend simple-dir "$STATE/wan/files"
+  fi
+  wait_for "$INDEX" 8080 index
+  echo "http://$INDEX:8080/simple/"
+}
+
+# Only the network is the control node's; files, and with them the resolver's configuration, are the host's.
+cmd_control() {
+  [ $# -gt 0 ] || usage
+  need_world
+  local direct=$LAN.0/24,$LAN.1,$INDEX,localhost,127.0.0.1
+  nsenter -t "$(world)" -n -- env \
+    -u REQUESTS_CA_BUNDLE -u CURL_CA_BUNDLE -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_NO_INDEX -u ALL_PROXY -u all_proxy \
+    PIP_CONFIG_FILE=/dev/null PIP_INDEX_URL=https://index.example/simple/ PIP_CERT="$STATE/ca.pem" \
+    http_proxy="$PROXY" https_proxy="$PROXY" HTTP_PROXY="$PROXY" HTTPS_PROXY="$PROXY" \
+    no_proxy="$direct" NO_PROXY="$direct" "$@"
+}
+
+cmd_down() {
+  local pid
+  if pid=$(world); then
+    kill -KILL "$pid"
+    while kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+  fi
+  delete_state
+}
+delete_state() {
+  [ -e "$STATE" ] || return 0
+  # an own folder, not one that STAND_STATE names by mistake
+  [ -e "$STATE/known_hosts" ] || die "$STATE is not a folder of the stand's"
+  rm -rf "$STATE"
+}

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Builds the stand's flash_attn, as upstream's setup.py does: with torch's own extension builder."""
+
+import os
+
+from setuptools import setup
+
+extension = {}
+if os.environ["STAND_WHEEL_KIND"] == "real":
+    from torch.utils.cpp_extension import BuildExtension, CppExtension
+
+    extension = {
+        "ext_modules": [CppExtension("flash_attn_2_cuda", ["flash_attn_2_cuda.cpp"], extra_compile_args=["-g0", "-O1"])],
+        "cmdclass": {"build_ext": BuildExtension.with_options(use_ninja=False)},
+    }
+
+setup(
+    name="flash_attn",
+    version=os.environ["STAND_WHEEL_VERSION"],  # without the label, which only the file name has
+    packages=["flash_attn"],
+    install_requires=["torch", "einops"],
+    **extension,
+)

@@ -1,13 +1,14 @@
 """ansible-test runs this in place of the get-pip script that it would fetch from a server of its own.
 
-The pip that comes with Python installs the pip asked for, from wherever pip installs everything else.
+It installs the pip asked for from wherever pip installs everything else. sanity.sh puts the pip that does it in HOME.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 wanted = [argument for argument in sys.argv[1:] if argument not in ("--no-setuptools", "--no-wheel")]
-subprocess.check_call([sys.executable, "-m", "ensurepip"], stdout=subprocess.DEVNULL)
-subprocess.check_call([sys.executable, "-m", "pip", "install", *wanted])
+pip = os.path.expanduser("~/bootstrap/bin/pip")
+subprocess.check_call([pip, "--python", sys.executable, "install", *wanted])

@@ -38,8 +38,8 @@ def usable(place: str) -> bool:
 
 
 if sys.argv[1] == "conf":
-    quiet = {**settings(), "quiet": ["2"]}
-    print("[global]", *(f"{key} = {' '.join(values)}" for key, values in quiet.items()), sep="\n")
+    ours = {**settings(), "quiet": ["2"], "compile": ["false"]}  # most of what is installed is never imported
+    print("[global]", *(f"{key} = {' '.join(values)}" for key, values in ours.items()), sep="\n")
 else:
     for key, values in settings().items():
         values = [value for value in values if usable(value)]

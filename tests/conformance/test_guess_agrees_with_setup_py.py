@@ -6,11 +6,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
+import json
 import os
+import queue
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import sdists
@@ -31,6 +36,32 @@ DOWNLOADS = 4
 ALL = [pytest.param(name, version, id=f"{name}-{version}") for name, it in PACKAGES.items() for version in it.versions]
 
 
+class Upstream:
+    """A running upstream.py, which takes one sdist at a time."""
+
+    def __enter__(self) -> Upstream:
+        command = [sys.executable, upstream.__file__]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._send(json.dumps(ENVIRONMENTS))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+    def ask(self, archive: Path) -> list[dict[str, str]]:
+        self._send(str(archive))
+        answers = self._process.stdout.readline()
+        if not answers:
+            raise RuntimeError(f"upstream.py failed on {archive.name}; see its output")
+        return json.loads(answers)
+
+    def _send(self, line: str) -> None:
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+
 @pytest.fixture(scope="module")
 def answers(request: pytest.FixtureRequest) -> Iterator[dict[tuple[str, str], Future]]:
     """What the setup.py of each selected sdist asks for, in the making."""
@@ -41,17 +72,20 @@ def answers(request: pytest.FixtureRequest) -> Iterator[dict[tuple[str, str], Fu
     }
     for name in {name for name, _ in wanted}:
         sdists.on_index(name)
-    # A fresh process for each: forked from a server that has imported nothing but what is needed.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["upstream"])
-    with (
-        ProcessPoolExecutor(os.cpu_count(), mp_context=context, max_tasks_per_child=1) as processes,
-        ThreadPoolExecutor(DOWNLOADS) as threads,
-    ):
+    servers: queue.Queue[Upstream] = queue.Queue()
+    with contextlib.ExitStack() as stack:
+        for _ in range(os.cpu_count() or 1):
+            servers.put(stack.enter_context(Upstream()))
 
         def ask(name: str, version: str) -> list[dict[str, str]]:
-            return processes.submit(upstream.ask, sdists.fetch(name, version), ENVIRONMENTS).result()
+            archive = sdists.fetch(name, version)
+            server = servers.get()
+            try:
+                return server.ask(archive)
+            finally:
+                servers.put(server)
 
+        threads = stack.enter_context(ThreadPoolExecutor(DOWNLOADS))
         yield {key: threads.submit(ask, *key) for key in wanted}
         threads.shutdown(cancel_futures=True)
 

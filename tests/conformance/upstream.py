@@ -12,6 +12,7 @@ up: torch, the build tools, the commands it starts, and the facts about the mach
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import shutil
@@ -87,7 +88,7 @@ def answer(sdist: Sdist, environment: dict, toolkit: Path) -> dict[str, str]:
     if sdist.code is None:
         return {"none": "no setup.py"}
     try:
-        with _node(sdist, environment, toolkit):
+        with _node(environment, toolkit):
             exec(sdist.code, {"__name__": "__main__", "__file__": str(sdist.folder / "setup.py")})  # noqa: S102
     except Answered as answered:
         return answered.answer
@@ -97,35 +98,41 @@ def answer(sdist: Sdist, environment: dict, toolkit: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _node(sdist: Sdist, environment: dict, toolkit: Path) -> Iterator[None]:
+def _workshop(sdist: Sdist) -> Iterator[None]:
+    """Make up what is the same on all nodes."""
+    exists = os.path.exists
+    with (
+        mock.patch.dict(sys.modules, _build_modules()),
+        mock.patch.object(sys, "argv", ["setup.py", "bdist_wheel"]),
+        mock.patch.object(sys, "path", [str(sdist.folder), *sys.path]),
+        mock.patch.object(os, "system", lambda command: 0),
+        mock.patch.object(os.path, "exists", lambda path: sdist.has(path) or exists(path)),
+        mock.patch.object(shutil, "copy", lambda source, target: _copy(sdist, source)),
+        mock.patch.object(shutil, "rmtree", lambda path: None),
+        mock.patch.object(subprocess, "run", _run),
+        mock.patch.object(subprocess, "check_output", lambda command, **_: _output(command)),
+        mock.patch.object(urllib.request, "urlretrieve", _urlretrieve),
+        warnings.catch_warnings(action="ignore"),
+        contextlib.redirect_stdout(None),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _node(environment: dict, toolkit: Path) -> Iterator[None]:
     version = [int(number) for number in environment["python"]["version"].split(".")]
     system = environment["platform"]["system"]
     machine = environment["platform"]["machine"]
     uname = platform.uname_result(system.capitalize(), "node", "6.1", "1", machine)
-    variables = {"CUDA_HOME": str(toolkit), **environment["variables"]}
-    exists = os.path.exists
-    with contextlib.ExitStack() as stack:
-        for patch in (
-            mock.patch.dict(os.environ, variables, clear=True),
-            mock.patch.dict(sys.modules, _build_modules() | _torch_modules(environment["torch"], toolkit)),
-            mock.patch.object(sys, "argv", ["setup.py", "bdist_wheel"]),
-            mock.patch.object(sys, "platform", {"windows": "win32"}.get(system, system)),
-            mock.patch.object(sys, "version_info", VersionInfo(*version, "final", 0)),
-            mock.patch.object(sys, "path", [str(sdist.folder), *sys.path]),
-            mock.patch.object(platform, "uname", lambda: uname),
-            mock.patch.object(platform, "machine", lambda: machine),
-            mock.patch.object(os, "system", lambda command: 0),
-            mock.patch.object(os.path, "exists", lambda path: sdist.has(path) or exists(path)),
-            mock.patch.object(shutil, "copy", lambda source, target: _copy(sdist, source)),
-            mock.patch.object(shutil, "rmtree", lambda path: None),
-            mock.patch.object(subprocess, "run", _run),
-            mock.patch.object(subprocess, "check_output", lambda command, **_: _output(command)),
-            mock.patch.object(urllib.request, "urlretrieve", _urlretrieve),
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(None),
-        ):
-            stack.enter_context(patch)
-        warnings.simplefilter("ignore")
+    with (
+        mock.patch.dict(os.environ, {"CUDA_HOME": str(toolkit), **environment["variables"]}, clear=True),
+        # On the way out this also forgets build_tools, which looks at Python's version when it is imported.
+        mock.patch.dict(sys.modules, _torch_modules(environment["torch"], toolkit)),
+        mock.patch.object(sys, "platform", {"windows": "win32"}.get(system, system)),
+        mock.patch.object(sys, "version_info", VersionInfo(*version, "final", 0)),
+        mock.patch.object(platform, "uname", lambda: uname),
+        mock.patch.object(platform, "machine", lambda: machine),
+    ):
         yield
 
 
@@ -165,7 +172,7 @@ def _build_modules() -> dict[str, types.ModuleType]:
 
     return {
         "setuptools": _module(
-            "setuptools", setup=setup, find_packages=lambda **_: [], Extension=mock.Mock(), __version__="68.0"
+            "setuptools", setup=setup, find_packages=lambda **_: [], Extension=Anything, __version__="68.0"
         ),
         "wheel": _module("wheel"),
         "wheel.bdist_wheel": _module("wheel.bdist_wheel", bdist_wheel=BdistWheel),
@@ -178,9 +185,9 @@ def _torch_modules(torch: dict | None, toolkit: Path) -> dict[str, types.ModuleT
     on_rocm = torch["hip"] is not None
     cpp_extension = _module(
         "torch.utils.cpp_extension",
-        BuildExtension=type("BuildExtension", (), {}),
-        CppExtension=mock.Mock(),
-        CUDAExtension=mock.Mock(),
+        BuildExtension=Anything,
+        CppExtension=Anything,
+        CUDAExtension=Anything,
         CUDA_HOME=None if on_rocm else str(toolkit),
         ROCM_HOME=str(toolkit) if on_rocm else None,
         HIP_HOME=str(toolkit) if on_rocm else None,
@@ -200,6 +207,12 @@ def _torch_modules(torch: dict | None, toolkit: Path) -> dict[str, types.ModuleT
     return {"torch": top, "torch.utils": utils, "torch.utils.cpp_extension": cpp_extension}
 
 
+class Anything:
+    """Stands in for a class whose instances nobody looks at."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+
 def _module(name: str, **attributes: object) -> types.ModuleType:
     module = types.ModuleType(name)
     module.__dict__.update(attributes)
@@ -207,7 +220,7 @@ def _module(name: str, **attributes: object) -> types.ModuleType:
 
 
 def ask(archive: Path, environments: list[dict]) -> list[dict[str, str]]:
-    """Answer for each environment, in a process of its own: what a setup.py leaves behind must reach no other."""
+    """Answer for each environment."""
     # build_tools is imported for every environment anew.
     sys.dont_write_bytecode = False
     with tempfile.TemporaryDirectory() as scratch:
@@ -215,11 +228,32 @@ def ask(archive: Path, environments: list[dict]) -> list[dict[str, str]]:
         (toolkit / "bin").mkdir(parents=True)
         (toolkit / "include").mkdir()
         (toolkit / "bin" / "nvcc").touch()
-        # transformer-engine-torch looks for headers above itself.
+        # transformer-engine-torch looks for headers and for its repository's build_tools above itself.
         folder = Path(scratch, "above", "sdist")
         folder.mkdir(parents=True)
         sdist = Sdist(archive, folder)
         os.chdir(folder)
-        answers = [answer(sdist, environment, toolkit) for environment in environments]
+        with _workshop(sdist):
+            answers = [answer(sdist, environment, toolkit) for environment in environments]
         os.chdir("/")
     return answers
+
+
+def serve() -> None:
+    """Read the environments, then paths of sdists, a line each; write a line of answers for each sdist.
+
+    Each sdist gets a process of its own, forked from this one: what a setup.py leaves behind reaches no other.
+    """
+    environments = json.loads(sys.stdin.readline())
+    for line in iter(sys.stdin.readline, ""):
+        child = os.fork()
+        if child == 0:
+            print(json.dumps(ask(Path(line.rstrip("\n")), environments)), flush=True)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if status != 0:
+            sys.exit(f"no answers for {line}")
+
+
+if __name__ == "__main__":
+    serve()

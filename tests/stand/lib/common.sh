@@ -16,6 +16,7 @@ step() {
   say "$what: done in $((SECONDS - start)) s"
 }
 
+# check_host: ends with one line where the stand cannot work. Sets what os-release says: ID, VERSION_CODENAME
 check_host() {
   [ "$(uname -s)" = Linux ] || die "needs Linux: nodes are Linux namespaces, and this is $(uname -s)"
   [ "$(uname -m)" = x86_64 ] || die "needs x86_64: its wheels are built for that, and this is $(uname -m)"

@@ -27,7 +27,7 @@ LIST
 }
 
 # No daemon may start on the host because the stand needs its program: not now, and not at the next boot.
-apt_quietly() {
+apt_quietly() (
   local policy=/usr/sbin/policy-rc.d
   if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' >"$policy"
@@ -38,7 +38,7 @@ apt_quietly() {
   apt-get -qq update
   DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends "$@" >/dev/null
   case " $* " in *" nginx-light "*) systemctl --quiet disable nginx 2>/dev/null || true ;; esac
-}
+)
 
 make_tools() {
   [ -e "$TOOLS" ] && return
@@ -56,10 +56,8 @@ make_tools_venv() {
 
 # archive RELEASE: the host's own distribution archive as one-line sources, turned to that release
 archive() {
-  local release=$1 suite
-  # shellcheck source=/dev/null
-  . /etc/os-release
-  archive_targets | grep -q . || apt-get -qq update
+  local release=$1 uri suite component
+  [ -n "$(archive_targets)" ] || apt-get -qq update
   archive_targets | while read -r uri suite component; do
     case $suite in
       "$VERSION_CODENAME" | "$VERSION_CODENAME"-updates | "$VERSION_CODENAME"-security)
@@ -67,5 +65,8 @@ archive() {
     esac
   done
 }
-# shellcheck disable=SC2016 # apt's own placeholders
-archive_targets() { apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages'; }
+# Origin: other archives, such as Docker's, name their suites after the distribution's
+archive_targets() {
+  # shellcheck disable=SC2016 # apt's own placeholders
+  apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' "Origin: ${ID^}" | sort -u
+}

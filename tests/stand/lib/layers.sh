@@ -6,7 +6,7 @@
 TORCH=2.13.0
 LAYERS=(none cpu torch old broken new)
 
-own_release() { (. /etc/os-release && echo "$VERSION_CODENAME"); }
+own_release() { echo "$VERSION_CODENAME"; }
 # another release of the same distribution, so that a fleet has different Pythons and glibcs
 other_releases() {
   case $(own_release) in
@@ -90,12 +90,11 @@ prepare_base() { # RELEASE
   return 1
 }
 build_base() { # RELEASE; its steps are chained, for it is called where errexit is off
-  local base=$CACHE/$1/base tmp=$CACHE/$1/base.tmp id
-  id=$(. /etc/os-release && echo "$ID")
+  local base=$CACHE/$1/base tmp=$CACHE/$1/base.tmp
   mkdir -p "$CACHE/$1" && rm -rf "$tmp" &&
     archive "$1" >"$CACHE/$1/sources.list" &&
     mmdebstrap --quiet --variant=minbase --dpkgopt='path-exclude=/usr/share/doc/*' \
-      --keyring="/usr/share/keyrings/$id-archive-keyring.gpg" \
+      --keyring="/usr/share/keyrings/$ID-archive-keyring.gpg" \
       --include=openssh-server,python3,python3-venv,sudo,iproute2 \
       "$1" "$tmp" "$CACHE/$1/sources.list" &&
     chroot "$tmp" sh -ec '

@@ -76,7 +76,7 @@ cmd_ssh() {
   local address
   address=$(address "$1")
   shift
-  "$STATE/ssh" -i "$STATE/key" -o IdentitiesOnly=yes -o BatchMode=yes \
+  "$STATE/ssh" -i "$STATE/key" -o IdentitiesOnly=yes -o BatchMode=yes -o ConnectTimeout=5 \
     -o GlobalKnownHostsFile=/dev/null -o UserKnownHostsFile="$STATE/known_hosts" "root@$address" "$@"
 }
 

@@ -67,6 +67,6 @@ build_wheel() { # FOLDER VERSION PYTHON_TAG KIND FILE
       "$TOOLS/bin/python" -B setup.py --quiet bdist_wheel >build.log 2>&1 || { cat build.log >&2; exit 1; }
     [ "$4" = real ] ||
       "$TOOLS/bin/wheel" tags --remove --python-tag "$3" --abi-tag "$3" --platform-tag linux_x86_64 dist/*.whl >/dev/null
-    mv dist/*.whl "$5"
+    mv "dist/flash_attn-$2-$3-$3-linux_x86_64.whl" "$5"
   )
 }

@@ -10,7 +10,9 @@ if os.environ["STAND_WHEEL_KIND"] == "real":
     from torch.utils.cpp_extension import BuildExtension, CppExtension
 
     extension = {
-        "ext_modules": [CppExtension("flash_attn_2_cuda", ["flash_attn_2_cuda.cpp"], extra_compile_args=["-g0", "-O1"])],
+        "ext_modules": [
+            CppExtension("flash_attn_2_cuda", ["flash_attn_2_cuda.cpp"], extra_compile_args=["-g0", "-O1"])
+        ],
         "cmdclass": {"build_ext": BuildExtension.with_options(use_ninja=False)},
     }
 

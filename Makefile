@@ -26,13 +26,7 @@ conformance: ready ## pytest: our guesses against upstream's own code
 	PYTHONPATH=.ansible/collections pytest tests/conformance
 
 lint: ready ## ruff, yamllint, ansible-lint, shellcheck, antsibull
-	ruff check .
-	ruff format --check .
-	yamllint --strict .
-	ansible-lint
-	shellcheck --external-sources $$(git grep --untracked -lE '^#!/(usr/)?bin/(env )?(ba)?sh')
-	antsibull-docs lint-collection-docs --plugin-docs .
-	antsibull-changelog lint
+	$(TOOLS)/lint.sh
 
 format: ready ## let ruff lay out the Python files
 	ruff check --fix --select I .

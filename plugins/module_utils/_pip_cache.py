@@ -34,7 +34,7 @@ def wheel_folder(sdist_url: str, tag: str) -> str:
     The rule is that of pip's ``SimpleWheelCache`` (pip 20.0 to 26.3; pip/_internal/cache.py): the SHA-224 of a JSON
     object of URL without fragment, hash, subdirectory and interpreter, split 2/2/2/rest.
     """
-    url, fragment = urldefrag(sdist_url)
+    url = urldefrag(sdist_url).url
     if not re.match(r"(https?|file)://[^/]*/.*[^/]$", url):
         raise TorchExtensionError(
             f"sdist_url is {sdist_url!r}, which is no URL of a file. Give the address of the sdist on the node's index,"
@@ -44,10 +44,11 @@ def wheel_folder(sdist_url: str, tag: str) -> str:
     if not interpreter:
         raise TorchExtensionError(f"{tag!r} is no Python tag such as cp311.")
     key = {"url": url, "interpreter_name": interpreter.group(1), "interpreter_version": interpreter.group(2)}
-    digest = re.search(rf"[#&]({_HASH_NAMES})=([^&]*)", "#" + fragment)
+    # pip does not mind whether the query or the fragment has it.
+    digest = re.search(rf"[#&]({_HASH_NAMES})=([^&]*)", sdist_url)
     if digest:
         key[digest.group(1)] = digest.group(2)
-    subdirectory = re.search(r"[#&]subdirectory=([^&]*)", "#" + fragment)
+    subdirectory = re.search(r"[#&]subdirectory=([^&]+)", sdist_url)
     if subdirectory:
         key["subdirectory"] = subdirectory.group(1)
     text = json.dumps(key, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -93,11 +94,10 @@ def describe(
     settings = _settings(prefix, environ)
     home = environ.get("HOME") or os.path.expanduser("~")
     default = os.path.join(environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "pip")
-    # An empty cache-dir means the default, as pip reads it.
     folder = os.path.abspath(os.path.expanduser(settings.get("cache-dir") or default))
     no_cache = settings.get("no-cache-dir")
     reason = None
-    if no_cache is not None and no_cache.lower() not in ("false", "0", "off", "no", "n", "f"):
+    if no_cache:  # even "false": pip's _handle_no_cache_dir keeps to what it once did by mistake
         reason = f"pip's cache is switched off by no-cache-dir = {no_cache}"
     elif not _pip_trusts(folder, can_write, uid):
         reason = (
@@ -131,8 +131,10 @@ def _settings(prefix: str, environ: t.Mapping[str, str]) -> dict[str, str]:
     files = [
         os.path.join(folder, "pip", "pip.conf") for folder in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
     ]
-    files += ["/etc/pip.conf", os.path.join(home, ".pip", "pip.conf"), os.path.join(config_home, "pip", "pip.conf")]
-    files += [os.path.join(prefix, "pip.conf")]
+    files.append("/etc/pip.conf")
+    if not (chosen and os.path.exists(chosen)):  # pip reads the chosen file instead of the user's
+        files += [os.path.join(home, ".pip", "pip.conf"), os.path.join(config_home, "pip", "pip.conf")]
+    files.append(os.path.join(prefix, "pip.conf"))
     if chosen == os.devnull:
         files = []
     elif chosen:
@@ -147,11 +149,9 @@ def _settings(prefix: str, environ: t.Mapping[str, str]) -> dict[str, str]:
         for section, values in sections.items():
             if parser.has_section(section):
                 values.update((name.replace("_", "-"), value) for name, value in parser.items(section))
-    for values in sections.values():
-        settings.update(values)
-    settings.update(
-        (name[4:].lower().replace("_", "-"), value)
-        for name, value in environ.items()
-        if name.startswith("PIP_") and value
-    )
+    variables = {
+        name[4:].lower().replace("_", "-"): value for name, value in environ.items() if name.startswith("PIP_")
+    }
+    for values in (*sections.values(), variables):
+        settings.update((name, value) for name, value in values.items() if value)  # pip passes over empty ones
     return settings

@@ -1,0 +1,128 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from servers import serving
+from venvs import add_pip, make_plain_venv, site_packages
+
+OLD_ABI = b"\0_ZN3c105ErrorC2ENS_14SourceLocationESs\0"
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(monkeypatch, tmp_path_factory):
+    """No test reads or writes what the user of this machine has set for pip, uv, requests or Python."""
+    home = tmp_path_factory.mktemp("home")
+    for name in list(os.environ):
+        if name.upper().startswith(("PIP_", "UV_", "XDG_", "PYTHON")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "VIRTUAL_ENV", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+
+
+@pytest.fixture
+def home() -> Path:
+    return Path(os.environ["HOME"])
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs a command line as modules do: exit status, output, errors."""
+
+    def run(command, cwd=tmp_path):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+@pytest.fixture
+def make_venv(tmp_path):
+    """Makes a real virtual environment, without or with pip."""
+
+    def make(name: str = "venv", pip: bool = False, system_site_packages: bool = False) -> Path:
+        made = make_plain_venv(tmp_path / name, system_site_packages)
+        return add_pip(made) if pip else made
+
+    return make
+
+
+@pytest.fixture
+def venv(make_venv) -> Path:
+    return make_venv(pip=True)
+
+
+@pytest.fixture
+def packages(venv) -> Path:
+    """The folder of the environment's packages."""
+    return site_packages(venv)
+
+
+@pytest.fixture
+def server():
+    with serving() as started:
+        yield started
+
+
+@pytest.fixture
+def make_torch():
+    """Makes what torch_info reads of torch."""
+
+    def make(
+        packages: Path,
+        version: str = "__version__ = '2.6.0+cu124'\ncuda: Optional[str] = '12.4'\nhip: Optional[str] = None\n",
+        library: bytes = OLD_ABI,
+    ) -> Path:
+        folder = packages / "torch"
+        (folder / "lib").mkdir(parents=True)
+        (folder / "__init__.py").write_text("raise SystemExit('torch was imported')\n")
+        (folder / "version.py").write_text(version)
+        (folder / "lib" / "libc10.so").write_bytes(library)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def environment() -> dict:
+    """A node, as torch_info returns it."""
+    return {
+        "python": {
+            "executable": "/opt/venv/bin/python",
+            "version": "3.11.2",
+            "tag": "cp311",
+            "abi": "cp311",
+            "implementation": "cpython",
+            "externally_managed": False,
+            "prefix": "/opt/venv",
+            "site_packages": "/opt/venv/lib/python3.11/site-packages",
+        },
+        "platform": {
+            "system": "linux",
+            "machine": "x86_64",
+            "libc": {"name": "glibc", "version": "2.36"},
+            "libstdcxx": "3.4.30",
+        },
+        "torch": {
+            "version": "2.2.0+cu121",
+            "cuda": "12.1",
+            "hip": None,
+            "cxx11_abi": False,
+            "path": "/opt/venv/lib/python3.11/site-packages/torch",
+        },
+        "installers": {"pip": "24.0", "uv": None},
+        "pip_cache": {"dir": "/home/user/.cache/pip", "usable": True, "reason": None},
+        "gpus": [],
+        "driver": None,
+        "variables": {},
+        "distributions": {"flash-attn": None, "torch": "2.2.0+cu121"},
+        "origins": {},
+    }

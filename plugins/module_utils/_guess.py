@@ -14,6 +14,7 @@ in ``_packages``. Taken for granted is what an environment does not tell: that u
 from __future__ import annotations
 
 import bisect
+import functools
 import re
 from typing import Any, Mapping, NamedTuple, Sequence, TypeVar
 
@@ -157,7 +158,7 @@ def find_version(name: str, version: str) -> str:
     """
     known = PACKAGES[name].versions
     wanted = _version(version, f"{version} is not a version of {name}")
-    parsed = [Version(text) for text in known]
+    parsed = _parsed(known)
     if wanted in parsed:
         return known[parsed.index(wanted)]
     if wanted > parsed[-1]:
@@ -388,6 +389,11 @@ def _python_conflicts(guess: Guess, python: Mapping[str, Any]) -> list[str]:
     if wanted and not SpecifierSet(wanted).contains(python["version"], prereleases=True):
         found.append(f"{guess.name} {guess.version} requires Python {wanted}, the interpreter is {python['version']}")
     return found
+
+
+@functools.lru_cache(maxsize=None)
+def _parsed(versions: tuple[str, ...]) -> tuple[Version, ...]:
+    return tuple(Version(version) for version in versions)
 
 
 def _version(text: str, complaint: str) -> Version:

@@ -98,10 +98,11 @@ def answer(sdist: Sdist, environment: dict, toolkit: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _workshop(sdist: Sdist) -> Iterator[None]:
+def _workshop(sdist: Sdist, toolkit: Path) -> Iterator[None]:
     """Make up what is the same on all nodes."""
     exists = os.path.exists
     with (
+        mock.patch.dict(os.environ, {"CUDA_HOME": str(toolkit)}, clear=True),
         mock.patch.dict(sys.modules, _build_modules()),
         mock.patch.object(sys, "argv", ["setup.py", "bdist_wheel"]),
         mock.patch.object(sys, "path", [str(sdist.folder), *sys.path]),
@@ -125,7 +126,7 @@ def _node(environment: dict, toolkit: Path) -> Iterator[None]:
     machine = environment["platform"]["machine"]
     uname = platform.uname_result(system.capitalize(), "node", "6.1", "1", machine)
     with (
-        mock.patch.dict(os.environ, {"CUDA_HOME": str(toolkit), **environment["variables"]}, clear=True),
+        mock.patch.dict(os.environ, environment["variables"]),
         # On the way out this also forgets build_tools, which looks at Python's version when it is imported.
         mock.patch.dict(sys.modules, _torch_modules(environment["torch"], toolkit)),
         mock.patch.object(sys, "platform", {"windows": "win32"}.get(system, system)),
@@ -233,7 +234,7 @@ def ask(archive: Path, environments: list[dict]) -> list[dict[str, str]]:
         folder.mkdir(parents=True)
         sdist = Sdist(archive, folder)
         os.chdir(folder)
-        with _workshop(sdist):
+        with _workshop(sdist, toolkit):
             answers = [answer(sdist, environment, toolkit) for environment in environments]
         os.chdir("/")
     return answers

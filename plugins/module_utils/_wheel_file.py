@@ -13,6 +13,7 @@ import os
 import re
 import typing as t
 import zipfile
+import zlib
 from email.parser import HeaderParser
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._distributions import canonical
@@ -94,7 +95,7 @@ def read_metadata(path: str) -> WheelMetadata:
                 )
             with archive.open(members[0]) as file:
                 headers = HeaderParser().parsestr(file.read(_METADATA_LIMIT).decode("utf-8", "replace"))
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as exc:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as exc:
         raise TorchExtensionError(f"{os.path.basename(path)} is not a wheel: {exc}.") from exc
     if not headers["Name"] or not headers["Version"]:
         raise TorchExtensionError(

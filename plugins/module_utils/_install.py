@@ -75,7 +75,7 @@ def install(
     for wheel in [*wheels, *requirements]:
         _check_delivered(wheel, folder, environment)
     paths = [os.path.join(folder, wheel["filename"]) for wheel in [*wheels, *requirements]]
-    for leftover in glob.glob(os.path.join(python["site_packages"], _SCRATCH + "*")):
+    for leftover in glob.glob(os.path.join(glob.escape(python["site_packages"]), _SCRATCH + "*")):
         shutil.rmtree(leftover, ignore_errors=True)
     if verify:
         scratch = tempfile.mkdtemp(prefix=_SCRATCH, dir=python["site_packages"])  # mode 0700
@@ -165,7 +165,9 @@ def _run_installer(paths: t.Sequence[str], target: str | None, environment: t.Ma
             f"{python['executable']} has no pip and this node has no uv. Run {python['executable']} -m ensurepip, or"
             " bring uv to the node."
         )
-    status, out, err = run([*command, *paths])
+    # pip's --isolated still reads the pip.conf of the environment and of the system, uv's --no-config still UV_….
+    settings = [word for name in sorted(os.environ) if name.startswith(("PIP_", "UV_")) for word in ("-u", name)]
+    status, out, err = run(["env", *settings, f"PIP_CONFIG_FILE={os.devnull}", *command, *paths])
     if status != 0:
         lines = [line for line in (err + "\n" + out).splitlines() if line.strip()]
         errors = [line for line in lines if line.lower().startswith("error")] or lines[-1:] or [f"exit status {status}"]

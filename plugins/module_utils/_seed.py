@@ -75,8 +75,8 @@ def _path(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> s
             f"pip of this node would not use its cache: {cache['reason']}. Mend that, or use torch_extension_mode:"
             " install."
         )
-    inside = re.escape(os.path.join(cache["dir"], "wheels")) + r"(/[0-9a-f]+){4}/" + re.escape(wheel["filename"]) + "$"
-    if not path or not re.match(inside, path):
+    inside = re.escape(os.path.join(cache["dir"], "wheels")) + r"(/[0-9a-f]+){4}/" + re.escape(wheel["filename"])
+    if not path or not re.fullmatch(inside, path):
         raise TorchExtensionError(
             f"{path} is no place in pip's cache on this node, which is {cache['dir']}. Probe the node as the user who"
             " runs pip."

@@ -123,7 +123,7 @@ def test_a_wheel_that_was_cut_anywhere_is_no_wheel(tmp_path):
     path = tmp_path / "cut.whl"
     for length in range(0, len(whole), 5):
         path.write_bytes(whole[:length])
-        with pytest.raises(TorchExtensionError, match="cut.whl is not a wheel"):
+        with pytest.raises(TorchExtensionError, match=r"cut\.whl is not a wheel"):
             read_metadata(str(path))
 
 

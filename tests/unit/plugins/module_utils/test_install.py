@@ -1,0 +1,251 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+
+import pytest
+from wheels import LABEL, as_wanted, build_wheel, tree_state
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import ALL, describe_one
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import examine, install
+
+IMPORT_FAILS = {"flash_attn/__init__.py": "raise ImportError('undefined symbol: _ZN3c105ErrorC2')\n"}
+
+
+class Node:
+    """A real environment, and a folder to which wheels are delivered."""
+
+    def __init__(self, venv, folder, run):
+        self.venv, self.folder, self.run = venv, folder, run
+
+    @property
+    def environment(self):
+        return describe_one(str(self.venv), [ALL, "flash-attn"], self.run, os.environ)[0]
+
+    @property
+    def packages(self):
+        return self.environment["python"]["site_packages"]
+
+    def deliver(self, **wheel):
+        return as_wanted(
+            build_wheel(self.folder, **wheel), **{key: wheel[key] for key in ("name", "version") if key in wheel}
+        )
+
+    def install(self, *wheels, requirements=(), verify=True, **changes):
+        environment = self.environment
+        environment["python"].update(changes)
+        install(wheels, requirements, str(self.folder), environment, self.run, verify)
+
+    def version(self):
+        """What the environment itself says, without bytecode, which would change its files."""
+        command = [str(self.venv / "bin" / "python"), "-B", "-c", "import flash_attn; print(flash_attn.V)"]
+        return self.run(command)[1].strip()
+
+    @contextlib.contextmanager
+    def refuses(self, words):
+        """Something is refused, and not one file of the environment has changed."""
+        before = tree_state(self.venv)
+        with pytest.raises(TorchExtensionError, match=words):
+            yield
+        assert tree_state(self.venv) == before
+
+
+@pytest.fixture
+def node(venv, tmp_path, run, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # looking shall not count as a change
+    return Node(venv, tmp_path / "delivered", run)
+
+
+@pytest.fixture(params=["pip", "uv"])
+def any_node(request, make_venv, tmp_path, run):
+    return Node(make_venv(pip=request.param == "pip"), tmp_path / "delivered", run)
+
+
+def test_a_delivered_wheel_is_installed_with_what_it_requires_and_once(any_node):
+    imports_it = {"flash_attn/__init__.py": "import einops\nV = '2.8.3'\n"}
+    wheel = any_node.deliver(label=LABEL, requires=["torch", "einops"], files=imports_it)
+    einops = any_node.deliver(name="einops", version="0.8.1")
+    assert examine(wheel, any_node.environment, any_node.run).action == "install"
+    any_node.install(wheel, requirements=[einops])
+    assert any_node.version() == "2.8.3"
+    environment = any_node.environment
+    assert environment["distributions"]["einops"] == "0.8.1"
+    assert environment["origins"]["flash-attn"]["filename"] == wheel["filename"]
+    assert examine(wheel, environment, any_node.run).action == "keep"
+    assert list(any_node.venv.rglob(".torch_extension-*")) == []
+
+
+def test_a_wheel_for_another_torch_is_replaced_though_the_version_is_the_same(any_node):
+    before = any_node.deliver(label="cu12torch2.5cxx11abiFALSE", files={"flash_attn/__init__.py": "V = 'torch 2.5'"})
+    any_node.install(before)
+    after = any_node.deliver(label=LABEL, files={"flash_attn/__init__.py": "V = 'torch 2.6'"})
+    action = examine(after, any_node.environment, any_node.run)
+    assert (action.action, before["filename"] in action.reason) == ("replace", True)
+    any_node.install(after)
+    assert any_node.version() == "torch 2.6"
+    assert any_node.environment["origins"]["flash-attn"]["filename"] == after["filename"]
+
+
+def test_nobodys_settings_and_no_index_take_part(any_node, server, monkeypatch, tmp_path):
+    """Not even those that name an index, another target, or a file that is not there."""
+    index = f"{server.url}/simple/"
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX"):
+        monkeypatch.setenv(name, index)
+    monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("PIP_REQUIREMENT", "/none")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = {index}\n[install]\nrequire-hashes = true\n")
+    (any_node.venv / "pip.conf").write_text(f"[global]\ntarget = {tmp_path}/elsewhere\n")
+    (tmp_path / "uv.toml").write_text(f'index-url = "{index}"\n')
+    monkeypatch.setenv("UV_REQUIRE_HASHES", "1")
+    any_node.install(any_node.deliver(requires=["einops"]))
+    assert any_node.version() == "2.8.3"
+    assert server.requests == []
+
+
+def test_what_would_need_an_index_fails_cleanly(any_node):
+    """pip and uv would install it, for dependencies are none of their business here; it shows when it is imported."""
+    wheel = any_node.deliver(requires=["einops"], files={"flash_attn/__init__.py": "import einops\n"})
+    with any_node.refuses(r"does not load with .*No module named 'einops'. Nothing was changed"):
+        any_node.install(wheel)
+
+
+def test_a_wheel_whose_import_fails_leaves_the_old_version_installed(any_node):
+    any_node.install(any_node.deliver(version="2.8.2"))
+    assert any_node.version() == "2.8.2"
+    wheel = any_node.deliver(files=IMPORT_FAILS)
+    with any_node.refuses("does not load with .*undefined symbol: _ZN3c105ErrorC2"):
+        any_node.install(wheel)
+    assert any_node.version() == "2.8.2"
+    assert list(any_node.venv.rglob(".torch_extension-*")) == []
+
+
+def test_one_wheel_that_does_not_load_keeps_all_others_out(node):
+    with node.refuses("flash_attn.*does not load"):
+        node.install(node.deliver(name="causal-conv1d", version="1.5.0"), node.deliver(files=IMPORT_FAILS))
+
+
+def test_without_verification_nothing_is_imported(node):
+    node.install(node.deliver(files=IMPORT_FAILS), verify=False)
+    assert node.environment["distributions"]["flash-attn"] == "2.8.3"
+
+
+def test_what_lies_in_the_working_directory_or_on_pythonpath_proves_nothing(node, tmp_path, monkeypatch):
+    for folder in (tmp_path, tmp_path / "more"):
+        (folder / "flash_attn").mkdir(parents=True)
+        (folder / "flash_attn" / "__init__.py").write_text("V = 'not the wheel'\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "more"))
+    with node.refuses("undefined symbol"):
+        node.install(node.deliver(files=IMPORT_FAILS))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda wheel, path: wheel.update(sha256="0" * 64), "has sha256 .*, wanted is 000"),
+        (lambda wheel, path: path.unlink(), "cannot be read: No such file"),
+        (lambda wheel, path: os.truncate(path, 300), "has sha256"),
+        (lambda wheel, path: (os.truncate(path, 300), wheel.update(sha256=None)), "is not a wheel"),
+        (lambda wheel, path: wheel.update(filename="../x.tar.gz"), "is not the name of a wheel"),
+    ],
+    ids=["wrong hash", "not delivered", "cut", "cut, hash not known", "no wheel"],
+)
+def test_what_was_not_delivered_well_is_refused(spoil, words, node):
+    wheel = node.deliver()
+    spoil(wheel, node.folder / wheel["filename"])
+    with node.refuses(words):
+        node.install(wheel)
+
+
+def test_a_wheel_for_another_python_is_refused(node):
+    with node.refuses("does not fit .*it is for Python cp27"):
+        node.install(node.deliver(tags="cp27-none-any"))
+
+
+@pytest.mark.parametrize("verify", [True, False], ids=["tried out", "at once"])
+@pytest.mark.parametrize("climb", ["../../../../../", "/"], ids=["relative", "absolute"])
+def test_a_wheel_writes_nothing_outside_of_the_environment(climb, verify, any_node, tmp_path):
+    member = climb + (f"{tmp_path}/outside.py".lstrip("/") if climb == "/" else "outside.py")
+    wheel = any_node.deliver(extra=[(member, b"")])
+    before = {path for path in tree_state(tmp_path) if not path.startswith(str(any_node.venv))}
+    with contextlib.suppress(TorchExtensionError):
+        any_node.install(wheel, verify=verify)
+    assert {path for path in tree_state(tmp_path) if not path.startswith(str(any_node.venv))} == before
+
+
+def test_the_environment_of_the_operating_system_is_refused(node):
+    with node.refuses("belongs to the operating system .*PEP 668.*Make a venv"):
+        node.install(node.deliver(), externally_managed=True)
+
+
+def test_packages_that_cannot_be_written_are_refused(node):
+    with node.refuses(f"User id {os.geteuid()} cannot write to /proc/none"):
+        node.install(node.deliver(), site_packages="/proc/none")
+
+
+def test_an_environment_without_installer_is_refused(make_venv, tmp_path, run, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    node = Node(make_venv(), tmp_path / "delivered", run)
+    with node.refuses("has no pip and this node has no uv.*-m ensurepip"):
+        node.install(node.deliver())
+
+
+def test_leftovers_of_a_killed_run_are_removed_by_the_next(make_venv, tmp_path, run):
+    node = Node(make_venv("odd [name]", pip=True), tmp_path / "delivered", run)
+    slow = node.deliver(version="2.8.2", files={"flash_attn/__init__.py": "import time; time.sleep(60)\n"})
+    child = os.fork()
+    if not child:
+        os.setsid()
+        with contextlib.suppress(BaseException):
+            node.install(slow)
+        os._exit(0)
+    while not list(node.venv.rglob(".torch_extension-*/flash_attn/__init__.py")):
+        time.sleep(0.02)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert list(node.venv.rglob(".torch_extension-*"))
+    assert node.environment["distributions"]["flash-attn"] is None
+    node.install(node.deliver())
+    assert list(node.venv.rglob(".torch_extension-*")) == []
+    assert node.version() == "2.8.3"
+
+
+@pytest.mark.parametrize(
+    ("files", "action", "words"),
+    [
+        (None, "keep", "can be imported"),
+        (IMPORT_FAILS, "replace", r"cannot be imported (ImportError: undefined symbol: _ZN3c105ErrorC2)"),
+    ],
+    ids=["works", "broken"],
+)
+def test_what_was_built_on_the_node_is_kept_if_it_can_be_imported(files, action, words, node):
+    wheel = node.deliver(files=files)
+    node.install(wheel, verify=False)
+    for record in node.venv.rglob("direct_url.json"):
+        record.unlink()
+    found = examine(wheel, node.environment, node.run)
+    assert (found.action, words in found.reason) == (action, True)
+
+
+def test_an_installation_that_ended_elsewhere_is_an_error(node):
+    def run_elsewhere(command):
+        return (0, "", "") if "--force-reinstall" in command else node.run(command)
+
+    wheel = node.deliver()
+    with node.refuses("was installed without an error, but is not in"):
+        install([wheel], [], str(node.folder), node.environment, run_elsewhere, True)
+
+
+def test_an_installer_that_fails_is_told_in_its_own_words(node):
+    wheel = node.deliver(tags="py3-none-linux_" + node.environment["platform"]["machine"])
+    bad = node.folder / wheel["filename"].replace("linux_", "manylinux_9_99_")
+    (node.folder / wheel["filename"]).rename(bad)
+    with node.refuses("pip of this node could not install .*is not a supported wheel on this platform"):
+        node.install({**wheel, "filename": bad.name})

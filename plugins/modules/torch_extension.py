@@ -256,7 +256,8 @@ def _run(module):
     def run(command):
         return module.run_command(list(command), environ_update={"LC_ALL": "C", "LD_BIND_NOW": "1"})
 
-    environment, _warnings = describe_one(params["python"], [ALL], run, os.environ)
+    names = [wheel["name"] for wheel in [*params["wheels"], *params["requirements"]]]
+    environment, _warnings = describe_one(params["python"], [ALL, *names], run, os.environ)
     cached = params["mode"] == "pip_cache"
     actions = []
     for wheel in params["wheels"]:
@@ -264,7 +265,7 @@ def _run(module):
             raise TorchExtensionError(f"{wheel['filename']} cannot serve this node: {'; '.join(wheel['conflicts'])}.")
         actions.append(_seed.examine(wheel, environment) if cached else _install.examine(wheel, environment, run))
     needed = [wheel for wheel, action in zip(params["wheels"], actions) if action.action != KEEP]
-    absent = [file for file in params["requirements"] if needed and file["name"] not in environment["distributions"]]
+    absent = [file for file in params["requirements"] if needed and environment["distributions"][file["name"]] is None]
     if needed and not module.check_mode:
         if params["folder"] is None:
             raise TorchExtensionError(

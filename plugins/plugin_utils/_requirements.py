@@ -20,6 +20,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors im
 
 try:
     from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.tags import Tag, compatible_tags, cpython_tags
     from packaging.utils import parse_wheel_filename
 except ImportError:
     pass  # _decision says so, before anything comes here
@@ -43,10 +44,10 @@ class Requirements:
 
     def __init__(self, folder: str) -> None:
         """
-        :param folder: of the control node's cache; it gets a folder for each kind of interpreter and node
+        :param folder: of the control node's cache
         """
         self._folder = folder
-        self._found: dict[tuple[str, str], tuple[Required, bool]] = {}
+        self._found: dict[tuple[str, str], Required] = {}
         self.new: list[str] = []
 
     def complete(self, wheels: t.Iterable[str], environment: t.Mapping[str, t.Any]) -> list[Required]:
@@ -71,12 +72,11 @@ class Requirements:
         return [required[name] for name in sorted(required)]
 
     def _get(self, requirement: Requirement, environment: t.Mapping[str, t.Any], wanted_by: str) -> Required:
-        folder = os.path.join(self._folder, _kind(environment))
-        key = (folder, str(requirement))
+        key = (str(requirement), _kind(environment))
         if key not in self._found:
-            path = _newest(folder, requirement)
+            path = _newest(self._folder, requirement, environment)
             if path is None:
-                path = _download(requirement, environment, folder, wanted_by)
+                path = _download(requirement, environment, self._folder, wanted_by)
                 self.new.append(path)
             name = canonical(requirement.name)
             self._found[key] = Required(name, os.path.basename(path), path, _wheel_file.sha256(path))
@@ -118,19 +118,21 @@ def _declared(wheel: str, markers: dict[str, str]) -> list[Requirement]:
 
 
 def _kind(environment: t.Mapping[str, t.Any]) -> str:
-    """All that the choice of a file depends on, as the name of a folder."""
+    """All of a node that the choice of a file depends on."""
     platform, libc = environment["platform"], environment["platform"]["libc"] or {}
     return "-".join([environment["python"]["abi"], platform["machine"], f"{libc.get('name')}{libc.get('version')}"])
 
 
-def _newest(folder: str, requirement: Requirement) -> str | None:
-    """The newest file of earlier runs that meets a requirement."""
+def _newest(folder: str, requirement: Requirement, environment: t.Mapping[str, t.Any]) -> str | None:
+    """The newest file of earlier runs that meets a requirement and fits a node."""
     candidates = {}
+    supported = _supported_tags(environment)
     for filename in os.listdir(folder) if os.path.isdir(folder) else []:
-        if filename.endswith(".whl") and not filename.startswith("."):
-            name, version, _build, _tags = parse_wheel_filename(filename)
-            if name == canonical(requirement.name) and requirement.specifier.contains(version):
-                candidates[version] = filename
+        if not filename.endswith(".whl"):
+            continue
+        name, version, _build, tags = parse_wheel_filename(filename)
+        if name == canonical(requirement.name) and requirement.specifier.contains(version) and tags & supported:
+            candidates[version] = filename
     return os.path.join(folder, candidates[max(candidates)]) if candidates else None
 
 
@@ -161,6 +163,15 @@ def _download(requirement: Requirement, environment: t.Mapping[str, t.Any], fold
         path = os.path.join(folder, files[0])
         os.replace(os.path.join(part, files[0]), path)
     return path
+
+
+def _supported_tags(environment: t.Mapping[str, t.Any]) -> set[Tag]:
+    python, platforms = environment["python"], _platform_tags(environment["platform"])
+    version = tuple(int(part) for part in python["version"].split(".")[:2])
+    return {
+        *cpython_tags(version, abis=[python["abi"]], platforms=platforms),
+        *compatible_tags(version, interpreter=python["tag"], platforms=platforms),
+    }
 
 
 def _platform_tags(platform: t.Mapping[str, t.Any]) -> list[str]:

@@ -23,7 +23,7 @@ shop() {
   key=$({
     echo "$TORCH"
     catalogue
-    cat "$STAND"/wheel/setup.py "$STAND"/wheel/*/*.cpp "$STAND"/wheel/*/*/*.py
+    cat "$STAND"/wheel/setup.py "$STAND"/wheel/*/*.c* "$STAND"/wheel/*/*/*.py
   } | sha256sum)
   echo "$CACHE/shop-${key:0:12}"
 }
@@ -65,7 +65,7 @@ build_wheel() { # FOLDER VERSION PYTHON_TAG KIND FILE
     site=$(echo "$CACHE/$(own_release)/cpu-$TORCH"/opt/venv/lib/python3*/site-packages)
     STAND_WHEEL_VERSION=$2 STAND_WHEEL_KIND=$4 PYTHONPATH=$site CXX=g++ CC=gcc \
       "$TOOLS/bin/python" -B setup.py --quiet bdist_wheel >build.log 2>&1 || { cat build.log >&2; exit 1; }
-    [ "$4" = real ] ||
+    [ "$4" != pure ] ||
       "$TOOLS/bin/wheel" tags --remove --python-tag "$3" --abi-tag "$3" --platform-tag linux_x86_64 dist/*.whl >/dev/null
     mv "dist/flash_attn-$2-$3-$3-linux_x86_64.whl" "$5"
   )

@@ -3,9 +3,11 @@
 
 import os
 
-from setuptools import setup
+from setuptools import Extension, setup
 
 extension = {}
+if os.environ["STAND_WHEEL_KIND"] == "lying":
+    extension = {"ext_modules": [Extension("flash_attn_2_cuda", ["flash_attn_2_cuda.c"])]}
 if os.environ["STAND_WHEEL_KIND"] == "real":
     from torch.utils.cpp_extension import BuildExtension, CppExtension
 

@@ -161,6 +161,6 @@ def _sdist_url(name: str, given: str | t.Mapping[str, str] | None) -> str | None
 
 def _sha256(filename: str, known: t.Mapping[str, str]) -> str | None:
     digest = known.get(filename)
-    if digest is not None and not re.match(r"[0-9a-fA-F]{64}$", str(digest)):
+    if digest is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", str(digest)):
         raise TorchExtensionError(f"sha256 of {filename} is given as {digest!r}, wanted are 64 hexadecimal digits.")
     return str(digest).lower() if digest else None

@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import os
 import re
-import tempfile
 import typing as t
 from urllib.parse import urlsplit
 
@@ -134,9 +133,9 @@ class Downloader:
             found = self.cached(filename, sha256)
             if found:
                 return found
-            handle, temporary = tempfile.mkstemp(prefix=".part-", dir=self._folder)
+            temporary = os.path.join(self._folder, f".{filename}.part")  # what a killed run left is written over
             try:
-                with os.fdopen(handle, "wb") as file:
+                with open(temporary, "wb") as file:
                     self._receive(url, file)
                 digest = _wheel_file.check_sha256(temporary, None)
                 if sha256 and digest != sha256:

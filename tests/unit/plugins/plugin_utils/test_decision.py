@@ -1,0 +1,167 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._decision import Sources, decide, parse
+
+WHEEL = "flash_attn-2.5.3+cu122torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
+RELEASES = "Dao-AILab/flash-attention/releases/download"
+SDIST_URL = (
+    "https://pypi.tuna.tsinghua.edu.cn/packages/b9/ec/953adfbd9d95b0e9385d3946b81c0446ae723f70fafcb0b5c40e10f5d7f2"
+    "/flash_attn-2.5.3.tar.gz#sha256=5a176a0589635270be7181c8b96c3bdf432a28f8d7a916ffce434cd43f982fda"
+)
+CACHED = f"/home/user/.cache/pip/wheels/0b/b5/fb/4eb31ffcf262c7b78dd3ae076329e02560008d5bb11c6c6f6d/{WHEEL}"
+
+
+def test_the_answer_is_the_whole_plan_of_one_wheel(environment):
+    assert decide("Flash_Attn == 2.5.3", environment, Sources()) == {
+        "name": "flash-attn",
+        "version": "2.5.3",
+        "filename": WHEEL,
+        "url": f"https://github.com/{RELEASES}/v2.5.3/{WHEEL}",
+        "source": "guess",
+        "sha256": None,
+        "size": None,
+        "imports": ["flash_attn"],
+        "sdist_url": None,
+        "pip_cache_path": None,
+        "conflicts": [],
+        "action": "install",
+        "reason": "flash-attn is not installed",
+    }
+
+
+def test_a_mirror_has_the_paths_of_github(environment):
+    answer = decide("flash-attn==2.5.3", environment, Sources(github_url="http://mirror.example:8080/gh/"))
+    assert answer["url"] == f"http://mirror.example:8080/gh/{RELEASES}/v2.5.3/{WHEEL}"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://me:secret@mirror.example", "credentials for mirror.example.*netrc"),
+        ("https://token@mirror.example/gh", "credentials for mirror.example.*netrc"),
+        ("mirror.example", "no address of a server"),
+        ("ftp://mirror.example", "no address of a server"),
+        ("https://", "no address of a server"),
+        ("https://[::1", "no address of a server"),
+        ("", "no address of a server"),
+    ],
+)
+def test_a_bad_mirror_is_refused_and_no_secret_is_repeated(url, words, environment):
+    with pytest.raises(TorchExtensionError, match=words) as error:
+        decide("flash-attn==2.5.3", environment, Sources(github_url=url), strict=False)
+    assert "secret" not in str(error.value)
+    assert "token" not in str(error.value)
+
+
+def test_the_path_in_pips_cache_follows_from_the_sdists_url(environment):
+    answer = decide("flash-attn==2.5.3", environment, Sources(sdist_url=SDIST_URL))
+    assert (answer["pip_cache_path"], answer["sdist_url"], answer["action"]) == (CACHED, SDIST_URL, "examine")
+
+
+def test_each_package_has_its_own_sdist(environment):
+    sources = Sources(sdist_url={"Flash_Attn": SDIST_URL})
+    assert decide("flash-attn==2.5.3", environment, sources)["pip_cache_path"] == CACHED
+    assert decide("causal-conv1d==1.2.0.post2", environment, sources)["pip_cache_path"] is None
+
+
+@pytest.mark.parametrize(
+    ("digest", "sha256"), [("A" * 64, "a" * 64), (None, None)], ids=["in capitals", "of another file"]
+)
+def test_a_known_hash_belongs_to_its_file(digest, sha256, environment):
+    known = {WHEEL: digest} if digest else {"other.whl": "b" * 64}
+    assert decide("flash-attn==2.5.3", environment, Sources(sha256=known))["sha256"] == sha256
+
+
+@pytest.mark.parametrize("digest", ["", "abc", "g" * 64, "a" * 65, "a" * 64 + "\n", 12])
+def test_what_is_no_hash_is_refused(digest, environment):
+    with pytest.raises(TorchExtensionError, match="wanted are 64 hexadecimal digits"):
+        decide("flash-attn==2.5.3", environment, Sources(sha256={WHEEL: digest}))
+
+
+@pytest.mark.parametrize(
+    ("term", "words"),
+    [
+        ("flash-attn", "does not pin one version.*flash-attn==2"),
+        ("flash-attn>=2.5", "does not pin one version"),
+        ("flash-attn==2.5.*", "does not pin one version"),
+        ("flash-attn==2.5.3,!=2.5.4", "does not pin one version"),
+        ("flash-attn===2.5.3", "does not pin one version"),
+        ("flash-attn==2.5.3; python_version > '3'", "has a marker"),
+        ("flash-attn[all]==2.5.3", "has extras"),
+        ("flash-attn @ https://mirror.example/a.whl", "has a URL"),
+        ("flash attn", "is not a requirement such as"),
+        ("", "is not a requirement such as"),
+        ("numpy==1.26.4", "numpy"),
+        ("flash-attn==99.0", r"99\.0"),
+    ],
+)
+def test_what_is_no_pinned_requirement_of_a_known_package_is_refused(term, words):
+    with pytest.raises(TorchExtensionError, match=words):
+        parse(term)
+
+
+@pytest.mark.parametrize("version", ["2.5.3", "2.5.3.0", "02.5.3"])
+def test_a_version_may_be_spelt_as_its_standard_allows(version):
+    assert parse(f"flash-attn=={version}") == ("flash-attn", "2.5.3")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (None, "environment is NoneType"),
+        ("{{ probe }}", "environment is str"),
+        ({}, "environment lacks python, platform, torch"),
+        ({"changed": False, "environment": {}}, "environment lacks"),
+    ],
+)
+def test_what_is_no_environment_is_refused_even_if_not_strict(wrong, words):
+    with pytest.raises(TorchExtensionError, match=f"{words}.*torch_info"):
+        decide("flash-attn==2.5.3", wrong, Sources(), strict=False)
+
+
+def test_no_answer_is_an_error_or_a_refusal_with_the_same_words(environment):
+    environment["torch"] = None
+    with pytest.raises(TorchExtensionError) as error:
+        decide("flash-attn==2.5.3", environment, Sources())
+    answer = decide("flash-attn==2.5.3", environment, Sources(), strict=False)
+    assert answer["conflicts"] == [str(error.value)]
+    assert (answer["name"], answer["url"], answer["action"]) == ("flash-attn==2.5.3", None, "refuse")
+    assert "torch" in str(error.value)
+
+
+def test_a_wheel_that_cannot_serve_the_node_is_refused_with_its_url(environment):
+    environment["torch"].update(version="2.9.0+cu130", cuda="13.0", cxx11_abi=True)
+    answer = decide("flash-attn==2.8.3", environment, Sources())
+    assert "+cu12torch2.9" in answer["url"]
+    assert answer["action"] == "refuse"
+    assert ["CUDA 12" in conflict and "13" in conflict for conflict in answer["conflicts"]] == [True]
+
+
+def test_a_cache_that_pip_looks_for_elsewhere_is_a_refusal(environment):
+    environment["installers"]["pip"] = "19.3.1"
+    answer = decide("flash-attn==2.5.3", environment, Sources(sdist_url=SDIST_URL), strict=False)
+    assert answer["action"] == "refuse"
+    assert ["pip 19.3.1" in conflict for conflict in answer["conflicts"]] == [True]
+
+
+def test_what_is_installed_from_this_wheel_is_kept(environment):
+    environment["distributions"]["flash-attn"] = "2.5.3"
+    environment["origins"]["flash-attn"] = {"filename": WHEEL, "sha256": None}
+    assert decide("flash-attn==2.5.3", environment, Sources())["action"] == "keep"
+
+
+def test_the_environment_is_only_read_and_answers_share_nothing(environment):
+    before = copy.deepcopy(environment)
+    decide("flash-attn==2.5.3", environment, Sources())["conflicts"].append("mine")
+    decide("flash-attn==2.5.3", environment, Sources())["imports"].append("mine")
+    assert environment == before
+    assert "mine" not in str(decide("flash-attn==2.5.3", environment, Sources()))

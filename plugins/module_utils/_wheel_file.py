@@ -39,6 +39,7 @@ class WheelMetadata(t.NamedTuple):
     name: str
     version: str
     requires: tuple[str, ...]  # Requires-Dist, PEP 508
+    requires_python: str  # a set of specifiers, PEP 440; empty if any will do
 
 
 def parse_name(filename: str) -> WheelName:
@@ -102,7 +103,10 @@ def read_metadata(path: str) -> WheelMetadata:
             f"{os.path.basename(path)} is not a sound wheel: its METADATA has no Name or no Version."
         )
     return WheelMetadata(
-        canonical(headers["Name"]), headers["Version"].strip(), tuple(headers.get_all("Requires-Dist") or ())
+        canonical(headers["Name"]),
+        headers["Version"].strip(),
+        tuple(headers.get_all("Requires-Dist") or ()),
+        headers["Requires-Python"] or "",
     )
 
 

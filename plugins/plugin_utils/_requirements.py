@@ -20,6 +20,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors im
 
 try:
     from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.specifiers import SpecifierSet
     from packaging.tags import Tag, compatible_tags, cpython_tags
     from packaging.utils import parse_wheel_filename
 except ImportError:
@@ -132,7 +133,9 @@ def _newest(folder: str, requirement: Requirement, environment: t.Mapping[str, t
             continue
         name, version, _build, tags = parse_wheel_filename(filename)
         if name == canonical(requirement.name) and requirement.specifier.contains(version) and tags & supported:
-            candidates[version] = filename
+            pythons = SpecifierSet(_wheel_file.read_metadata(os.path.join(folder, filename)).requires_python)
+            if pythons.contains(environment["python"]["version"], prereleases=True):
+                candidates[version] = filename
     return os.path.join(folder, candidates[max(candidates)]) if candidates else None
 
 

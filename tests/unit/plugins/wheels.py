@@ -27,6 +27,7 @@ def build_wheel(
     requires: Iterable[str] = (),
     tags: str = "py3-none-any",
     metadata_version: str | None = None,
+    requires_python: str | None = None,
     extra: Iterable[tuple[str, bytes]] = (),
 ) -> Path:
     """Make a wheel. With a label it is "renamed" as the official ones are: METADATA does not know it.
@@ -37,6 +38,7 @@ def build_wheel(
     stem = name.replace("-", "_")
     info = f"{stem}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {stem}\nVersion: {metadata_version or version}\n"
+    metadata += f"Requires-Python: {requires_python}\n" if requires_python else ""
     metadata += "".join(f"Requires-Dist: {item}\n" for item in requires)
     wheel = f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tags}\n"
     members = [

@@ -197,7 +197,7 @@ def test_a_name_that_is_no_wheels_gets_nowhere_near_the_disk(server, cache, tmp_
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(TorchExtensionError, match="file/cache on the control node cannot be made.*cache_dir"):
+    with pytest.raises(TorchExtensionError, match=r"file/cache on the control node cannot be made.*cache_dir"):
         Downloader(str(tmp_path / "file" / "cache"))
 
 

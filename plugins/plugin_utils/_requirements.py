@@ -20,7 +20,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors im
 
 try:
     from packaging.requirements import InvalidRequirement, Requirement
-    from packaging.specifiers import SpecifierSet
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
     from packaging.tags import Tag, compatible_tags, cpython_tags
     from packaging.utils import parse_wheel_filename
 except ImportError:
@@ -132,11 +132,18 @@ def _newest(folder: str, requirement: Requirement, environment: t.Mapping[str, t
         if not filename.endswith(".whl"):
             continue
         name, version, _build, tags = parse_wheel_filename(filename)
-        if name == canonical(requirement.name) and requirement.specifier.contains(version) and tags & supported:
-            pythons = SpecifierSet(_wheel_file.read_metadata(os.path.join(folder, filename)).requires_python)
-            if pythons.contains(environment["python"]["version"], prereleases=True):
-                candidates[version] = filename
+        if name != canonical(requirement.name) or not requirement.specifier.contains(version):
+            continue
+        if tags & supported and _suits(os.path.join(folder, filename), environment["python"]["version"]):
+            candidates[version] = filename
     return os.path.join(folder, candidates[max(candidates)]) if candidates else None
+
+
+def _suits(wheel: str, python: str) -> bool:
+    try:
+        return SpecifierSet(_wheel_file.read_metadata(wheel).requires_python).contains(python, prereleases=True)
+    except InvalidSpecifier:
+        return True  # as pip has it
 
 
 def _download(requirement: Requirement, environment: t.Mapping[str, t.Any], folder: str, wanted_by: str) -> str:

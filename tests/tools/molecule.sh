@@ -4,7 +4,7 @@ set -euo pipefail
 [ "$EUID" = 0 ] || exec tests/tools/as-root.sh "$0" "$@"
 stand=tests/stand/stand
 export STAND_STATE=$PWD/.cache/stand-molecule # so that a stand which is up for something else stays as it is
-export ANSIBLE_HOME=$PWD/.cache/molecule
+export ANSIBLE_HOME=$STAND_STATE/ansible # molecule remembers what it has prepared; it must not outlive the stand
 
 if [ $# = 0 ]; then
   for file in molecule/*/molecule.yml; do

@@ -21,6 +21,9 @@ inventory = {
             "ansible_user": "root",
             "ansible_ssh_executable": str(state / "ssh"),
             "ansible_ssh_private_key_file": str(state / "key"),
+            # Every stand has the same addresses: a connection kept open by one must not serve another.
+            "ansible_control_path": str(state / "ssh-%%h-%%r"),
+            "ansible_python_interpreter": "/usr/bin/python3",
             "ansible_ssh_common_args": " ".join(f"-o {key}={value}" for key, value in ssh_options.items()),
             "torch_extension_python": "/opt/venv",
             "torch_extension_ca_path": str(state / "ca.pem"),

@@ -4,13 +4,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from servers import serving
 from venvs import add_pip, make_plain_venv, site_packages
+
+import ansible_collections
 
 OLD_ABI = b"\0_ZN3c105ErrorC2ENS_14SourceLocationESs\0"
 
@@ -64,6 +69,32 @@ def venv(make_venv) -> Path:
 def packages(venv) -> Path:
     """The folder of the environment's packages."""
     return site_packages(venv)
+
+
+@pytest.fixture
+def run_module(capsys):
+    """Runs a module in this process; what it returns, failures included."""
+
+    def run_module(module, check_mode=False, **arguments):
+        with patch_module_args({**arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
+            module.main()
+        return json.loads(capsys.readouterr().out)
+
+    return run_module
+
+
+@pytest.fixture
+def ansible():
+    """Runs an ad-hoc task on a node that nobody can reach; exit status and what is said."""
+
+    def ansible(module, arguments, *options):
+        command = [Path(sys.executable).with_name("ansible"), "all", "-i", "node,", "-m", module, "-a", arguments]
+        collections = str(Path(next(iter(ansible_collections.__path__))).parent)
+        environ = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": collections, "ANSIBLE_NOCOLOR": "1"}
+        done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, env=environ)
+        return done.returncode, done.stdout + done.stderr
+
+    return ansible
 
 
 @pytest.fixture

@@ -174,6 +174,11 @@ def test_what_one_node_got_does_not_serve_another_with_an_older_python(publish, 
     assert required(old, "a") == ["a-1-py3-none-any.whl"]
 
 
+def test_a_file_that_does_not_tell_its_pythons_in_good_order_serves_all(required, environment, tmp_path, server):
+    build_wheel(tmp_path / "cache", name="a", version="1", requires_python="any")
+    assert required(environment, "a") == ["a-1-py3-none-any.whl"]
+
+
 @pytest.mark.parametrize("what", ["only an sdist", "nothing", "no index"])
 def test_what_cannot_be_had_is_told_with_who_wants_it(what, publish, required, environment, tmp_path, monkeypatch):
     publish({"name": "b", "version": "1"})

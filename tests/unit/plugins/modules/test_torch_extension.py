@@ -1,0 +1,116 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from wheels import LABEL, as_wanted, build_wheel, tree_state
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import describe_one
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip_cache import wheel_path
+from ansible_collections.airgap.torch_extensions.plugins.modules import torch_extension
+
+
+@pytest.fixture
+def venv(make_venv, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    return make_venv(pip=True)
+
+
+@pytest.fixture
+def deliver(tmp_path):
+    return lambda **wheel: as_wanted(build_wheel(tmp_path / "delivered", **wheel))
+
+
+def requirement(wheel):
+    return {"name": "einops", "filename": wheel["filename"], "sha256": wheel["sha256"]}
+
+
+def test_check_mode_tells_what_would_be_done_and_does_nothing(venv, deliver, run_module):
+    einops = requirement(deliver(name="einops", version="0.8.1"))
+    wheel = deliver(label=LABEL)
+    before = tree_state(venv)
+    result = run_module(torch_extension, check_mode=True, python=str(venv), wheels=[wheel], requirements=[einops])
+    assert result["changed"]
+    assert [(item["filename"], item["action"], item["reason"]) for item in result["wheels"]] == [
+        (wheel["filename"], "install", "flash-attn is not installed")
+    ]
+    assert result["requirements"] == [einops["filename"]]
+    assert result["diff"] == {
+        "before": "flash-attn: flash-attn is not installed\n",
+        "after": f"flash-attn: {wheel['filename']}\neinops: {einops['filename']}\n",
+    }
+    assert tree_state(venv) == before
+
+
+def test_the_second_run_changes_nothing_and_needs_no_folder(venv, deliver, run_module, tmp_path):
+    wheel, einops = deliver(label=LABEL), requirement(deliver(name="einops", version="0.8.1"))
+    arguments = {"python": str(venv), "wheels": [wheel], "requirements": [einops]}
+    first = run_module(torch_extension, **arguments, folder=str(tmp_path / "delivered"))
+    assert (first["changed"], first["requirements"]) == (True, [einops["filename"]])
+    after = tree_state(venv)
+    second = run_module(torch_extension, **arguments)
+    assert (second["changed"], second["requirements"]) == (False, [])
+    assert [item["action"] for item in second["wheels"]] == ["keep"]
+    assert second["diff"] == {"before": "", "after": ""}
+    assert tree_state(venv) == after
+
+
+def test_a_requirement_that_is_installed_in_any_version_is_left_alone(venv, deliver, run_module, tmp_path):
+    folder = str(tmp_path / "delivered")
+    old = {**deliver(name="einops", version="0.6"), "name": "einops", "version": "0.6", "imports": ["einops"]}
+    run_module(torch_extension, python=str(venv), wheels=[old], folder=folder)
+    new = requirement(deliver(name="einops", version="0.8.1"))
+    result = run_module(torch_extension, python=str(venv), wheels=[deliver()], requirements=[new], folder=folder)
+    assert (result["changed"], result["requirements"]) == (True, [])
+    assert list(venv.rglob("einops-0.6.dist-info"))
+    assert not list(venv.rglob("einops-0.8.1.dist-info"))
+
+
+def test_a_wheel_with_conflicts_is_refused(venv, deliver, run_module, tmp_path):
+    wheel = {**deliver(), "conflicts": ["the wheel is built for CUDA 12, torch for CUDA 13.0"]}
+    before = tree_state(venv)
+    result = run_module(torch_extension, python=str(venv), wheels=[wheel], folder=str(tmp_path / "delivered"))
+    assert result["failed"]
+    assert "cannot serve this node: the wheel is built for CUDA 12, torch for CUDA 13.0" in result["msg"]
+    assert tree_state(venv) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({}, "folder does not say where on the node it is"),
+        ({"folder": "/none"}, "cannot be read: No such file or directory"),
+        ({"python": "/none", "folder": "/none"}, "No interpreter at /none"),
+    ],
+    ids=["no folder", "nothing delivered", "no environment"],
+)
+def test_what_cannot_be_done_is_a_failure_that_says_why(arguments, words, venv, deliver, run_module):
+    result = run_module(torch_extension, **{"python": str(venv), "wheels": [deliver()], **arguments})
+    assert result["failed"]
+    assert words in result["msg"]
+
+
+def test_a_wheel_that_does_not_load_is_installed_only_where_verification_is_off(venv, deliver, run_module, tmp_path):
+    wheel = deliver(files={"flash_attn/__init__.py": "import nothing_of_this_name\n"})
+    arguments = {"python": str(venv), "wheels": [wheel], "folder": str(tmp_path / "delivered")}
+    assert "No module named 'nothing_of_this_name'" in run_module(torch_extension, **arguments)["msg"]
+    assert run_module(torch_extension, **arguments, verify="none")["changed"]
+
+
+def test_pips_cache_is_filled_and_the_environment_left_alone(venv, deliver, run_module, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "cache"))
+    wheel = deliver(label=LABEL)
+    sdist_url = "https://mirror.example/flash_attn-2.8.3.tar.gz"
+    path = wheel_path(sdist_url, wheel["filename"], describe_one(str(venv), [], run, os.environ)[0])
+    wheel.update(sdist_url=sdist_url, pip_cache_path=path)
+    before = tree_state(venv)
+    arguments = {"python": str(venv), "wheels": [wheel], "folder": str(tmp_path / "delivered"), "mode": "pip_cache"}
+    assert run_module(torch_extension, check_mode=True, **arguments)["changed"]
+    assert not os.path.exists(path)
+    assert [run_module(torch_extension, **arguments)["changed"] for _ in range(2)] == [True, False]
+    assert os.path.exists(path)
+    assert tree_state(venv) == before

@@ -1,0 +1,40 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.airgap.torch_extensions.plugins.modules import torch_info
+
+
+def test_environments_are_told_in_their_order_and_nothing_changes(make_venv, run_module):
+    venvs = [str(make_venv(name)) for name in "ba"]
+    result = run_module(torch_info, python=venvs, distributions=["flash-attn"])
+    assert [item["python"]["prefix"] for item in result["environments"]] == venvs
+    assert result["environment"] == result["environments"][0]
+    assert result["environment"]["distributions"] == {"flash-attn": None}
+    assert result["changed"] is False
+
+
+def test_what_is_broken_is_a_failure_that_says_so(make_venv, make_torch, run_module, tmp_path):
+    venv = make_venv()
+    (make_torch(next(venv.glob("lib/*/site-packages"))) / "version.py").unlink()
+    result = run_module(torch_info, python=[str(venv)])
+    assert result["failed"]
+    assert "half removed" in result["msg"]
+
+
+def test_no_environment_at_all_is_a_failure(run_module):
+    assert "empty list" in run_module(torch_info, python=[])["msg"]
+
+
+def test_what_cannot_be_told_is_a_warning(make_venv, make_torch, run_module, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda module, warning: warnings.append(warning))
+    venv = make_venv()
+    make_torch(next(venv.glob("lib/*/site-packages")), library=b"neither")
+    result = run_module(torch_info, python=[str(venv)])
+    assert result["environment"]["torch"]["cxx11_abi"] is None
+    assert ["C++ ABI" in warning for warning in warnings].count(True) == 1

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -47,11 +48,26 @@ def installed(site_packages: t.Iterable[str]) -> dict[str, Distribution]:
             if extension not in (".dist-info", ".egg-info") or not dash or name.startswith("~"):
                 continue
             path = os.path.join(folder, entry)
+            if extension == ".dist-info" and not os.path.isfile(os.path.join(path, "METADATA")):
+                continue  # left over from a removal that broke off
             complete = os.path.isfile(os.path.join(path, "RECORD"))
             if extension == ".egg-info":
                 version = version.partition("-py")[0]
             found.setdefault(canonical(name), Distribution(canonical(name), version, path, complete))
     return found
+
+
+def missing_files(distribution: Distribution) -> list[str]:
+    """The files of a distribution that its RECORD lists and that are not there: of an installation that broke off, some.
+
+    What installers write about themselves does not count. A package without its ``__init__.py`` can still be imported, so importing it does not tell.
+    """
+    if not distribution.complete:
+        return [os.path.join(os.path.basename(distribution.path), "RECORD")]
+    with open(os.path.join(distribution.path, "RECORD"), encoding="utf-8", newline="") as file:
+        listed = [row[0] for row in csv.reader(file) if row]
+    folder, own = os.path.split(distribution.path)
+    return [path for path in listed if not path.startswith(own) and not os.path.exists(os.path.join(folder, path))]
 
 
 def origin(distribution: Distribution) -> dict[str, str | None] | None:

@@ -8,8 +8,8 @@
 
 from __future__ import annotations
 
-import glob
 import os
+import re
 import shutil
 import tempfile
 import typing as t
@@ -48,6 +48,10 @@ def examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], ru
     action = decide(wheel, environment)
     if action.action != EXAMINE:
         return action
+    installed = _distributions.installed([environment["python"]["site_packages"]]).get(wheel["name"])
+    missing = _distributions.missing_files(installed) if installed else []
+    if missing:
+        return Action(REPLACE, f"{wheel['name']} {wheel['version']} is installed in part ({missing[0]} is missing)")
     failure = import_failure(environment["python"]["executable"], wheel["imports"], run)
     if failure is None:
         return Action(KEEP, f"{wheel['name']} {wheel['version']} is installed and can be imported")
@@ -75,8 +79,7 @@ def install(
     for wheel in [*wheels, *requirements]:
         _check_delivered(wheel, folder, environment)
     paths = [os.path.join(folder, wheel["filename"]) for wheel in [*wheels, *requirements]]
-    for leftover in glob.glob(os.path.join(glob.escape(python["site_packages"]), _SCRATCH + "*")):
-        shutil.rmtree(leftover, ignore_errors=True)
+    _remove_debris(python["site_packages"], wheels)
     if verify:
         scratch = tempfile.mkdtemp(prefix=_SCRATCH, dir=python["site_packages"])  # mode 0700
         try:
@@ -92,6 +95,19 @@ def install(
                 f"{wheel['filename']} was installed without an error, but is not in {python['site_packages']}. Look at"
                 " the installer's settings on this node."
             )
+
+
+def _remove_debris(folder: str, wheels: t.Sequence[t.Mapping[str, t.Any]]) -> None:
+    """Remove what a run that was killed has left of these wheels: our scratch places, and what pip had put aside.
+
+    pip renames a folder that it is about to remove: "~", some of "-~.=%0123456789", and the end of the name
+    (AdjacentTempDirectory in pip/_internal/utils/temp_dir.py, pip 19 to 26).
+    """
+    names = {name for wheel in wheels for name in (*wheel["imports"], wheel["name"].replace("-", "_"))}
+    for entry in os.listdir(folder):
+        aside = re.match(r"~[-~.=%0-9]*(\w{3,}?)(-[^-]*\.dist-info)?$", entry)
+        if entry.startswith(_SCRATCH) or (aside and any(name.endswith(aside.group(1)) for name in names)):
+            shutil.rmtree(os.path.join(folder, entry), ignore_errors=True)
 
 
 def _refuse_foreign(environment: t.Mapping[str, t.Any]) -> None:
@@ -151,11 +167,11 @@ def _run_installer(paths: t.Sequence[str], target: str | None, environment: t.Ma
     """Offline, from files alone, with nobody's settings: neither index nor build nor dependencies."""
     python = environment["python"]
     uv = find_uv(python["prefix"])
-    # --no-compile: what is tried out is deleted at once.
     where = ["--target", target] if target else []
     if environment["installers"]["pip"]:
         command = [python["executable"], "-I", "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input"]
         command += ["install", "--no-index", "--no-deps", "--no-cache-dir"]
+        # what is tried out is deleted at once, so it is not worth compiling
         command += [*where, "--no-compile"] if target else ["--force-reinstall"]
     elif uv:
         command = [uv, "pip", "install", "--python", python["executable"], "--offline", "--no-index", "--no-deps"]

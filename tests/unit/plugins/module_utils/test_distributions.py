@@ -16,6 +16,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._distribut
     Distribution,
     canonical,
     installed,
+    missing_files,
     origin,
 )
 
@@ -23,6 +24,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._distribut
 def put(folder, name, record=True, **files):
     path = folder / name
     path.mkdir(parents=True)
+    (path / "METADATA").touch()
     if record:
         (path / "RECORD").touch()
     for file, text in files.items():
@@ -127,3 +129,23 @@ def test_a_broken_off_installation_has_no_origin(tmp_path):
     assert origin(installed([str(tmp_path)])["a"]) is None
     (path / "RECORD").touch()
     assert origin(installed([str(tmp_path)])["a"]) == {"filename": "a.whl", "sha256": None}
+
+
+def test_what_a_removal_left_of_the_metadata_is_no_distribution(tmp_path):
+    (put(tmp_path, "a-1.dist-info") / "METADATA").unlink()
+    assert installed([tmp_path]) == {}
+
+
+def test_of_a_broken_off_installation_files_are_missing(tmp_path):
+    rows = ["a/__init__.py,,", '"a/b,c.py",,', "a-1.dist-info/direct_url.json,,", "a-1.dist-info/RECORD,,"]
+    put(tmp_path, "a-1.dist-info", RECORD="\n".join(rows))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "__init__.py").touch()
+    assert missing_files(installed([tmp_path])["a"]) == ["a/b,c.py"]
+    (tmp_path / "a" / "b,c.py").touch()
+    assert missing_files(installed([tmp_path])["a"]) == []
+
+
+def test_without_a_record_the_record_is_missing(tmp_path):
+    put(tmp_path, "a-1.dist-info", record=False)
+    assert missing_files(installed([tmp_path])["a"]) == ["a-1.dist-info/RECORD"]

@@ -8,8 +8,10 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from venvs import site_packages
 from wheels import LABEL, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import ALL, describe, describe_one
@@ -80,18 +82,20 @@ def test_packages_that_cannot_be_read_are_an_error_that_says_so(make_venv, run, 
         describe_one(str(venv), [], run, os.environ)
 
 
-def test_environments_come_in_their_order_with_the_same_gpus(make_venv, run):
+def test_environments_come_in_their_order_with_the_same_gpus_and_all_warnings(make_venv, make_torch, run):
     venvs = [str(make_venv(name)) for name in "ba"]
-    environments, _warnings = describe([*venvs, sys._base_executable], [], run, os.environ)
+    for venv in venvs:
+        make_torch(site_packages(Path(venv)), library=b"neither")
+    environments, warnings = describe([*venvs, sys._base_executable], [], run, os.environ)
     assert [item["python"]["prefix"] for item in environments[:2]] == venvs
     assert environments[2]["python"]["prefix"] == sys.base_prefix
+    assert [venv for venv in venvs for warning in warnings if f"{venv}/" in warning and "C++ ABI" in warning] == venvs
     assert [item["gpus"] for item in environments] == [environments[0]["gpus"]] * 3
 
 
 def test_all_that_is_wrong_is_told_in_one_error(make_venv, run, tmp_path, make_torch):
     venv = make_venv()
-    site = describe_one(str(venv), [], run, os.environ)[0]["python"]["site_packages"]
-    shutil.rmtree(make_torch(type(tmp_path)(site)) / "lib")
+    shutil.rmtree(make_torch(site_packages(venv)) / "lib")
     with pytest.raises(TorchExtensionError) as error:
         describe([str(tmp_path / "none"), str(venv), sys._base_executable], [], run, os.environ)
     assert ["No interpreter at" in line or "torch is broken" in line for line in str(error.value).splitlines()] == [

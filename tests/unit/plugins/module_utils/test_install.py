@@ -146,6 +146,14 @@ def test_what_lies_in_the_working_directory_or_on_pythonpath_proves_nothing(node
         node.install(node.deliver(files=IMPORT_FAILS))
 
 
+def test_what_only_pythonpath_has_is_not_there(node, tmp_path, monkeypatch):
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "einops.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "more"))
+    with node.refuses("No module named 'einops'"):
+        node.install(node.deliver(files={"flash_attn/__init__.py": "import einops\n"}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -249,3 +257,27 @@ def test_an_installer_that_fails_is_told_in_its_own_words(node):
     (node.folder / wheel["filename"]).rename(bad)
     with node.refuses("pip of this node could not install .*is not a supported wheel on this platform"):
         node.install({**wheel, "filename": bad.name})
+
+
+def test_what_is_installed_in_part_is_replaced_though_it_can_be_imported(node):
+    wheel = node.deliver()
+    node.install(wheel)
+    next(node.venv.rglob("direct_url.json")).unlink()  # as it is until the end of an installation
+    next(node.venv.rglob("flash_attn/__init__.py")).unlink()
+    found = examine(wheel, node.environment, node.run)
+    assert (found.action, "is installed in part (flash_attn/__init__.py is missing)" in found.reason) == (
+        "replace",
+        True,
+    )
+    node.install(wheel)
+    assert node.version() == "2.8.3"
+
+
+def test_what_a_killed_pip_had_put_aside_is_removed(node):
+    packages = node.venv / "lib" / os.listdir(node.venv / "lib")[0] / "site-packages"
+    ours = ["~lash_attn", "~-ash_attn-2.8.2.dist-info", "~~.=sh_attn"]
+    theirs = ["~orch", "~~rch-2.8.0.dist-info", "flash_attn_3"]
+    for name in (*ours, *theirs):
+        (packages / name).mkdir()
+    node.install(node.deliver())
+    assert {name for name in (*ours, *theirs) if (packages / name).exists()} == set(theirs)

@@ -32,10 +32,10 @@ def test_platform_is_that_of_this_machine(tmp_path):
 def test_the_highest_glibcxx_is_found_by_number_in_the_environments_own_library(tmp_path):
     (tmp_path / "lib").mkdir()
     library = b"\0".join(
-        [b"", b"GLIBCXX_3.4", b"GLIBCXX_3.4.9", b"GLIBCXX_3.4.99", b"GLIBCXX_DEBUG_MESSAGE_LENGTH", b""]
+        [b"", b"GLIBCXX_3.4", b"GLIBCXX_3.4.9", b"GLIBCXX_3.4.30", b"GLIBCXX_DEBUG_MESSAGE_LENGTH", b""]
     )
     (tmp_path / "lib" / "libstdc++.so.6").write_bytes(library)
-    assert _node.platform(str(tmp_path))["libstdcxx"] == "3.4.99"
+    assert _node.platform(str(tmp_path))["libstdcxx"] == "3.4.30"
 
 
 def test_a_library_that_does_not_tell_is_passed_over(tmp_path):

@@ -79,7 +79,7 @@ def test_a_damaged_wheel_in_the_cache_is_replaced(node, planned, tmp_path):
     ],
     ids=["sha256", "no hash", "another hash"],
 )
-def test_the_origin_is_written_as_pip_writes_it(fragment, archive_info, node, planned, tmp_path):
+def test_the_origin_is_written_as_pip_reads_it(fragment, archive_info, node, planned, tmp_path):
     from pip._internal.models.direct_url import DirectUrl
 
     url = SDIST_URL.partition("#")[0]
@@ -88,7 +88,7 @@ def test_the_origin_is_written_as_pip_writes_it(fragment, archive_info, node, pl
     with open(os.path.join(os.path.dirname(wheel["pip_cache_path"]), "origin.json")) as file:
         text = file.read()
     assert json.loads(text) == {"url": url, "archive_info": archive_info}
-    assert DirectUrl.from_json(text).to_dict() == json.loads(text)
+    assert DirectUrl.from_json(text).archive_info.hashes == archive_info.get("hashes")
 
 
 def test_metadata_with_a_label_is_refused_because_pip_would_refuse_it(node, planned, tmp_path):

@@ -20,7 +20,7 @@ test: unit conformance lint build sanity molecule ## all of the below, up to mol
 	@echo "All tests passed."
 
 unit: ready ## pytest: the plugins and the project itself
-	PYTHONPATH=.ansible/collections pytest tests/unit
+	PYTHONPATH=.ansible/collections pytest --numprocesses=auto tests/unit
 
 conformance: ready ## pytest: our guesses against upstream's own code
 	PYTHONPATH=.ansible/collections pytest tests/conformance

@@ -75,9 +75,9 @@ environment:
   contains:
     python:
       description:
-        - The interpreter. RV(environment.python.tag) and RV(environment.python.abi) are its tags (PEP 425);
-          RV(environment.python.externally_managed) tells that the operating system owns the environment (PEP 668);
-          RV(environment.python.site_packages) is the folder that installers write to.
+        - The interpreter. C(tag) and C(abi) are its tags (PEP 425);
+          C(externally_managed) tells that the operating system owns the environment (PEP 668);
+          C(site_packages) is the folder that installers write to.
       returned: success
       type: dict
       sample:
@@ -101,7 +101,7 @@ environment:
     torch:
       description:
         - The torch of the environment, or null if there is none.
-        - RV(environment.torch.cxx11_abi) comes from the symbols of C(libc10.so).
+        - C(cxx11_abi) comes from the symbols of C(libc10.so).
       returned: success
       type: dict
       sample:

@@ -52,12 +52,21 @@ def default_cache() -> str:
 def proxied(proxy: str | None) -> t.Iterator[None]:
     """Let everything in this process, and the programs that it starts, use a proxy, but for what no_proxy excepts.
 
+    :raises TorchExtensionError: if this is no address of a proxy
+
     The environment is the one place that requests and pip both read, redirects and no_proxy included. Ansible runs an
     action in a process of its own, so nothing else sees the change.
     """
     if not proxy:
         yield
         return
+    try:
+        host = urlsplit(proxy).hostname if "://" in proxy else None
+    except ValueError:
+        host = None
+    if not host:
+        # without its value, which may hold credentials
+        raise TorchExtensionError("torch_extension_proxy is no address of a proxy such as http://proxy.example:3128.")
     before = {name: os.environ.get(name) for name in _PROXY_VARIABLES}
     for name in _PROXY_VARIABLES:
         os.environ.pop(name, None)

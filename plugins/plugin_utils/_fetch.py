@@ -62,7 +62,7 @@ def fetch(plans: t.Mapping[str, Plan], cache: str, ca_path: str | None, predict:
 
 
 def _wanted(wheel: t.Mapping[str, t.Any]) -> _Wanted:
-    return _Wanted(wheel["url"], wheel["filename"], wheel.get("sha256"))
+    return _Wanted(wheel["url"], wheel["filename"], (wheel.get("sha256") or "").lower() or None)
 
 
 def _answer(

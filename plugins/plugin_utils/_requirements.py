@@ -62,14 +62,15 @@ class Requirements:
         present = {name for name, version in environment["distributions"].items() if version is not None}
         present.update(_NEVER)
         required: dict[str, Required] = {}
-        waiting = list(wheels)
+        waiting: list[tuple[str, t.Collection[str]]] = [(wheel, ()) for wheel in wheels]
+        present.update(_wheel_file.read_metadata(wheel).name for wheel, _extras in waiting)
         while waiting:
-            wheel = waiting.pop()
-            for requirement in _declared(wheel, markers):
+            wheel, extras = waiting.pop()
+            for requirement in _declared(wheel, markers, extras):
                 name = canonical(requirement.name)
                 if name not in present and name not in required:
                     required[name] = self._get(requirement, environment, os.path.basename(wheel))
-                    waiting.append(required[name].path)
+                    waiting.append((required[name].path, requirement.extras))
         return [required[name] for name in sorted(required)]
 
     def _get(self, requirement: Requirement, environment: t.Mapping[str, t.Any], wanted_by: str) -> Required:
@@ -104,7 +105,7 @@ def marker_environment(environment: t.Mapping[str, t.Any]) -> dict[str, str]:
     }
 
 
-def _declared(wheel: str, markers: dict[str, str]) -> list[Requirement]:
+def _declared(wheel: str, markers: dict[str, str], extras: t.Collection[str]) -> list[Requirement]:
     requirements = []
     for text in _wheel_file.read_metadata(wheel).requires:
         try:
@@ -113,7 +114,8 @@ def _declared(wheel: str, markers: dict[str, str]) -> list[Requirement]:
             raise TorchExtensionError(
                 f"{os.path.basename(wheel)} declares a requirement that cannot be read: {exc}"
             ) from exc
-        if requirement.marker is None or requirement.marker.evaluate(markers):
+        settings = [{**markers, "extra": extra} for extra in extras or ("",)]
+        if requirement.marker is None or any(requirement.marker.evaluate(setting) for setting in settings):
             requirements.append(requirement)
     return requirements
 

@@ -349,3 +349,10 @@ def test_a_certificate_is_trusted_where_its_ca_is_named_and_else_not(wheel, cach
 def test_a_ca_file_that_is_not_there_is_told(cache):
     with pytest.raises(TorchExtensionError, match="torch_extension_ca_path is /none"):
         Downloader(str(cache), "/none")
+
+
+@pytest.mark.parametrize("proxy", ["proxy.example:3128", "http://user:hunter2@", "http://[", "nonsense"])
+def test_what_is_no_address_of_a_proxy_is_refused_without_its_credentials(proxy):
+    with pytest.raises(TorchExtensionError, match=r"torch_extension_proxy is no address") as refusal, proxied(proxy):
+        pass
+    assert "hunter2" not in str(refusal.value)

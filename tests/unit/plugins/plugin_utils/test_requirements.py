@@ -196,3 +196,20 @@ def test_what_cannot_be_had_is_told_with_who_wants_it(what, publish, required, e
 def test_a_requirement_that_cannot_be_read_is_told(required, environment):
     with pytest.raises(TorchExtensionError, match=r"flash_attn-2\.8\.3-py3-none-any\.whl declares a requirement that"):
         required(environment, "a b c")
+
+
+def test_an_extra_of_a_requirement_is_brought_along(publish, required, environment):
+    publish(
+        {"name": "a", "version": "1", "requires": ["b; extra == 'fast'", "c; extra == 'other'"]},
+        {"name": "b", "version": "1"},
+        {"name": "c", "version": "1"},
+    )
+    assert required(environment, "a[fast]") == ["a-1-py3-none-any.whl", "b-1-py3-none-any.whl"]
+
+
+def test_wheels_of_one_plan_may_require_each_other(publish, required, environment, server, tmp_path):
+    publish({"name": "a", "version": "1"})
+    other = build_wheel(tmp_path / "wheels", name="causal-conv1d", version="1.6.0")
+    wheel = build_wheel(tmp_path / "wheels", requires=["causal-conv1d"])
+    assert Requirements(str(tmp_path / "cache")).complete([str(wheel), str(other)], environment) == []
+    assert server.requests == []

@@ -75,8 +75,9 @@ EXAMPLES = r"""
 
 - name: Show where pip would look for it, with the sdist on a given index
   vars:
-    sdist_url: >-
-      https://pypi.tuna.tsinghua.edu.cn/packages/b9/ec/953adfbd9d95b0e9385d3946b81c0446ae723f70fafcb0b5c40e10f5d7f2/flash_attn-2.5.3.tar.gz#sha256=5a176a0589635270be7181c8b96c3bdf432a28f8d7a916ffce434cd43f982fda
+    sdist_url: "https://pypi.tuna.tsinghua.edu.cn/packages/b9/ec/\
+      953adfbd9d95b0e9385d3946b81c0446ae723f70fafcb0b5c40e10f5d7f2/flash_attn-2.5.3.tar.gz\
+      #sha256=5a176a0589635270be7181c8b96c3bdf432a28f8d7a916ffce434cd43f982fda"
     wheel: "{{ lookup('airgap.torch_extensions.wheel', 'flash-attn==2.5.3', environment=probe.environment, sdist_url=sdist_url) }}"
   ansible.builtin.debug:
     msg: "{{ wheel.pip_cache_path }}"
@@ -103,7 +104,8 @@ _list:
     url:
       description: Where it is.
       type: str
-      sample: https://github.com/Dao-AILab/flash-attention/releases/download/v2.5.3/flash_attn-2.5.3+cu122torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl
+      sample: >-
+        https://github.com/Dao-AILab/flash-attention/releases/download/v2.5.3/flash_attn-2.5.3+cu122torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl
     source:
       description: The O(source) that told it.
       type: str
@@ -128,7 +130,8 @@ _list:
     pip_cache_path:
       description: Where on the node its pip looks for the wheel, or null without O(sdist_url).
       type: str
-      sample: /home/user/.cache/pip/wheels/0b/b5/fb/4eb31ffcf262c7b78dd3ae076329e02560008d5bb11c6c6f6d/flash_attn-2.5.3+cu122torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl
+      sample: "/home/user/.cache/pip/wheels/0b/b5/fb/4eb31ffcf262c7b78dd3ae076329e02560008d5bb11c6c6f6d/\
+        flash_attn-2.5.3+cu122torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
     conflicts:
       description: Why this wheel cannot serve the node.
       type: list

@@ -125,9 +125,9 @@ def conflicts(guess: Guess, environment: Mapping[str, Any]) -> list[str]:
 
 def variable_names(package: Package) -> tuple[str, ...]:
     """Name the environment variables that can change the guess for any version of a package, sorted."""
-    names = {variable for _, variable in package.build_target} | set(package.zero)
-    names.update(switch.variable for _, switch in package.force_build if switch)
-    for _, forced in package.forced_abi:
+    names = {variable for _first, variable in package.build_target} | set(package.zero)
+    names.update(switch.variable for _first, switch in package.force_build if switch)
+    for _first, forced in package.forced_abi:
         names.update(switch.variable for switch in (forced.switch, *forced.unless, *forced.unless_on_rocm))
     if package.container:
         names.update((CONTAINER_PRODUCT, CONTAINER_RELEASE))
@@ -213,7 +213,7 @@ def _at(package: Package, column: Sequence[tuple[str, T]], version: str) -> T | 
 
 def _refuse_what_stops_setup_py(node: _Node) -> None:
     if node.at(node.package.cuda) is None:
-        first, _ = node.package.cuda[0]
+        first = node.package.cuda[0][0]
         raise NoGuessError(
             f"{node.what} asks for no wheel, its setup.py always builds from source; ask for {first} or newer."
         )
@@ -281,7 +281,7 @@ def _no_cuda(node: _Node) -> str:
         )
     if not node.package.hip:
         return f"torch {version} is built for ROCm, and {node.what} knows CUDA only, as do all its versions."
-    first, _ = node.package.hip[0]
+    first = node.package.hip[0][0]
     return f"torch {version} is built for ROCm, and {node.what} crashes there; ask for {first} or newer."
 
 
@@ -346,7 +346,7 @@ def _platform(node: _Node) -> str:
 def _cuda_conflicts(guess: Guess, torch: Mapping[str, Any]) -> list[str]:
     # cu118 and cu11 alike; a wheel serves every minor version of its major (NVIDIA's minor version compatibility).
     match = re.match(r"cu(\d\d)", guess.label)
-    if match and match.group(1) != str(torch["cuda"]).split(".")[0]:
+    if match and match.group(1) != str(torch["cuda"]).partition(".")[0]:
         return [f"the wheel is built for CUDA {match.group(1)}, torch for CUDA {torch['cuda']}"]
     return []
 

@@ -101,7 +101,7 @@ def _copy(src: str, file: t.IO[bytes]) -> None:
 
 def _origin(sdist_url: str) -> dict[str, t.Any]:
     """What pip itself records of the sdist: a direct URL (PEP 610)."""
-    url, _, fragment = sdist_url.partition("#")
+    url, _hash, fragment = sdist_url.partition("#")
     digest = re.search(r"(?:^|&)sha256=([0-9a-f]{64})(?:&|$)", fragment)
     hashes = {"hashes": {"sha256": digest.group(1)}, "hash": f"sha256={digest.group(1)}"} if digest else {}
     return {"archive_info": hashes, "url": url}

@@ -48,7 +48,7 @@ def on_index(name: str) -> dict[str, Sdist]:
     :raises IndexUnreachableError: if neither is known.
     """
     remembered = cache() / f"{name}.json"
-    found = {version: sdist for version, (sdist, _) in _links(name).items()}
+    found = {version: sdist for version, (sdist, _link) in _links(name).items()}
     if found:
         _write(remembered, json.dumps(found).encode())
         return found
@@ -67,8 +67,8 @@ def fetch(name: str, version: str) -> Path:
 
 
 def _download(name: str, version: str, sha256: str) -> bytes:
-    _, link = _links(name)[version]
-    session, _ = _pip()
+    link = _links(name)[version][1]
+    session = _pip()[0]
     # Without this the server may unpack the archive on the way.
     response = session.get(link.url_without_fragment, headers={"Accept-Encoding": "identity"})
     response.raise_for_status()
@@ -80,7 +80,7 @@ def _download(name: str, version: str, sha256: str) -> bytes:
 
 @functools.cache
 def _links(name: str) -> dict[str, tuple[Sdist, object]]:
-    _, finder = _pip()
+    finder = _pip()[1]
     links = [(str(candidate.version), candidate.link) for candidate in finder.find_all_candidates(name)]
     return {
         version: (Sdist(version, link.filename, link.hash, link.requires_python), link)
@@ -92,7 +92,7 @@ def _links(name: str) -> dict[str, tuple[Sdist, object]]:
 @functools.cache
 def _pip() -> tuple:
     command = create_command("download")
-    options, _ = command.parse_args(
+    options, _rest = command.parse_args(
         ["--no-binary=:all:", "--ignore-requires-python", "--no-cache-dir", "--no-input", "--retries=2", "nothing"]
     )
     session = command._build_session(options)

@@ -70,11 +70,11 @@ def answers(request: pytest.FixtureRequest) -> Iterator[dict[tuple[str, str], Fu
         for item in request.session.items
         if "answers" in getattr(item, "fixturenames", ())
     }
-    for name in {name for name, _ in wanted}:
+    for name in {name for name, _version in wanted}:
         sdists.on_index(name)
     servers: queue.Queue[Upstream] = queue.Queue()
     with contextlib.ExitStack() as stack:
-        for _ in range(os.cpu_count() or 1):
+        for _core in range(os.cpu_count() or 1):
             servers.put(stack.enter_context(Upstream()))
 
         def ask(name: str, version: str) -> list[dict[str, str]]:
@@ -134,7 +134,7 @@ def test_versions_guess_exactly_from_the_one_the_table_says(
 ) -> None:
     # Without this, a setup.py that crashes in the suite's own stubs would agree with a table that knows no rule.
     package = PACKAGES[name]
-    first, _ = package.cuda[0]
+    first = package.cuda[0][0]
     has_rule = package.versions.index(version) >= package.versions.index(first)
     theirs = answers[name, version].result()
     assert any("url" in answer for answer in theirs) == has_rule

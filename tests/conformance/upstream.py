@@ -12,6 +12,7 @@ up: torch, the build tools, the commands it starts, and the facts about the mach
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import platform
@@ -29,18 +30,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
-# Whatever a setup.py may import, imported before sys.version_info lies.
-import ast  # noqa: F401  # isort: skip
-import copy  # noqa: F401  # isort: skip
-import functools  # noqa: F401  # isort: skip
-import glob  # noqa: F401  # isort: skip
-import importlib.metadata  # noqa: F401  # isort: skip
-import re  # noqa: F401  # isort: skip
-import typing  # noqa: F401  # isort: skip
-
-import packaging.version  # noqa: F401
-
 READ_BY_SETUP_PY = ("setup.py", "README.md", "build_tools", "__init__.py")
+# Whatever a setup.py may import, imported before sys.version_info lies.
+for module in ("ast", "copy", "functools", "glob", "importlib.metadata", "packaging.version", "re", "typing"):
+    importlib.import_module(module)
+
 VersionInfo = namedtuple("VersionInfo", "major minor micro releaselevel serial")
 
 NVCC = "nvcc: NVIDIA (R) Cuda compiler driver\nCuda compilation tools, release 13.0, V13.0.48\n"
@@ -251,7 +245,7 @@ def serve() -> None:
         if child == 0:
             print(json.dumps(ask(Path(line.rstrip("\n")), environments)), flush=True)
             os._exit(0)
-        _, status = os.waitpid(child, 0)
+        status = os.waitpid(child, 0)[1]
         if status != 0:
             sys.exit(f"no answers for {line}")
 

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # tree VERSION LABEL CUDA ABI: a small tree of files that looks like an installed torch where only files are read.
 # It can be imported, but it computes nothing.

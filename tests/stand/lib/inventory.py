@@ -16,7 +16,7 @@ ssh_options = {
 }
 inventory = {
     "gpu_hosts": {
-        "hosts": [name for name, _, _ in nodes],
+        "hosts": [node[0] for node in nodes],
         "vars": {
             "ansible_user": "root",
             "ansible_ssh_executable": str(state / "ssh"),

@@ -15,7 +15,7 @@ from pip._internal.commands import create_command
 logging.disable(logging.WARNING)  # folders of its configuration that lack this package
 name, version = sys.argv[1].split("==")
 command = create_command("download")
-options, _ = command.parse_args([])
+options = command.parse_args([])[0]
 session = command._build_session(options)
 finder = command._build_package_finder(options, session)
 links = [c.link for c in finder.find_all_candidates(name) if str(c.version) == version and not c.link.is_wheel]

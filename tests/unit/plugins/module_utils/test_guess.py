@@ -272,7 +272,7 @@ def test_rows_start_at_known_versions_in_order(name):
     columns = [value for value in package if value and isinstance(value[0], tuple)]
     assert len(columns) >= 5
     for column in columns:
-        ages = [package.versions.index(first) for first, _ in column]
+        ages = [package.versions.index(first) for first, _value in column]
         assert ages == sorted(set(ages))
 
 

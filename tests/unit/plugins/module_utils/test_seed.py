@@ -109,7 +109,7 @@ def test_metadata_with_a_label_is_refused_because_pip_would_refuse_it(node, plan
         lambda path: None,
         lambda path: "",
         lambda path: "/etc/passwd",
-        lambda path: os.path.basename(path),
+        os.path.basename,
         lambda path: path.replace("/wheels/", "/wheels/../"),
         lambda path: path.replace("/wheels/", "/http/"),
         lambda path: os.path.join(os.path.dirname(path), "../../../../../../evil", os.path.basename(path)),

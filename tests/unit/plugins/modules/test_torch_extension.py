@@ -111,6 +111,6 @@ def test_pips_cache_is_filled_and_the_environment_left_alone(venv, deliver, run_
     arguments = {"python": str(venv), "wheels": [wheel], "folder": str(tmp_path / "delivered"), "mode": "pip_cache"}
     assert run_module(torch_extension, check_mode=True, **arguments)["changed"]
     assert not os.path.exists(path)
-    assert [run_module(torch_extension, **arguments)["changed"] for _ in range(2)] == [True, False]
+    assert [run_module(torch_extension, **arguments)["changed"] for _run in range(2)] == [True, False]
     assert os.path.exists(path)
     assert tree_state(venv) == before

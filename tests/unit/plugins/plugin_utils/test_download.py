@@ -227,7 +227,7 @@ def test_two_processes_that_want_the_same_file_download_it_once(server, wheel, c
     fork = multiprocessing.get_context("fork")
     start = fork.Barrier(3)
     processes = [
-        fork.Process(target=download, args=(str(cache), server.url + PATH, wheel.name, start)) for _ in range(3)
+        fork.Process(target=download, args=(str(cache), server.url + PATH, wheel.name, start)) for _process in range(3)
     ]
     for process in processes:
         process.start()

@@ -27,6 +27,8 @@ inventory = {
             "ansible_ssh_common_args": " ".join(f"-o {key}={value}" for key, value in ssh_options.items()),
             "torch_extension_python": "/opt/venv",
             "torch_extension_ca_path": str(state / "ca.pem"),
+            # The stand's wheels have the names of real ones: they must never get into the user's own cache.
+            "torch_extension_cache_dir": str(state / "cache"),
         },
     },
     "_meta": {"hostvars": {name: {"ansible_host": address, "stand_layer": layer} for name, address, layer in nodes}},

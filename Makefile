@@ -1,7 +1,7 @@
 # `make demo` and `make test` set up all they need; a second run finds it there. `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit conformance lint format build sanity sanity-core-2.19 sanity-core-newest molecule clean ready
+.PHONY: help demo test unit conformance lint format build sanity sanity-core-2.19 sanity-core-newest molecule newest clean ready
 
 TOOLS := tests/tools
 COLLECTION := .ansible/collections/ansible_collections/airgap/torch_extensions
@@ -16,7 +16,7 @@ help: ## show this
 demo: ready ## install flash-attn on two air-gapped nodes, twice; KEEP=1 leaves them up
 	$(TOOLS)/demo.sh
 
-test: unit conformance lint build sanity molecule ## all of the below, up to molecule
+test: unit conformance lint build sanity molecule newest ## all of the below, up to newest
 	@echo "All tests passed."
 
 unit: ready ## pytest: the plugins and the project itself
@@ -46,6 +46,9 @@ sanity-core-newest: ready
 
 molecule: ready ## the scenarios on the stand; SCENARIO=name runs one
 	$(TOOLS)/molecule.sh $(SCENARIO)
+
+newest: ready ## the unit tests and the main job on the newest ansible-core
+	$(TOOLS)/newest.sh
 
 clean: ## remove what these commands made in this folder
 	$(TOOLS)/clean.sh

@@ -11,6 +11,8 @@ import multiprocessing
 import os
 import signal
 import ssl
+import subprocess
+import sys
 import threading
 import time
 
@@ -356,3 +358,18 @@ def test_what_is_no_address_of_a_proxy_is_refused_without_its_credentials(proxy)
     with pytest.raises(TorchExtensionError, match=r"torch_extension_proxy is no address") as refusal, proxied(proxy):
         pass
     assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["requests", "packaging"])
+def test_a_library_that_the_control_node_lacks_is_a_clear_error(name):
+    code = f"""
+import sys
+sys.path[:] = {sys.path!r}
+sys.modules[{name!r}] = None  # as if it were not installed
+from {Downloader.__module__} import Downloader
+from {Downloader.__module__.replace("_download", "_decision")} import Sources, decide
+decide("flash-attn==2.8.3", {{}}, Sources()) if {name!r} == "packaging" else Downloader("nowhere")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert f"lacks {name}" in done.stderr
+    assert "Install the collection's requirements.txt" in done.stderr

@@ -105,6 +105,12 @@ options:
       - The folder on the node that holds the files of O(wheels) and O(requirements), each under its C(filename).
       - Not needed in check mode, nor where nothing has to be done.
     type: path
+  keep_files:
+    description:
+      - Whether these files stay. If not, they are removed in the end, and O(folder) if nothing else is in it, also after an
+        error, and also where the control node has gone away meanwhile.
+    type: bool
+    default: true
   mode:
     description:
       - V(install) installs the wheels into the environment.
@@ -193,6 +199,7 @@ requirements:
   sample: [einops-0.8.1-py3-none-any.whl]
 """
 
+import contextlib
 import os
 
 from ansible.module_utils.basic import AnsibleModule
@@ -234,6 +241,7 @@ _ARGUMENTS = {
         "options": _FILE,
     },
     "folder": {"type": "path"},
+    "keep_files": {"type": "bool", "default": True},
     "mode": {"type": "str", "choices": ["install", "pip_cache"], "default": "install"},
     "verify": {"type": "str", "choices": ["import", "none"], "default": "import"},
 }
@@ -242,12 +250,27 @@ _ARGUMENTS = {
 def main():
     module = AnsibleModule(argument_spec=_ARGUMENTS, supports_check_mode=True)
     try:
-        result = _run(module)
+        with _removing(module):
+            result = _run(module)
     except TorchExtensionError as exc:
         module.fail_json(msg=str(exc))
     except OSError as exc:
         module.fail_json(msg=f"{exc.filename}: {exc.strerror}. Nothing was installed.")
     module.exit_json(**result)
+
+
+@contextlib.contextmanager
+def _removing(module):
+    try:
+        yield
+    finally:
+        folder = module.params["folder"]
+        if folder and not module.params["keep_files"] and not module.check_mode:
+            for file in [*module.params["wheels"], *module.params["requirements"]]:
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(os.path.join(folder, os.path.basename(file["filename"])))
+            with contextlib.suppress(OSError):  # what is not empty stays
+                os.rmdir(folder)
 
 
 def _run(module):

@@ -114,3 +114,24 @@ def test_pips_cache_is_filled_and_the_environment_left_alone(venv, deliver, run_
     assert [run_module(torch_extension, **arguments)["changed"] for _run in range(2)] == [True, False]
     assert os.path.exists(path)
     assert tree_state(venv) == before
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["installed", "refused"])
+def test_delivered_files_are_removed_if_they_are_not_to_be_kept(fails, venv, deliver, run_module, tmp_path):
+    folder = tmp_path / "delivered"
+    files = {"flash_attn/__init__.py": "raise ImportError('no')\n"} if fails else {"flash_attn/__init__.py": "V = 1\n"}
+    arguments = {"python": str(venv), "wheels": [deliver(label=LABEL, files=files)], "folder": str(folder)}
+    arguments["requirements"] = [requirement(deliver(name="einops", version="0.8.1"))]
+    run_module(torch_extension, check_mode=True, **arguments, keep_files=False)
+    assert len(list(folder.iterdir())) == 2
+    result = run_module(torch_extension, **arguments, keep_files=False)
+    assert result.get("failed", False) == fails
+    assert not folder.exists()
+
+
+def test_files_of_others_are_not_removed(venv, deliver, run_module, tmp_path):
+    wheel = deliver(label=LABEL)
+    (tmp_path / "delivered" / "other").touch()
+    folder = str(tmp_path / "delivered")
+    run_module(torch_extension, python=str(venv), wheels=[wheel], folder=folder, keep_files=False)
+    assert os.listdir(folder) == ["other"]

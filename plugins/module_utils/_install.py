@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -79,14 +81,15 @@ def install(
     for wheel in [*wheels, *requirements]:
         _check_delivered(wheel, folder, environment)
     paths = [os.path.join(folder, wheel["filename"]) for wheel in [*wheels, *requirements]]
-    _remove_debris(python["site_packages"], wheels)
-    if verify:
-        scratch = tempfile.mkdtemp(prefix=_SCRATCH, dir=python["site_packages"])  # mode 0700
-        try:
-            _try_out(wheels, paths, scratch, environment, run)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    _run_installer(paths, None, environment, run)
+    with _locked(python["site_packages"]):
+        _remove_debris(python["site_packages"], wheels)
+        if verify:
+            scratch = tempfile.mkdtemp(prefix=_SCRATCH, dir=python["site_packages"])  # mode 0700
+            try:
+                _try_out(wheels, paths, scratch, environment, run)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+        _run_installer(paths, None, environment, run)
     installed = _distributions.installed([python["site_packages"]])
     for wheel in wheels:
         found = installed.get(wheel["name"])
@@ -95,6 +98,18 @@ def install(
                 f"{wheel['filename']} was installed without an error, but is not in {python['site_packages']}. Look at"
                 " the installer's settings on this node."
             )
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> t.Iterator[None]:
+    """One installation at a time: where a control node was lost, the node may still be at it when the next one comes."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems lock no folders
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _remove_debris(folder: str, wheels: t.Sequence[t.Mapping[str, t.Any]]) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -281,3 +283,13 @@ def test_what_a_killed_pip_had_put_aside_is_removed(node):
         (packages / name).mkdir()
     node.install(node.deliver())
     assert {name for name in (*ours, *theirs) if (packages / name).exists()} == set(theirs)
+
+
+def test_an_installation_waits_for_one_that_is_under_way(node, tmp_path):
+    done = tmp_path / "done"
+    code = f"import fcntl, os, time; fcntl.flock(os.open({node.packages!r}, os.O_RDONLY), fcntl.LOCK_EX); print(flush=True)"
+    code += f"; time.sleep(2); open({str(done)!r}, 'w').close()"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        node.install(node.deliver())
+        assert done.exists()

@@ -60,7 +60,7 @@ def settings(environment: t.Mapping[str, t.Any]) -> Settings:
     before = _read(path)
     if place in effective:
         return Settings(path, before, before)
-    if re.search(_CREDENTIALS, " ".join(effective)) and not re.search(_CREDENTIALS, before):
+    if any(re.search(_CREDENTIALS, other) and other not in before for other in effective):
         raise TorchExtensionError(
             f"pip's find-links hold credentials in another file than {path}, which would take their place and which"
             f" anybody may read. Put them into {path} yourself, or use torch_extension_mode: install."
@@ -116,14 +116,16 @@ def place(
             "requirements": {file["filename"]: sums[names[file["filename"]]] for file in requirements},
         }
         text = json.dumps(record, indent=2, sort_keys=True) + "\n"
-        _files.put(_record_path(target, wheel["name"]), lambda file, text=text: file.write(text.encode()), like=owner)
+        _files.put(
+            _record_path(target, wheel["filename"]), lambda file, text=text: file.write(text.encode()), like=owner
+        )
     if change.after != change.before:
         _write(change, owner)
 
 
 def _examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
     folder, change = folder_of(environment), settings(environment)
-    record = _read_record(folder, wheel["name"])
+    record = _read_record(folder, wheel["filename"])
     if record is None:
         return Action(INSTALL, f"{folder} has no wheel of {wheel['name']}")
     if record["wheel"] != wheel["filename"]:
@@ -206,17 +208,17 @@ def _make_folder(folder: str, owner: os.stat_result) -> None:
         _files.give(folder, owner)
 
 
-def _record_path(folder: str, name: str) -> str:
-    return os.path.join(folder, f"{name}.json")
+def _record_path(folder: str, filename: str) -> str:
+    return os.path.join(folder, f"{_wheel_file.parse_name(filename).name}.json")
 
 
-def _read_record(folder: str, name: str) -> dict[str, t.Any] | None:
+def _read_record(folder: str, filename: str) -> dict[str, t.Any] | None:
     """What we put down of a wheel: its file name has lost the label that says for which torch it is."""
     try:
-        with open(_record_path(folder, name), encoding="utf-8") as file:
+        with open(_record_path(folder, filename), encoding="utf-8") as file:
             record = json.load(file)
-        for filename in (record["file"], *record["requirements"]):
-            _wheel_file.parse_name(filename)  # holds no path
+        for name in (record["file"], *record["requirements"]):
+            _wheel_file.parse_name(name)  # holds no path
         return {key: record[key] for key in ("wheel", "file", "sha256", "requirements")}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, TorchExtensionError):
         return None

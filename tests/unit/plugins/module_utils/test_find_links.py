@@ -132,6 +132,10 @@ def test_it_wins_over_the_sdist_of_the_same_version_on_an_index(venv, node, deli
             done = pip_install(venv, "--force-reinstall", requirement)
             assert done.returncode == 0, done.stderr
         assert server.requests.count("/files/flash_attn-2.8.3.tar.gz") == 1
+        build_sdist(tmp_path / "index", version="2.8.4")
+        server.index(tmp_path / "index")
+        newer = pip_install(venv, "--force-reinstall", "flash-attn")
+        assert "setup.py was run" in newer.stdout + newer.stderr, "a newer version wins, as the docs say"
 
 
 @pytest.mark.skipif(UV is None, reason="there is no uv")
@@ -183,7 +187,7 @@ def test_the_wheel_of_another_torch_is_replaced_though_pip_knows_it_by_the_same_
 def test_no_other_wheel_of_the_distribution_stays(node, deliver, tmp_path):
     place([deliver(version="2.8.4"), deliver(name="causal-conv1d")], [], delivered(tmp_path), node)
     wheel = deliver()
-    place([{**wheel, "name": "flash-attn"}], [], delivered(tmp_path), node)
+    place([wheel], [], delivered(tmp_path), node)
     wheels = sorted(entry for entry in os.listdir(folder_of(node)) if entry.endswith(".whl"))
     assert wheels == [f"causal_conv1d-2.8.3-{TAGS}.whl", KEPT]
     shutil.copy(Path(folder_of(node)) / KEPT, Path(folder_of(node)) / "flash_attn-2.8.2-py3-none-any.whl")
@@ -254,6 +258,7 @@ def test_the_find_links_of_the_user_are_not_lost(section, venv, node, deliver, h
 def test_credentials_neither_cross_into_another_file_nor_show(venv, node, deliver, home, tmp_path):
     (home / ".config/pip").mkdir(parents=True)
     (home / ".config/pip/pip.conf").write_text("[global]\nfind-links = https://me:secret@links.example/\n")
+    (venv / "pip.conf").write_text("[global]\nindex-url = https://me:secret@index.example/\n")
     before = tree_state(venv)
     with pytest.raises(TorchExtensionError, match="hold credentials in another file") as refused:
         place([deliver()], [], delivered(tmp_path), node)

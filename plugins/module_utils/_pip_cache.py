@@ -91,11 +91,11 @@ def describe(
     :param can_write: whether this user can write to a path
     :param uid: id of this user
     """
-    settings = _settings(prefix, environ)
+    found = settings(prefix, environ)
     home = environ.get("HOME") or os.path.expanduser("~")
     default = os.path.join(environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "pip")
-    folder = os.path.abspath(os.path.expanduser(settings.get("cache-dir") or default))
-    no_cache = settings.get("no-cache-dir")
+    folder = os.path.abspath(os.path.expanduser(found.get("cache-dir") or default))
+    no_cache = found.get("no-cache-dir")
     reason = None
     if no_cache:  # even "false": pip's _handle_no_cache_dir keeps to what it once did by mistake
         reason = f"pip's cache is switched off by no-cache-dir = {no_cache}"
@@ -122,8 +122,8 @@ def _pip_trusts(folder: str, can_write: t.Callable[[str], bool], uid: int) -> bo
     return can_write(folder)
 
 
-def _settings(prefix: str, environ: t.Mapping[str, str]) -> dict[str, str]:
-    """pip's settings that concern its cache; the later source wins (pip's documentation, "Configuration")."""
+def settings(prefix: str, environ: t.Mapping[str, str]) -> dict[str, str]:
+    """pip's settings for `pip install`; the later source wins (pip's documentation, "Configuration")."""
     settings = {}
     chosen = environ.get("PIP_CONFIG_FILE")
     home = environ.get("HOME") or os.path.expanduser("~")

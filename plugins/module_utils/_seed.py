@@ -11,11 +11,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import tempfile
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _wheel_file
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _files, _wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import INSTALL, KEEP, REPLACE, Action
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 
@@ -62,8 +60,8 @@ def seed(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[str, 
         )
     place = os.path.dirname(path)
     os.makedirs(place, exist_ok=True)
-    _put(path, lambda file: _copy(src, file))
-    _put(os.path.join(place, _ORIGIN), lambda file: file.write(json.dumps(_origin(wheel["sdist_url"])).encode()))
+    _files.put(path, lambda file: _files.copy(src, file))
+    _files.put(os.path.join(place, _ORIGIN), lambda file: file.write(json.dumps(_origin(wheel["sdist_url"])).encode()))
     for other in _others(path):
         os.remove(os.path.join(place, other))
 
@@ -94,29 +92,9 @@ def _others(path: str) -> list[str]:
     return sorted(entry for entry in entries if entry.endswith(".whl") and entry != filename)
 
 
-def _copy(src: str, file: t.IO[bytes]) -> None:
-    with open(src, "rb") as source:
-        shutil.copyfileobj(source, file, 1 << 20)
-
-
 def _origin(sdist_url: str) -> dict[str, t.Any]:
     """What pip itself records of the sdist: a direct URL (PEP 610)."""
     url, _hash, fragment = sdist_url.partition("#")
     digest = re.search(r"(?:^|&)sha256=([0-9a-f]{64})(?:&|$)", fragment)
     hashes = {"hashes": {"sha256": digest.group(1)}, "hash": f"sha256={digest.group(1)}"} if digest else {}
     return {"archive_info": hashes, "url": url}
-
-
-def _put(path: str, write: t.Callable[[t.IO[bytes]], t.Any]) -> None:
-    """Write a file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(prefix=".torch_extension-", dir=os.path.dirname(path))
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # as pip leaves them
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

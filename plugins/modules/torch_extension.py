@@ -17,6 +17,7 @@ description:
     installed; otherwise the environment stays as it was.
   - A wheel of the wanted version that was built for another torch than the plan's is replaced.
   - With O(mode=pip_cache) the wheels are put where the environment's pip looks for wheels that it built itself.
+  - With O(mode=find_links) they are kept in a folder of the environment, which its pip is told to look into.
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 extends_documentation_fragment:
@@ -117,14 +118,18 @@ options:
       - V(pip_cache) puts them into pip's cache of the current user, so that a plain C(pip install) on the node takes them
         from there. It needs pip 20.0 or newer. Other wheels in the same folder of the cache, which were built from the same
         sdist for another torch, are removed, because pip would choose among them by name.
+      - V(find_links) keeps them, and O(requirements) that are not installed, in the folder RV(find_links) of the environment,
+        under names that pip accepts there, and adds this folder to C(find-links) in the C(pip.conf) of the environment, so
+        that a plain C(pip install) takes them from there, with or without an index. Other wheels of the same distribution
+        in this folder are removed. uv reads no file of an environment; it has to be told of the folder (C(--find-links)).
     type: str
-    choices: [install, pip_cache]
+    choices: [install, pip_cache, find_links]
     default: install
   verify:
     description:
       - V(import) imports O(wheels[].imports) from a scratch place before the environment changes.
       - V(none) does not.
-      - It has no effect with O(mode=pip_cache).
+      - It has no effect with O(mode=pip_cache) and O(mode=find_links).
     type: str
     choices: [import, none]
     default: import
@@ -192,11 +197,16 @@ wheels:
       returned: success
       sample: flash-attn is not installed
 requirements:
-  description: File names of those O(requirements) that were installed, or would be.
+  description: File names of those O(requirements) that were installed or put in place, or would be.
   returned: success
   type: list
   elements: str
   sample: [einops-0.8.1-py3-none-any.whl]
+find_links:
+  description: The folder that holds the wheels.
+  returned: with O(mode=find_links)
+  type: str
+  sample: /opt/venv/share/airgap.torch_extensions/wheels
 """
 
 import contextlib
@@ -204,7 +214,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _install, _seed
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _find_links, _install, _seed
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import KEEP
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import ALL, describe_one
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
@@ -242,7 +252,7 @@ _ARGUMENTS = {
     },
     "folder": {"type": "path"},
     "keep_files": {"type": "bool", "default": True},
-    "mode": {"type": "str", "choices": ["install", "pip_cache"], "default": "install"},
+    "mode": {"type": "str", "choices": ["install", "pip_cache", "find_links"], "default": "install"},
     "verify": {"type": "str", "choices": ["import", "none"], "default": "import"},
 }
 
@@ -281,22 +291,35 @@ def _run(module):
 
     names = [wheel["name"] for wheel in [*params["wheels"], *params["requirements"]]]
     environment, _warnings = describe_one(params["python"], [ALL, *names], run, os.environ)
-    cached = params["mode"] == "pip_cache"
+    mode = params["mode"]
+    examine = {
+        "install": lambda wheel: _install.examine(wheel, environment, run),
+        "pip_cache": lambda wheel: _seed.examine(wheel, environment),
+        "find_links": lambda wheel: _find_links.examine(wheel, environment),
+    }[mode]
     actions = []
     for wheel in params["wheels"]:
         if wheel["conflicts"]:
             raise TorchExtensionError(f"{wheel['filename']} cannot serve this node: {'; '.join(wheel['conflicts'])}.")
-        actions.append(_seed.examine(wheel, environment) if cached else _install.examine(wheel, environment, run))
+        actions.append(examine(wheel))
     needed = [wheel for wheel, action in zip(params["wheels"], actions) if action.action != KEEP]
     absent = [file for file in params["requirements"] if needed and environment["distributions"][file["name"]] is None]
+    result = {}
+    diff = _diff(params["wheels"], actions, absent)
+    if mode == "find_links":
+        result = {"find_links": _find_links.folder_of(environment)}
+        settings = _find_links.settings(environment)
+        diff = [diff, settings.diff()] if settings.before != settings.after else diff
     if needed and not module.check_mode:
         if params["folder"] is None:
             raise TorchExtensionError(
                 f"{needed[0]['filename']} has to be installed, but folder does not say where on the node it is."
             )
-        if cached:
+        if mode == "pip_cache":
             for wheel in needed:
                 _seed.seed(wheel, params["folder"], environment)
+        elif mode == "find_links":
+            _find_links.place(needed, absent, params["folder"], environment)
         else:
             _install.install(needed, absent, params["folder"], environment, run, verify=params["verify"] == "import")
     return {
@@ -306,7 +329,8 @@ def _run(module):
             for wheel, action in zip(params["wheels"], actions)
         ],
         "requirements": [file["filename"] for file in absent],
-        "diff": _diff(params["wheels"], actions, absent),
+        "diff": diff,
+        **result,
     }
 
 

@@ -101,6 +101,31 @@ def test_a_wheel_that_does_not_load_is_installed_only_where_verification_is_off(
     assert run_module(torch_extension, **arguments, verify="none")["changed"]
 
 
+def test_wheels_are_kept_for_pip_and_the_packages_left_alone(venv, deliver, run_module, tmp_path, monkeypatch):
+    monkeypatch.delenv("PIP_CONFIG_FILE")
+    einops = requirement(deliver(name="einops", version="0.8.1"))
+    wheel = deliver(label=LABEL)
+    arguments = {"python": str(venv), "wheels": [wheel], "requirements": [einops], "mode": "find_links"}
+    folder = str(venv / "share/airgap.torch_extensions/wheels")
+    before = tree_state(venv)
+    foretold = run_module(torch_extension, check_mode=True, **arguments)
+    assert tree_state(venv) == before
+    done = run_module(torch_extension, **arguments, folder=str(tmp_path / "delivered"))
+    assert {**done, "invocation": 0} == {**foretold, "invocation": 0}
+    assert (done["changed"], done["requirements"], done["find_links"]) == (True, [einops["filename"]], folder)
+    assert done["diff"][0]["after"] == f"flash-attn: {wheel['filename']}\neinops: {einops['filename']}\n"
+    assert done["diff"][1]["after_header"] == str(venv / "pip.conf")
+    assert done["diff"][1]["after"] == (venv / "pip.conf").read_text()
+    assert folder in done["diff"][1]["after"]
+    packages = str(venv / "lib")
+    assert {path: state for path, state in tree_state(venv).items() if path.startswith(packages)} == {
+        path: state for path, state in before.items() if path.startswith(packages)
+    }
+    again = run_module(torch_extension, **arguments)
+    assert (again["changed"], again["wheels"][0]["action"], again["find_links"]) == (False, "keep", folder)
+    assert again["diff"] == {"before": "", "after": ""}
+
+
 def test_pips_cache_is_filled_and_the_environment_left_alone(venv, deliver, run_module, run, tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "cache"))
     wheel = deliver(label=LABEL)

@@ -58,9 +58,9 @@ take_python() { # VERSION PREFIX FOLDER
 # download_pips: a folder for each environment, with the one wheel of its pip
 download_pips() {
   local python pip folder
+  rm -rf "$CACHE/downloads/pips"
   while read -r python pip; do
     folder=$CACHE/downloads/pips/py${python/./}-pip$pip
-    compgen -G "$folder/pip-*.whl" >/dev/null && continue
     if [ "$pip" = newest ]; then pip=; else pip="==$pip"; fi
     "$TOOLS/bin/pip" download -qq --no-deps --only-binary :all: --python-version "$python" -d "$folder" "pip$pip"
   done < <(environments)

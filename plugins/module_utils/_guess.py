@@ -8,7 +8,8 @@
 
 Faithful to upstream, mistakes included; :func:`conflicts` says when such a wheel cannot serve the node. The rules are
 in ``_packages``. Taken for granted is what an environment does not tell: that upstream's checks of the compilers pass
-(causal-conv1d and mamba-ssm crash where there is no nvcc), and that no Git repository lies around the unpacked sdist.
+(causal-conv1d, mamba-ssm and fast-hadamard-transform crash where there is no nvcc), and that no Git repository lies around
+the unpacked sdist.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ T = TypeVar("T")
 #: ``sys.platform`` and ``platform.system().lower()`` differ in these names only.
 WINDOWS = ("windows", "win32")
 
-#: What any of the four projects has ever put on a release.
+#: What any of the projects has ever put on a release.
 PUBLISHED_MACHINES = ("x86_64", "aarch64")
 
 

@@ -210,6 +210,32 @@ PACKAGES = {
         local_version="MAMBA_LOCAL_VERSION",
         zero=(),
     ),
+    "fast-hadamard-transform": Package(
+        distribution="fast_hadamard_transform",
+        repository="Dao-AILab/fast-hadamard-transform",
+        imports=("fast_hadamard_transform",),
+        versions=("1.0.0.post1", "1.0.1", "1.0.3.post3", "1.0.4.post1", "1.1.0"),
+        requires_python=(("1.0.0.post1", ">=3.7"),),
+        cuda=(("1.0.0.post1", (CudaLabel("2.1", "12", "cu122"), OWN_CUDA)), ("1.0.3.post3", CUDA_11_8_OR_12_2)),
+        hip=(),
+        platform=(("1.0.0.post1", ALWAYS_X86_64),),
+        torch=(("1.0.0.post1", SHORT),),
+        container=(),
+        build_target=(),
+        minimum_python=(),
+        force_build=(("1.0.0.post1", Switch("FAST_HADAMARD_TRANSFORM_FORCE_BUILD")),),
+        forced_abi=(
+            (
+                "1.0.0.post1",
+                ForcedAbi(
+                    Switch("FAST_HADAMARD_TRANSFORM_FORCE_CXX11_ABI"),
+                    unless=(Switch("FAST_HADAMARD_TRANSFORM_SKIP_CUDA_BUILD"),),
+                ),
+            ),
+        ),
+        local_version="FAST_HADAMARD_TRANSFORM_LOCAL_VERSION",
+        zero=(),
+    ),
     "transformer-engine-torch": Package(
         distribution="transformer_engine_torch",
         repository="NVIDIA/TransformerEngine",

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# tree VERSION LABEL CUDA ABI: a small tree of files that looks like an installed torch where only files are read.
+# tree VERSION LABEL CUDA ABI [VENV]: a small tree of files that looks like an installed torch where only files are read.
 # It can be imported, but it computes nothing.
 tree() {
-  site=$(echo /opt/venv/lib/python3*/site-packages)
+  site=$(echo "${5:-/opt/venv}"/lib/python3*/site-packages)
   info=torch-$1.dist-info
   mkdir -p "$site/torch/lib" "$site/$info"
   cd "$site" || exit

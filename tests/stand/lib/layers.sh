@@ -4,7 +4,7 @@
 # are laid over it. A folder that exists is complete: each is built beside its place and moved there.
 
 TORCH=2.13.0
-LAYERS=(none cpu torch old broken new)
+LAYERS=(none cpu torch old broken new python)
 
 own_release() { echo "$VERSION_CODENAME"; }
 # another release of the same distribution, so that a fleet has different Pythons and glibcs
@@ -21,7 +21,7 @@ other_releases() {
 release_of() {
   case $1 in
     new) cat "$CACHE/other-release" 2>/dev/null ;;
-    none | cpu | torch | old | broken) own_release ;;
+    none | cpu | torch | old | broken | python) own_release ;;
     *) die "no layer $1 (there are: ${LAYERS[*]})" ;;
   esac
 }
@@ -33,6 +33,7 @@ stack() {
     none) echo "$home/none:$home/base" ;;
     torch) echo "$home/torch-$TORCH:$home/cpu-$TORCH:$home/none:$home/base" ;;
     cpu) echo "$home/cpu-$TORCH:$home/none:$home/base" ;;
+    python) echo "$home/python-$(environments_key):$home/pythons:$home/none:$home/base" ;;
     *) echo "$home/$1:$home/none:$home/base" ;;
   esac
 }
@@ -56,6 +57,7 @@ cmd_prepare() {
   # the servers offer real wheels, which are built against the real torch
   prepare_layer cpu
   prepare_wheels
+  ! built python || prepare_wheels python
 }
 
 prepare_layer() {
@@ -70,6 +72,10 @@ prepare_layer() {
   case $1 in
     none) ;;
     torch) prepare_layer cpu; step "layer torch" lay torch "$release" ;;
+    python)
+      [ -d "$CACHE/$release/pythons" ] || step "Pythons of this host" gather_pythons "$CACHE/$release/pythons"
+      step "layer python" lay python "$release"
+      ;;
     *) step "layer $1" lay "$1" "$release" ;;
   esac
 }
@@ -116,7 +122,10 @@ lay() {
   layer=${stack%%:*} below=${stack#*:}
   rm -rf "$tmp"
   mkdir -p "$tmp/upper/opt" "$tmp/work" "$tmp/root" "$CACHE/downloads"
-  case $1 in cpu) download_torch ;; esac
+  case $1 in
+    cpu) download_torch ;;
+    python) download_pips ;;
+  esac
   # the chroot has no compiler: the libraries of the small trees are made here
   c10_library ErrorC2ENS_14SourceLocationESs "$tmp/c10-old.so"
   c10_library ErrorC2ENS_14SourceLocationENSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE "$tmp/c10-new.so"

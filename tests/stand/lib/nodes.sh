@@ -10,6 +10,7 @@ cmd_up() {
     name=${BASH_REMATCH[1]} layer=${BASH_REMATCH[2]}
     case $name in lan | dmz | wan | index | control | lo) die "$name is taken: choose another name" ;; esac
     built "$layer" || missing+=("$layer")
+    [ "$layer" != python ] || [ -d "$(shop python)" ] || missing+=(python)
   done
   if [ ${#missing[@]} -gt 0 ] || [ ! -d "$(shop)" ]; then
     "$STAND/stand" prepare "${missing[@]:-none}"

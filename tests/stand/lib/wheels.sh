@@ -6,48 +6,60 @@
 REPOSITORY=Dao-AILab/flash-attention
 
 # catalogue: its lines for the releases that can be had, the release as a Python tag: VERSION LABEL cp311 KIND
+# catalogue python: those for layer python only, and without it they are left out
 catalogue() {
   local version label release kind own other='' tag
   own=$(python_tag "$(own_release)")
   ! built new || other=$(python_tag "$(release_of new)")
   grep -v '^#' "$STAND/wheel/catalogue" | while read -r version label release kind; do
-    case $release in own) tag=$own ;; other) tag=$other ;; esac
+    case ${1:-}:$release in
+      :own) tag=$own ;;
+      :other) tag=$other ;;
+      python:cp*) tag=$release ;;
+      *) tag= ;;
+    esac
     [ -z "$tag" ] || echo "$version $label $tag $kind"
   done
 }
-versions() { catalogue | cut -d' ' -f1 | sort -Vu; }
 
 # shop: where all that lies; another folder for other contents. Below it: releases/OWNER/REPO/TAG/FILE and index/FILE
+# shop python: the same for layer python, and besides build/FILE: what an sdist needs to be built
 shop() {
   local key
   key=$({
     echo "$TORCH"
-    catalogue
+    catalogue "$@"
     cat "$STAND"/wheel/setup.py "$STAND"/wheel/*/*.c* "$STAND"/wheel/*/*/*.py
   } | sha256sum)
-  echo "$CACHE/shop-${key:0:12}"
+  echo "$CACHE/${1:-}shop-${key:0:12}"
 }
 
-prepare_wheels() {
+prepare_wheels() { # [python]
   local shop
-  shop=$(shop)
+  shop=$(shop "$@")
   [ -d "$shop" ] && return
-  rm -rf "$CACHE"/shop-*
-  step "wheels and package index" build_shop "$shop.tmp"
+  rm -rf "$CACHE/${1:-}shop"-*
+  step "wheels and package index${1:+ of layer $1}" build_shop "$shop.tmp" "$@"
   mv -T "$shop.tmp" "$shop"
 }
-build_shop() {
+build_shop() { # FOLDER [python]
   local shop=$1 version label tag kind folder
+  shift
   mkdir -p "$shop/build" "$shop/index"
   while read -r version label tag kind; do
     folder=$shop/releases/$REPOSITORY/v$version
     mkdir -p "$folder"
     # named after the build, as upstream does it: METADATA knows no label
     build_wheel "$shop/build" "$version" "$tag" "$kind" "$folder/flash_attn-$version+$label-$tag-$tag-linux_x86_64.whl"
-  done < <(catalogue)
+  done < <(catalogue "$@")
   rm -rf "$shop/build"
-  "$TOOLS/bin/pip" download -qq --no-deps --only-binary :all: -d "$shop/index" einops
-  for version in $(versions); do
+  if [ "${1:-}" = python ]; then
+    "$TOOLS/bin/pip" download -qq --no-deps --only-binary :all: --python-version 3.8 -d "$shop/index" einops
+    "$TOOLS/bin/pip" download -qq --only-binary :all: -d "$shop/build" setuptools wheel
+  else
+    "$TOOLS/bin/pip" download -qq --no-deps --only-binary :all: -d "$shop/index" einops
+  fi
+  for version in $(catalogue "$@" | cut -d' ' -f1 | sort -u); do
     "$TOOLS/bin/python" "$STAND/wheel/fetch_sdist.py" "flash-attn==$version" "$shop/index"
   done
 }

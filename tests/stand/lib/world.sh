@@ -110,6 +110,11 @@ stock_github() {
   # copies, so that `prepare` may build other contents while this world runs
   cp -r "$(shop)/releases" "$STATE/wan/releases"
   cp -r "$(shop)/index" "$STATE/wan/files"
+  if built python; then
+    cp -r "$(shop python)/releases" "$STATE/wan"
+    cp -r "$(shop python)/index/." "$STATE/wan/files"
+    cp -r "$(shop python)/build" "$STATE/build"
+  fi
   # what `prove` asks for, which is not counted among the requests
   mkdir -p "$STATE/wan/releases/stand/prove/v1"
   echo reached >"$STATE/wan/releases/stand/prove/v1/air-gap-proof"
@@ -149,9 +154,14 @@ cmd_index() {
 NETWORK
     serve index index "$TOOLS/bin/pypi-server" run --interface "$INDEX" --port 8080 \
       --disable-fallback --hash-algo sha256 --backend simple-dir "$STATE/wan/files"
+    /usr/bin/python3 "$STAND/servers/dialects.py" "http://$INDEX:8081" "$STATE/dialects" "$STATE/wan/files" "$STATE/build"
+    sed "s|@STATE@|$STATE|g; s|@ADDRESS@|$INDEX|g" "$STAND/servers/dialects.conf" >"$STATE/dialects.conf"
+    serve index dialects nginx -c "$STATE/dialects.conf"
   fi
   wait_for "$INDEX" 8080 index
+  wait_for "$INDEX" 8081 dialects
   echo "http://$INDEX:8080/simple/"
+  echo "http://$INDEX:8081/DIALECT/simple/"
 }
 
 # Only the network is the control node's; files, and with them the resolver's configuration, are the host's.

@@ -41,6 +41,11 @@ OBSERVED = (
         "mamba_ssm-2.2.4+cu12torch2.7cxx11abiTRUE-cp310-cp310-linux_x86_64.whl",
     ),
     (
+        *("fast-hadamard-transform", "1.1.0", "3.12", "2.9.0+cu128", "12.8", True),
+        "https://github.com/Dao-AILab/fast-hadamard-transform/releases/download/v1.1.0/"
+        "fast_hadamard_transform-1.1.0+cu122torch2.9cxx11abiTRUE-cp312-cp312-linux_x86_64.whl",
+    ),
+    (
         *("transformer-engine-torch", "2.16.0", "3.11", "2.12.0+cu130", "13.0", True),
         "https://github.com/NVIDIA/TransformerEngine/releases/download/v2.16.0/"
         "transformer_engine_torch-2.16.0+cu13torch2.12.0+cu130cxx11abiTRUE-cp311-cp311-linux_x86_64.whl",

@@ -138,7 +138,9 @@ def ask(
     if not asked:
         return {}
     if pip is None:
-        return _all_fail(asked, f"{executable} has no pip, so there is no wheel cache to fill. Install pip, or {_INSTALL}.")
+        return _all_fail(
+            asked, f"{executable} has no pip, so there is no wheel cache to fill. Install pip, or {_INSTALL}."
+        )
     if int(pip.split(".")[0]) < _FIRST_PIP_TO_ASK:
         return _all_fail(asked, f"pip {pip} of {executable} is too old to be asked for the place of an sdist. {_KNOB}")
     # -B: not even bytecode is written

@@ -159,7 +159,7 @@ def read(answer: t.Mapping[str, t.Any], pip: str, cache: t.Mapping[str, t.Any]) 
     if error:
         return _fail(answer["requirement"], error)
     url, (hash_name, digest) = answer["url"], answer["hash"]
-    if hash_name and digest:
+    if digest is not None:  # it may be empty, and then the key has it so
         url += f"#{hash_name}={digest}"
     # pip's key may have the credentials of a link; the folder is told by pip itself and does not need them here
     return {

@@ -41,8 +41,7 @@ class Listener(logging.Handler):
         if record.levelno < logging.ERROR and not text.startswith("Could not fetch URL"):
             return
         error = record.exc_info and record.exc_info[1]
-        if not isinstance(error, Enough):
-            answer["said"].append("%s %r" % (text, error) if error else text)
+        answer["said"].append("%s %r" % (text, error) if error else text)
 
 def at_cache(cache, link, package_name, supported_tags=None):
     name = canonicalize_name(package_name)
@@ -81,16 +80,18 @@ def ask(requirement):
         name = canonicalize_name(args[0].split("==")[0])
         answer["sources"] = "source" in options.format_control.get_allowed_formats(name)
         answer["require_hashes"] = bool(options.require_hashes)
-        return run(options, args)
+        try:
+            return run(options, args)
+        except Enough:
+            return 0
 
     command._build_session, command.run = without_cache, with_sources
     try:
         command.main(
             ["--no-deps", "--ignore-installed", "--no-input", "--disable-pip-version-check", requirement]
         )
-    except BaseException as error:
-        if not isinstance(error, (Enough, SystemExit)):
-            answer["said"].append(repr(error))
+    except SystemExit:
+        pass  # it has said why
 
 told = []
 for requirement in json.loads(sys.argv[1]):

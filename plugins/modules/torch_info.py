@@ -143,7 +143,7 @@ environment:
         flash-attn:
           requirement: flash-attn==2.5.3
           url: http://index.example/packages/flash_attn-2.5.3.tar.gz#sha256=5a176a0589635270be7181c8b96c3bdf432a28f8d7a916ffce434cd43f982fda
-          folder: /home/user/.cache/pip/wheels/fa/3b/69/5b1ba4d2df3a3a6c2d9d7b1d1cbb3bd04ea8d21c0d8fa0f8f0
+          folder: /home/user/.cache/pip/wheels/f8/eb/b2/22d0e7bc9d0cf73f3fb374c5dfcfbc43a9d73a37565e2c117b
           error:
     gpus:
       description: NVIDIA's GPUs.

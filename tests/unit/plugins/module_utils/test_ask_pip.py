@@ -129,7 +129,7 @@ def fill(environment, name, delivered, sdist_url, folder=None):
     seed(wheel, str(delivered), environment)
 
 
-@pytest.mark.parametrize("version", ASKABLE)
+@pytest.mark.parametrize("version", [version for version in ASKABLE if version != "23.1.2"])  # as 23.0.1 and 24.0
 def test_every_pip_finds_in_its_cache_what_it_was_asked_for(
     version, index, server, settings, home, tmp_path, run, monkeypatch
 ):
@@ -293,7 +293,7 @@ for url in sys.argv[1:]:
 """
 FRAGMENTS = [
     *("", f"#sha256={A}", f"#sha256={A.upper()}", f"#SHA256={A}", "#sha256=", "#blake2b=ab", "#xsha256=ab"),
-    *(f"?a=1&sha256=ab#sha256={A}", "?sha256=ab", "?", f"#sha512=zz&sha256={A}", f"#md5=ab&egg=a#sha256={A}"),
+    *(f"?a=1&sha256=ab#sha256={A}", "?sha256=ab", "?", f"#sha512=zz&sha256={A}", "#egg=a&md5=ab"),
     *("#egg=a&subdirectory=p/k", f"#sha256={A}&subdirectory=", f"#sha256={A}&subdirectory=p&egg=b"),
 ]
 URLS = ["https://me:secret@m.example:8080/a%2Fb/c%2Bd/+f/ä-1.tar.gz", "file:///srv/a-1.tar.gz"]

@@ -31,6 +31,7 @@ LINKS = {
     "relative": ("../../files/relative-1.tar.gz#sha256=" + A, "{url}/files/relative-1.tar.gz"),
     "rooted": ("/files/rooted-1.tar.gz#sha256=" + A, "{url}/files/rooted-1.tar.gz"),
     "other-host": ("http://localhost:{port}/other_host-1.tar.gz", "http://localhost:{port}/other_host-1.tar.gz"),
+    "secret": ("http://me:hidden@localhost:{port}/secret-1.tar.gz", "http://localhost:{port}/secret-1.tar.gz"),
     "no-hash": ("/files/no_hash-1.tar.gz", "{url}/files/no_hash-1.tar.gz"),
     "md5": ("/files/md5-1.tar.gz#md5=" + "c" * 32, "{url}/files/md5-1.tar.gz"),
     "several": ("/files/several-1.tar.gz#md5=" + "c" * 32 + "&sha256=" + A, "{url}/files/several-1.tar.gz"),
@@ -136,7 +137,7 @@ def test_every_pip_finds_in_its_cache_what_it_was_asked_for(
     venv = pip_venv(version, tmp_path / "venv")
     for name in ("found", "indexed-and-found"):
         build_sdist(tmp_path / "links", name=name, version="1")
-    with_secret = server.url.replace("//", "//me:secret@")
+    with_secret = server.url.replace("//", "//me:hidden@")
     settings(home / ".config" / "pip" / "pip.conf", index_url="http://127.0.0.1:9/", trusted_host="localhost")
     settings(venv / "pip.conf", index_url=f"{with_secret}/simple/", extra_index_url=f"{server.url}/second/")
     monkeypatch.setenv("PIP_FIND_LINKS", f"{tmp_path}/links {with_secret}/links.html")
@@ -150,7 +151,7 @@ def test_every_pip_finds_in_its_cache_what_it_was_asked_for(
     if version == "20.0.2":  # the only one of these that decodes it
         index["slash-quoted"] = index["slash-quoted"].replace("%2F", "/")
     assert {name: told[name]["url"].partition("#")[0] for name in index} == index
-    assert "secret" not in json.dumps(told)
+    assert "hidden" not in json.dumps(told)
     assert "its index offers ready-1-py3-none-any.whl" in told["ready"]["error"]
     assert re.search(f"finds no sdist for absent==1: .*{server.url[7:]}/simple/absent/: 404", told["absent"]["error"])
     for name in NAMES:
@@ -158,7 +159,10 @@ def test_every_pip_finds_in_its_cache_what_it_was_asked_for(
     computed = {name: os.path.dirname(wheel_path(told[name]["url"], "a.whl", environment)) for name in NAMES}
     differing = [name for name in NAMES if computed[name] != told[name]["folder"]]
     # Since 23.0 pip's key has the first hash of a JSON page, even one that it does not know in a URL.
-    assert differing == ["json-several"] * (version not in ("20.0.2", "20.3.4", "21.3.1", "22.2.2", "22.3.1"))
+    # The key has the credentials of a link; the URL that is told has not.
+    assert differing == ["secret"] + ["json-several"] * (
+        version not in ("20.0.2", "20.3.4", "21.3.1", "22.2.2", "22.3.1")
+    )
     server.requests.clear()
     done = pip_install(venv, tmp_path / "target", *asked[: len(NAMES)])
     assert done.returncode == 0, done.stdout + done.stderr
@@ -208,7 +212,7 @@ def ask_newest(venv, run, *requirements):
         ({"PIP_ONLY_BINARY": ":all:"}, "would not use its cache .*: only-binary in its settings"),
         ({"PIP_INDEX_URL": "http://127.0.0.1:9/"}, "Could not fetch URL http://127.0.0.1:9/absolute/.*refused"),
         ({"PIP_NO_INDEX": "1"}, "No matching distribution found for absolute==1"),
-        ({"PIP_INDEX_URL": "http://me:secret@127.0.0.1:9/"}, r"http://\*\*\*\*@127.0.0.1:9/absolute/"),
+        ({"PIP_INDEX_URL": "http://me:hidden@127.0.0.1:9/"}, r"http://\*\*\*\*@127.0.0.1:9/absolute/"),
         ({"PIP_TIMEOUT": "soon"}, "does not answer|invalid|PIP_TIMEOUT|timeout"),
     ],
 )
@@ -223,7 +227,7 @@ def test_what_pip_cannot_tell_is_an_error_that_names_the_knob(
     assert re.search(words, told["error"]), told["error"]
     assert "torch_extension_mode: install." in told["error"]
     assert ("torch_extension_sdist_url" in told["error"]) == ("would not use" not in told["error"])
-    assert "secret" not in told["error"]
+    assert "hidden" not in told["error"]
     assert "\n" not in told["error"]
 
 
@@ -232,6 +236,16 @@ def test_without_an_index_pip_finds_what_lies_in_a_folder(newest, settings, tmp_
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(sdist.parent))
     assert ask_newest(newest, run)["url"] == sdist.as_uri()
+
+
+def test_what_is_installed_already_is_asked_for_all_the_same(
+    newest, index, server, settings, run, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple/")
+    wheel = build_wheel(tmp_path, name="absolute", version="1")
+    packages = next(newest.glob("lib/python*/site-packages"))
+    assert pip_install(newest, packages, str(wheel)).returncode == 0
+    assert ask_newest(newest, run)["error"] is None
 
 
 def test_require_hashes_is_seen_where_pip_then_passes_over_its_cache(
@@ -296,7 +310,7 @@ FRAGMENTS = [
     *(f"?a=1&sha256=ab#sha256={A}", "?sha256=ab", "?", f"#sha512=zz&sha256={A}", "#egg=a&md5=ab"),
     *("#egg=a&subdirectory=p/k", f"#sha256={A}&subdirectory=", f"#sha256={A}&subdirectory=p&egg=b"),
 ]
-URLS = ["https://me:secret@m.example:8080/a%2Fb/c%2Bd/+f/ä-1.tar.gz", "file:///srv/a-1.tar.gz"]
+URLS = ["https://me:hidden@m.example:8080/a%2Fb/c%2Bd/+f/ä-1.tar.gz", "file:///srv/a-1.tar.gz"]
 
 
 @pytest.mark.parametrize("version", [*OLD, *ASKABLE])

@@ -45,7 +45,15 @@ options:
       - File URL of the package's sdist on the index that the node uses, C(#sha256=…) included, as it stands on the index page.
         With it, RV(_list[].pip_cache_path) is told.
       - With several terms, a dictionary from the package's name to its URL.
+      - Without it, RV(_list[].pip_cache_path) follows from what the node's own pip said, where
+        O(airgap.torch_extensions.torch_info#module:sdists) asked it.
     type: raw
+  pip_cache:
+    description:
+      - Whether the wheel is wanted in the pip cache of the node. If so, it counts as a conflict where pip would not use its
+        cache, or where RV(_list[].pip_cache_path) cannot be told.
+    type: bool
+    default: false
   sha256:
     description:
       - Known SHA-256 hashes of wheels, by file name.
@@ -81,6 +89,17 @@ EXAMPLES = r"""
     wheel: "{{ lookup('airgap.torch_extensions.wheel', 'flash-attn==2.5.3', environment=probe.environment, sdist_url=sdist_url) }}"
   ansible.builtin.debug:
     msg: "{{ wheel.pip_cache_path }}"
+
+- name: Let the node's own pip find the sdist on its index
+  airgap.torch_extensions.torch_info:
+    python: /opt/venv
+    distributions: [flash-attn]
+    sdists: [flash-attn==2.5.3]
+  register: asked
+
+- name: Show where it would look for the wheel
+  ansible.builtin.debug:
+    msg: "{{ lookup('airgap.torch_extensions.wheel', 'flash-attn==2.5.3', environment=asked.environment, pip_cache=true).pip_cache_path }}"
 """
 
 RETURN = r"""
@@ -124,11 +143,11 @@ _list:
       elements: str
       sample: [flash_attn]
     sdist_url:
-      description: The package's O(sdist_url), or null.
+      description: The package's O(sdist_url), or the URL that the node's pip told, or null.
       type: str
       sample:
     pip_cache_path:
-      description: Where on the node its pip looks for the wheel, or null without O(sdist_url).
+      description: Where on the node its pip looks for the wheel, or null if neither O(sdist_url) nor the node's pip told it.
       type: str
       sample: "/home/user/.cache/pip/wheels/0b/b5/fb/4eb31ffcf262c7b78dd3ae076329e02560008d5bb11c6c6f6d/\
         flash_attn-2.5.3+cu122torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
@@ -164,6 +183,7 @@ class LookupModule(LookupBase):
             github_url=self.get_option("github_url"),
             sdist_url=self.get_option("sdist_url"),
             sha256=self.get_option("sha256"),
+            pip_cache=self.get_option("pip_cache"),
         )
         try:
             return [

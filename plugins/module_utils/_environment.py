@@ -14,6 +14,7 @@ import shutil
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import (
+    _ask_pip,
     _distributions,
     _node,
     _pip_cache,
@@ -27,7 +28,11 @@ ALL = "*"
 
 
 def describe(
-    pythons: t.Sequence[str], wanted: t.Sequence[str], run: _python.Run, environ: t.Mapping[str, str]
+    pythons: t.Sequence[str],
+    wanted: t.Sequence[str],
+    run: _python.Run,
+    environ: t.Mapping[str, str],
+    sdists: t.Sequence[str] = (),
 ) -> tuple[list[dict[str, t.Any]], list[str]]:
     """The environments of a node, one for each interpreter asked for, and warnings about what could not be told.
 
@@ -35,13 +40,15 @@ def describe(
     :param wanted: distributions whose versions are asked for; "*" asks for all
     :param run: runs a command line
     :param environ: environment variables
-    :raises TorchExtensionError: for every interpreter that is missing and every torch that is broken, in one message
+    :param sdists: pinned requirements whose place in pip's cache is asked for
+    :raises TorchExtensionError: for a bad requirement; for every interpreter that is missing and every torch that is broken, in one message
     """
+    _ask_pip.check(sdists)
     gpus, driver, warnings = _node.gpus_and_driver(run, lambda name, search: shutil.which(name, path=search))
     environments, refusals = [], []
     for python in pythons:
         try:
-            environment, doubts = describe_one(python, wanted, run, environ)
+            environment, doubts = describe_one(python, wanted, run, environ, sdists)
         except TorchExtensionError as exc:
             refusals.append(str(exc))
             continue
@@ -53,7 +60,11 @@ def describe(
 
 
 def describe_one(
-    python: str, wanted: t.Sequence[str], run: _python.Run, environ: t.Mapping[str, str]
+    python: str,
+    wanted: t.Sequence[str],
+    run: _python.Run,
+    environ: t.Mapping[str, str],
+    sdists: t.Sequence[str] = (),
 ) -> tuple[dict[str, t.Any], list[str]]:
     """One environment as :func:`describe` gives it, without the GPUs and their driver."""
     interpreter = _python.ask(python, run)
@@ -70,6 +81,8 @@ def describe_one(
         names.update(installed)
     present = [installed[name] for name in sorted(names) if name in installed]
     origins = {distribution.name: _distributions.origin(distribution) for distribution in present}
+    pip = installed["pip"].version if "pip" in installed else None
+    pip_cache = _pip_cache.describe(interpreter.prefix, environ, lambda path: os.access(path, os.W_OK), os.geteuid())
     environment = {
         "python": {
             "executable": interpreter.executable,
@@ -84,12 +97,11 @@ def describe_one(
         "platform": _node.platform(interpreter.prefix),
         "torch": torch,
         "installers": {
-            "pip": installed["pip"].version if "pip" in installed else None,
+            "pip": pip,
             "uv": _uv(interpreter.prefix, run),
         },
-        "pip_cache": _pip_cache.describe(
-            interpreter.prefix, environ, lambda path: os.access(path, os.W_OK), os.geteuid()
-        ),
+        "pip_cache": pip_cache,
+        "sdists": _ask_pip.ask(sdists, interpreter.executable, pip, pip_cache, run),
         "variables": {name: environ[name] for name in VARIABLES if name in environ},
         "distributions": {name: installed[name].version if name in installed else None for name in sorted(names)},
         "origins": {name: origin for name, origin in origins.items() if origin is not None},

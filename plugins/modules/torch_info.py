@@ -15,7 +15,8 @@ description:
     P(airgap.torch_extensions.wheel#lookup) decides which wheel fits.
   - It reads files and never imports torch, nor anything else of the environment, so that it takes a fraction of the time
     of C(import torch) and works where torch cannot be imported.
-  - The environment's interpreter is started once, without its site packages, to tell its version and folders. Where there is
+  - The environment's interpreter is started once, without its site packages, to tell its version and folders; with
+    O(sdists) once more, for pip. Where there is
     an NVIDIA driver, C(nvidia-smi) is asked for the GPUs.
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
@@ -34,6 +35,15 @@ options:
     description:
       - Names of distributions whose installed versions are wanted in RV(environment.distributions).
       - V(*) asks for all that are installed.
+    type: list
+    elements: str
+    default: []
+  sdists:
+    description:
+      - Requirements that pin one version, as in V(flash-attn==2.8.3), for which RV(environment.sdists) shall tell the place of
+        a wheel in pip's cache.
+      - This asks the environment's own pip, with the settings of the user, and lets it read its index. Nothing is downloaded
+        but pages of the index, and nothing is written.
     type: list
     elements: str
     default: []
@@ -116,10 +126,25 @@ environment:
       type: dict
       sample: {pip: "24.0", uv: null}
     pip_cache:
-      description: The folder of pip's cache, whether pip would use it, and the reason if not.
+      description:
+        - The folder of pip's cache, whether pip would use it, and the reason if not.
+        - C(only_binary) and C(no_binary) are the packages, or C(:all:), that these settings of pip name.
       returned: success
       type: dict
-      sample: {dir: /home/user/.cache/pip, usable: true, reason: null}
+      sample: {dir: /home/user/.cache/pip, usable: true, reason: null, only_binary: [], no_binary: []}
+    sdists:
+      description:
+        - For each requirement in O(sdists), by the name of the package, the sdist that the environment's pip would take and the
+          folder in its cache where it looks for a wheel of that; or the C(error) that says why it cannot be told.
+        - C(url) has the hash that pip's index gives, and no credentials.
+      returned: success
+      type: dict
+      sample:
+        flash-attn:
+          requirement: flash-attn==2.5.3
+          url: http://index.example/packages/flash_attn-2.5.3.tar.gz#sha256=5a176a0589635270be7181c8b96c3bdf432a28f8d7a916ffce434cd43f982fda
+          folder: /home/user/.cache/pip/wheels/f8/eb/b2/22d0e7bc9d0cf73f3fb374c5dfcfbc43a9d73a37565e2c117b
+          error:
     gpus:
       description: NVIDIA's GPUs.
       returned: success
@@ -169,6 +194,7 @@ def main():
         argument_spec={
             "python": {"type": "list", "elements": "str", "default": ["python3"]},
             "distributions": {"type": "list", "elements": "str", "default": []},
+            "sdists": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -180,6 +206,7 @@ def main():
             module.params["distributions"],
             run=lambda command: module.run_command(list(command), environ_update={"LC_ALL": "C"}),
             environ=os.environ,
+            sdists=module.params["sdists"],
         )
     except TorchExtensionError as exc:
         module.fail_json(msg=str(exc))

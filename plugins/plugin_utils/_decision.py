@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import typing as t
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ else:
     PACKAGING_IMPORT_ERROR = None
 
 _ENVIRONMENT_KEYS = ("python", "platform", "torch", "installers", "pip_cache", "variables", "distributions", "origins")
+_DIGEST_LENGTHS = {"md5": 32, "sha1": 40, "sha224": 56, "sha256": 64, "sha384": 96, "sha512": 128}
 _NO_ANSWER = {
     "name": None,
     "version": None,
@@ -46,6 +48,7 @@ class Sources(t.NamedTuple):
     github_url: str = "https://github.com"
     sdist_url: str | t.Mapping[str, str] | None = None
     sha256: t.Mapping[str, str] = {}
+    pip_cache: bool = False
 
 
 def decide(term: str, environment: t.Any, sources: Sources, strict: bool = True) -> dict[str, t.Any]:
@@ -66,13 +69,11 @@ def decide(term: str, environment: t.Any, sources: Sources, strict: bool = True)
     answer = dict(_NO_ANSWER, name=term)
     try:
         answer.update(_wheel(term, environment, sources))
-        if answer["sdist_url"]:
-            path = _pip_cache.wheel_path(answer["sdist_url"], answer["filename"], environment)
-            answer["pip_cache_path"] = path
+        answer.update(_place(answer, environment, sources))
     except TorchExtensionError as exc:
         if strict:
             raise
-        answer["conflicts"] = [str(exc)]
+        answer["conflicts"] = [*answer["conflicts"], str(exc)]
     answer.update(_action(answer, environment)._asdict())
     return answer
 
@@ -90,6 +91,29 @@ def _wheel(term: str, environment: t.Mapping[str, t.Any], sources: Sources) -> d
         "sdist_url": _sdist_url(name, sources.sdist_url),
         "conflicts": _guess.conflicts(guess, environment),
     }
+
+
+def _place(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], sources: Sources) -> dict[str, t.Any]:
+    """Where the node's pip looks for the wheel: as the operator's URL has it, else as the node's pip itself said."""
+    name, filename, given = answer["name"], answer["filename"], answer["sdist_url"]
+    if sources.pip_cache:
+        _pip_cache.check_used(name, environment)
+    if given:
+        return {"pip_cache_path": _pip_cache.wheel_path(given, filename, environment)}
+    told = environment.get("sdists", {}).get(name)
+    if told and parse(told["requirement"]) == (name, answer["version"]):
+        if told["error"] is None:
+            return {"pip_cache_path": os.path.join(told["folder"], filename), "sdist_url": told["url"]}
+        error = told["error"]
+    else:
+        error = (
+            f"Nobody has told where the sdist of {name} {answer['version']} is on the index of this node, from which the"
+            " place in pip's cache follows. Ask the node's pip (option sdists of torch_info), or set"
+            " torch_extension_sdist_url (option sdist_url)."
+        )
+    if sources.pip_cache:
+        raise TorchExtensionError(error)
+    return {}
 
 
 def parse(term: str) -> tuple[str, str]:
@@ -155,8 +179,20 @@ def _check_url(url: str) -> None:
 
 def _sdist_url(name: str, given: str | t.Mapping[str, str] | None) -> str | None:
     if isinstance(given, t.Mapping):
-        return {_guess.find_package(key)[0]: url for key, url in given.items()}.get(name)
-    return given or None
+        given = {_guess.find_package(key)[0]: url for key, url in given.items()}.get(name)
+    if not given:
+        return None
+    if not isinstance(given, str):
+        raise TorchExtensionError(f"sdist_url of {name} is {type(given).__name__}, wanted is a URL.")
+    # Whatever else pip knows as a hash is left to it: an index may have any.
+    for hash_name, digest in re.findall(r"[#&](\w+)=([^&]*)", "#" + given.partition("#")[2]):
+        length = _DIGEST_LENGTHS.get(hash_name.lower())
+        if length and not re.fullmatch(rf"[0-9a-fA-F]{{{length}}}", digest):
+            raise TorchExtensionError(
+                f"{hash_name} in the sdist_url of {name} is {digest!r}, wanted are {length} hexadecimal digits, as the"
+                " index page has them."
+            )
+    return given
 
 
 def _sha256(filename: str, known: t.Mapping[str, str]) -> str | None:

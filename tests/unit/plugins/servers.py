@@ -52,16 +52,28 @@ class Server:
             )
             self.give(f"/files/{file.name}", file.read_bytes())
         for project, links in projects.items():
-            self._page(f"/simple/{project}/", "<!DOCTYPE html><html><body>" + "\n".join(links) + "</body></html>")
+            self.page(f"/simple/{project}/", "<!DOCTYPE html><html><body>" + "\n".join(links) + "</body></html>")
         return f"{self.url}/simple/"
 
-    def _page(self, path: str, text: str) -> None:
+    def page(self, path: str, text: str, content_type: str = "text/html") -> None:
+        """Answer a path with a page of an index."""
+
         def answer(handler: Handler) -> None:
             handler.send_response(200)
-            handler.send_header("Content-Type", "text/html")
+            handler.send_header("Content-Type", content_type)
+            handler.send_header("ETag", '"1"')  # so that pip would keep it
             handler.send_header("Content-Length", str(len(text)))
             handler.end_headers()
             handler.wfile.write(text.encode())
+
+        self.answers[path] = answer
+
+    def redirect(self, path: str, to: str) -> None:
+        def answer(handler: Handler) -> None:
+            handler.send_response(302)
+            handler.send_header("Location", to)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
 
         self.answers[path] = answer
 

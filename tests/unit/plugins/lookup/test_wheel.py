@@ -43,3 +43,11 @@ def test_no_answer_is_an_error_in_plain_words_or_part_of_the_plan(strict, query,
     assert ('"action": "refuse"' in said) != strict
     assert "install torch there first" in said
     assert "Traceback" not in said
+
+
+def test_no_place_in_pips_cache_is_part_of_the_plan_where_it_is_wanted(query):
+    status, said = query("strict=false, pip_cache=true", terms=["flash-attn==2.5.3"])
+    assert status == 0, said
+    assert "Nobody has told where the sdist" in said
+    status, said = query("strict=false", terms=["flash-attn==2.5.3"])
+    assert '"conflicts": []' in said

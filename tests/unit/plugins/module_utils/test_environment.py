@@ -38,7 +38,14 @@ def test_an_environment_is_told_from_its_files_alone(venv, packages, tmp_path, h
     pip = subprocess.check_output([venv / "bin" / "python", "-m", "pip", "--version"], text=True).split()[1]
     uv = subprocess.check_output(["uv", "--version"], text=True).split()[1]
     assert environment["installers"] == {"pip": pip, "uv": uv}
-    assert environment["pip_cache"] == {"dir": f"{home}/.cache/pip", "usable": True, "reason": None}
+    assert environment["pip_cache"] == {
+        "dir": f"{home}/.cache/pip",
+        "usable": True,
+        "reason": None,
+        "only_binary": [],
+        "no_binary": [],
+    }
+    assert environment["sdists"] == {}
     assert environment["variables"] == {"FLASH_ATTENTION_FORCE_BUILD": "TRUE"}
     assert environment["distributions"] == {"einops": None, "flash-attn": "2.8.3"}
     assert environment["origins"] == {"flash-attn": {"filename": wheel.name, "sha256": sha256(wheel)}}

@@ -38,3 +38,12 @@ def test_what_cannot_be_told_is_a_warning(make_venv, make_torch, run_module, mon
     result = run_module(torch_info, python=[str(venv)])
     assert result["environment"]["torch"]["cxx11_abi"] is None
     assert ["C++ ABI" in warning for warning in warnings].count(True) == 1
+
+
+def test_the_place_of_an_sdist_is_asked_of_each_environment_and_only_if_wanted(make_venv, run_module):
+    venvs = [str(make_venv(name)) for name in "ab"]
+    result = run_module(torch_info, python=venvs, sdists=["Flash_Attn==2.8.3"])
+    assert [list(item["sdists"]) for item in result["environments"]] == [["flash-attn"]] * 2
+    assert "a/bin/python has no pip" in result["environment"]["sdists"]["flash-attn"]["error"]
+    assert run_module(torch_info, python=venvs)["environment"]["sdists"] == {}
+    assert "does not pin one version" in run_module(torch_info, python=venvs, sdists=["flash-attn"])["msg"]

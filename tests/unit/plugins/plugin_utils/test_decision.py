@@ -146,11 +146,102 @@ def test_a_wheel_that_cannot_serve_the_node_is_refused_with_its_url(environment)
     assert ["CUDA 12" in conflict and "13" in conflict for conflict in answer["conflicts"]] == [True]
 
 
-def test_a_cache_that_pip_looks_for_elsewhere_is_a_refusal(environment):
+def test_an_old_pip_has_an_old_place(environment):
     environment["installers"]["pip"] = "19.3.1"
-    answer = decide("flash-attn==2.5.3", environment, Sources(sdist_url=SDIST_URL), strict=False)
-    assert answer["action"] == "refuse"
-    assert ["pip 19.3.1" in conflict for conflict in answer["conflicts"]] == [True]
+    path = decide("flash-attn==2.5.3", environment, Sources(sdist_url=SDIST_URL))["pip_cache_path"]
+    assert path.endswith(WHEEL)
+    assert path != CACHED
+
+
+TOLD = {
+    "requirement": "Flash_Attn == 2.5.3",
+    "url": "http://index.example/a.tar.gz",
+    "folder": "/c/wheels",
+    "error": None,
+}
+FAILED = {**TOLD, "url": None, "folder": None, "error": "the index is down"}
+PIP_CACHE = Sources(pip_cache=True)
+
+
+@pytest.mark.parametrize("pip_cache", [True, False])
+def test_without_a_url_the_nodes_own_pip_tells_the_place(pip_cache, environment):
+    environment["sdists"] = {"flash-attn": TOLD}
+    answer = decide("flash-attn==2.5.3", environment, Sources(pip_cache=pip_cache))
+    assert (answer["pip_cache_path"], answer["sdist_url"]) == (f"/c/wheels/{WHEEL}", TOLD["url"])
+    assert (answer["action"], answer["conflicts"]) == ("examine", [])
+
+
+def test_a_url_goes_before_what_the_nodes_pip_told(environment):
+    environment["sdists"] = {"flash-attn": FAILED}
+    answer = decide("flash-attn==2.5.3", environment, Sources(sdist_url=SDIST_URL, pip_cache=True))
+    assert (answer["pip_cache_path"], answer["sdist_url"]) == (CACHED, SDIST_URL)
+
+
+@pytest.mark.parametrize(
+    ("sdists", "words"),
+    [
+        ({"flash-attn": FAILED}, "the index is down"),
+        ({"flash-attn": {**TOLD, "requirement": "flash-attn==2.5.2"}}, "Nobody has told.*torch_extension_sdist_url"),
+        ({"causal-conv1d": TOLD}, "Nobody has told"),
+        ({}, "Nobody has told"),
+    ],
+    ids=["failed", "another version", "another package", "not asked"],
+)
+def test_no_place_is_a_conflict_only_where_one_is_wanted(sdists, words, environment):
+    environment["sdists"] = sdists
+    answer = decide("flash-attn==2.5.3", environment, Sources())
+    assert (answer["action"], answer["pip_cache_path"]) == ("install", None)
+    with pytest.raises(TorchExtensionError, match=words) as error:
+        decide("flash-attn==2.5.3", environment, PIP_CACHE)
+    answer = decide("flash-attn==2.5.3", environment, PIP_CACHE, strict=False)
+    assert (answer["action"], answer["conflicts"]) == ("refuse", [str(error.value)])
+
+
+def test_no_place_is_told_beside_what_else_speaks_against_the_wheel(environment):
+    environment["torch"].update(version="2.9.0+cu130", cuda="13.0", cxx11_abi=True)
+    conflicts = decide("flash-attn==2.8.3", environment, PIP_CACHE, strict=False)["conflicts"]
+    assert ["CUDA 12" in conflict for conflict in conflicts] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("cache", "pip", "words"),
+    [
+        ({"usable": False, "reason": "it is off"}, "24.0", "would not use its cache: it is off"),
+        ({"only_binary": [":all:"]}, "24.0", "only-binary in its settings forbids the sdist of flash-attn"),
+        ({"only_binary": ["flash-attn"], "no_binary": [":all:"]}, "24.0", "only-binary"),
+        (
+            {"no_binary": ["flash-attn"], "only_binary": [":all:"]},
+            "23.0.1",
+            "no-binary in its settings covers flash-attn",
+        ),
+        ({"no_binary": ["flash-attn"], "only_binary": [":all:"]}, "23.1", None),
+        ({"no_binary": ["einops"], "only_binary": ["einops"]}, "20.0", None),
+    ],
+)
+def test_settings_that_keep_pip_from_its_cache_are_a_conflict_where_it_is_wanted(cache, pip, words, environment):
+    environment["pip_cache"].update(cache)
+    environment["installers"]["pip"] = pip
+    answer = decide("flash-attn==2.5.3", environment, Sources(sdist_url=SDIST_URL, pip_cache=True), strict=False)
+    assert (answer["action"] == "refuse") == bool(words)
+    assert [words in conflict for conflict in answer["conflicts"]] == [True] * bool(words)
+    assert decide("flash-attn==2.5.3", environment, Sources(sdist_url=SDIST_URL))["conflicts"] == []
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://m.example/a.tar.gz#sha256=abc", "sha256 in the sdist_url of flash-attn is 'abc', wanted are 64"),
+        ("https://m.example/a.tar.gz#egg=a&md5=" + "g" * 32, "wanted are 32 hexadecimal digits"),
+        ("https://m.example/a.tar.gz#SHA256=" + "a" * 65, "wanted are 64"),
+        ("m.example/a.tar.gz", "no URL of a file"),
+        (["https://m.example/a.tar.gz"], "is list, wanted is a URL"),
+        ({"flash-attn": 5}, "is int, wanted is a URL"),
+        ({"flash_atn": "https://m.example/a.tar.gz"}, "flash_atn"),
+    ],
+)
+def test_a_bad_sdist_url_is_refused(url, words, environment):
+    with pytest.raises(TorchExtensionError, match=words):
+        decide("flash-attn==2.5.3", environment, Sources(sdist_url=url))
 
 
 def test_what_is_installed_from_this_wheel_is_kept(environment):

@@ -47,7 +47,7 @@ sanity-core-newest: ready
 molecule: ready ## the scenarios on the stand; SCENARIO=name runs one
 	$(TOOLS)/molecule.sh $(SCENARIO)
 
-newest: ready ## the unit tests and the main job on the newest ansible-core
+newest: ready ## the plugins and the main job on the newest ansible-core
 	$(TOOLS)/newest.sh
 
 clean: ## remove what these commands made in this folder

@@ -124,3 +124,24 @@ def find_uv(prefix: str) -> str | None:
     """The uv that serves an environment: its own, or the user's."""
     search = [os.path.join(prefix, "bin"), os.environ.get("PATH", os.defpath), os.path.expanduser("~/.local/bin")]
     return shutil.which("uv", path=os.pathsep.join(search))
+
+
+def refuse_foreign(environment: t.Mapping[str, t.Any], folders: t.Iterable[str | None]) -> None:
+    """Refuse to change an environment that is not the user's to change.
+
+    :param folders: what would be written to
+    :raises TorchExtensionError: if it belongs to the operating system (PEP 668) or to somebody else
+    """
+    python = environment["python"]
+    advice = "Make a venv there and name it in torch_extension_python."
+    if python["externally_managed"]:
+        raise TorchExtensionError(
+            f"{python['executable']} belongs to the operating system (EXTERNALLY-MANAGED, PEP 668): nothing is"
+            f" installed into it. {advice}"
+        )
+    for folder in folders:
+        if folder is None or not os.access(folder, os.W_OK):
+            raise TorchExtensionError(
+                f"User id {os.geteuid()} cannot write to {folder}. Become its owner (become, become_user). Or:"
+                f" {advice.lower()}"
+            )

@@ -21,6 +21,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils import (
     _wheel_file,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import INSTALL, KEEP, REPLACE, Action
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import refuse_foreign
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 
 _FOLDER = ("share", "airgap.torch_extensions", "wheels")
@@ -75,7 +76,7 @@ def examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) ->
     """
     action = _examine(wheel, environment)
     if action.action != KEEP:
-        _refuse_foreign(environment)
+        refuse_foreign(environment, _places(environment))
     return action
 
 
@@ -94,7 +95,7 @@ def place(
     :param folder: where they lie, each under its file name
     :raises TorchExtensionError: if something is wrong; nothing is changed then
     """
-    _refuse_foreign(environment)
+    refuse_foreign(environment, _places(environment))
     change = settings(environment)
     names = {file["filename"]: _check_delivered(file, folder, environment) for file in [*wheels, *requirements]}
     target = folder_of(environment)
@@ -150,33 +151,17 @@ def _examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -
     return Action(KEEP, f"{folder} holds this wheel")
 
 
-def _refuse_foreign(environment: t.Mapping[str, t.Any]) -> None:
-    python = environment["python"]
-    advice = "Make a venv there and name it in torch_extension_python."
-    if python["externally_managed"]:
-        raise TorchExtensionError(
-            f"{python['executable']} belongs to the operating system (EXTERNALLY-MANAGED, PEP 668): nothing is"
-            f" put into it. {advice}"
-        )
+def _places(environment: t.Mapping[str, t.Any]) -> tuple[str, str]:
+    """What is written to: the environment's own folder, for its pip.conf, and the nearest one above the wheels."""
     folder = folder_of(environment)
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
-    for place in (python["prefix"], folder):
-        if not os.access(place, os.W_OK):
-            raise TorchExtensionError(
-                f"User id {os.geteuid()} cannot write to {place}. Become its owner (become, become_user). Or:"
-                f" {advice.lower()}"
-            )
+    return environment["python"]["prefix"], folder
 
 
 def _check_delivered(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[str, t.Any]) -> str:
     """Check a delivered wheel. Returns the name under which pip takes it from a folder."""
-    path = os.path.join(folder, wheel["filename"])
-    _wheel_file.check_sha256(path, wheel["sha256"])
-    metadata = _wheel_file.check(path, wheel["filename"])
-    misfit = _wheel_file.misfit(_wheel_file.parse_name(wheel["filename"]), environment)
-    if misfit:
-        raise TorchExtensionError(f"{wheel['filename']} does not fit {environment['python']['executable']}: {misfit}.")
+    metadata = _wheel_file.check_delivered(wheel, folder, environment)
     # pip >= 20.3 passes over a wheel in a folder whose name has another version than its METADATA: the official ones
     # have a label in the name alone.
     stem, _version, rest = wheel["filename"].split("-", 2)

@@ -24,7 +24,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._action im
     Action,
     decide,
 )
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import find_uv
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import find_uv, refuse_foreign
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._python import Run
 
@@ -77,9 +77,9 @@ def install(
     :raises TorchExtensionError: if something is wrong; the environment is then as it was
     """
     python = environment["python"]
-    _refuse_foreign(environment)
+    refuse_foreign(environment, [python["site_packages"]])
     for wheel in [*wheels, *requirements]:
-        _check_delivered(wheel, folder, environment)
+        _wheel_file.check_delivered(wheel, folder, environment)
     paths = [os.path.join(folder, wheel["filename"]) for wheel in [*wheels, *requirements]]
     with _locked(python["site_packages"]):
         _remove_debris(python["site_packages"], wheels)
@@ -123,31 +123,6 @@ def _remove_debris(folder: str, wheels: t.Sequence[t.Mapping[str, t.Any]]) -> No
         aside = re.match(r"~[-~.=%0-9]*(\w{3,}?)(-[^-]*\.dist-info)?$", entry)
         if entry.startswith(_SCRATCH) or (aside and any(name.endswith(aside.group(1)) for name in names)):
             shutil.rmtree(os.path.join(folder, entry), ignore_errors=True)
-
-
-def _refuse_foreign(environment: t.Mapping[str, t.Any]) -> None:
-    python = environment["python"]
-    advice = "Make a venv there and name it in torch_extension_python."
-    if python["externally_managed"]:
-        raise TorchExtensionError(
-            f"{python['executable']} belongs to the operating system (EXTERNALLY-MANAGED, PEP 668): nothing is"
-            f" installed into it. {advice}"
-        )
-    if python["site_packages"] is None or not os.access(python["site_packages"], os.W_OK):
-        raise TorchExtensionError(
-            f"User id {os.geteuid()} cannot write to {python['site_packages']}. "
-            f"Become its owner (become, become_user). Or: {advice.lower()}"
-        )
-
-
-def _check_delivered(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[str, t.Any]) -> None:
-    name = _wheel_file.parse_name(wheel["filename"])
-    path = os.path.join(folder, wheel["filename"])
-    _wheel_file.check_sha256(path, wheel["sha256"])
-    _wheel_file.check(path, wheel["filename"])
-    misfit = _wheel_file.misfit(name, environment)
-    if misfit:
-        raise TorchExtensionError(f"{wheel['filename']} does not fit {environment['python']['executable']}: {misfit}.")
 
 
 def _try_out(

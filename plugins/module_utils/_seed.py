@@ -50,8 +50,7 @@ def seed(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[str, 
     """
     path = _path(wheel, environment)
     src = os.path.join(folder, wheel["filename"])
-    _wheel_file.check_sha256(src, wheel["sha256"])
-    metadata = _wheel_file.check(src, wheel["filename"])
+    metadata = _wheel_file.check_delivered(wheel, folder, environment)
     if metadata.version != _wheel_file.public_version(metadata.version):
         # pip >= 20.3 compares METADATA with the version of the sdist, and fails the whole installation.
         raise TorchExtensionError(

@@ -127,6 +127,23 @@ def check(path: str, filename: str) -> WheelMetadata:
     return metadata
 
 
+def check_delivered(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[str, t.Any]) -> WheelMetadata:
+    """Check that a file in a folder is the wheel that a plan names, and that its tags serve an environment.
+
+    :param wheel: its ``filename``, and its ``sha256`` if that is known
+    :returns: what the wheel says of itself
+    :raises TorchExtensionError: if it is another one, or is for another interpreter
+    """
+    name = parse_name(wheel["filename"])
+    path = os.path.join(folder, wheel["filename"])
+    check_sha256(path, wheel["sha256"])
+    metadata = check(path, wheel["filename"])
+    reason = misfit(name, environment)
+    if reason:
+        raise TorchExtensionError(f"{wheel['filename']} does not fit {environment['python']['executable']}: {reason}.")
+    return metadata
+
+
 def public_version(version: str) -> str:
     """A version without its local label (PEP 440)."""
     return version.partition("+")[0]

@@ -215,3 +215,11 @@ def test_pip_takes_the_wheel_from_the_cache_that_its_install_section_names(index
     seed(wheel, folder(tmp_path), node)
     done = pip_install(venv, "--index-url", index_url, "flash-attn==2.8.3")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_wheel_that_this_pip_would_pass_over_is_refused(node, planned, tmp_path):
+    wheel = planned(tags="cp27-cp27m-linux_x86_64")
+    before = tree_state(tmp_path)
+    with pytest.raises(TorchExtensionError, match="does not fit .*it is for Python cp27"):
+        seed(wheel, folder(tmp_path), node)
+    assert tree_state(tmp_path) == before

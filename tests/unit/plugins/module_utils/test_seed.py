@@ -220,6 +220,6 @@ def test_pip_takes_the_wheel_from_the_cache_that_its_install_section_names(index
 def test_a_wheel_that_this_pip_would_pass_over_is_refused(node, planned, tmp_path):
     wheel = planned(tags="cp27-cp27m-linux_x86_64")
     before = tree_state(tmp_path)
-    with pytest.raises(TorchExtensionError, match="does not fit .*it is for Python cp27"):
+    with pytest.raises(TorchExtensionError, match=r"does not fit .*it is for Python cp27"):
         seed(wheel, folder(tmp_path), node)
     assert tree_state(tmp_path) == before

@@ -33,6 +33,10 @@ trap '$stand down' EXIT
 results=()
 failed=0
 $stand down # what a broken run has left
+# all layers at once: the wheels are built for all that there are, and anew when there is one more
+layers=$(for name; do nodes "$name"; done | tr ' ' '\n' | sed 's/.*=//; s/,.*//' | sort -u)
+# shellcheck disable=SC2086 # one word a layer
+$stand prepare $layers
 for name; do
   start=$SECONDS
   if scenario "$name"; then result=passed; else result=FAILED failed=1; fi

@@ -1,7 +1,7 @@
 # `make demo` and `make test` set up all they need; a second run finds it there. `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit conformance lint format build sanity sanity-core-2.19 sanity-core-newest molecule newest clean ready
+.PHONY: help demo test unit conformance lint format build sanity sanity-core-2.19 sanity-core-newest molecule layers newest clean ready
 
 TOOLS := tests/tools
 COLLECTION := .ansible/collections/ansible_collections/airgap/torch_extensions
@@ -16,7 +16,9 @@ help: ## show this
 demo: ready ## install flash-attn on two air-gapped nodes, twice; KEEP=1 leaves them up
 	$(TOOLS)/demo.sh
 
-test: unit conformance lint build sanity molecule newest ## all of the below, up to newest
+test: ready ## all of the below, up to newest
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target layers unit conformance lint build sanity; \
+	status=$$?; $(MAKE) --no-print-directory --keep-going molecule newest && exit $$status
 	@echo "All tests passed."
 
 unit: ready ## pytest: the plugins and the project itself
@@ -46,6 +48,9 @@ sanity-core-newest: ready
 
 molecule: ready ## the scenarios on the stand; SCENARIO=name runs one
 	$(TOOLS)/molecule.sh $(SCENARIO)
+
+layers: ready # what the scenarios' nodes are made of; it waits for downloads more than it computes
+	$(TOOLS)/molecule.sh --prepare
 
 newest: ready ## the plugins and the main job on the newest ansible-core
 	$(TOOLS)/newest.sh

@@ -116,7 +116,7 @@ options:
     description:
       - V(install) installs the wheels into the environment.
       - V(pip_cache) puts them into pip's cache of the current user, so that a plain C(pip install) on the node takes them
-        from there. It needs pip 20.0 or newer. Other wheels in the same folder of the cache, which were built from the same
+        from there. Any pip from 9 on is served. Other wheels in the same folder of the cache, which were built from the same
         sdist for another torch, are removed, because pip would choose among them by name.
       - V(find_links) keeps them, and O(requirements) that are not installed, in the folder RV(find_links) of the environment,
         under names that pip accepts there, and adds this folder to C(find-links) in the C(pip.conf) of the environment, so

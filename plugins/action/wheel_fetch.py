@@ -8,8 +8,9 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import default_cache, proxied
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import default_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._fetch import fetch
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._http import proxied
 
 
 class ActionModule(ActionBase):

@@ -13,24 +13,16 @@ import fcntl
 import os
 import re
 import typing as t
-from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 
-try:
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _http
+
+with contextlib.suppress(ImportError):  # _http says so
     import requests
-    from requests.adapters import HTTPAdapter
-    from urllib3.util import Retry
-except ImportError as exc:
-    REQUESTS_IMPORT_ERROR = exc
-else:
-    REQUESTS_IMPORT_ERROR = None
 
 _CHUNK = 1 << 20  # bytes
-_SECONDS = 30  # to connect, and between two pieces of the answer
-_RETRIES = 3
-_PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
 
 class Download(t.NamedTuple):
@@ -48,38 +40,6 @@ def default_cache() -> str:
     return os.path.join(home, "airgap.torch_extensions")
 
 
-@contextlib.contextmanager
-def proxied(proxy: str | None) -> t.Iterator[None]:
-    """Let everything in this process, and the programs that it starts, use a proxy, but for what no_proxy excepts.
-
-    :raises TorchExtensionError: if this is no address of a proxy
-
-    The environment is the one place that requests and pip both read, redirects and no_proxy included. Ansible runs an
-    action in a process of its own, so nothing else sees the change.
-    """
-    if not proxy:
-        yield
-        return
-    try:
-        host = urlsplit(proxy).hostname if "://" in proxy else None
-    except ValueError:
-        host = None
-    if not host:
-        # without its value, which may hold credentials
-        raise TorchExtensionError("torch_extension_proxy is no address of a proxy such as http://proxy.example:3128.")
-    before = {name: os.environ.get(name) for name in _PROXY_VARIABLES}
-    for name in _PROXY_VARIABLES:
-        os.environ.pop(name, None)
-    os.environ.update(http_proxy=proxy, https_proxy=proxy)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-
-
 class Downloader:
     """Downloads into a folder, or finds there what an earlier run has downloaded."""
 
@@ -89,15 +49,8 @@ class Downloader:
         :param ca_path: a file of CA certificates to trust instead of the usual ones
         :raises TorchExtensionError: if a library is missing, or the folder cannot be used
         """
-        if REQUESTS_IMPORT_ERROR:
-            raise TorchExtensionError(
-                f"The Python that runs Ansible on the control node lacks requests ({REQUESTS_IMPORT_ERROR}). "
-                "Install the collection's requirements.txt into it."
-            )
-        if ca_path and not os.path.isfile(ca_path):
-            raise TorchExtensionError(
-                f"torch_extension_ca_path is {ca_path}, and there is no such file on the control node."
-            )
+        _http.check_library()
+        _http.check_ca_path(ca_path)
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
         except OSError as exc:
@@ -106,17 +59,8 @@ class Downloader:
                 " torch_extension_cache_dir."
             ) from exc
         self._folder = folder
-        self._session = requests.Session()
+        self._session = _http.with_retries(requests.Session())
         self._ca_path = ca_path
-        retry = Retry(
-            total=_RETRIES,
-            other=0,  # a certificate that is not trusted now is not trusted in a second
-            backoff_factor=1,
-            status_forcelist=(429, 500, 502, 503, 504),
-            raise_on_status=False,
-        )
-        for scheme in ("https://", "http://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=retry))
 
     def cached(self, filename: str, sha256: str | None = None) -> Download | None:
         """The file if it is in the cache and whole; None, if it has to be downloaded.
@@ -174,29 +118,15 @@ class Downloader:
             yield
 
     def _receive(self, url: str, file: t.IO[bytes]) -> None:
-        host = urlsplit(url).hostname
-        try:
-            # Said with the request, for a session's own setting yields to REQUESTS_CA_BUNDLE.
-            with self._session.get(url, stream=True, timeout=_SECONDS, verify=self._ca_path or True) as response:
-                if response.status_code != requests.codes.ok:
-                    raise TorchExtensionError(_refusal(url, response.status_code))
-                for chunk in response.iter_content(_CHUNK):
-                    file.write(chunk)
-        except requests.exceptions.ProxyError as exc:
-            raise TorchExtensionError(
-                f"{host} cannot be reached through the proxy of the control node: {_cause(exc)}. Set"
-                " torch_extension_proxy, or https_proxy and no_proxy in the environment of ansible-playbook."
-            ) from exc
-        except requests.exceptions.SSLError as exc:
-            raise TorchExtensionError(
-                f"The certificate of {host} is not trusted: {_cause(exc)}. If a proxy or a mirror has a certificate of"
-                " your site's CA, name the CA's file in torch_extension_ca_path."
-            ) from exc
-        except requests.exceptions.RequestException as exc:
-            raise TorchExtensionError(
-                f"{url} cannot be downloaded: {_cause(exc)}. If the control node has a proxy, set"
-                " torch_extension_proxy; if it has a mirror of GitHub, set torch_extension_github_url."
-            ) from exc
+        # verify is said with the request, for a session's own setting yields to REQUESTS_CA_BUNDLE
+        with (
+            _http.explained(url),
+            self._session.get(url, stream=True, timeout=_http.SECONDS, verify=self._ca_path or True) as response,
+        ):
+            if response.status_code != requests.codes.ok:
+                raise TorchExtensionError(_refusal(url, response.status_code))
+            for chunk in response.iter_content(_CHUNK):
+                file.write(chunk)
 
 
 def _refusal(url: str, status: int) -> str:
@@ -223,13 +153,6 @@ def _check_wheel(path: str, filename: str, url: str) -> None:
         raise TorchExtensionError(
             f"What {url} gave is not the wheel: {reason} It begins with {start!r}. A login page of a proxy or firewall?"
         ) from exc
-
-
-def _cause(exc: BaseException) -> str:
-    """The innermost reason of an error, in the library's words; they name hosts, but no credentials."""
-    inner = getattr(exc.args[0], "reason", exc.args[0]) if exc.args else exc
-    text = re.sub(r"<[^>]*>:? ?", "", str(inner))
-    return re.sub(r"//[^/@\s]*@", "//", text).rstrip(".")
 
 
 def _record(path: str, digest: str) -> None:

@@ -29,8 +29,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors im
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import (
     Downloader,
     default_cache,
-    proxied,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._http import proxied
 
 PATH = "/Dao-AILab/flash-attention/releases/download/v2.8.3/wheel.whl"
 

@@ -1,0 +1,131 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+
+"""HTTP from the control node: proxies, certificates, time-outs, and what goes wrong in words for the operator."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import typing as t
+from urllib.parse import urlsplit
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+
+try:
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.util import Retry
+except ImportError as exc:
+    REQUESTS_IMPORT_ERROR = exc
+else:
+    REQUESTS_IMPORT_ERROR = None
+
+#: to connect, and between two pieces of an answer, in seconds
+SECONDS = 30
+_RETRIES = 3
+_PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+
+
+@contextlib.contextmanager
+def proxied(proxy: str | None) -> t.Iterator[None]:
+    """Let everything in this process, and the programs that it starts, use a proxy, but for what no_proxy excepts.
+
+    :raises TorchExtensionError: if this is no address of a proxy
+
+    The environment is the one place that requests and pip both read, redirects and no_proxy included. Ansible runs an
+    action in a process of its own, so nothing else sees the change.
+    """
+    if not proxy:
+        yield
+        return
+    try:
+        host = urlsplit(proxy).hostname if "://" in proxy else None
+    except ValueError:
+        host = None
+    if not host:
+        # without its value, which may hold credentials
+        raise TorchExtensionError("torch_extension_proxy is no address of a proxy such as http://proxy.example:3128.")
+    before = {name: os.environ.get(name) for name in _PROXY_VARIABLES}
+    for name in _PROXY_VARIABLES:
+        os.environ.pop(name, None)
+    os.environ.update(http_proxy=proxy, https_proxy=proxy)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def check_library() -> None:
+    """
+    :raises TorchExtensionError: if requests cannot be imported
+    """
+    if REQUESTS_IMPORT_ERROR:
+        raise TorchExtensionError(
+            f"The Python that runs Ansible on the control node lacks requests ({REQUESTS_IMPORT_ERROR}). "
+            "Install the collection's requirements.txt into it."
+        )
+
+
+def check_ca_path(ca_path: str | None) -> None:
+    """
+    :raises TorchExtensionError: if there is no such file
+    """
+    if ca_path and not os.path.isfile(ca_path):
+        raise TorchExtensionError(
+            f"torch_extension_ca_path is {ca_path}, and there is no such file on the control node."
+        )
+
+
+def with_retries(session: requests.Session) -> requests.Session:
+    """Let a session ask again where an answer may be better in a moment."""
+    retry = Retry(
+        total=_RETRIES,
+        other=0,  # a certificate that is not trusted now is not trusted in a second
+        backoff_factor=1,
+        status_forcelist=(429, 500, 502, 503, 504),
+        raise_on_status=False,
+    )
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retry))
+    return session
+
+
+@contextlib.contextmanager
+def explained(url: str) -> t.Iterator[None]:
+    """Turn what requests raises into what the operator can do about it.
+
+    :raises TorchExtensionError: for any error of the network
+    """
+    host = urlsplit(url).hostname
+    try:
+        yield
+    except requests.exceptions.ProxyError as exc:
+        raise TorchExtensionError(
+            f"{host} cannot be reached through the proxy of the control node: {cause(exc)}. Set"
+            " torch_extension_proxy, or https_proxy and no_proxy in the environment of ansible-playbook."
+        ) from exc
+    except requests.exceptions.SSLError as exc:
+        raise TorchExtensionError(
+            f"The certificate of {host} is not trusted: {cause(exc)}. If a proxy or a mirror has a certificate of"
+            " your site's CA, name the CA's file in torch_extension_ca_path."
+        ) from exc
+    except requests.exceptions.RequestException as exc:
+        raise TorchExtensionError(
+            f"{url} cannot be downloaded: {cause(exc)}. If the control node has a proxy, set"
+            " torch_extension_proxy; if it has a mirror of GitHub, set torch_extension_github_url."
+        ) from exc
+
+
+def cause(exc: BaseException) -> str:
+    """The innermost reason of an error, in the library's words; they name hosts, but no credentials."""
+    inner = getattr(exc.args[0], "reason", exc.args[0]) if exc.args else exc
+    text = re.sub(r"<[^>]*>:? ?", "", str(inner))
+    return re.sub(r"//[^/@\s]*@", "//", text).rstrip(".")

@@ -16,7 +16,6 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _http
 
 with contextlib.suppress(ImportError):  # _http says so

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from venvs import site_packages
-from wheels import build_wheel
+from wheels import build_wheel, sha256
 
 import ansible_collections
 
@@ -37,7 +37,8 @@ def playbook(here):
         command = [Path(sys.executable).with_name("ansible-playbook"), f"airgap.torch_extensions.{name}", *options]
         collections = str(Path(next(iter(ansible_collections.__path__))).parent)
         environ = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": collections, "ANSIBLE_NOCOLOR": "1"}
-        command += ["-e", json.dumps({"torch_extension_packages": ["flash-attn==2.8.3"], **variables})]
+        given = {"torch_extension_packages": ["flash-attn==2.8.3"], **variables}
+        command += ["-e", json.dumps(given)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=here, env=environ)
         return done.returncode, done.stdout + done.stderr
 
@@ -63,7 +64,8 @@ def nodes(make_venv, make_torch, tmp_path):
 
 @pytest.fixture
 def github(server, tmp_path, monkeypatch):
-    """A server with all wheels and an index; its URL."""
+    """A server with all wheels and an index; the variables that tell of it."""
+    hashes = {}
     for torch in ("2.6", "2.7"):
         wheel = build_wheel(
             tmp_path / "published",
@@ -71,10 +73,11 @@ def github(server, tmp_path, monkeypatch):
             requires=["torch", "einops"],
             tags=f"cp311-cp311-linux_{os.uname().machine}",
         )
+        hashes[wheel.name] = sha256(wheel)
         server.give(f"/Dao-AILab/flash-attention/releases/download/v2.8.3/{wheel.name}", wheel.read_bytes())
     build_wheel(tmp_path / "index", name="einops", version="0.8.1")
     monkeypatch.setenv("PIP_INDEX_URL", server.index(tmp_path / "index"))
-    return server.url
+    return {"torch_extension_github_url": server.url, "torch_extension_sha256": hashes}
 
 
 pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the wheels of the test are for Python 3.11")
@@ -94,7 +97,7 @@ def test_a_survey_is_carried_out_and_locked_and_bundled_there(playbook, nodes, g
     status, said = playbook("survey", "-i", nodes)
     assert (here / "environments.yml").read_bytes() == first
 
-    status, said = playbook("bundle", torch_extension_survey="environments.yml", torch_extension_github_url=github)
+    status, said = playbook("bundle", torch_extension_survey="environments.yml", **github)
     assert status == 0, said
     assert len(list((here / "bundle" / "wheels").iterdir())) == 2
     assert (here / "bundle" / "wheels.lock.yml").read_bytes() == (here / "wheels.lock.yml").read_bytes()
@@ -102,10 +105,10 @@ def test_a_survey_is_carried_out_and_locked_and_bundled_there(playbook, nodes, g
 
     (here / "wheels.lock.yml").unlink()
     server.requests.clear()
-    status, said = playbook("lock", "-i", nodes, "--limit", "!n4", torch_extension_github_url=github)
+    status, said = playbook("lock", "-i", nodes, "--limit", "!n4", **github)
     assert status == 0, said
     assert (here / "wheels.lock.yml").read_text() == locked, "the nodes themselves tell the same"
-    assert "changed=0" in playbook("lock", "-i", nodes, "--limit", "!n4", torch_extension_github_url=github)[1]
+    assert "changed=0" in playbook("lock", "-i", nodes, "--limit", "!n4", **github)[1]
 
     status, said = playbook("bundle", "-i", nodes, torch_extension_bundle="carry/bundle.tar")
     assert status == 0, said
@@ -115,7 +118,7 @@ def test_a_survey_is_carried_out_and_locked_and_bundled_there(playbook, nodes, g
 
 
 def test_a_node_that_cannot_be_probed_keeps_the_lock_from_being_written(playbook, nodes, github, here):
-    status, said = playbook("lock", "-i", nodes, torch_extension_github_url=github)
+    status, said = playbook("lock", "-i", nodes, **github)
     assert status != 0
     assert "n4 could not be planned for" in said
     assert "--limit" in said
@@ -137,6 +140,6 @@ def test_what_is_no_survey_is_told(text, playbook, here):
 
 def test_with_check_nothing_is_written(playbook, nodes, github, here, server):
     for name in ("survey", "lock", "bundle"):
-        playbook(name, "-i", nodes, "--limit", "!n4", "--check", torch_extension_github_url=github)
+        playbook(name, "-i", nodes, "--limit", "!n4", "--check", **github)
     assert list(here.iterdir()) == []
     assert server.requests == []

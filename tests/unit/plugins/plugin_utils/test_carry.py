@@ -54,8 +54,8 @@ def publish(server, tmp_path):
         )
         url = server.give(f"/{wheel.name}", wheel.read_bytes())
         facts = {"name": "flash-attn", "version": version, "requirement": "flash-attn", "source": "guess"}
-        unknown = {"sha256": None, "size": None, "conflicts": [], "ground": None}
-        return {**facts, **unknown, "filename": wheel.name, "url": url, **more}
+        known = {"sha256": sha256(wheel), "size": None, "conflicts": [], "ground": None}
+        return {**facts, **known, "filename": wheel.name, "url": url, **more}
 
     return publish
 
@@ -199,9 +199,11 @@ def test_a_lock_that_cannot_be_written_is_told(lock, publish, index, environment
 
 
 def test_a_prediction_downloads_nothing_and_says_what_it_cannot_know(lock, publish, index, environment, path, server):
-    result = lock({"n1": plan(environment, publish())}, predict=True)
+    wheel = publish(url="https://github.example/wheel", sha256=None)
+    result = lock({"n1": plan(environment, wheel)}, predict=True)
     assert (result["changed"], server.requests, path.exists()) == (True, [], False)
-    assert "sha256: (known when it is downloaded)\n" in result["diff"]["after"]
+    for field in ("sha256", "size"):
+        assert f"{field}: (known when it is downloaded)\n" in result["diff"]["after"]
     [warning] = result["warnings"]
     assert "flash_attn-2.8.3+" in warning
     assert "what the wheels require" in warning

@@ -108,12 +108,12 @@ make_certificates() {
 
 stock_github() {
   # copies, so that `prepare` may build other contents while this world runs
-  cp -r "$(shop)/releases" "$STATE/wan/releases"
-  cp -r "$(shop)/index" "$STATE/wan/files"
+  cp -a "$(shop)/releases" "$(shop)/wheels" "$STATE/wan"
+  cp -a "$(shop)/index" "$STATE/wan/files"
   if built python; then
-    cp -r "$(shop python)/releases" "$STATE/wan"
-    cp -r "$(shop python)/index/." "$STATE/wan/files"
-    cp -r "$(shop python)/build" "$STATE/build"
+    cp -a "$(shop python)/releases" "$STATE/wan"
+    cp -a "$(shop python)/index/." "$STATE/wan/files"
+    cp -a "$(shop python)/build" "$STATE/build"
   fi
   # what `prove` asks for, which is not counted among the requests
   mkdir -p "$STATE/wan/releases/stand/prove/v1"

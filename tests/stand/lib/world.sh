@@ -46,6 +46,8 @@ start_world() {
   touch "$STATE/nodes" "$STATE/known_hosts"
   ssh-keygen -q -t ed25519 -N '' -C stand -f "$STATE/key"
   make_certificates
+  make_secret token
+  echo normal >"$STATE/api-mode"
   stock_github
 
   # PID 1 of a private PID namespace: when it dies, every process in there dies
@@ -86,11 +88,15 @@ NETWORK
   sed "s|@STATE@|$STATE|g" "$STAND/servers/nginx.conf" >"$STATE/nginx.conf"
   sed "s|@ADDRESS@|$DMZ.2|g; s|@CLIENTS@|$DMZ.0/24|g" "$STAND/servers/tinyproxy.conf" >"$STATE/tinyproxy.conf"
   serve wan nginx nginx -c "$STATE/nginx.conf"
+  serve wan github-api /usr/bin/python3 "$STAND/servers/github_api.py" 8000 "$STATE"
   serve dmz tinyproxy tinyproxy -d -c "$STATE/tinyproxy.conf"
   wait_for "$WAN.2" 443 nginx dmz
+  wait_for 127.0.0.1 8000 github-api wan
   wait_for "$DMZ.2" 3128 tinyproxy
   trap - EXIT
 }
+
+make_secret() { (umask 077; openssl rand -hex 20 >"$STATE/$1"); }
 
 # A CA of this run and a certificate for the names of wan. The CA's key can make any name's certificate, so it stays in
 # the private folder, and nothing but what is told to trusts it.
@@ -107,7 +113,7 @@ make_certificates() {
 }
 
 stock_github() {
-  # copies, so that `prepare` may build other contents while this world runs
+  # copies, so that `prepare` may build other contents while this world runs; with their dates, see publish.py
   cp -a "$(shop)/releases" "$(shop)/wheels" "$STATE/wan"
   cp -a "$(shop)/index" "$STATE/wan/files"
   if built python; then
@@ -133,6 +139,12 @@ cmd_publish() {
   /usr/bin/python3 "$STAND/servers/publish.py" "$STATE/wan"
   nsenter -t "$(world)" -n -m -p -- nginx -c "$STATE/nginx.conf" -s reload 2>>"$STATE/nginx.log"
   sleep 0.5 # a reload happens behind our back
+}
+
+cmd_api() { # normal|limited|down
+  [[ $# = 1 && $1 =~ ^(normal|limited|down)$ ]] || usage
+  need_world
+  echo "$1" >"$STATE/api-mode"
 }
 
 cmd_requests() {

@@ -89,9 +89,11 @@ NETWORK
   sed "s|@ADDRESS@|$DMZ.2|g; s|@CLIENTS@|$DMZ.0/24|g" "$STAND/servers/tinyproxy.conf" >"$STATE/tinyproxy.conf"
   serve wan nginx nginx -c "$STATE/nginx.conf"
   serve wan github-api /usr/bin/python3 "$STAND/servers/github_api.py" 8000 "$STATE"
+  serve wan faulty /usr/bin/python3 "$STAND/servers/faulty.py" 8001 8002 "$STATE/faults"
   serve dmz tinyproxy tinyproxy -d -c "$STATE/tinyproxy.conf"
   wait_for "$WAN.2" 443 nginx dmz
   wait_for 127.0.0.1 8000 github-api wan
+  wait_for 127.0.0.1 8001 faulty wan
   wait_for "$DMZ.2" 3128 tinyproxy
   trap - EXIT
 }
@@ -145,6 +147,12 @@ cmd_api() { # normal|limited|down
   [[ $# = 1 && $1 =~ ^(normal|limited|down)$ ]] || usage
   need_world
   echo "$1" >"$STATE/api-mode"
+}
+
+cmd_faults() { # cut=BYTES|stall=BYTES|slow=RATE|corrupt|html|none
+  [[ $# = 1 && $1 =~ ^((cut|stall|slow)=[1-9][0-9]*|corrupt|html|none)$ ]] || usage
+  need_world
+  if [ "$1" = none ]; then rm -f "$STATE/faults"; else echo "$1" >"$STATE/faults"; fi
 }
 
 cmd_requests() {

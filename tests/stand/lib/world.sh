@@ -47,6 +47,7 @@ start_world() {
   ssh-keygen -q -t ed25519 -N '' -C stand -f "$STATE/key"
   make_certificates
   make_secret token
+  make_secret proxy-password
   echo normal >"$STATE/api-mode"
   stock_github
 
@@ -86,16 +87,25 @@ start_world() {
 NETWORK
 
   sed "s|@STATE@|$STATE|g" "$STAND/servers/nginx.conf" >"$STATE/nginx.conf"
-  sed "s|@ADDRESS@|$DMZ.2|g; s|@CLIENTS@|$DMZ.0/24|g" "$STAND/servers/tinyproxy.conf" >"$STATE/tinyproxy.conf"
   serve wan nginx nginx -c "$STATE/nginx.conf"
   serve wan github-api /usr/bin/python3 "$STAND/servers/github_api.py" 8000 "$STATE"
   serve wan faulty /usr/bin/python3 "$STAND/servers/faulty.py" 8001 8002 "$STATE/faults"
-  serve dmz tinyproxy tinyproxy -d -c "$STATE/tinyproxy.conf"
+  start_proxy tinyproxy 3128
+  start_proxy tinyproxy-password 3129 "BasicAuth fleet $(cat "$STATE/proxy-password")"
   wait_for "$WAN.2" 443 nginx dmz
   wait_for 127.0.0.1 8000 github-api wan
   wait_for 127.0.0.1 8001 faulty wan
   wait_for "$DMZ.2" 3128 tinyproxy
+  wait_for "$DMZ.2" 3129 tinyproxy-password
   trap - EXIT
+}
+
+start_proxy() { # NAME PORT [LINE]
+  {
+    sed "s|@ADDRESS@|$DMZ.2|g; s|@CLIENTS@|$DMZ.0/24|g; s|@PORT@|$2|g" "$STAND/servers/tinyproxy.conf"
+    echo "${3:-}"
+  } >"$STATE/$1.conf"
+  serve dmz "$1" tinyproxy -d -c "$STATE/$1.conf"
 }
 
 make_secret() { (umask 077; openssl rand -hex 20 >"$STATE/$1"); }

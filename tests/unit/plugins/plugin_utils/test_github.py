@@ -10,11 +10,11 @@ import multiprocessing
 import os
 import subprocess
 import sys
-import time
 import traceback
 from http.client import HTTPConnection
 
 import pytest
+from github_server import NAME, REPOSITORY, SHA256, Api, asset, release
 from servers import serving
 from urllib3.util import Retry
 
@@ -24,9 +24,6 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _an
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._github import GitHub, NoRelease, Unavailable
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._http import proxied
 
-REPOSITORY = "Dao-AILab/flash-attention"
-NAME = "flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp312-cp312-linux_x86_64.whl"
-SHA256 = "24" * 32
 TOKEN = "ghp_notEvenARealOne"  # noqa: S105
 
 
@@ -41,70 +38,10 @@ def cache(tmp_path):
     return tmp_path / "cache"
 
 
-def asset(name=NAME, tag="v2.8.3", **changed):
-    url = f"https://github.example/{REPOSITORY}/releases/download/{tag}/{name.replace('+', '%2B')}"
-    digest = f"sha256:{SHA256}"
-    return {"name": name, "browser_download_url": url, "size": 7, "digest": digest, "state": "uploaded", **changed}
-
-
-def release(*assets, tag="v2.8.3", published="2025-08-14T00:00:00Z", draft=False):
-    return {"tag_name": tag, "published_at": published, "draft": draft, "prerelease": False, "assets": list(assets)}
-
-
-class Api:
-    """Answers as GitHub does: pages, Link, weak ETags, limits, tokens."""
-
-    def __init__(self, server):
-        self.server = server
-        self.requests = server.requests
-        self.limited = {}  # headers
-        self.token = None
-        self.status = 200
-        self.body = None
-        self.delay = 0.0
-        self.statuses = []
-
-    def serve_releases(self, releases, page_size=30):
-        """Pages of releases; the path of the first one."""
-        first = f"/repos/{REPOSITORY}/releases?per_page=30"
-        pages = [releases[start : start + page_size] for start in range(0, len(releases), page_size)] or [[]]
-        for number, page in enumerate(pages, 1):
-            more = f"{self.server.url}{first}&page={number + 1}" if number < len(pages) else None
-            self.serve(first if number == 1 else f"{first}&page={number}", page, more)
-        return first
-
-    def serve(self, path, answer, more=None):
-        """Answer a path with JSON; ``more`` is the URL of the next page."""
-
-        def respond(handler):
-            time.sleep(self.delay)
-            body = json.dumps(answer).encode() if self.body is None else self.body
-            etag = f'W/"{hash(body)}"'
-            wanted = handler.headers.get("Authorization")
-            status, headers = self.status, dict(self.limited)
-            if self.limited:
-                status = int(headers.pop("status", 403))
-            elif self.token and wanted != f"Bearer {self.token}":
-                status = 401
-            elif status == 200 and handler.headers.get("If-None-Match") == etag:
-                status, body = 304, b""
-            self.statuses.append(status)
-            handler.send_response(status)
-            if status in (200, 304):
-                headers |= {"ETag": etag, **({"Link": f'<{more}>; rel="next", <x>; rel="last"'} if more else {})}
-            for name, value in {"Content-Type": "application/json; charset=utf-8", **headers}.items():
-                handler.send_header(name, value)
-            handler.send_header("Content-Length", str(len(body)))
-            handler.end_headers()
-            handler.wfile.write(body)
-
-        self.server.answers[path] = respond
-
-
 @pytest.fixture
 def api(server):
     made = Api(server)
-    made.serve(f"/repos/{REPOSITORY}/releases/tags/v2.8.3", release(asset()))
+    made.serve_release(release(asset()))
     return made
 
 

@@ -84,13 +84,35 @@ def check_ca_path(ca_path: str | None) -> None:
         )
 
 
-def with_retries(session: requests.Session) -> requests.Session:
-    """Let a session ask again where an answer may be better in a moment."""
+def check_url(url: str, knob: str) -> None:
+    """
+    :param knob: where the operator has set it
+    :raises TorchExtensionError: if it is no address of a server, or holds credentials, which would be shown
+    """
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            raise ValueError("wanted is http:// or https:// and a host")
+    except ValueError as exc:
+        raise TorchExtensionError(f"{knob} is no address of a server: {cause(exc)}.") from exc
+    if parts.username is not None:
+        raise TorchExtensionError(
+            f"{knob} holds credentials for {parts.hostname}, which would be shown in plans and reports. "
+            "Put them into ~/.netrc of the control node and leave them out of the URL."
+        )
+
+
+def with_retries(session: requests.Session, waits_as_told: bool = True) -> requests.Session:
+    """Let a session ask again where an answer may be better in a moment.
+
+    :param waits_as_told: whether to sit out a server's Retry-After, which may be an hour, or to take 429 as an answer
+    """
     retry = Retry(
         total=_RETRIES,
         other=0,  # a certificate that is not trusted now is not trusted in a second
         backoff_factor=1,
-        status_forcelist=(429, 500, 502, 503, 504),
+        status_forcelist=(429, 500, 502, 503, 504) if waits_as_told else (500, 502, 503, 504),
+        respect_retry_after_header=waits_as_told,
         raise_on_status=False,
     )
     for scheme in ("https://", "http://"):
@@ -99,9 +121,10 @@ def with_retries(session: requests.Session) -> requests.Session:
 
 
 @contextlib.contextmanager
-def explained(url: str) -> t.Iterator[None]:
+def explained(url: str, mirror: str = "torch_extension_github_url") -> t.Iterator[None]:
     """Turn what requests raises into what the operator can do about it.
 
+    :param mirror: the knob that names another place to ask
     :raises TorchExtensionError: for any error of the network
     """
     host = urlsplit(url).hostname
@@ -120,7 +143,7 @@ def explained(url: str) -> t.Iterator[None]:
     except requests.exceptions.RequestException as exc:
         raise TorchExtensionError(
             f"{url} cannot be downloaded: {cause(exc)}. If the control node has a proxy, set"
-            " torch_extension_proxy; if it has a mirror of GitHub, set torch_extension_github_url."
+            f" torch_extension_proxy; if there is a mirror, set {mirror}."
         ) from exc
 
 

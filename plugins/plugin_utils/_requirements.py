@@ -14,14 +14,13 @@ import sys
 import tempfile
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _wheel_file
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _tags, _wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._distributions import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 
 try:
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
-    from packaging.tags import Tag, compatible_tags, cpython_tags
     from packaging.utils import parse_wheel_filename
     from packaging.version import Version
 except ImportError:
@@ -180,14 +179,14 @@ def _kind(environment: t.Mapping[str, t.Any]) -> str:
 def _newest(folder: str, requirement: Requirement, environment: t.Mapping[str, t.Any]) -> str | None:
     """The newest file of earlier runs that meets a requirement and fits a node."""
     candidates = {}
-    supported = _supported_tags(environment)
+    supported = _tags.supported(environment)
     for filename in os.listdir(folder) if os.path.isdir(folder) else []:
         if not filename.endswith(".whl"):
             continue
         name, version, _build, tags = parse_wheel_filename(filename)
         if name != canonical(requirement.name) or not requirement.specifier.contains(version):
             continue
-        if tags & supported and _suits(os.path.join(folder, filename), environment["python"]["version"]):
+        if not tags.isdisjoint(supported) and _suits(os.path.join(folder, filename), environment["python"]["version"]):
             candidates[version] = filename
     return os.path.join(folder, candidates[max(candidates)]) if candidates else None
 
@@ -257,7 +256,7 @@ def _pip_download(wanted: list[str], environment: t.Mapping[str, t.Any], folder:
     command += ["--quiet", "--progress-bar=off", "--only-binary=:all:", "--dest", folder]
     command += ["--implementation", python["tag"][:2], "--python-version", python["version"]]
     command += [item for tag in (python["abi"], "abi3", "none") for item in ("--abi", tag)]
-    command += [item for tag in _platform_tags(environment["platform"]) for item in ("--platform", tag)]
+    command += [item for tag in _tags.platforms(environment["platform"]) for item in ("--platform", tag)]
     try:
         done = subprocess.run([*command, *wanted], capture_output=True, text=True, check=False, timeout=_SECONDS)
     except subprocess.TimeoutExpired:
@@ -266,23 +265,3 @@ def _pip_download(wanted: list[str], environment: t.Mapping[str, t.Any], folder:
         return None
     lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
     return " ".join(lines or done.stderr.splitlines()[-1:])
-
-
-def _supported_tags(environment: t.Mapping[str, t.Any]) -> set[Tag]:
-    python, platforms = environment["python"], _platform_tags(environment["platform"])
-    version = tuple(int(part) for part in python["version"].split(".")[:2])
-    return {
-        *cpython_tags(version, abis=[python["abi"]], platforms=platforms),
-        *compatible_tags(version, interpreter=python["tag"], platforms=platforms),
-    }
-
-
-def _platform_tags(platform: t.Mapping[str, t.Any]) -> list[str]:
-    """The platform tags that serve a node, for pip takes each literally (PEP 600, PEP 656)."""
-    machine, libc = platform["machine"], platform["libc"] or {}
-    tags = [f"linux_{machine}"]
-    if libc.get("name") == "glibc":
-        major, minor = (int(part) for part in libc["version"].split(".")[:2])
-        tags += [f"manylinux_{major}_{number}_{machine}" for number in range(minor, 4, -1)]
-        tags += [f"manylinux{year}_{machine}" for year in ("2014", "2010", "1")]
-    return tags

@@ -77,7 +77,11 @@ def github(server, tmp_path, monkeypatch):
         server.give(f"/Dao-AILab/flash-attention/releases/download/v2.8.3/{wheel.name}", wheel.read_bytes())
     build_wheel(tmp_path / "index", name="einops", version="0.8.1")
     monkeypatch.setenv("PIP_INDEX_URL", server.index(tmp_path / "index"))
-    return {"torch_extension_github_url": server.url, "torch_extension_sha256": hashes}
+    return {
+        "torch_extension_github_url": server.url,
+        "torch_extension_sources": ["guess"],
+        "torch_extension_sha256": hashes,
+    }
 
 
 pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the wheels of the test are for Python 3.11")

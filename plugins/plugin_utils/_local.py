@@ -113,4 +113,5 @@ def _readable(place: Place) -> t.Iterator[None]:
     try:
         yield
     except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as exc:
-        raise TorchExtensionError(f"{place.path} on the control node cannot be read: {exc}. Make it anew.") from exc
+        reason = (str(exc).splitlines() or [type(exc).__name__])[0].rstrip(":.")
+        raise TorchExtensionError(f"{place.path} on the control node cannot be read: {reason}. Make it anew.") from exc

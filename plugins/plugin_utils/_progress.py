@@ -114,6 +114,7 @@ class Progress(Silence):
             with self._lock:
                 shown = self._shown.pop(gauge)
                 if shown.was_told:
+                    shown.measure()
                     self._line(shown.summary())
 
     def note(self, text: str) -> None:

@@ -184,6 +184,19 @@ def requires_python(name: str, version: str) -> str | None:
     return _at(package, package.requires_python, version)
 
 
+def check_torch(what: str, torch: Mapping[str, Any] | None) -> None:
+    """Refuse an environment in which no CUDA extension can work.
+
+    :param what: the extension, in words.
+    :param torch: what ``torch_info`` returned of it.
+    :raises NoGuessError: if there is no torch, or one for the CPU only.
+    """
+    if torch is None:
+        raise NoGuessError(_no_torch(what))
+    if not torch["cuda"] and not torch["hip"]:
+        raise NoGuessError(_cpu_only(what, torch["version"]))
+
+
 class _Node:
     """One package and version on one node: what all the rules look at."""
 
@@ -236,10 +249,7 @@ def _refuse_what_stops_setup_py(node: _Node) -> None:
             "torch_extension_python at such an interpreter."
         )
     if not node.has_torch:
-        raise NoGuessError(
-            f"{node.what} needs torch and the environment has none; install torch there first, or point "
-            "torch_extension_python at the environment that has it."
-        )
+        raise NoGuessError(_no_torch(node.what))
 
 
 def _label(node: _Node) -> str:
@@ -273,13 +283,24 @@ def _on_rocm(node: _Node) -> bool:
     return is_rocm if target == "auto" else target == "rocm"
 
 
+def _no_torch(what: str) -> str:
+    return (
+        f"{what} needs torch and the environment has none; install torch there first, or point "
+        "torch_extension_python at the environment that has it."
+    )
+
+
+def _cpu_only(what: str, torch: str) -> str:
+    return (
+        f"torch {torch} is built for the CPU only, and {what} needs one that is built for CUDA; install torch from an "
+        "index for CUDA."
+    )
+
+
 def _no_cuda(node: _Node) -> str:
     version = node.torch["version"]
     if not node.torch["hip"]:
-        return (
-            f"torch {version} is built for the CPU only, and {node.what} needs one that is built for CUDA; install "
-            "torch from an index for CUDA."
-        )
+        return _cpu_only(node.what, version)
     if not node.package.hip:
         return f"torch {version} is built for ROCm, and {node.what} knows CUDA only, as do all its versions."
     first = node.package.hip[0][0]

@@ -11,15 +11,21 @@ from __future__ import annotations
 import os
 import re
 import typing as t
-from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _guess, _packages, _pip_cache
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import Action
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import decide as decide_action
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._label import deliverable
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._find import Wanted, find
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._http import check_url
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import read as read_lock
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import RELEASE, Access, Source
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import parse as parse_source
 
 try:
     from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.version import Version
 except ImportError as exc:
     PACKAGING_IMPORT_ERROR = exc
 else:
@@ -32,29 +38,37 @@ _NO_ANSWER = {
     "version": None,
     "filename": None,
     "url": None,
-    "source": "guess",
+    "source": None,
+    "release": None,
     "sha256": None,
     "size": None,
     "imports": [],
+    "requirements": None,
     "sdist_url": None,
     "pip_cache_path": None,
     "conflicts": [],
+    "ground": None,
+    "refused": [],
+    "passed_over": [],
+    "warnings": [],
 }
 
 
-class Sources(t.NamedTuple):
+class Settings(t.NamedTuple):
     """Where wheels come from, and what the operator knows of them."""
 
-    github_url: str = "https://github.com"
+    access: Access
+    sources: t.Sequence[str] = (RELEASE,)
+    lock: str | None = None  # path of a lock on the control node, which then is all that counts
     sdist_url: str | t.Mapping[str, str] | None = None
     sha256: t.Mapping[str, str] = {}
     pip_cache: bool = False
 
 
-def decide(term: str, environment: t.Any, sources: Sources, strict: bool = True) -> dict[str, t.Any]:
+def decide(term: str, environment: t.Any, settings: Settings, strict: bool = True) -> dict[str, t.Any]:
     """The wheel that a requirement means for an environment, as the lookup ``wheel`` returns it.
 
-    :param term: a requirement (PEP 508), pinned to one version
+    :param term: a requirement (PEP 508) of a known package
     :param environment: what torch_info returned
     :param strict: whether to raise where there is no answer; if not, ``conflicts`` holds the message instead
     :raises TorchExtensionError: for bad input, and for no answer
@@ -65,11 +79,14 @@ def decide(term: str, environment: t.Any, sources: Sources, strict: bool = True)
             "Install the collection's requirements.txt into it."
         )
     _check_environment(environment)
-    _check_url(sources.github_url)
+    sources = [parse_source(source) for source in settings.sources]
+    if not sources:
+        raise TorchExtensionError("torch_extension_sources is empty. Name at least one source, such as release.")
+    check_url(settings.access.github_url, "torch_extension_github_url")
     answer = dict(_NO_ANSWER, name=term)
     try:
-        answer.update(_wheel(term, environment, sources))
-        answer.update(_place(answer, environment, sources))
+        answer.update(_wheel(term, environment, sources, settings))
+        answer.update(_place(answer, environment, settings))
     except TorchExtensionError as exc:
         if strict:
             raise
@@ -78,46 +95,60 @@ def decide(term: str, environment: t.Any, sources: Sources, strict: bool = True)
     return answer
 
 
-def _wheel(term: str, environment: t.Mapping[str, t.Any], sources: Sources) -> dict[str, t.Any]:
-    name, version = parse(term)
-    guess = _guess.guess(name, version, environment, sources.github_url)
+def _wheel(
+    term: str, environment: t.Mapping[str, t.Any], sources: t.Sequence[Source], settings: Settings
+) -> dict[str, t.Any]:
+    wanted = parse(term)
+    _guess.check_torch(str(wanted), environment["torch"])
+    if settings.lock:
+        found = read_lock(settings.lock).find(str(wanted), environment)
+    else:
+        found = find(wanted, environment, sources, settings.access)
+    known = _sha256(found["filename"], settings.sha256)
+    if known and found.get("sha256") not in (None, known):
+        raise TorchExtensionError(
+            f"{found['filename']} has sha256 {found['sha256']} by {found['source']}, and torch_extension_sha256 wants {known}."
+            " Find out which of the two is right."
+        )
     return {
-        "name": name,
-        "version": guess.version,
-        "filename": guess.filename,
-        "url": guess.url,
-        "sha256": _sha256(guess.filename, sources.sha256),
-        "imports": list(_packages.PACKAGES[name].imports),
-        "sdist_url": _sdist_url(name, sources.sdist_url),
-        "conflicts": _guess.conflicts(guess, environment),
+        **found,
+        "name": wanted.name,
+        "filename": deliverable(found["filename"]),
+        "sha256": known or found.get("sha256"),
+        "imports": list(_packages.PACKAGES[wanted.name].imports),
+        "sdist_url": _sdist_url(wanted.name, settings.sdist_url),
     }
 
 
-def _place(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], sources: Sources) -> dict[str, t.Any]:
+def _place(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], settings: Settings) -> dict[str, t.Any]:
     """Where the node's pip looks for the wheel: as the operator's URL has it, else as the node's pip itself said."""
     name, filename, given = answer["name"], answer["filename"], answer["sdist_url"]
-    if sources.pip_cache:
+    if settings.pip_cache:
         _pip_cache.check_used(name, environment)
     if given:
         return {"pip_cache_path": _pip_cache.wheel_path(given, filename, environment)}
     told = environment.get("sdists", {}).get(name)
-    if told and parse(told["requirement"]) == (name, answer["version"]):
+    if told and _same(parse(told["requirement"]), answer):
         if told["error"] is None:
             return {"pip_cache_path": os.path.join(told["folder"], filename), "sdist_url": told["url"]}
         error = told["error"]
     else:
         error = (
             f"Nobody has told where the sdist of {name} {answer['version']} is on the index of this node, from which the"
-            " place in pip's cache follows. Ask the node's pip (option sdists of torch_info), or set"
-            " torch_extension_sdist_url (option sdist_url)."
+            " place in pip's cache follows. Ask the node's pip (option sdists of torch_info; in the role, by pinning the"
+            " version), or set torch_extension_sdist_url (option sdist_url)."
         )
-    if sources.pip_cache:
+    if settings.pip_cache:
         raise TorchExtensionError(error)
     return {}
 
 
-def parse(term: str) -> tuple[str, str]:
-    """Name and version of a requirement of a known package, pinned to one version.
+def _same(asked: Wanted, answer: t.Mapping[str, t.Any]) -> bool:
+    return (asked.name, asked.version) == (answer["name"], answer["version"])
+
+
+def parse(term: str) -> Wanted:
+    """Read a requirement of a known package.
 
     :raises TorchExtensionError: if it is anything else
     """
@@ -132,12 +163,13 @@ def parse(term: str) -> tuple[str, str]:
                 f"{term!r} has {part}, which a requirement of {name} cannot have here. Write '{name}==VERSION'."
             )
     pins = [item.version for item in requirement.specifier if item.operator == "==" and not item.version.endswith(".*")]
-    if len(pins) != 1 or len(requirement.specifier) != 1:
-        raise TorchExtensionError(
-            f"{term!r} does not pin one version, which source=guess needs. Write for example"
-            f" '{name}=={package.versions[-1]}', the newest that this collection knows."
-        )
-    return name, _guess.find_version(name, pins[0])
+    pin = pins[0] if len(pins) == 1 and len(requirement.specifier) == 1 else None
+    return Wanted(name, requirement, _spelled(pin, package.versions) if pin else None)
+
+
+def _spelled(pin: str, known: t.Iterable[str]) -> str:
+    """A version as upstream writes it, which names its releases so; one that the table does not know as it is given."""
+    return next((version for version in known if Version(version) == Version(pin)), pin)
 
 
 def _action(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
@@ -160,20 +192,6 @@ def _check_environment(environment: t.Any) -> None:
     if missing:
         raise TorchExtensionError(
             f"environment lacks {', '.join(missing)}: wanted is the dictionary 'environment' that torch_info returns."
-        )
-
-
-def _check_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("wanted is http:// or https:// and a host")
-    except ValueError as exc:
-        raise TorchExtensionError(f"github_url is no address of a server: {exc}.") from exc
-    if parts.username is not None:
-        raise TorchExtensionError(
-            f"github_url holds credentials for {parts.hostname}, which would be shown in plans and reports. "
-            "Put them into ~/.netrc of the control node and leave them out of the URL."
         )
 
 

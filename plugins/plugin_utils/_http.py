@@ -94,13 +94,35 @@ def check_ca_path(ca_path: str | None) -> None:
         )
 
 
-def with_retries(session: requests.Session) -> requests.Session:
-    """Let a session ask again where an answer may be better in a moment."""
+def check_url(url: str, knob: str) -> None:
+    """
+    :param knob: where the operator has set it
+    :raises TorchExtensionError: if it is no address of a server, or holds credentials, which would be shown
+    """
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            raise ValueError("wanted is http:// or https:// and a host")
+    except ValueError as exc:
+        raise TorchExtensionError(f"{knob} is no address of a server: {cause(exc)}.") from exc
+    if parts.username is not None:
+        raise TorchExtensionError(
+            f"{knob} holds credentials for {parts.hostname}, which would be shown in plans and reports. "
+            "Put them into ~/.netrc of the control node and leave them out of the URL."
+        )
+
+
+def with_retries(session: requests.Session, waits_as_told: bool = True) -> requests.Session:
+    """Let a session ask again where an answer may be better in a moment.
+
+    :param waits_as_told: whether to sit out a server's Retry-After, which may be an hour, or to take 429 as an answer
+    """
     retry = Retry(
         total=_RETRIES,
         other=0,  # a certificate that is not trusted now is not trusted in a second
         backoff_factor=1,
-        status_forcelist=(429, 500, 502, 503, 504),
+        status_forcelist=(429, 500, 502, 503, 504) if waits_as_told else (500, 502, 503, 504),
+        respect_retry_after_header=waits_as_told,
         raise_on_status=False,
     )
     for scheme in ("https://", "http://"):
@@ -109,9 +131,10 @@ def with_retries(session: requests.Session) -> requests.Session:
 
 
 @contextlib.contextmanager
-def explained(url: str) -> t.Iterator[None]:
+def explained(url: str, mirror: str = "torch_extension_github_url") -> t.Iterator[None]:
     """Turn what requests raises into what the operator can do about it.
 
+    :param mirror: the knob that names another place to ask
     :raises TorchExtensionError: for any error of the network
     """
     host = urlsplit(url).hostname
@@ -126,13 +149,13 @@ def explained(url: str) -> t.Iterator[None]:
         ) from exc
     except requests.exceptions.RequestException as exc:
         if not _is_certificate(exc):
-            raise _failure(url, exc) from exc
+            raise _failure(url, exc, mirror) from exc
         raise TorchExtensionError(
             f"The certificate of {host} is not trusted: {cause(exc)}. If a proxy or a mirror has a certificate of"
             " your site's CA, name the CA's file in torch_extension_ca_path."
         ) from exc
     except (urllib3_exceptions.HTTPError, OSError) as exc:  # an OSError says that REQUESTS_CA_BUNDLE names no file
-        raise _failure(url, exc) from exc
+        raise _failure(url, exc, mirror) from exc
 
 
 def is_passing(exc: BaseException) -> bool:
@@ -158,10 +181,10 @@ def proxy_wants_credentials(host: str | None) -> str:
     )
 
 
-def _failure(url: str, exc: BaseException) -> TorchExtensionError:
+def _failure(url: str, exc: BaseException, mirror: str) -> TorchExtensionError:
     return TorchExtensionError(
-        f"{url} cannot be downloaded: {cause(exc)}. If the control node has a proxy, set torch_extension_proxy; if it"
-        " has a mirror of GitHub, set torch_extension_github_url."
+        f"{url} cannot be downloaded: {cause(exc)}. If the control node has a proxy, set torch_extension_proxy; if there"
+        f" is a mirror, set {mirror}."
     )
 
 

@@ -3,26 +3,34 @@
 # What the servers offer: wheels built from wheel/ as wheel/catalogue lists them, and for the package indexes the real
 # einops wheel and the real sdists of flash-attn.
 
-REPOSITORY=Dao-AILab/flash-attention
+UPSTREAM=releases/Dao-AILab/flash-attention
 
-# catalogue: its lines for the releases that can be had, the release as a Python tag: VERSION LABEL cp311 KIND
+# catalogue: its wheels for the releases that can be had, with full tags:
+#   FOLDER UPLOADED VERSION LABEL cp311-cp311-linux_x86_64 KIND
 # catalogue python: those for layer python only, and without it they are left out
 catalogue() {
-  local version label release kind own other='' tag
+  local folder='' uploaded='' version label python kind platform own other='' tags
   own=$(python_tag "$(own_release)")
   ! built new || other=$(python_tag "$(release_of new)")
-  grep -v '^#' "$STAND/wheel/catalogue" | while read -r version label release kind; do
-    case ${1:-}:$release in
-      :own) tag=$own ;;
-      :other) tag=$other ;;
-      python:cp*) tag=$release ;;
-      *) tag= ;;
+  grep -v -e '^#' -e '^$' "$STAND/wheel/catalogue" | while read -r version label python kind platform; do
+    if [ "$version" = in ]; then
+      folder=$label uploaded=$python
+      continue
+    fi
+    case ${1:-}:$python in
+      :own) tags=$own-$own ;;
+      :other) tags=${other:+$other-$other} ;;
+      :*-*) tags=$python ;;
+      python:*-*) tags= ;;
+      python:cp*) tags=$python-$python ;;
+      *) tags= ;;
     esac
-    [ -z "$tag" ] || echo "$version $label $tag $kind"
+    [ -z "$tags" ] || echo "$folder $uploaded $version $label $tags-${platform:-linux_x86_64} $kind"
   done
 }
 
-# shop: where all that lies; another folder for other contents. Below it: releases/OWNER/REPO/TAG/FILE and index/FILE
+# shop: where all that lies; another folder for other contents. Below it: releases/OWNER/NAME/TAG/FILE, wheels/FILE and
+# index/FILE
 # shop python: the same for layer python, and besides build/FILE: what an sdist needs to be built
 shop() {
   local key
@@ -43,14 +51,15 @@ prepare_wheels() { # [python]
   mv -T "$shop.tmp" "$shop"
 }
 build_shop() { # FOLDER [python]
-  local shop=$1 version label tag kind folder
+  local shop=$1 folder uploaded version label tags kind wheel
   shift
   mkdir -p "$shop/build" "$shop/index"
-  while read -r version label tag kind; do
-    folder=$shop/releases/$REPOSITORY/v$version
-    mkdir -p "$folder"
+  while read -r folder uploaded version label tags kind; do
+    mkdir -p "$shop/$folder"
     # named after the build, as upstream does it: METADATA knows no label
-    build_wheel "$shop/build" "$version" "$tag" "$kind" "$folder/flash_attn-$version+$label-$tag-$tag-linux_x86_64.whl"
+    wheel=$shop/$folder/flash_attn-$version+$label-$tags.whl
+    build_wheel "$shop/build" "$version" "$tags" "$kind" "$wheel"
+    touch -d "$uploaded UTC" "$wheel"
   done < <(catalogue "$@")
   rm -rf "$shop/build"
   if [ "${1:-}" = python ]; then
@@ -59,13 +68,14 @@ build_shop() { # FOLDER [python]
   else
     "$TOOLS/bin/pip" download -qq --no-deps --only-binary :all: -d "$shop/index" einops
   fi
-  for version in $(catalogue "$@" | cut -d' ' -f1 | sort -u); do
-    "$TOOLS/bin/python" "$STAND/wheel/fetch_sdist.py" "flash-attn==$version" "$shop/index"
+  for folder in "$shop/$UPSTREAM"/v*; do
+    "$TOOLS/bin/python" "$STAND/wheel/fetch_sdist.py" "flash-attn==${folder##*/v}" "$shop/index"
   done
 }
 
-build_wheel() { # FOLDER VERSION PYTHON_TAG KIND FILE
-  local source=$1/$4
+build_wheel() { # FOLDER VERSION TAGS KIND FILE
+  local source=$1/$4 python abi platform
+  IFS=- read -r python abi platform <<<"$3"
   # one folder for all wheels of a kind: the extension is compiled once
   [ -d "$source" ] || cp -r "$STAND/wheel/$4" "$STAND/wheel/setup.py" "$1"
   mv "$1/setup.py" "$source" 2>/dev/null || true
@@ -77,8 +87,7 @@ build_wheel() { # FOLDER VERSION PYTHON_TAG KIND FILE
     site=$(echo "$CACHE/$(own_release)/cpu-$TORCH"/opt/venv/lib/python3*/site-packages)
     STAND_WHEEL_VERSION=$2 STAND_WHEEL_KIND=$4 PYTHONPATH=$site CXX=g++ CC=gcc \
       "$TOOLS/bin/python" -B setup.py --quiet bdist_wheel >build.log 2>&1 || { cat build.log >&2; exit 1; }
-    [ "$4" != pure ] ||
-      "$TOOLS/bin/wheel" tags --remove --python-tag "$3" --abi-tag "$3" --platform-tag linux_x86_64 dist/*.whl >/dev/null
-    mv "dist/flash_attn-$2-$3-$3-linux_x86_64.whl" "$5"
+    "$TOOLS/bin/wheel" tags --remove --python-tag "$python" --abi-tag "$abi" --platform-tag "$platform" dist/*.whl >/dev/null
+    mv dist/*.whl "$5"
   )
 }

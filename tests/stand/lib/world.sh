@@ -46,6 +46,9 @@ start_world() {
   touch "$STATE/nodes" "$STATE/known_hosts"
   ssh-keygen -q -t ed25519 -N '' -C stand -f "$STATE/key"
   make_certificates
+  make_secret token
+  make_secret proxy-password
+  echo normal >"$STATE/api-mode"
   stock_github
 
   # PID 1 of a private PID namespace: when it dies, every process in there dies
@@ -84,13 +87,28 @@ start_world() {
 NETWORK
 
   sed "s|@STATE@|$STATE|g" "$STAND/servers/nginx.conf" >"$STATE/nginx.conf"
-  sed "s|@ADDRESS@|$DMZ.2|g; s|@CLIENTS@|$DMZ.0/24|g" "$STAND/servers/tinyproxy.conf" >"$STATE/tinyproxy.conf"
   serve wan nginx nginx -c "$STATE/nginx.conf"
-  serve dmz tinyproxy tinyproxy -d -c "$STATE/tinyproxy.conf"
+  serve wan github-api /usr/bin/python3 "$STAND/servers/github_api.py" 8000 "$STATE"
+  serve wan faulty /usr/bin/python3 "$STAND/servers/faulty.py" 8001 8002 "$STATE/faults"
+  start_proxy tinyproxy 3128
+  start_proxy tinyproxy-password 3129 "BasicAuth fleet $(cat "$STATE/proxy-password")"
   wait_for "$WAN.2" 443 nginx dmz
+  wait_for 127.0.0.1 8000 github-api wan
+  wait_for 127.0.0.1 8001 faulty wan
   wait_for "$DMZ.2" 3128 tinyproxy
+  wait_for "$DMZ.2" 3129 tinyproxy-password
   trap - EXIT
 }
+
+start_proxy() { # NAME PORT [LINE]
+  {
+    sed "s|@ADDRESS@|$DMZ.2|g; s|@CLIENTS@|$DMZ.0/24|g; s|@PORT@|$2|g" "$STAND/servers/tinyproxy.conf"
+    echo "${3:-}"
+  } >"$STATE/$1.conf"
+  serve dmz "$1" tinyproxy -d -c "$STATE/$1.conf"
+}
+
+make_secret() { (umask 077; openssl rand -hex 20 >"$STATE/$1"); }
 
 # A CA of this run and a certificate for the names of wan. The CA's key can make any name's certificate, so it stays in
 # the private folder, and nothing but what is told to trusts it.
@@ -107,13 +125,13 @@ make_certificates() {
 }
 
 stock_github() {
-  # copies, so that `prepare` may build other contents while this world runs
-  cp -r "$(shop)/releases" "$STATE/wan/releases"
-  cp -r "$(shop)/index" "$STATE/wan/files"
+  # copies, so that `prepare` may build other contents while this world runs; with their dates, see publish.py
+  cp -a "$(shop)/releases" "$(shop)/wheels" "$STATE/wan"
+  cp -a "$(shop)/index" "$STATE/wan/files"
   if built python; then
-    cp -r "$(shop python)/releases" "$STATE/wan"
-    cp -r "$(shop python)/index/." "$STATE/wan/files"
-    cp -r "$(shop python)/build" "$STATE/build"
+    cp -a "$(shop python)/releases" "$STATE/wan"
+    cp -a "$(shop python)/index/." "$STATE/wan/files"
+    cp -a "$(shop python)/build" "$STATE/build"
   fi
   # what `prove` asks for, which is not counted among the requests
   mkdir -p "$STATE/wan/releases/stand/prove/v1"
@@ -133,6 +151,18 @@ cmd_publish() {
   /usr/bin/python3 "$STAND/servers/publish.py" "$STATE/wan"
   nsenter -t "$(world)" -n -m -p -- nginx -c "$STATE/nginx.conf" -s reload 2>>"$STATE/nginx.log"
   sleep 0.5 # a reload happens behind our back
+}
+
+cmd_api() { # normal|limited|down
+  [[ $# = 1 && $1 =~ ^(normal|limited|down)$ ]] || usage
+  need_world
+  echo "$1" >"$STATE/api-mode"
+}
+
+cmd_faults() { # cut=BYTES|stall=BYTES|slow=RATE|corrupt|html|none
+  [[ $# = 1 && $1 =~ ^((cut|stall|slow)=[1-9][0-9]*|corrupt|html|none)$ ]] || usage
+  need_world
+  if [ "$1" = none ]; then rm -f "$STATE/faults"; else echo "$1" >"$STATE/faults"; fi
 }
 
 cmd_requests() {

@@ -14,7 +14,9 @@ def query(ansible, environment):
     """What Ansible makes of the lookup in a template."""
 
     def query(options, **variables):
-        template = f"{{{{ query('airgap.torch_extensions.wheel', terms, environment=probed, {options}) }}}}"
+        template = (
+            f"{{{{ query('airgap.torch_extensions.wheel', terms, environment=probed, source='guess', {options}) }}}}"
+        )
         return ansible("debug", f"msg={template}", "-e", json.dumps({"probed": environment, **variables}))
 
     return query

@@ -9,7 +9,8 @@ import copy
 import pytest
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._decision import Sources, decide, parse
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._decision import Settings, decide, parse
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import Access
 
 WHEEL = "flash_attn-2.5.3+cu122torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
 RELEASES = "Dao-AILab/flash-attention/releases/download"
@@ -20,16 +21,26 @@ SDIST_URL = (
 CACHED = f"/home/user/.cache/pip/wheels/0b/b5/fb/4eb31ffcf262c7b78dd3ae076329e02560008d5bb11c6c6f6d/{WHEEL}"
 
 
+def guessing(github_url="https://github.com", **settings):
+    return Settings(Access(cache="/none", github_url=github_url), sources=("guess",), **settings)
+
+
 def test_the_answer_is_the_whole_plan_of_one_wheel(environment):
-    assert decide("Flash_Attn == 2.5.3", environment, Sources()) == {
+    assert decide("Flash_Attn == 2.5.3", environment, guessing()) == {
         "name": "flash-attn",
         "version": "2.5.3",
         "filename": WHEEL,
         "url": f"https://github.com/{RELEASES}/v2.5.3/{WHEEL}",
         "source": "guess",
+        "release": None,
         "sha256": None,
         "size": None,
         "imports": ["flash_attn"],
+        "requirements": None,
+        "ground": "it is what setup.py of flash-attn 2.5.3 would ask for here; whether it exists is not known",
+        "refused": [],
+        "passed_over": [],
+        "warnings": [],
         "sdist_url": None,
         "pip_cache_path": None,
         "conflicts": [],
@@ -39,7 +50,7 @@ def test_the_answer_is_the_whole_plan_of_one_wheel(environment):
 
 
 def test_a_mirror_has_the_paths_of_github(environment):
-    answer = decide("flash-attn==2.5.3", environment, Sources(github_url="http://mirror.example:8080/gh/"))
+    answer = decide("flash-attn==2.5.3", environment, guessing(github_url="http://mirror.example:8080/gh/"))
     assert answer["url"] == f"http://mirror.example:8080/gh/{RELEASES}/v2.5.3/{WHEEL}"
 
 
@@ -57,20 +68,20 @@ def test_a_mirror_has_the_paths_of_github(environment):
 )
 def test_a_bad_mirror_is_refused_and_no_secret_is_repeated(url, words, environment):
     with pytest.raises(TorchExtensionError, match=words) as error:
-        decide("flash-attn==2.5.3", environment, Sources(github_url=url), strict=False)
+        decide("flash-attn==2.5.3", environment, guessing(github_url=url), strict=False)
     assert "secret" not in str(error.value)
     assert "token" not in str(error.value)
 
 
 def test_the_path_in_pips_cache_follows_from_the_sdists_url(environment):
-    answer = decide("flash-attn==2.5.3", environment, Sources(sdist_url=SDIST_URL))
+    answer = decide("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL))
     assert (answer["pip_cache_path"], answer["sdist_url"], answer["action"]) == (CACHED, SDIST_URL, "examine")
 
 
 def test_each_package_has_its_own_sdist(environment):
-    sources = Sources(sdist_url={"Flash_Attn": SDIST_URL})
-    assert decide("flash-attn==2.5.3", environment, sources)["pip_cache_path"] == CACHED
-    assert decide("causal-conv1d==1.2.0.post2", environment, sources)["pip_cache_path"] is None
+    settings = guessing(sdist_url={"Flash_Attn": SDIST_URL})
+    assert decide("flash-attn==2.5.3", environment, settings)["pip_cache_path"] == CACHED
+    assert decide("causal-conv1d==1.2.0.post2", environment, settings)["pip_cache_path"] is None
 
 
 @pytest.mark.parametrize(
@@ -78,13 +89,13 @@ def test_each_package_has_its_own_sdist(environment):
 )
 def test_a_known_hash_belongs_to_its_file(digest, sha256, environment):
     known = {WHEEL: digest} if digest else {"other.whl": "b" * 64}
-    assert decide("flash-attn==2.5.3", environment, Sources(sha256=known))["sha256"] == sha256
+    assert decide("flash-attn==2.5.3", environment, guessing(sha256=known))["sha256"] == sha256
 
 
 @pytest.mark.parametrize("digest", ["", "abc", "g" * 64, "a" * 65, "a" * 64 + "\n", 12])
 def test_what_is_no_hash_is_refused(digest, environment):
     with pytest.raises(TorchExtensionError, match="wanted are 64 hexadecimal digits"):
-        decide("flash-attn==2.5.3", environment, Sources(sha256={WHEEL: digest}))
+        decide("flash-attn==2.5.3", environment, guessing(sha256={WHEEL: digest}))
 
 
 @pytest.mark.parametrize(
@@ -104,14 +115,15 @@ def test_what_is_no_hash_is_refused(digest, environment):
         ("flash-attn==99.0", r"99\.0"),
     ],
 )
-def test_what_is_no_pinned_requirement_of_a_known_package_is_refused(term, words):
+def test_what_is_no_pinned_requirement_of_a_known_package_cannot_be_guessed(term, words, environment):
     with pytest.raises(TorchExtensionError, match=words):
-        parse(term)
+        decide(term, environment, guessing())
 
 
 @pytest.mark.parametrize("version", ["2.5.3", "2.5.3.0", "02.5.3"])
 def test_a_version_may_be_spelt_as_its_standard_allows(version):
-    assert parse(f"flash-attn=={version}") == ("flash-attn", "2.5.3")
+    wanted = parse(f"flash-attn=={version}")
+    assert (wanted.name, wanted.version) == ("flash-attn", "2.5.3")
 
 
 @pytest.mark.parametrize(
@@ -125,14 +137,14 @@ def test_a_version_may_be_spelt_as_its_standard_allows(version):
 )
 def test_what_is_no_environment_is_refused_even_if_not_strict(wrong, words):
     with pytest.raises(TorchExtensionError, match=f"{words}.*torch_info"):
-        decide("flash-attn==2.5.3", wrong, Sources(), strict=False)
+        decide("flash-attn==2.5.3", wrong, guessing(), strict=False)
 
 
 def test_no_answer_is_an_error_or_a_refusal_with_the_same_words(environment):
     environment["torch"] = None
     with pytest.raises(TorchExtensionError) as error:
-        decide("flash-attn==2.5.3", environment, Sources())
-    answer = decide("flash-attn==2.5.3", environment, Sources(), strict=False)
+        decide("flash-attn==2.5.3", environment, guessing())
+    answer = decide("flash-attn==2.5.3", environment, guessing(), strict=False)
     assert answer["conflicts"] == [str(error.value)]
     assert (answer["name"], answer["url"], answer["action"]) == ("flash-attn==2.5.3", None, "refuse")
     assert "torch" in str(error.value)
@@ -140,7 +152,7 @@ def test_no_answer_is_an_error_or_a_refusal_with_the_same_words(environment):
 
 def test_a_wheel_that_cannot_serve_the_node_is_refused_with_its_url(environment):
     environment["torch"].update(version="2.9.0+cu130", cuda="13.0", cxx11_abi=True)
-    answer = decide("flash-attn==2.8.3", environment, Sources())
+    answer = decide("flash-attn==2.8.3", environment, guessing())
     assert "+cu12torch2.9" in answer["url"]
     assert answer["action"] == "refuse"
     assert ["CUDA 12" in conflict and "13" in conflict for conflict in answer["conflicts"]] == [True]
@@ -148,7 +160,7 @@ def test_a_wheel_that_cannot_serve_the_node_is_refused_with_its_url(environment)
 
 def test_an_old_pip_has_an_old_place(environment):
     environment["installers"]["pip"] = "19.3.1"
-    path = decide("flash-attn==2.5.3", environment, Sources(sdist_url=SDIST_URL))["pip_cache_path"]
+    path = decide("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL))["pip_cache_path"]
     assert path.endswith(WHEEL)
     assert path != CACHED
 
@@ -160,20 +172,20 @@ TOLD = {
     "error": None,
 }
 FAILED = {**TOLD, "url": None, "folder": None, "error": "the index is down"}
-PIP_CACHE = Sources(pip_cache=True)
+PIP_CACHE = guessing(pip_cache=True)
 
 
 @pytest.mark.parametrize("pip_cache", [True, False])
 def test_without_a_url_the_nodes_own_pip_tells_the_place(pip_cache, environment):
     environment["sdists"] = {"flash-attn": TOLD}
-    answer = decide("flash-attn==2.5.3", environment, Sources(pip_cache=pip_cache))
+    answer = decide("flash-attn==2.5.3", environment, guessing(pip_cache=pip_cache))
     assert (answer["pip_cache_path"], answer["sdist_url"]) == (f"/c/wheels/{WHEEL}", TOLD["url"])
     assert (answer["action"], answer["conflicts"]) == ("examine", [])
 
 
 def test_a_url_goes_before_what_the_nodes_pip_told(environment):
     environment["sdists"] = {"flash-attn": FAILED}
-    answer = decide("flash-attn==2.5.3", environment, Sources(sdist_url=SDIST_URL, pip_cache=True))
+    answer = decide("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL, pip_cache=True))
     assert (answer["pip_cache_path"], answer["sdist_url"]) == (CACHED, SDIST_URL)
 
 
@@ -189,7 +201,7 @@ def test_a_url_goes_before_what_the_nodes_pip_told(environment):
 )
 def test_no_place_is_a_conflict_only_where_one_is_wanted(sdists, words, environment):
     environment["sdists"] = sdists
-    answer = decide("flash-attn==2.5.3", environment, Sources())
+    answer = decide("flash-attn==2.5.3", environment, guessing())
     assert (answer["action"], answer["pip_cache_path"]) == ("install", None)
     with pytest.raises(TorchExtensionError, match=words) as error:
         decide("flash-attn==2.5.3", environment, PIP_CACHE)
@@ -221,10 +233,10 @@ def test_no_place_is_told_beside_what_else_speaks_against_the_wheel(environment)
 def test_settings_that_keep_pip_from_its_cache_are_a_conflict_where_it_is_wanted(cache, pip, words, environment):
     environment["pip_cache"].update(cache)
     environment["installers"]["pip"] = pip
-    answer = decide("flash-attn==2.5.3", environment, Sources(sdist_url=SDIST_URL, pip_cache=True), strict=False)
+    answer = decide("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL, pip_cache=True), strict=False)
     assert (answer["action"] == "refuse") == bool(words)
     assert [words in conflict for conflict in answer["conflicts"]] == [True] * bool(words)
-    assert decide("flash-attn==2.5.3", environment, Sources(sdist_url=SDIST_URL))["conflicts"] == []
+    assert decide("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL))["conflicts"] == []
 
 
 @pytest.mark.parametrize(
@@ -241,18 +253,18 @@ def test_settings_that_keep_pip_from_its_cache_are_a_conflict_where_it_is_wanted
 )
 def test_a_bad_sdist_url_is_refused(url, words, environment):
     with pytest.raises(TorchExtensionError, match=words):
-        decide("flash-attn==2.5.3", environment, Sources(sdist_url=url))
+        decide("flash-attn==2.5.3", environment, guessing(sdist_url=url))
 
 
 def test_what_is_installed_from_this_wheel_is_kept(environment):
     environment["distributions"]["flash-attn"] = "2.5.3"
     environment["origins"]["flash-attn"] = {"filename": WHEEL, "sha256": None}
-    assert decide("flash-attn==2.5.3", environment, Sources())["action"] == "keep"
+    assert decide("flash-attn==2.5.3", environment, guessing())["action"] == "keep"
 
 
 def test_the_environment_is_only_read_and_answers_share_nothing(environment):
     before = copy.deepcopy(environment)
-    decide("flash-attn==2.5.3", environment, Sources())["conflicts"].append("mine")
-    decide("flash-attn==2.5.3", environment, Sources())["imports"].append("mine")
+    decide("flash-attn==2.5.3", environment, guessing())["conflicts"].append("mine")
+    decide("flash-attn==2.5.3", environment, guessing())["imports"].append("mine")
     assert environment == before
-    assert "mine" not in str(decide("flash-attn==2.5.3", environment, Sources()))
+    assert "mine" not in str(decide("flash-attn==2.5.3", environment, guessing()))

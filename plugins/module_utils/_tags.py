@@ -1,0 +1,65 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""The compatibility tags (PEP 425) that a node's interpreter accepts, computed elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import typing as t
+
+try:
+    from packaging.tags import Tag, compatible_tags, cpython_tags
+except ImportError as error:
+    HAS_PACKAGING = False
+    PACKAGING_IMPORT_ERROR: ImportError | None = error
+else:
+    HAS_PACKAGING = True
+    PACKAGING_IMPORT_ERROR = None
+
+#: PEP 600: what the older names mean.
+_LEGACY = {"2014": (2, 17), "2010": (2, 12), "1": (2, 5)}
+
+
+def supported(environment: t.Mapping[str, t.Any]) -> dict[Tag, int]:
+    """All tags that serve an interpreter, each with its place: 0 is the most specific, as pip ranks them.
+
+    :param environment: what torch_info returned; ``python`` and ``platform`` are read
+    """
+    python = environment["python"]
+    return _supported(python["version"], python["tag"], python["abi"], tuple(platforms(environment["platform"])))
+
+
+@functools.lru_cache(maxsize=64)
+def _supported(version: str, interpreter: str, abi: str, platform_tags: tuple[str, ...]) -> dict[Tag, int]:
+    major_minor = tuple(int(part) for part in version.split(".")[:2])
+    tags = [
+        *cpython_tags(major_minor, abis=[abi], platforms=platform_tags),
+        *compatible_tags(major_minor, interpreter=interpreter, platforms=platform_tags),
+    ]
+    return {tag: place for place, tag in enumerate(dict.fromkeys(tags))}
+
+
+def platforms(platform: t.Mapping[str, t.Any]) -> list[str]:
+    """The platform tags that serve a node, in the order of packaging 26: built there, then the newest libc (PEP 600, 656)."""
+    machine, libc = platform["machine"], platform["libc"] or {}
+    tags = [f"linux_{machine}"]
+    if not libc.get("version"):
+        return tags
+    if libc.get("name") == "glibc":
+        major, minor = _major_minor(libc["version"])
+        for number in range(minor, 4, -1):
+            tags.append(f"manylinux_{major}_{number}_{machine}")
+            tags += [f"manylinux{year}_{machine}" for year, same in _LEGACY.items() if same == (major, number)]
+    if libc.get("name") == "musl":
+        major, minor = _major_minor(libc["version"])
+        tags += [f"musllinux_{major}_{number}_{machine}" for number in range(minor, 0, -1)]
+    return tags
+
+
+def _major_minor(version: str) -> tuple[int, int]:
+    major, minor = (int(part) for part in version.split(".")[:2])
+    return major, minor

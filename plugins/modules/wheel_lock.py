@@ -1,0 +1,104 @@
+#!/usr/bin/python
+
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The action plugin of the same name does the work, on the control node.
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: wheel_lock
+short_description: Write down for each kind of node the exact files that it gets
+version_added: 0.1.0
+description:
+  - Takes the plans of all nodes, downloads what they name to learn its hashes and what it requires, and writes a lock; for each
+    kind of node the exact files, URLs, sizes, SHA-256 hashes, and why.
+  - The lock is made for review in git. Its order is stable, it holds no dates, no names of nodes and none of their paths, and
+    the same input gives the same bytes.
+  - What the wheels require and a node lacks is locked without a URL. It comes from whatever index the control node's C(pip)
+    has, by its hash. What an earlier lock in O(path) had brought to a node counts as lacking.
+  - Nothing is written if one node's plan has conflicts, or if one file cannot be had.
+  - It runs on the control node as the user who runs Ansible, whatever C(become), C(delegate_to) and C(connection) say, and
+    touches no node. Run it with C(run_once).
+author:
+  - The airgap.torch_extensions authors (@airgap-torch-extensions)
+requirements:
+  - packaging, pip and requests on the control node
+extends_documentation_fragment:
+  - airgap.torch_extensions._attributes
+attributes:
+  check_mode:
+    details:
+      - Nothing is downloaded. Hashes of files that are in neither the cache nor the plan are taken from the lock that is there,
+        if it has these files; a warning names them.
+options:
+  plans:
+    description:
+      - For each node its name and a dictionary with C(environment), from
+        RV(airgap.torch_extensions.torch_info#module:environment) with all its distributions; and C(wheels), a list from the
+        lookup P(airgap.torch_extensions.wheel#lookup).
+    type: dict
+    required: true
+  path:
+    description:
+      - The file to write. A relative path is relative to the folder in which Ansible was started.
+    type: path
+    required: true
+  cache_dir:
+    description:
+      - The folder of the control node that keeps what was downloaded. It is made, readable for its owner alone, if it is not
+        there.
+      - Without it, C($XDG_CACHE_HOME/airgap.torch_extensions), or C(~/.cache/airgap.torch_extensions).
+    type: path
+  proxy:
+    description:
+      - A proxy for all downloads, as in V(http://proxy.example:3128). What C(no_proxy) in the environment of Ansible names is
+        reached without it.
+      - Without it, C(http_proxy) and C(https_proxy) of that environment are used.
+    type: str
+  ca_path:
+    description:
+      - A file of CA certificates (PEM) on the control node to trust for the wheels' servers, instead of the usual ones. pip has
+        its own setting.
+    type: path
+seealso:
+  - module: airgap.torch_extensions.wheel_bundle
+  - module: airgap.torch_extensions.wheel_fetch
+  - plugin: airgap.torch_extensions.wheel
+    plugin_type: lookup
+"""
+
+EXAMPLES = r"""
+- name: Lock what two nodes need
+  airgap.torch_extensions.wheel_lock:
+    plans:
+      node1:
+        environment: "{{ hostvars.node1.probe.environment }}"
+        wheels: "{{ hostvars.node1.plan }}"
+      node2:
+        environment: "{{ hostvars.node2.probe.environment }}"
+        wheels: "{{ hostvars.node2.plan }}"
+    path: wheels.lock.yml
+  run_once: true
+"""
+
+RETURN = r"""
+path:
+  description: The absolute path of the lock.
+  returned: success
+  type: str
+  sample: /home/user/cluster/wheels.lock.yml
+environments:
+  description: The number of kinds of nodes in it.
+  returned: success
+  type: int
+  sample: 2
+downloads:
+  description: What came over the network in this run, or would in check mode; each with C(url) and C(size) (bytes).
+  returned: success
+  type: list
+  elements: dict
+  sample: []
+"""

@@ -1,0 +1,55 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from wheels import LABEL, build_wheel
+
+
+@pytest.fixture
+def plans(server, tmp_path, environment):
+    wheel = build_wheel(tmp_path / "published", label=LABEL)
+    url = "http://github.example/wheel"
+    server.give(url, wheel.read_bytes())
+    wheel = {"name": "flash-attn", "version": "2.8.3", "url": url, "filename": wheel.name, "source": "guess"}
+    return {"node": {"environment": environment, "wheels": [wheel]}}
+
+
+def test_lock_and_bundle_are_made_on_the_control_node_and_predicted_in_check_mode(
+    ansible, server, plans, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    common = {"cache_dir": str(tmp_path / "cache"), "proxy": server.url}
+    for module, arguments, made in (
+        ("wheel_lock", {"plans": plans, "path": "wheels.lock.yml"}, tmp_path / "wheels.lock.yml"),
+        ("wheel_bundle", {"lock": "wheels.lock.yml", "dest": "bundle.tar"}, tmp_path / "bundle.tar"),
+    ):
+        name, arguments = f"airgap.torch_extensions.{module}", json.dumps({**arguments, **common})
+        status, said = ansible(name, arguments, "--check", "--diff")
+        assert (status, "node | CHANGED" in said, made.exists()) == (0, True, False), said
+        assert f"+++ after: {made}" in said
+        status, said = ansible(name, arguments, "--become")
+        assert (status, "node | CHANGED" in said, made.is_file()) == (0, True, True), said
+        status, said = ansible(name, arguments, "--diff")
+        assert (status, "node | SUCCESS" in said, "+++" in said) == (0, True, False), said
+    assert server.requests == ["http://github.example/wheel"]
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "words"),
+    [
+        ("wheel_lock", {"plans": {}, "path": "wheels.lock.yml"}, "There is no node to lock anything for"),
+        ("wheel_lock", {"plans": {"n": {"environment": {}, "wheels": []}}, "path": "a.yml"}, "that torch_info returns"),
+        ("wheel_bundle", {"lock": "missing.yml", "dest": "bundle"}, "missing.yml cannot be read"),
+    ],
+)
+def test_what_cannot_work_is_a_failure_in_plain_words(module, arguments, words, ansible, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, said = ansible(f"airgap.torch_extensions.{module}", json.dumps(arguments))
+    assert status != 0
+    assert words in said
+    assert "Traceback" not in said

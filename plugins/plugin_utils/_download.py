@@ -155,7 +155,8 @@ class Downloader:
         if urlsplit(url).scheme != "https":
             raise TorchExtensionError(
                 f"{url} is without TLS, and there is no sha256 to check the file by. Give its hash in"
-                " torch_extension_sha256, or an https: URL in torch_extension_github_url."
+                " torch_extension_sha256, or name its source (torch_extension_github_url, torch_extension_sources) by an"
+                " https: URL."
             )
         return _Known(None, "")
 

@@ -111,8 +111,9 @@ def certificate(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def tls_server(certificate, monkeypatch):
-    """A server with TLS that this machine trusts."""
+    """A server with TLS that this machine trusts, its pip included."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    monkeypatch.setenv("PIP_CERT", str(certificate))
     with serving(tls_context(certificate)) as started:
         yield started
 

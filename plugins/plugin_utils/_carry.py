@@ -93,7 +93,8 @@ def write_lock(
         "downloads": fetched["downloads"]
         + [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in requirements.new],
         "diff": _diff(path, before, after),
-        "warnings": [
+        "warnings": fetched["warnings"]
+        + [
             "Not known without a download, and taken from the lock that is there, if that has it:"
             f" {', '.join(sorted(unknown))}."
         ]
@@ -120,7 +121,7 @@ def write_bundle(path: str, dest: str, cache: str, ca_path: str | None, predict:
     requirements = Requirements(folder, Downloader(folder, ca_path).get)
 
     def get_wheel(wheel: t.Mapping[str, t.Any]) -> str:
-        found = wheels.get(wheel["url"], wheel["filename"], wheel["sha256"])
+        found = wheels.get(wheel["url"], wheel["filename"], wheel["sha256"], wheel["size"])
         if found.is_new:
             downloads.append({"url": wheel["url"], "size": found.size})
         return found.path

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from wheels import LABEL, build_wheel
+from wheels import LABEL, build_wheel, sha256
 
 
 @pytest.fixture
@@ -15,7 +15,9 @@ def plans(server, tmp_path, environment):
     wheel = build_wheel(tmp_path / "published", label=LABEL)
     url = "http://github.example/wheel"
     server.give(url, wheel.read_bytes())
+    digest = sha256(wheel)
     wheel = {"name": "flash-attn", "version": "2.8.3", "url": url, "filename": wheel.name, "source": "guess"}
+    wheel["sha256"] = digest
     return {"node": {"environment": environment, "wheels": [wheel]}}
 
 

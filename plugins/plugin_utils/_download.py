@@ -90,7 +90,7 @@ class Downloader:
         sha256 = sha256.lower() if sha256 else None
         self._check_is_known(url, filename, sha256)
         place = _local.locate(url)
-        if place and not place.member:
+        if place and place.is_named(filename):
             return _in_place(place, filename, sha256)
         entry = Entry(self._folder, url, filename)
         return _found(entry, self._known(entry, url, sha256, place))
@@ -112,7 +112,7 @@ class Downloader:
         place = _local.locate(url)
         if place:
             _local.check_there(place, size)
-            if not place.member:
+            if place.is_named(filename):
                 return _in_place(place, filename, sha256)
         entry = Entry(self._folder, url, filename)
         with entry.locked(lambda: self._progress.note(f"{filename}: waiting for somebody else's download of it.")):
@@ -120,7 +120,7 @@ class Downloader:
             found = _found(entry, known)
             if found:
                 return found
-            digest = self._bring_member(entry, place, known, size) if place else self._bring(entry, url, known, size)
+            digest = self._bring_copy(entry, place, known, size) if place else self._bring(entry, url, known, size)
             entry.admit(digest)
             warning = None
             if known.sha256 is None:
@@ -145,7 +145,7 @@ class Downloader:
             return _Known(sha256, "as the release, the lock or torch_extension_sha256 has it")
         if place:  # the archive is the operator's own, and may have changed since
             _local.check_there(place, None)
-            return _Known(_local.member_sha256(place), f"as it is in {place.path}")
+            return _Known(_local.sha256(place), f"as it is in {place.path}")
         if entry.recorded:
             return _Known(
                 entry.recorded,
@@ -192,16 +192,16 @@ class Downloader:
             with writing(part.path):
                 return was_resumed, digest.result()
 
-    def _bring_member(self, entry: Entry, place: _local.Place, known: _Known, size: int | None) -> str:
+    def _bring_copy(self, entry: Entry, place: _local.Place, known: _Known, size: int | None) -> str:
         part = Part(entry.part_path)
         try:
-            _local.copy_member(place, part.path, size)
+            _local.copy(place, part.path, size)
         except TorchExtensionError:
             part.discard()
             raise
         with writing(part.path):
             found = _wheel_file.sha256(part.path)
-        _check(part, os.path.basename(entry.path), f"{place.path}#{place.member}", found, known)
+        _check(part, os.path.basename(entry.path), str(place), found, known)
         part.forget()
         return found
 
@@ -214,8 +214,6 @@ def _found(entry: Entry, known: _Known) -> Download | None:
 
 def _in_place(place: _local.Place, filename: str, sha256: str | None) -> Download:
     _local.check_there(place, None)
-    if os.path.basename(place.path) != filename:
-        raise TorchExtensionError(f"{place.path} is not named {filename}, as the wheel that is wanted is.")
     digest = _wheel_file.check_sha256(place.path, sha256)
     _wheel_file.check(place.path, filename)
     return Download(place.path, digest, os.path.getsize(place.path), is_new=False)

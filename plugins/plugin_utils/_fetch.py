@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import Download, Downloader
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import locked_requirements
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._progress import Silence
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._requirements import Requirements
 
@@ -55,7 +56,8 @@ def fetch(
     """
     progress = progress or Silence()
     downloader = Downloader(os.path.join(cache, "wheels"), ca_path, require_sha256, progress)
-    requirements = Requirements(os.path.join(cache, "requirements"))
+    folder = os.path.join(cache, "requirements")
+    requirements = Requirements(folder, Downloader(folder, ca_path).get)
     users: dict[_Wanted, list[str]] = {}
     for node, plan in plans.items():
         for wheel in plan["wheels"]:
@@ -101,7 +103,7 @@ def _answer(
     }
     if plan.get("requirements") and requirements and not answer["errors"]:
         try:
-            required = requirements.complete(answer["files"], plan["environment"])
+            required = requirements.complete(answer["files"], plan["environment"], locked_requirements(plan["wheels"]))
         except TorchExtensionError as exc:
             return {**answer, "errors": [str(exc)]}
         answer["requirements"] = [

@@ -28,6 +28,13 @@ class Place(t.NamedTuple):
     path: str
     member: str | None  # a name in the archive that the path is of; None for a file
 
+    def is_named(self, filename: str) -> bool:
+        """Whether it is a file of this name, which can be used where it is."""
+        return self.member is None and os.path.basename(self.path) == filename
+
+    def __str__(self) -> str:
+        return f"{self.member} in {self.path}" if self.member else self.path
+
 
 def locate(url: str) -> Place | None:
     """Read ``file:///FOLDER/WHEEL`` or ``file:///ARCHIVE#MEMBER``.
@@ -62,8 +69,8 @@ def check_there(place: Place, size: int | None) -> None:
         )
 
 
-def member_sha256(place: Place) -> str:
-    """The SHA-256 of an archive's member, in hexadecimal.
+def sha256(place: Place) -> str:
+    """The SHA-256 of a file or an archive's member, in hexadecimal.
 
     :raises TorchExtensionError: if it cannot be read
     """
@@ -71,8 +78,8 @@ def member_sha256(place: Place) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def copy_member(place: Place, target: str, size: int | None) -> None:
-    """Write an archive's member to a path of ours. Nothing in the archive is used as a path.
+def copy(place: Place, target: str, size: int | None) -> None:
+    """Write a file or an archive's member to a path of ours. Nothing in the archive is used as a path.
 
     :param size: what it must have, in bytes, if that is known
     :raises TorchExtensionError: if it cannot be read or written, or has another size
@@ -80,7 +87,7 @@ def copy_member(place: Place, target: str, size: int | None) -> None:
     with _opened(place) as (found, source):
         if size not in (None, found):
             raise TorchExtensionError(
-                f"{place.member} in {place.path} has {found} bytes, wanted are {size}: it is another file or it is damaged."
+                f"{place} has {found} bytes, wanted are {size}: it is another file or it is damaged."
             )
         check_room(target, found)
         with writing(target), open(target, "wb") as file:
@@ -90,8 +97,11 @@ def copy_member(place: Place, target: str, size: int | None) -> None:
 
 @contextlib.contextmanager
 def _opened(place: Place) -> t.Iterator[tuple[int, t.IO[bytes]]]:
-    """A member's size and content."""
+    """Size and content."""
     with _readable(place), contextlib.ExitStack() as stack:
+        if place.member is None:
+            yield os.path.getsize(place.path), stack.enter_context(open(place.path, "rb"))
+            return
         archive = stack.enter_context(tarfile.open(place.path))
         members = [member for member in archive if member.name == place.member]
         file = archive.extractfile(members[0]) if len(members) == 1 and members[0].isreg() else None

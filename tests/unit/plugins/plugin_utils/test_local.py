@@ -79,11 +79,18 @@ def test_a_wheel_in_a_folder_that_is_not_the_one_wanted_is_refused(known, words,
 
 def test_a_wheel_in_a_folder_is_the_one_of_its_name_or_refused(wheel, tmp_path, downloader):
     other = "flash_attn-2.8.2-py3-none-any.whl"
-    with pytest.raises(TorchExtensionError, match=f"is not named {other}"):
-        downloader.get(wheel.as_uri(), other)
     wheel.rename(tmp_path / other)
     with pytest.raises(TorchExtensionError, match=r"METADATA is of flash-attn 2\.8\.3"):
         downloader.get((tmp_path / other).as_uri(), other)
+
+
+def test_a_wheel_in_a_folder_whose_name_no_pip_takes_comes_to_the_cache_under_another(
+    wheel, tmp_path, cache, downloader
+):
+    odd = wheel.rename(tmp_path / wheel.name.replace("+", "+cu12torch2.8.0+", 1))
+    found = downloader.get(odd.as_uri(), wheel.name)
+    assert (found.path.startswith(str(cache)), found.sha256, found.is_new) == (True, sha256(odd), True)
+    assert downloader.get(odd.as_uri(), wheel.name).is_new is False
 
 
 @pytest.mark.parametrize("member", ["", "#x.whl"], ids=["file", "archive"])
@@ -158,7 +165,7 @@ def test_a_name_that_leads_out_of_an_archive_is_refused(member, wheel, tmp_path,
 @pytest.mark.parametrize(
     ("known", "words"),
     [
-        ({"sha256": "0" * 64}, "bundle.tar#.* has sha256 .*, wanted is 000.*thrown away"),
+        ({"sha256": "0" * 64}, " in .*bundle.tar has sha256 .*, wanted is 000.*thrown away"),
         ({"sha256": "0" * 64, "size": 1}, "bytes, wanted are 1"),
     ],
     ids=["hash", "size"],

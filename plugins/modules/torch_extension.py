@@ -82,6 +82,28 @@ options:
       reason:
         description: As the lookup returns it. Not used.
         type: str
+      release:
+        description: As the lookup returns it. Not used.
+        type: str
+      ground:
+        description: As the lookup returns it. Not used.
+        type: str
+      refused:
+        description: As the lookup returns it. Not used.
+        type: list
+        elements: dict
+      passed_over:
+        description: As the lookup returns it. Not used.
+        type: list
+        elements: dict
+      warnings:
+        description: As the lookup returns it. Not used.
+        type: list
+        elements: str
+      requirements:
+        description: As the lookup returns it. Not used; what shall be installed stands in O(requirements).
+        type: list
+        elements: dict
   requirements:
     description:
       - Wheels of other distributions that O(wheels) require. Those that are installed already, in whatever version, are left
@@ -242,6 +264,12 @@ _ARGUMENTS = {
             "conflicts": {"type": "list", "elements": "str", "default": []},
             "action": {"type": "str"},
             "reason": {"type": "str"},
+            "release": {"type": "str"},
+            "ground": {"type": "str"},
+            "refused": {"type": "list", "elements": "dict"},
+            "passed_over": {"type": "list", "elements": "dict"},
+            "warnings": {"type": "list", "elements": "str"},
+            "requirements": {"type": "list", "elements": "dict"},
         },
     },
     "requirements": {

@@ -18,13 +18,21 @@ description:
   - It runs on the control node as the user who runs Ansible, whatever C(become), C(delegate_to) and C(connection) say, and
     touches no node. Run it with C(run_once).
   - A download is checked (length, SHA-256 where it is known, name and version inside the wheel) before it gets its name in the
-    cache, so that an interrupted one leaves nothing behind. A file in the cache that has changed since is downloaded again.
+    cache. What an interrupted one has brought stays beside it under a hidden name, and the next run goes on from there. A file
+    in the cache that has changed since is downloaded again.
+  - A connection that is cut, that stops for 30 seconds or that brings less than 1 KiB/s for a minute, and a server that is out of
+    order, are tried again with growing pauses, until five tries in a row have brought nothing new.
+  - A wheel whose SHA-256 nobody knows beforehand is taken over verified TLS alone. Its hash is recorded, with a warning, and held
+    against from then on.
+  - Up to four wheels are downloaded at the same time. Several processes that want the same file download it once.
+  - A C(file:) URL names a wheel on the control node, which is used where it is, or, after a C(#), a member of a tar archive there,
+    which is copied into the cache.
   - What wheels require is downloaded with the C(pip) of the Python that runs Ansible, with pip's own settings.
   - Credentials for a mirror of GitHub are read from C(~/.netrc) of the control node.
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 requirements:
-  - packaging, pip and requests on the control node
+  - packaging, pip, requests, tqdm and urllib3 2.2 or newer on the control node
 extends_documentation_fragment:
   - airgap.torch_extensions._attributes
 attributes:
@@ -54,6 +62,17 @@ options:
       - A file of CA certificates (PEM) on the control node to trust for the wheels' servers, instead of the usual ones. pip has
         its own setting.
     type: path
+  require_sha256:
+    description:
+      - Whether to refuse, before it is downloaded, a wheel that comes without C(sha256) in its plan.
+    type: bool
+    default: false
+  progress:
+    description:
+      - Whether to show how far the downloads are; in a terminal in one line that changes in place, elsewhere in a line for each
+        file every 30 seconds, the first after 10. It is not written to the log file of Ansible.
+    type: bool
+    default: true
 seealso:
   - plugin: airgap.torch_extensions.wheel
     plugin_type: lookup
@@ -80,7 +99,9 @@ nodes:
   type: dict
   contains:
     wheels:
-      description: The wheels of its plan, with C(sha256) and C(size) (bytes) filled in.
+      description:
+        - The wheels of its plan, with C(sha256) and C(size) (bytes) filled in. In check mode what is not there yet has them as far
+          as they are known.
       type: list
       elements: dict
       returned: success
@@ -90,7 +111,7 @@ nodes:
       elements: dict
       returned: success
     files:
-      description: Paths on the control node of all these, to be copied to the node.
+      description: Paths on the control node of all these, to be copied to the node. In check mode of those that are there.
       type: list
       elements: str
       returned: success
@@ -100,9 +121,16 @@ nodes:
       elements: str
       returned: success
 downloads:
-  description: What came over the network in this run, or would in check mode; each with C(url) and C(size) (bytes).
+  description:
+    - What is new in the cache after this run, or would be in check mode; each with C(url) and C(size) (bytes; in check mode 0, if
+      it is not known).
   returned: success
   type: list
   elements: dict
   sample: []
+warnings:
+  description: What was recorded of wheels that came without C(sha256) in their plan. Ansible shows it, too.
+  returned: when there are any
+  type: list
+  elements: str
 """

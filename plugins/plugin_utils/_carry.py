@@ -93,7 +93,7 @@ def write_lock(
         "downloads": fetched["downloads"]
         + [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in requirements.new],
         "diff": _diff(path, before, after),
-        "warnings": [*fetched.get("warnings", []), *([_doubt(unknown)] if unknown else [])],
+        "warnings": [*fetched["warnings"], *([_doubt(unknown)] if unknown else [])],
     }
 
 
@@ -115,7 +115,7 @@ def write_bundle(path: str, dest: str, cache: str, ca_path: str | None, predict:
     requirements = Requirements(folder, Downloader(folder, ca_path).get)
 
     def get_wheel(wheel: t.Mapping[str, t.Any]) -> str:
-        found = wheels.get(wheel["url"], wheel["filename"], wheel["sha256"])
+        found = wheels.get(wheel["url"], wheel["filename"], wheel["sha256"], wheel["size"])
         if found.is_new:
             downloads.append({"url": wheel["url"], "size": found.size})
         return found.path

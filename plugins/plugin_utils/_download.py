@@ -3,34 +3,43 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to this collection: it may change in any release.
-
-"""Download wheels into the control node's cache: whole, checked and once, or not at all."""
+"""Bring wheels into the control node's cache: whole, checked and once, or not at all."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import re
 import typing as t
+from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _http
-
-with contextlib.suppress(ImportError):  # _http says so
-    import requests
-
-_CHUNK = 1 << 20  # bytes
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _http, _local
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import Entry, writing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._digest import FollowingDigest
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._progress import Silence
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._transfer import (
+    Part,
+    Patience,
+    Transfer,
+    not_the_wheel,
+)
 
 
 class Download(t.NamedTuple):
-    """A file in the cache, and whether it came over the network just now."""
+    """A wheel on the control node, and whether it came there just now."""
 
     path: str
     sha256: str
     size: int  # bytes
     is_new: bool
+    warning: str | None = None
+
+
+class _Known(t.NamedTuple):
+    """What a wheel's SHA-256 must be (None: it is to be recorded), and who says so."""
+
+    sha256: str | None
+    origin: str
 
 
 def default_cache() -> str:
@@ -40,12 +49,22 @@ def default_cache() -> str:
 
 
 class Downloader:
-    """Downloads into a folder, or finds there what an earlier run has downloaded."""
+    """Downloads into a folder, or finds there what an earlier run has downloaded. Threads may share one."""
 
-    def __init__(self, folder: str, ca_path: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: str,
+        ca_path: str | None = None,
+        require_sha256: bool = False,
+        progress: Silence | None = None,
+        patience: Patience | None = None,
+    ) -> None:
         """
         :param folder: made if it is not there, for its owner alone
         :param ca_path: a file of CA certificates to trust instead of the usual ones
+        :param require_sha256: whether to refuse a file whose hash nobody knows beforehand
+        :param progress: is told what is under way
+        :param patience: when a transfer is given up
         :raises TorchExtensionError: if a library is missing, or the folder cannot be used
         """
         _http.check_library()
@@ -57,111 +76,161 @@ class Downloader:
                 f"The cache folder {folder} on the control node cannot be made ({exc.strerror}). Set"
                 " torch_extension_cache_dir."
             ) from exc
-        self._folder = folder
-        self._session = _http.with_retries(requests.Session())
-        self._ca_path = ca_path
+        self._folder, self._ca_path, self._require_sha256 = folder, ca_path, require_sha256
+        self._progress, self._patience = progress or Silence(), patience
 
-    def cached(self, filename: str, sha256: str | None = None) -> Download | None:
-        """The file if it is in the cache and whole; None, if it has to be downloaded.
+    def cached(self, url: str, filename: str, sha256: str | None = None) -> Download | None:
+        """The wheel at a URL if it is on the control node and whole; None, if it has to be downloaded. It uses no network.
 
-        :param sha256: what it must be; without it, what it was when it was downloaded
-        """
-        path = os.path.join(self._folder, filename)
-        recorded = _recorded(path)
-        if recorded is None or not os.path.isfile(path) or sha256 not in (None, recorded):
-            return None
-        if _wheel_file.sha256(path) != recorded:
-            return None
-        return Download(path, recorded, os.path.getsize(path), is_new=False)
-
-    def get(self, url: str, filename: str, sha256: str | None = None) -> Download:
-        """The wheel at a URL, from the cache if it is there.
-
-        :param sha256: what it must be, if that is known
-        :raises TorchExtensionError: if it cannot be had, or is not the wheel of this name; the cache is then as it was
+        :param sha256: what it must be, as the release, the lock or the operator has it; without it, what it was when it
+            was downloaded
+        :raises TorchExtensionError: if it could not be had with the network either, as far as that can be told without
         """
         _wheel_file.parse_name(filename)
-        with self._locked(filename):
-            found = self.cached(filename, sha256)
+        sha256 = sha256.lower() if sha256 else None
+        self._check_is_known(url, filename, sha256)
+        place = _local.locate(url)
+        if place and place.is_named(filename):
+            return _in_place(place, filename, sha256)
+        entry = Entry(self._folder, url, filename)
+        return _found(entry, self._known(entry, url, sha256, place))
+
+    def get(self, url: str, filename: str, sha256: str | None = None, size: int | None = None) -> Download:
+        """The wheel at a URL, from the cache if it is there.
+
+        :param url: ``https:``; ``http:``, if its hash is known; ``file:///FOLDER/WHEEL``, which is used where it is; or
+            ``file:///ARCHIVE#MEMBER`` of a tar archive
+        :param sha256: what it must be, as the release, the lock or the operator has it, if that is known
+        :param size: in bytes, if that is known
+        :returns: with a warning, if it was the first to tell what the file's hash is
+        :raises TorchExtensionError: if it cannot be had, or is not the wheel of this name; what of it has come then lies
+            beside the cached files, for the next run to go on with, under a name that is no wheel's
+        """
+        _wheel_file.parse_name(filename)
+        sha256 = sha256.lower() if sha256 else None
+        self._check_is_known(url, filename, sha256)
+        place = _local.locate(url)
+        if place:
+            _local.check_there(place, size)
+            if place.is_named(filename):
+                return _in_place(place, filename, sha256)
+        entry = Entry(self._folder, url, filename)
+        with entry.locked(lambda: self._progress.note(f"{filename}: waiting for somebody else's download of it.")):
+            known = self._known(entry, url, sha256, place)
+            found = _found(entry, known)
             if found:
                 return found
-            temporary = os.path.join(self._folder, f".{filename}.part")  # what a killed run left is written over
-            try:
-                with open(temporary, "wb") as file:
-                    self._receive(url, file)
-                digest = _wheel_file.check_sha256(temporary, None)
-                if sha256 and digest != sha256:
-                    raise TorchExtensionError(
-                        f"{url} has sha256 {digest}, wanted is {sha256} (torch_extension_sha256). It was thrown away: "
-                        "either the hash is of another file, or somebody changed this one."
-                    )
-                _check_wheel(temporary, filename, url)
-                path = os.path.join(self._folder, filename)
-                _record(path, digest)
-                os.replace(temporary, path)
-            except OSError as exc:
-                raise TorchExtensionError(
-                    f"{filename} cannot be written to {self._folder} ({exc.strerror}). Make room, or set"
-                    " torch_extension_cache_dir."
-                ) from exc
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary)
-            return Download(path, digest, os.path.getsize(path), is_new=True)
+            digest = self._bring_copy(entry, place, known, size) if place else self._bring(entry, url, known, size)
+            entry.admit(digest)
+            warning = None
+            if known.sha256 is None:
+                warning = (
+                    f"{filename} has no published hash; its sha256 {digest} was recorded at its first download (file"
+                    f" {entry.record_path}) and is held against from now on. Set torch_extension_sha256 to pin it."
+                )
+            return Download(entry.path, digest, os.path.getsize(entry.path), is_new=True, warning=warning)
 
-    @contextlib.contextmanager
-    def _locked(self, filename: str) -> t.Iterator[None]:
-        """One download of a file at a time, over all processes; the system frees the lock of a process that died."""
-        with open(os.path.join(self._folder, f".{filename}.lock"), "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    def _check_is_known(self, url: str, filename: str, sha256: str | None) -> None:
+        if self._require_sha256 and not sha256:
+            raise TorchExtensionError(
+                f"{filename} has no published hash where it comes from ({url}), and torch_extension_require_sha256 wants"
+                " one. Give it in torch_extension_sha256."
+            )
 
-    def _receive(self, url: str, file: t.IO[bytes]) -> None:
-        # verify is said with the request, for a session's own setting yields to REQUESTS_CA_BUNDLE
-        with (
-            _http.explained(url),
-            self._session.get(url, stream=True, timeout=_http.SECONDS, verify=self._ca_path or True) as response,
-        ):
-            if response.status_code != requests.codes.ok:
-                raise TorchExtensionError(_refusal(url, response.status_code))
-            for chunk in response.iter_content(_CHUNK):
-                file.write(chunk)
+    def _known(self, entry: Entry, url: str, sha256: str | None, place: _local.Place | None) -> _Known:
+        """
+        :raises TorchExtensionError: if nobody could tell whether the right file came
+        """
+        if sha256:
+            return _Known(sha256, "as the release, the lock or torch_extension_sha256 has it")
+        if place:  # the archive is the operator's own, and may have changed since
+            _local.check_there(place, None)
+            return _Known(_local.sha256(place), f"as it is in {place.path}")
+        if entry.recorded:
+            return _Known(
+                entry.recorded,
+                f"as it was at its first download ({entry.record_path}). If the new one is right, set"
+                " torch_extension_sha256, or delete that file",
+            )
+        if urlsplit(url).scheme != "https":
+            raise TorchExtensionError(
+                f"{url} is without TLS, and there is no sha256 to check the file by. Give its hash in"
+                " torch_extension_sha256, or name its source (torch_extension_github_url, torch_extension_sources) by an"
+                " https: URL."
+            )
+        return _Known(None, "")
+
+    def _bring(self, entry: Entry, url: str, known: _Known, size: int | None) -> str:
+        """Download to the part, and check what came. Returns its SHA-256."""
+        part, filename = Part(entry.part_path), os.path.basename(entry.path)
+        was_resumed, found = self._transfer(part, filename, url, known, size)
+        try:
+            _check(part, filename, url, found, known)
+        except TorchExtensionError:
+            if not was_resumed:
+                raise
+            # the pieces may not have been of one file; whether the whole is right shows when it comes in one
+            _resumed_again, found = self._transfer(part, filename, url, known, size)
+            _check(part, filename, url, found, known)
+        part.forget()
+        return found
+
+    def _transfer(self, part: Part, filename: str, url: str, known: _Known, size: int | None) -> tuple[bool, str]:
+        """Returns whether it came in more than one piece, and its SHA-256."""
+        with FollowingDigest(part.path) as digest:
+            transfer = Transfer(
+                url,
+                part,
+                ca_path=self._ca_path,
+                size=size,
+                verified=known.sha256 is None,
+                patience=self._patience,
+                progress=self._progress,
+                received=digest.follow,
+            )
+            was_resumed = transfer.run(filename)
+            with writing(part.path):
+                return was_resumed, digest.result()
+
+    def _bring_copy(self, entry: Entry, place: _local.Place, known: _Known, size: int | None) -> str:
+        part = Part(entry.part_path)
+        try:
+            _local.copy(place, part.path, size)
+        except TorchExtensionError:
+            part.discard()
+            raise
+        with writing(part.path):
+            found = _wheel_file.sha256(part.path)
+        _check(part, os.path.basename(entry.path), str(place), found, known)
+        part.forget()
+        return found
 
 
-def _refusal(url: str, status: int) -> str:
-    if status == 404:
-        releases = re.sub(r"/releases/download/([^/]+)/.*", r"/releases/tag/\1", url)
-        return (
-            f"{url} does not exist (404): there is no wheel of this version for this torch, CUDA, Python and C++ ABI."
-            f" What there is stands at {releases}. Choose another version in torch_extension_packages, or another torch"
-            " on the node."
-        )
-    return (
-        f"{url} was answered with HTTP status {status}. See whether the server or the proxy wants credentials"
-        " (~/.netrc, torch_extension_proxy)."
-    )
-
-
-def _check_wheel(path: str, filename: str, url: str) -> None:
-    try:
-        _wheel_file.check(path, filename)
-    except TorchExtensionError as exc:
-        with open(path, "rb") as file:
-            start = file.read(60).decode("ascii", "replace")
-        reason = str(exc).replace(os.path.basename(path), "it")
-        raise TorchExtensionError(
-            f"What {url} gave is not the wheel: {reason} It begins with {start!r}. A login page of a proxy or firewall?"
-        ) from exc
-
-
-def _record(path: str, digest: str) -> None:
-    with open(path + ".sha256", "w", encoding="ascii") as file:
-        file.write(f"{digest}  {os.path.basename(path)}\n")  # as sha256sum writes it
-
-
-def _recorded(path: str) -> str | None:
-    try:
-        with open(path + ".sha256", encoding="ascii") as file:
-            return file.read().split()[0]
-    except (OSError, IndexError, UnicodeDecodeError):
+def _found(entry: Entry, known: _Known) -> Download | None:
+    if known.sha256 is None or not entry.holds(known.sha256):
         return None
+    return Download(entry.path, known.sha256, os.path.getsize(entry.path), is_new=False)
+
+
+def _in_place(place: _local.Place, filename: str, sha256: str | None) -> Download:
+    _local.check_there(place, None)
+    digest = _wheel_file.check_sha256(place.path, sha256)
+    _wheel_file.check(place.path, filename)
+    return Download(place.path, digest, os.path.getsize(place.path), is_new=False)
+
+
+def _check(part: Part, filename: str, url: str, digest: str, known: _Known) -> None:
+    """Throw away what is not the wheel that was wanted."""
+    if known.sha256 not in (None, digest):
+        part.discard()
+        raise TorchExtensionError(
+            f"{url} has sha256 {digest}, wanted is {known.sha256}, {known.origin}. It was thrown away: either the hash is"
+            " of another file, or somebody changed this one."
+        )
+    try:
+        _wheel_file.check(part.path, filename)
+    except TorchExtensionError as exc:
+        with open(part.path, "rb") as file:
+            start = file.read(60)
+        part.discard()
+        raise not_the_wheel(url, str(exc).replace(os.path.basename(part.path), "it"), start) from exc

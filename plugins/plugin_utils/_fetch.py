@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import os
 import typing as t
+from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import Download, Downloader
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import locked_requirements
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._progress import Silence
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._requirements import Requirements
 
 Plan = t.Mapping[str, t.Any]
+
+_AT_ONCE = 4  # downloads
 
 
 class _Wanted(t.NamedTuple):
@@ -24,9 +29,17 @@ class _Wanted(t.NamedTuple):
     url: str
     filename: str
     sha256: str | None
+    size: int | None  # bytes
 
 
-def fetch(plans: t.Mapping[str, Plan], cache: str, ca_path: str | None, predict: bool = False) -> dict[str, t.Any]:
+def fetch(
+    plans: t.Mapping[str, Plan],
+    cache: str,
+    ca_path: str | None,
+    predict: bool = False,
+    require_sha256: bool = False,
+    progress: Silence | None = None,
+) -> dict[str, t.Any]:
     """Download what nodes need.
 
     A file that cannot be had is an error of the nodes that need it, not of the others.
@@ -35,34 +48,43 @@ def fetch(plans: t.Mapping[str, Plan], cache: str, ca_path: str | None, predict:
     :param cache: a folder of the control node
     :param ca_path: a file of CA certificates to trust instead of the usual ones
     :param predict: tell what would be downloaded, using no network
-    :returns: ``nodes``: for each node ``wheels``, ``requirements``, ``files`` and ``errors``; ``downloads``: what came over the network
+    :param require_sha256: refuse wheels whose hash nobody knows beforehand
+    :param progress: is told what is under way
+    :returns: ``nodes``: for each node ``wheels``, ``requirements``, ``files`` and ``errors``; ``downloads``: what is new in
+        the cache; ``warnings``: what the operator should know
     :raises TorchExtensionError: if nothing can be fetched for anybody
     """
-    downloader = Downloader(os.path.join(cache, "wheels"), ca_path)
-    requirements = Requirements(os.path.join(cache, "requirements"))
+    progress = progress or Silence()
+    downloader = Downloader(os.path.join(cache, "wheels"), ca_path, require_sha256, progress)
+    folder = os.path.join(cache, "requirements")
+    requirements = Requirements(folder, Downloader(folder, ca_path).get)
     users: dict[_Wanted, list[str]] = {}
     for node, plan in plans.items():
         for wheel in plan["wheels"]:
             users.setdefault(_wanted(wheel), []).append(node)
     files: dict[_Wanted, Download] = {}
     errors: dict[_Wanted, str] = {}
-    for wanted, nodes in users.items():
+    with progress, ThreadPoolExecutor(_AT_ONCE) as pool:
+        bring = _predicted if predict else Downloader.get
+        coming = {wanted: pool.submit(bring, downloader, *wanted) for wanted in users}
+    for wanted, outcome in coming.items():
         try:
-            if predict:
-                found = downloader.cached(wanted.filename, wanted.sha256)
-                files[wanted] = found or Download("", wanted.sha256 or "", 0, is_new=True)
-            else:
-                files[wanted] = downloader.get(*wanted)
+            files[wanted] = outcome.result()
         except TorchExtensionError as exc:
-            errors[wanted] = f"{exc} Wanted by {_listed(nodes)}."
+            errors[wanted] = f"{exc} Wanted by {_listed(users[wanted])}."
     answers = {node: _answer(plan, files, errors, None if predict else requirements) for node, plan in plans.items()}
     downloads = [{"url": wanted.url, "size": file.size} for wanted, file in files.items() if file.is_new]
     downloads += [{"url": os.path.basename(path), "size": os.path.getsize(path)} for path in requirements.new]
-    return {"nodes": answers, "downloads": downloads}
+    warnings = [file.warning for file in files.values() if file.warning]
+    return {"nodes": answers, "downloads": downloads, "warnings": warnings}
+
+
+def _predicted(downloader: Downloader, url: str, filename: str, sha256: str | None, size: int | None) -> Download:
+    return downloader.cached(url, filename, sha256) or Download("", sha256 or "", size or 0, is_new=True)
 
 
 def _wanted(wheel: t.Mapping[str, t.Any]) -> _Wanted:
-    return _Wanted(wheel["url"], wheel["filename"], (wheel.get("sha256") or "").lower() or None)
+    return _Wanted(wheel["url"], wheel["filename"], (wheel.get("sha256") or "").lower() or None, wheel.get("size"))
 
 
 def _answer(
@@ -81,7 +103,7 @@ def _answer(
     }
     if plan.get("requirements") and requirements and not answer["errors"]:
         try:
-            required = requirements.complete(answer["files"], plan["environment"])
+            required = requirements.complete(answer["files"], plan["environment"], locked_requirements(plan["wheels"]))
         except TorchExtensionError as exc:
             return {**answer, "errors": [str(exc)]}
         answer["requirements"] = [

@@ -19,6 +19,9 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors im
 try:
     import requests
     from requests.adapters import HTTPAdapter
+    from urllib3 import __version__ as urllib3_version
+    from urllib3 import exceptions as urllib3_exceptions
+    from urllib3.response import HTTPResponse
     from urllib3.util import Retry
 except ImportError as exc:
     REQUESTS_IMPORT_ERROR = exc
@@ -28,6 +31,8 @@ else:
 #: to connect, and between two pieces of an answer, in seconds
 SECONDS = 30
 _RETRIES = 3
+_PROXY_REFUSES = re.compile("Tunnel connection failed: 4[0-9][0-9]")  # http.client's words
+_PROXY_WANTS_CREDENTIALS = "Tunnel connection failed: 407"
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
 
@@ -65,11 +70,16 @@ def proxied(proxy: str | None) -> t.Iterator[None]:
 
 def check_library() -> None:
     """
-    :raises TorchExtensionError: if requests cannot be imported
+    :raises TorchExtensionError: if requests cannot be imported, or reads by a urllib3 that is too old
     """
     if REQUESTS_IMPORT_ERROR:
         raise TorchExtensionError(
             f"The Python that runs Ansible on the control node lacks requests ({REQUESTS_IMPORT_ERROR}). "
+            "Install the collection's requirements.txt into it."
+        )
+    if not hasattr(HTTPResponse, "read1"):
+        raise TorchExtensionError(
+            f"The Python that runs Ansible on the control node has urllib3 {urllib3_version}, wanted is 2.2 or newer. "
             "Install the collection's requirements.txt into it."
         )
 
@@ -131,24 +141,59 @@ def explained(url: str, mirror: str = "torch_extension_github_url") -> t.Iterato
     try:
         yield
     except requests.exceptions.ProxyError as exc:
+        if _PROXY_WANTS_CREDENTIALS in cause(exc):
+            raise TorchExtensionError(proxy_wants_credentials(host)) from exc
         raise TorchExtensionError(
             f"{host} cannot be reached through the proxy of the control node: {cause(exc)}. Set"
             " torch_extension_proxy, or https_proxy and no_proxy in the environment of ansible-playbook."
         ) from exc
-    except requests.exceptions.SSLError as exc:
+    except requests.exceptions.RequestException as exc:
+        if not _is_certificate(exc):
+            raise _failure(url, exc, mirror) from exc
         raise TorchExtensionError(
             f"The certificate of {host} is not trusted: {cause(exc)}. If a proxy or a mirror has a certificate of"
             " your site's CA, name the CA's file in torch_extension_ca_path."
         ) from exc
-    except requests.exceptions.RequestException as exc:
-        raise TorchExtensionError(
-            f"{url} cannot be downloaded: {cause(exc)}. If the control node has a proxy, set"
-            f" torch_extension_proxy; if there is a mirror, set {mirror}."
-        ) from exc
+    except (urllib3_exceptions.HTTPError, OSError) as exc:  # an OSError says that REQUESTS_CA_BUNDLE names no file
+        raise _failure(url, exc, mirror) from exc
+
+
+def is_passing(exc: BaseException) -> bool:
+    """Whether another try may go better: what a certificate or a proxy refuses now, it refuses in a second too."""
+    if isinstance(exc, requests.exceptions.ConnectionError):
+        return not (_is_certificate(exc) or _PROXY_REFUSES.search(cause(exc)))
+    passing = (
+        requests.exceptions.Timeout,
+        requests.exceptions.ChunkedEncodingError,
+        urllib3_exceptions.ProtocolError,
+        urllib3_exceptions.TimeoutError,
+        urllib3_exceptions.SSLError,
+    )
+    return isinstance(exc, passing)
+
+
+def proxy_wants_credentials(host: str | None) -> str:
+    """The error for a proxy's status 407."""
+    return (
+        f"The proxy of the control node wants other credentials before it reaches {host} (407). Give them as in"
+        " http://USER:PASSWORD@proxy.example:3128 in https_proxy of the environment of ansible-playbook, or in"
+        " torch_extension_proxy."
+    )
+
+
+def _failure(url: str, exc: BaseException, mirror: str) -> TorchExtensionError:
+    return TorchExtensionError(
+        f"{url} cannot be downloaded: {cause(exc)}. If the control node has a proxy, set torch_extension_proxy; if there"
+        f" is a mirror, set {mirror}."
+    )
+
+
+def _is_certificate(exc: BaseException) -> bool:
+    return isinstance(exc, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(exc)
 
 
 def cause(exc: BaseException) -> str:
     """The innermost reason of an error, in the library's words; they name hosts, but no credentials."""
     inner = getattr(exc.args[0], "reason", exc.args[0]) if exc.args else exc
     text = re.sub(r"<[^>]*>:? ?", "", str(inner))
-    return re.sub(r"//[^/@\s]*@", "//", text).rstrip(".")
+    return re.sub(r"//[^/\s]*@", "//", text).rstrip(".")

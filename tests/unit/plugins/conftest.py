@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from servers import serving
+from servers import make_certificate, serving, tls_context
 from venvs import add_pip, make_plain_venv, site_packages
 
 import ansible_collections
@@ -100,6 +100,21 @@ def ansible():
 @pytest.fixture
 def server():
     with serving() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory) -> Path:
+    """A file of a key and its certificate, which signs itself."""
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture
+def tls_server(certificate, monkeypatch):
+    """A server with TLS that this machine trusts, its pip included."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    monkeypatch.setenv("PIP_CERT", str(certificate))
+    with serving(tls_context(certificate)) as started:
         yield started
 
 

@@ -7,11 +7,20 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import ipaddress
+import re
+import socket
 import ssl
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable, Iterator, Sequence
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 Handler = BaseHTTPRequestHandler
 
@@ -26,6 +35,49 @@ class Server:
         self.headers: list[dict[str, str]] = []
         self.answers: dict[str, Callable[[Handler], None]] = {}
         self.folder: Path | None = None
+        self.sent: list[int] = []  # bytes of each body of offer(), in the order in which they ended
+
+    def offer(
+        self,
+        path: str,
+        body: bytes,
+        etag: str | None = '"1"',
+        cuts: Sequence[int] = (),
+        pause: float = 0,
+        headers: dict[str, str] | None = None,
+    ) -> str:
+        """Answer a path as web servers do, ranges and If-Range (RFC 9110) included. Returns the URL.
+
+        :param cuts: after so many bytes of the first answers, one after the other, the connection is cut
+        :param pause: seconds before each further eighth of the file
+        :param headers: more of them, or others
+        """
+        left = list(cuts)
+
+        def answer(handler: Handler) -> None:
+            asked = re.match(r"bytes=(\d+)-$", handler.headers.get("Range", ""))
+            is_part = asked and handler.headers.get("If-Range") in (None, etag, (headers or {}).get("Last-Modified"))
+            begins = int(asked[1]) if is_part else 0
+            most = left.pop(0) if left else len(body)
+            handler.send_response_only(206 if is_part else 200)
+            told = {"Content-Length": str(len(body) - begins)}
+            told.update({"Content-Range": f"bytes {begins}-{len(body) - 1}/{len(body)}"} if is_part else {})
+            told.update({"ETag": etag} if etag else {})
+            for name, value in {**told, **(headers or {})}.items():
+                handler.send_header(name, value)
+            handler.end_headers()
+            piece = len(body) // 8 + 1
+            sent = 0
+            with contextlib.suppress(OSError):
+                for start in range(begins, min(begins + most, len(body)), piece):
+                    data = body[start : min(start + piece, begins + most)]
+                    handler.wfile.write(data)
+                    sent += len(data)
+                    time.sleep(pause)
+            self.sent.append(sent)
+
+        self.answers[path] = answer
+        return self.url + path
 
     def give(self, path: str, body: bytes, status: int = 200, length: int | None = None) -> str:
         """Answer a path with a body; ``length`` is a lie about its size. Returns the URL."""
@@ -76,6 +128,82 @@ class Server:
             handler.end_headers()
 
         self.answers[path] = answer
+
+
+@contextlib.contextmanager
+def tunnelling(authorization: str | None = None, cuts: Sequence[int] = ()) -> Iterator[Server]:
+    """A proxy for HTTPS.
+
+    :param authorization: the header that it wants
+    :param cuts: after so many bytes of the first connections' answers, one after the other, it breaks
+    """
+    left = list(cuts)
+
+    class Connections(Handler):
+        def do_CONNECT(self) -> None:  # noqa: N802 (http.server's name)
+            proxy.requests.append(self.path)
+            if authorization and self.headers.get("Proxy-Authorization") != authorization:
+                self.send_error(407)
+                return
+            host, port = self.path.rsplit(":", 1)
+            most = left.pop(0) if left else None
+            with socket.create_connection((host, int(port))) as upstream:
+                self.send_response_only(200)
+                self.end_headers()
+                threading.Thread(target=relay, args=(self.connection, upstream), daemon=True).start()
+                relay(upstream, self.connection, most)
+
+        def log_message(self, *args) -> None:
+            """Say nothing."""
+
+    def relay(source: socket.socket, target: socket.socket, most: int | None = None) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(most if most is not None and most < 4096 else 4096):
+                target.sendall(data)
+                if most is not None:
+                    most -= len(data)
+                    if most == 0:
+                        break
+            target.shutdown(socket.SHUT_RDWR)
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Connections)
+    proxy = Server(httpd.server_address[1])
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+        thread.join()
+
+
+def make_certificate(folder: Path) -> Path:
+    """A certificate for localhost that signs itself; the file of it and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "ca.pem"
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + signed.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+def tls_context(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from wheels import LABEL, build_wheel
+from wheels import LABEL, build_wheel, sha256
 
 
 @pytest.fixture
@@ -21,13 +21,15 @@ def test_the_action_runs_on_the_control_node_through_a_proxy_and_predicts_in_che
     wheel = build_wheel(tmp_path / "published", label=LABEL)
     url = "http://github.example/wheel"
     server.give(url, wheel.read_bytes())
-    plan = {"environment": environment, "wheels": [{"name": "flash-attn", "url": url, "filename": wheel.name}]}
+    known = {"name": "flash-attn", "url": url, "filename": wheel.name, "sha256": sha256(wheel)}
+    plan = {"environment": environment, "wheels": [known]}
     arguments = {"plans": {"node": plan}, "cache_dir": str(tmp_path / "cache"), "proxy": server.url}
     status, said = wheel_fetch("--check", **arguments)
     assert (status, "node | CHANGED" in said, server.requests) == (0, True, []), said
     status, said = wheel_fetch("--become", **arguments)
     assert (status, "node | CHANGED" in said, server.requests) == (0, True, [url]), said
-    assert (tmp_path / "cache" / "wheels" / wheel.name).read_bytes() == wheel.read_bytes()
+    [cached] = (tmp_path / "cache" / "wheels").glob(f"*/{wheel.name}")
+    assert cached.read_bytes() == wheel.read_bytes()
     status, said = wheel_fetch(**arguments)
     assert (status, "node | SUCCESS" in said, server.requests) == (0, True, [url]), said
 

@@ -18,6 +18,12 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._requireme
 
 
 @pytest.fixture
+def server(tls_server):
+    """As GitHub and an index are."""
+    return tls_server
+
+
+@pytest.fixture
 def cache(tmp_path):
     return tmp_path / "cache"
 
@@ -296,7 +302,7 @@ def test_a_node_gets_what_is_locked_and_nothing_newer(lock, publish, index, envi
     lock({"n1": plan(environment, wheel)})
     locked = _lock.read(str(path)).requirements(environment)
     index({"name": "einops", "version": "0.9"})
-    file = str(cache / "wheels" / wheel["filename"])
+    [file] = map(str, (cache / "wheels").glob(f"*/{wheel['filename']}"))
     other = Requirements(str(tmp_path / "other"))
     assert [item.filename for item in other.complete([file], environment, locked)] == ["einops-0.8.1-py3-none-any.whl"]
     assert len(other.new) == 1

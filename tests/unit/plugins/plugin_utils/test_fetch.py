@@ -6,14 +6,22 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 
 import pytest
+from servers import serving
 from wheels import LABEL, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._fetch import fetch
 
 MISSING = {"filename": "mamba_ssm-2.2.0-py3-none-any.whl", "sha256": None}
+
+
+@pytest.fixture
+def server(tls_server):
+    """As GitHub is."""
+    return tls_server
 
 
 @pytest.fixture
@@ -25,9 +33,11 @@ def published(server, tmp_path):
 
 
 @pytest.fixture
-def index(server, tmp_path, monkeypatch):
+def index(tmp_path, monkeypatch):
     build_wheel(tmp_path / "index", name="einops", version="0.8.1")
-    monkeypatch.setenv("PIP_INDEX_URL", server.index(tmp_path / "index"))
+    with serving() as started:
+        monkeypatch.setenv("PIP_INDEX_URL", started.index(tmp_path / "index"))
+        yield started
 
 
 @pytest.fixture
@@ -42,10 +52,8 @@ def plan(environment):
 def test_a_thousand_nodes_are_one_download(server, published, index, plan, tmp_path):
     plans = {f"node{number}": plan(published, requirements=True) for number in range(1000)}
     answer = fetch(plans, str(tmp_path / "cache"), None)
-    assert [path for path in server.requests if path.endswith(".whl")] == [
-        f"/{published['filename']}",
-        "/files/einops-0.8.1-py3-none-any.whl",
-    ]
+    assert server.requests == [f"/{published['filename']}"]
+    assert [path for path in index.requests if path.endswith(".whl")] == ["/files/einops-0.8.1-py3-none-any.whl"]
     node = answer["nodes"]["node999"]
     digest = sha256(tmp_path / "published" / published["filename"])
     size = (tmp_path / "published" / published["filename"]).stat().st_size
@@ -60,7 +68,9 @@ def test_a_thousand_nodes_are_one_download(server, published, index, plan, tmp_p
         published["filename"],
         "einops-0.8.1-py3-none-any.whl",
     ]
-    assert fetch(plans, str(tmp_path / "cache"), None) == {**answer, "downloads": []}
+    [warning] = answer["warnings"]
+    assert f"{published['filename']} has no published hash" in warning
+    assert fetch(plans, str(tmp_path / "cache"), None) == {**answer, "downloads": [], "warnings": []}
 
 
 def test_without_requirements_only_the_wheels_come(server, published, plan, tmp_path):
@@ -99,6 +109,7 @@ def test_a_prediction_uses_no_network_and_knows_what_is_there(server, published,
     plans = {"node": plan(published, requirements=True)}
     answer = fetch(plans, str(tmp_path / "cache"), None, predict=True)
     assert server.requests == []
+    assert index.requests == []
     assert answer["downloads"] == [{"url": published["url"], "size": 0}]
     assert answer["nodes"]["node"]["files"] == []
     assert answer["nodes"]["node"]["wheels"][0]["sha256"] is None
@@ -120,3 +131,54 @@ def test_what_hinders_everybody_is_one_error(published, plan, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(TorchExtensionError, match="cannot be made"):
         fetch({"node": plan(published)}, str(tmp_path / "file"), None)
+
+
+def test_a_prediction_tells_the_size_that_is_known(published, plan, tmp_path):
+    answer = fetch({"node": plan({**published, "size": 1234})}, str(tmp_path / "cache"), None, predict=True)
+    assert answer["downloads"] == [{"url": published["url"], "size": 1234}]
+    assert answer["nodes"]["node"]["wheels"][0]["size"] == 1234
+
+
+@pytest.mark.parametrize("predict", [False, True], ids=["run", "prediction"])
+def test_where_hashes_are_required_a_wheel_without_one_is_the_error_of_its_nodes(
+    predict, server, published, plan, tmp_path
+):
+    known = {**published, "sha256": sha256(tmp_path / "published" / published["filename"])}
+    plans = {"unknown": plan(published), "known": plan(known)}
+    answer = fetch(plans, str(tmp_path / "cache"), None, predict, require_sha256=True)
+    assert ["torch_extension_require_sha256" in error for error in answer["nodes"]["unknown"]["errors"]] == [True]
+    assert answer["nodes"]["known"]["errors"] == []
+
+
+def test_the_size_that_a_plan_knows_is_held_against(published, plan, tmp_path):
+    answer = fetch({"node": plan({**published, "size": 1})}, str(tmp_path / "cache"), None)
+    assert ["wanted are 1, as the release" in error for error in answer["nodes"]["node"]["errors"]] == [True]
+
+
+def test_distinct_wheels_come_at_the_same_time_and_are_told_in_the_order_of_the_plans(server, plan, tmp_path):
+    meet = threading.Barrier(3)
+    wheels = []
+    for number in range(3):
+        path = build_wheel(tmp_path / "published", version=f"2.8.{number}")
+        url = server.give(f"/{path.name}", path.read_bytes())
+
+        def answer_together(handler, answer=server.answers[f"/{path.name}"]):
+            meet.wait(10)  # breaks, if they come one after the other
+            answer(handler)
+
+        server.answers[f"/{path.name}"] = answer_together
+        wheels.append({"name": "flash-attn", "url": url, "filename": path.name, "sha256": None, "size": None})
+    answer = fetch({"node": plan(*wheels)}, str(tmp_path / "cache"), None)
+    assert [download["url"] for download in answer["downloads"]] == [wheel["url"] for wheel in wheels]
+    assert [os.path.basename(path) for path in answer["nodes"]["node"]["files"]] == [
+        wheel["filename"] for wheel in wheels
+    ]
+
+
+def test_wheels_that_are_on_the_control_node_are_no_download(plan, tmp_path):
+    path = build_wheel(tmp_path / "wheels")
+    wheel = {"name": "flash-attn", "url": path.as_uri(), "filename": path.name, "sha256": None, "size": None}
+    answer = fetch({"node": plan(wheel)}, str(tmp_path / "cache"), None)
+    assert (answer["downloads"], answer["warnings"]) == ([], [])
+    assert answer["nodes"]["node"]["files"] == [str(path)]
+    assert answer["nodes"]["node"]["wheels"][0]["sha256"] == sha256(path)

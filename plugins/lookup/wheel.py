@@ -185,6 +185,10 @@ _list:
       description: Name of the package, normalised.
       type: str
       sample: flash-attn
+    requirement:
+      description: The term that this answers.
+      type: str
+      sample: flash-attn<2.6
     version:
       description: Its version.
       type: str

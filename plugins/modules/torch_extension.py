@@ -85,6 +85,9 @@ options:
       release:
         description: As the lookup returns it. Not used.
         type: str
+      requirement:
+        description: As the lookup returns it. Not used.
+        type: str
       ground:
         description: As the lookup returns it. Not used.
         type: str
@@ -265,6 +268,7 @@ _ARGUMENTS = {
             "action": {"type": "str"},
             "reason": {"type": "str"},
             "release": {"type": "str"},
+            "requirement": {"type": "str"},
             "ground": {"type": "str"},
             "refused": {"type": "list", "elements": "dict"},
             "passed_over": {"type": "list", "elements": "dict"},

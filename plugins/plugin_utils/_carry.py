@@ -93,13 +93,7 @@ def write_lock(
         "downloads": fetched["downloads"]
         + [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in requirements.new],
         "diff": _diff(path, before, after),
-        "warnings": fetched["warnings"]
-        + [
-            "Not known without a download, and taken from the lock that is there, if that has it:"
-            f" {', '.join(sorted(unknown))}."
-        ]
-        if unknown
-        else [],
+        "warnings": [*fetched["warnings"], *([_doubt(unknown)] if unknown else [])],
     }
 
 
@@ -176,6 +170,11 @@ def _as_before(
             missing.append(item["filename"])
         told.append(item)
     return told, missing
+
+
+def _doubt(unknown: t.Collection[str]) -> str:
+    names = ", ".join(sorted(unknown))
+    return f"Not known without a download, and taken from the lock that is there, if that has it: {names}."
 
 
 def _entry(item: Required) -> dict[str, t.Any]:

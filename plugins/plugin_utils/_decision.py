@@ -35,6 +35,7 @@ _ENVIRONMENT_KEYS = ("python", "platform", "torch", "installers", "pip_cache", "
 _DIGEST_LENGTHS = {"md5": 32, "sha1": 40, "sha224": 56, "sha256": 64, "sha384": 96, "sha512": 128}
 _NO_ANSWER = {
     "name": None,
+    "requirement": None,
     "version": None,
     "filename": None,
     "url": None,
@@ -84,7 +85,7 @@ def decide(term: str, environment: t.Any, settings: Settings, strict: bool = Tru
     if not sources:
         raise TorchExtensionError("torch_extension_sources is empty. Name at least one source, such as release.")
     check_url(settings.access.github_url, "torch_extension_github_url")
-    answer = dict(_NO_ANSWER, name=term)
+    answer = dict(_NO_ANSWER, name=term, requirement=term)
     try:
         answer.update(_wheel(term, environment, sources, settings))
         answer.update(_place(answer, environment, settings))

@@ -58,6 +58,7 @@ _CHECKS: dict[str, t.Callable[[t.Any], bool]] = {
     "64 hexadecimal digits": lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value)),
     "the name of a wheel": lambda value: isinstance(value, str) and _is_wheel(value),
     "a version": lambda value: isinstance(value, str) and _is_version(value),
+    "a requirement": lambda value: isinstance(value, str) and _is_requirement(value),
     "a URL without credentials": lambda value: isinstance(value, str) and _is_url(value),
     "a list": lambda value: isinstance(value, list),
     "a list of texts": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
@@ -80,7 +81,7 @@ _ENVIRONMENT = {
 }
 _WHEEL = {
     "name": _TEXT,
-    "requirement": _TEXT,
+    "requirement": "a requirement",
     "version": "a version",
     "filename": "the name of a wheel",
     "url": "a URL without credentials",
@@ -131,7 +132,7 @@ class Lock(t.NamedTuple):
                 f"{term} is asked for, and {self.path} has {canonical(asked.name)} {versions} for nodes of this kind."
                 f" {_knob('torch_extension_packages')}"
             )
-        as_asked = [wheel for wheel in fitting if wheel["requirement"] == term]
+        as_asked = [wheel for wheel in fitting if Requirement(wheel["requirement"]).specifier == asked.specifier]
         wheel = max(as_asked or fitting, key=lambda wheel: Version(wheel["version"]))
         found = {key: value for key, value in wheel.items() if key != "requirement"}
         return {**found, "requirements": [dict(item) for item in entry["requirements"]]}
@@ -431,6 +432,14 @@ def _is_wheel(text: str) -> bool:
     except (TorchExtensionError, InvalidVersion):
         return False
     return "\n" not in text
+
+
+def _is_requirement(text: str) -> bool:
+    try:
+        Requirement(text)
+    except InvalidRequirement:
+        return False
+    return True
 
 
 def _is_version(text: str) -> bool:

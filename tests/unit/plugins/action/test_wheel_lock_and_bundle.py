@@ -15,10 +15,8 @@ def plans(server, tmp_path, environment):
     wheel = build_wheel(tmp_path / "published", label=LABEL)
     url = "http://github.example/wheel"
     server.give(url, wheel.read_bytes())
-    digest = sha256(wheel)
-    wheel = {"name": "flash-attn", "version": "2.8.3", "url": url, "filename": wheel.name, "source": "guess"}
-    wheel["sha256"] = digest
-    return {"node": {"environment": environment, "wheels": [wheel]}}
+    item = {"name": "flash-attn", "version": "2.8.3", "url": url, "filename": wheel.name, "source": "guess"}
+    return {"node": {"environment": environment, "wheels": [{**item, "sha256": sha256(wheel)}]}}
 
 
 def test_lock_and_bundle_are_made_on_the_control_node_and_predicted_in_check_mode(

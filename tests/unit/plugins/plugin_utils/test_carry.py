@@ -60,8 +60,8 @@ def publish(server, tmp_path):
         )
         url = server.give(f"/{wheel.name}", wheel.read_bytes())
         facts = {"name": "flash-attn", "version": version, "requirement": "flash-attn", "source": "guess"}
-        unknown = {"sha256": None, "size": None, "conflicts": [], "ground": None}
-        return {**facts, **unknown, "filename": wheel.name, "url": url, **more}
+        known = {"sha256": sha256(wheel), "size": None, "conflicts": [], "ground": None}
+        return {**facts, **known, "filename": wheel.name, "url": url, **more}
 
     return publish
 
@@ -84,6 +84,11 @@ def bundle(path, cache, tmp_path):
 
 def plan(environment, *wheels):
     return {"environment": environment, "wheels": list(wheels)}
+
+
+def stamp(path):
+    """What differs when a file was written again."""
+    return path.stat().st_ino, path.stat().st_mtime_ns
 
 
 def asked_for(server):
@@ -118,10 +123,10 @@ def test_a_second_run_changes_nothing_and_asks_nobody(lock, publish, index, envi
     plans = {"n1": plan(environment, publish())}
     first = lock(plans)
     server.requests.clear()
-    before = path.stat()
+    before = stamp(path)
     again = lock(plans)
     assert (again["changed"], again["downloads"], server.requests) == (False, [], [])
-    assert path.stat() == before
+    assert stamp(path) == before
     assert again["diff"]["before"] == again["diff"]["after"] == first["diff"]["after"] == path.read_text()
 
 
@@ -205,9 +210,11 @@ def test_a_lock_that_cannot_be_written_is_told(lock, publish, index, environment
 
 
 def test_a_prediction_downloads_nothing_and_says_what_it_cannot_know(lock, publish, index, environment, path, server):
-    result = lock({"n1": plan(environment, publish())}, predict=True)
+    wheel = publish(url="https://github.example/wheel", sha256=None)
+    result = lock({"n1": plan(environment, wheel)}, predict=True)
     assert (result["changed"], server.requests, path.exists()) == (True, [], False)
-    assert "sha256: (known when it is downloaded)\n" in result["diff"]["after"]
+    for field in ("sha256", "size"):
+        assert f"{field}: (known when it is downloaded)\n" in result["diff"]["after"]
     [warning] = result["warnings"]
     assert "flash_attn-2.8.3+" in warning
     assert "what the wheels require" in warning
@@ -235,10 +242,10 @@ def test_a_bundle_is_made_of_the_lock_and_the_cache(lock, bundle, publish, index
     assert (result["changed"], result["downloads"], asked_for(server)) == (True, [], [])
     assert result["files"] == sorted(_bundle.state(result["path"]))
     assert result["diff"]["after"].splitlines()[-1].endswith(f"  {result['files'][-1]}")
-    before = [path.stat() for path in sorted((tmp_path / "bundle").rglob("*"))]
+    before = [stamp(path) for path in sorted((tmp_path / "bundle").rglob("*"))]
     again = bundle()
     assert (again["changed"], again["diff"]["before"]) == (False, again["diff"]["after"])
-    assert [path.stat() for path in sorted((tmp_path / "bundle").rglob("*"))] == before
+    assert [stamp(path) for path in sorted((tmp_path / "bundle").rglob("*"))] == before
 
 
 @pytest.mark.parametrize("dest", ["bundle", "bundle.tar"])

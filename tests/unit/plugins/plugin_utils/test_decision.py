@@ -28,6 +28,7 @@ def guessing(github_url="https://github.com", **settings):
 def test_the_answer_is_the_whole_plan_of_one_wheel(environment):
     assert decide("Flash_Attn == 2.5.3", environment, guessing()) == {
         "name": "flash-attn",
+        "requirement": "Flash_Attn == 2.5.3",
         "version": "2.5.3",
         "filename": WHEEL,
         "url": f"https://github.com/{RELEASES}/v2.5.3/{WHEEL}",

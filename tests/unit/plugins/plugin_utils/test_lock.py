@@ -135,7 +135,7 @@ def test_of_several_locked_versions_the_one_that_was_asked_for_in_these_words_is
     older = WHEEL.replace("2.8.3", "2.8.2")
     plans["n3"]["wheels"] = [planned(older, "flash-attn<2.8.3")]
     lock = _lock.load(_lock.dump(_lock.build(plans)), "a.yml")
-    assert lock.find("flash-attn<2.8.3", environment)["filename"] == older
+    assert lock.find("Flash_Attn < 2.8.3", environment)["filename"] == older
     assert lock.find("flash-attn>=2.7", environment)["filename"] == WHEEL
     assert lock.find("flash-attn", environment)["filename"] == WHEEL
 
@@ -257,6 +257,7 @@ FIRST = ("environments", 0)
         (change(*FIRST, "wheels", 0, "filename", f"../{CONV}"), "wanted is the name of a wheel"),
         (change(*FIRST, "wheels", 0, "filename", WHEEL), "is no wheel of causal-conv1d 1.6.0"),
         (change(*FIRST, "wheels", 0, "version", "1.6.1"), "is no wheel of causal-conv1d 1.6.1"),
+        (change(*FIRST, "wheels", 0, "requirement", "a b"), "wanted is a requirement"),
         (change(*FIRST, "wheels", 0, "version", "newest"), "wanted is a version"),
         (
             change(*FIRST, "wheels", 0, "url", "https://me:secret@github.example/a"),

@@ -17,4 +17,4 @@ for state in warm cold; do
         sed "s/^/$state /"
     done
   done
-done | python3 benchmarks/ratio.py
+done | python3 benchmarks/ratio.py ms

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reads lines STATE probe|import MILLISECONDS and prints the medians and their ratio for each state."""
+"""Reads lines STATE WHAT NUMBER, of two WHATs, and prints for each STATE the medians and the ratio of the first to the second.
+
+ratio.py UNIT
+"""
 
 import statistics
 import sys
@@ -10,11 +13,11 @@ from collections import defaultdict
 
 runs = defaultdict(list)
 for line in sys.stdin:
-    state, what, milliseconds = line.split()
-    runs[state, what].append(int(milliseconds))
-print(
-    f"{'page cache':<12}{'torch_info':>12}{'import torch':>14}{'ratio':>8}   (medians of {len(runs['warm', 'probe'])}, ms)"
-)
-for state in ("warm", "cold"):
-    probe, imported = (statistics.median(runs[state, what]) for what in ("probe", "import"))
-    print(f"{state:<12}{probe:>12.0f}{imported:>14.0f}{probe / imported:>8.3f}")
+    state, what, number = line.split()
+    runs[state, what].append(int(number))
+states, (ours, baseline) = (list(dict.fromkeys(names)) for names in zip(*runs, strict=True))
+number = len(runs[states[0], ours])
+print(f"{'':<14}{ours:>14}{baseline:>18}{'ratio':>8}   (medians of {number}, {sys.argv[1]})")
+for state in states:
+    first, second = (statistics.median(runs[state, what]) for what in (ours, baseline))
+    print(f"{state:<14}{first:>14.0f}{second:>18.0f}{first / second:>8.3f}")

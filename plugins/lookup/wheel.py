@@ -118,6 +118,11 @@ options:
       - Known SHA-256 hashes of wheels, by file name. One that contradicts the O(source) is a conflict.
     type: dict
     default: {}
+  require_sha256:
+    description:
+      - Whether a wheel whose hash neither its source nor O(sha256) tells is a conflict.
+    type: bool
+    default: false
   strict:
     description:
       - Whether a requirement without an answer is an error. If not, it comes back with RV(_list[].url) null and the reason
@@ -307,6 +312,7 @@ class LookupModule(LookupBase):
             lock=option("lock"),
             sdist_url=option("sdist_url"),
             sha256=option("sha256"),
+            require_sha256=option("require_sha256"),
             pip_cache=option("pip_cache"),
         )
         try:

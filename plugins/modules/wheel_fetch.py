@@ -32,7 +32,7 @@ description:
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 requirements:
-  - packaging, pip, requests, tqdm and urllib3 2.2 or newer on the control node
+  - packaging, pip, requests, tqdm and urllib3 2.3 or newer on the control node
 extends_documentation_fragment:
   - airgap.torch_extensions._attributes
 attributes:

@@ -39,8 +39,8 @@ else:
 
 T = t.TypeVar("T")
 
-#: for how many seconds nobody asks again: what is down stays so for a while, what is refused the operator may have set
-#: right by now
+#: for how many seconds nobody asks again: what is down or not there stays so for a while, what is refused the operator
+#: may have set right by now
 _OUTAGE_SECONDS = 60
 _REFUSAL_SECONDS = 10
 _LIMIT = 64 << 20  # bytes; more is no list of wheels, and must not fill the memory
@@ -206,7 +206,7 @@ class Answers:
                 failure = Failure(**about)
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue
-            seconds = _OUTAGE_SECONDS if failure.is_outage else _REFUSAL_SECONDS
+            seconds = _OUTAGE_SECONDS if failure.is_outage or failure.is_missing else _REFUSAL_SECONDS
             if 0 <= age < seconds:
                 return failure._replace(
                     note=f" (Found {_duration(age)} ago; {seconds} seconds after that it is asked again.)"

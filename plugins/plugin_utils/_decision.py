@@ -63,6 +63,7 @@ class Settings(t.NamedTuple):
     lock: str | None = None  # path of a lock on the control node, which then is all that counts
     sdist_url: str | t.Mapping[str, str] | None = None
     sha256: t.Mapping[str, str] = {}
+    require_sha256: bool = False
     pip_cache: bool = False
 
 
@@ -110,6 +111,11 @@ def _wheel(
         raise TorchExtensionError(
             f"{found['filename']} has sha256 {found['sha256']} by {found['source']}, and torch_extension_sha256 wants {known}."
             " Find out which of the two is right."
+        )
+    if settings.require_sha256 and not known and not found.get("sha256"):
+        raise TorchExtensionError(
+            f"{found['filename']} has no published hash where it comes from ({found['source']}), and"
+            " torch_extension_require_sha256 wants one. Give it in torch_extension_sha256."
         )
     return {
         **found,

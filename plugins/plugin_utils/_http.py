@@ -77,9 +77,9 @@ def check_library() -> None:
             f"The Python that runs Ansible on the control node lacks requests ({REQUESTS_IMPORT_ERROR}). "
             "Install the collection's requirements.txt into it."
         )
-    if not hasattr(HTTPResponse, "read1"):
+    if not hasattr(HTTPResponse, "shutdown"):
         raise TorchExtensionError(
-            f"The Python that runs Ansible on the control node has urllib3 {urllib3_version}, wanted is 2.2 or newer. "
+            f"The Python that runs Ansible on the control node has urllib3 {urllib3_version}, wanted is 2.3 or newer. "
             "Install the collection's requirements.txt into it."
         )
 

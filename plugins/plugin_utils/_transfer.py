@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import re
+import threading
 import time
 import typing as t
 from email.utils import parsedate_to_datetime
@@ -27,7 +28,9 @@ with contextlib.suppress(ImportError):  # _http says so
     from urllib3.exceptions import InvalidHeader, MaxRetryError
     from urllib3.util import Retry
 
-_CHUNK = 1 << 16  # bytes; a piece of TLS has 16 KiB at most (RFC 8446, 5.1)
+# A piece of TLS has 16 KiB at most (RFC 8446, 5.1). Where they come quickly, several at once cost a third less time.
+_CHUNK = 1 << 16  # bytes
+_QUICK = 1 << 20  # bytes a second
 _STEP = 4 << 20  # bytes between two reports of what is written
 _PASSING = (408, 429, 500, 502, 503, 504)
 _LONGEST_PAUSE = 300  # seconds, whatever the server asks for
@@ -211,10 +214,10 @@ class Transfer:
         done, most = begins + len(start), total or self._size
         gauge.start(done, most)
         self._received(0)
-        told, slow = done, _SlowWatch(self._patience, done)
-        with open(self._part.path, "ab") as file:
+        told = done
+        with open(self._part.path, "ab") as file, _SlowWatch(self._patience, response, gauge):
             file.write(start)
-            while chunk := response.raw.read1(_CHUNK, decode_content=False):
+            for chunk in _chunks(response):
                 file.write(chunk)
                 done += len(chunk)
                 gauge.done = done
@@ -224,7 +227,6 @@ class Transfer:
                     file.flush()
                     self._received(done)
                     told = done
-                slow.check(done)
         if done < (most or 0):
             reason = f"the connection was cut after {done} of {most} bytes"
             raise _PassingError(reason, requests.exceptions.ConnectionError(reason))
@@ -258,18 +260,39 @@ class _PassingError(Exception):
 class _SlowWatch:
     """Ends a transfer that trickles, which a time-out between two pieces does not."""
 
-    def __init__(self, patience: Patience, done: int) -> None:
-        self._patience = patience
-        self._since, self._done = time.monotonic(), done
+    def __init__(self, patience: Patience, response: requests.Response, gauge: Gauge) -> None:
+        self._patience, self._response, self._gauge = patience, response, gauge
+        self._is_over, self._was_slow = threading.Event(), False
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def check(self, done: int) -> None:
-        now = time.monotonic()
-        if now - self._since < self._patience.window:
-            return
-        if done - self._done < self._patience.least:
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+        if self._was_slow and not isinstance(exc, TorchExtensionError):
             reason = f"less than {self._patience.least} bytes came in {self._patience.window:.0f} s"
-            raise _PassingError(reason, requests.exceptions.ReadTimeout(reason))
-        self._since, self._done = now, done
+            raise _PassingError(reason, requests.exceptions.ReadTimeout(reason)) from exc
+
+    def _run(self) -> None:
+        done = self._gauge.done
+        while not self._is_over.wait(self._patience.window):
+            if self._gauge.done < done + self._patience.least:
+                self._was_slow = True
+                with contextlib.suppress(OSError, RuntimeError, ValueError):  # it has just ended
+                    self._response.raw.shutdown()
+                return
+            done = self._gauge.done
+
+
+def _chunks(response: requests.Response) -> t.Iterator[bytes]:
+    """The body, in pieces as large as come at once, or, where they come quickly, larger ones."""
+    raw, is_quick, since = response.raw, False, time.monotonic()
+    while chunk := (raw.read if is_quick else raw.read1)(_CHUNK, decode_content=False):
+        yield chunk
+        now = time.monotonic()
+        is_quick, since = len(chunk) > _QUICK * (now - since), now
 
 
 def _pause(tries: Retry, response: requests.Response | None) -> float:

@@ -4,9 +4,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
 
 import pytest
+from servers import tunnelling
 from wheels import LABEL, build_wheel, sha256
 
 
@@ -32,6 +42,82 @@ def test_the_action_runs_on_the_control_node_through_a_proxy_and_predicts_in_che
     assert cached.read_bytes() == wheel.read_bytes()
     status, said = wheel_fetch(**arguments)
     assert (status, "node | SUCCESS" in said, server.requests) == (0, True, [url]), said
+
+
+@pytest.fixture
+def slow(tls_server, tmp_path, environment):
+    """The plans for a wheel that takes two seconds and a half, and whose hash nobody knows."""
+    wheel = build_wheel(tmp_path / "published", label=LABEL, extra=[("flash_attn/blob", os.urandom(1 << 20))])
+    url = tls_server.offer("/wheel", wheel.read_bytes(), pause=0.3)
+    return {
+        "node": {"environment": environment, "wheels": [{"name": "flash-attn", "url": url, "filename": wheel.name}]}
+    }
+
+
+def in_a_terminal(command, columns, **environ):
+    """What a program writes to a terminal of so many columns."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    process = subprocess.Popen(
+        command, stdin=its, stdout=its, stderr=its, env={**os.environ, **environ}, close_fds=True
+    )
+    os.close(its)
+    said = b""
+    try:
+        while data := os.read(ours, 4096):
+            said += data
+    except OSError:  # the last one has closed it
+        pass
+    os.close(ours)
+    return process.wait(), said.decode()
+
+
+def test_a_terminal_shows_how_far_it_is_in_one_line_and_the_log_file_does_not(slow, tmp_path, monkeypatch):
+    arguments = json.dumps({"plans": slow, "cache_dir": str(tmp_path / "cache")})
+    command = [str(Path(sys.executable).with_name("ansible")), "all", "-i", "node,"]
+    command += ["-m", "airgap.torch_extensions.wheel_fetch", "-a", arguments]
+    environ = {
+        "ANSIBLE_COLLECTIONS_PATH": next(
+            path for path in sys.path if (Path(path) / "ansible_collections/airgap").is_dir()
+        ),
+        "ANSIBLE_LOG_PATH": str(tmp_path / "log"),
+        "ANSIBLE_NOCOLOR": "1",
+        "TERM": "xterm",
+    }
+    status, said = in_a_terminal(command, 100, **environ)
+    assert status == 0, said
+    states = re.findall(r"\r\x1b\[K(flash_attn-2\.8\.3\S+ \d+% \S+/1\.0\dM \S+B/s \S+ left)(?=\r)", said)
+    assert len(states) >= 2, said
+    assert max(len(state) for state in states) < 100
+    assert re.search(r"\r\x1b\[Kflash_attn\S+ 1\.0\dMB in 00:02, \S+B/s\r\n", said), said
+    assert " left" not in (tmp_path / "log").read_text()
+    assert "has no published hash" in " ".join(said.split())
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_log_stays_short_and_a_variable_makes_it_quiet(progress, wheel_fetch, slow, tmp_path):
+    status, said = wheel_fetch(plans=slow, cache_dir=str(tmp_path / "cache"), progress=progress)
+    assert status == 0, said
+    assert "\r" not in said
+    assert " left" not in said, "there was nothing to tell within ten seconds"
+    assert "[WARNING]: flash_attn" in said
+
+
+def test_where_hashes_are_required_nothing_is_downloaded_without_one(wheel_fetch, tls_server, slow, tmp_path):
+    status, said = wheel_fetch(plans=slow, cache_dir=str(tmp_path / "cache"), require_sha256=True)
+    assert (status, tls_server.requests) == (0, [])
+    assert "torch_extension_require_sha256" in said
+
+
+def test_credentials_are_shown_at_no_verbosity(wheel_fetch, slow, tmp_path, monkeypatch):
+    monkeypatch.setenv("ANSIBLE_LOG_PATH", str(tmp_path / "log"))
+    monkeypatch.setenv("ANSIBLE_DISPLAY_TRACEBACK", "always")
+    with tunnelling("Basic other") as proxy:
+        url = proxy.url.replace("//", "//me:hunter2@")
+        status, said = wheel_fetch("-vvvvvv", plans=slow, cache_dir=str(tmp_path / "cache"), proxy=url)
+    assert (status, "wants other credentials" in said) == (0, True), said
+    assert "hunter2" not in said
+    assert "hunter2" not in (tmp_path / "log").read_text()
 
 
 def test_what_hinders_everybody_is_a_failure_in_plain_words(wheel_fetch, tmp_path):

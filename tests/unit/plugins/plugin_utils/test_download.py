@@ -33,7 +33,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._progress 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._transfer import Patience
 
 PATH = "/Dao-AILab/flash-attention/releases/download/v2.8.3/wheel.whl"
-BUFFER = 8192  # bytes that a killed process may not have written
+BUFFER = (1 << 16) + 8192  # bytes that a process which is killed, or waits in vain, may not have written
 QUICK = Patience(seconds=5, least=1, tries=3, pause=0)
 
 
@@ -408,7 +408,7 @@ def test_a_transfer_that_stops_is_gone_on_with(server, large, get, let_go):
     going = server.answers[PATH]
     server.answers[PATH] = lambda handler: (going if len(server.requests) > 1 else stopping)(handler)
     assert get(url, large.name, patience=QUICK._replace(seconds=0.3)).sha256 == sha256(large)
-    assert server.headers[1]["Range"] == "bytes=200000-"
+    assert 200000 - BUFFER < began_at(server.headers[1]) <= 200000
 
 
 def test_a_transfer_that_stops_again_and_again_ends(server, large, cache, get, let_go):
@@ -427,14 +427,16 @@ def test_a_server_that_takes_connections_and_says_nothing_does_not_hold_a_run(wh
     assert time.monotonic() - began < 3
 
 
-def test_a_transfer_that_trickles_counts_as_stopped(server, large, cache, get, let_go):
+@pytest.mark.parametrize("quickly", [0, 600000], ids=["from the start", "after a quick start"])
+def test_a_transfer_that_trickles_counts_as_stopped(quickly, server, large, cache, get, let_go):
     body = large.read_bytes()
 
     def trickle(handler):
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
-        for byte in body:
+        handler.wfile.write(body[:quickly])
+        for byte in body[quickly:]:
             handler.wfile.write(bytes([byte]))
             if let_go.wait(0.01):
                 break

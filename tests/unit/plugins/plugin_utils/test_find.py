@@ -168,6 +168,14 @@ def test_a_hash_that_contradicts_the_release_is_refused_before_anything_is_downl
         ask(sha256={wheel(): "0" * 64})
 
 
+def test_a_file_without_a_hash_is_refused_where_one_is_required(api, ask):
+    api.serve_release(release(asset(wheel(), digest=None), tag="v2.5.3"))
+    assert ask()["sha256"] is None
+    with pytest.raises(TorchExtensionError, match=r"no published hash where it comes from \(release\)"):
+        ask(require_sha256=True)
+    assert ask(require_sha256=True, sha256={wheel(): "a" * 64})["sha256"] == "a" * 64
+
+
 def test_a_name_that_no_pip_takes_is_delivered_under_another(api, ask, environment):
     name = "transformer_engine_torch-2.11.0+cu12torch2.2.0+cu121cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
     api.serve_releases([release(asset(name), tag="v2.11")], repository="NVIDIA/TransformerEngine")

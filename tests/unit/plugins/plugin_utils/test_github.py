@@ -284,7 +284,7 @@ def test_a_fleet_that_asks_for_a_release_that_is_not_there_asks_once_but_not_for
         with pytest.raises(NoRelease):
             github().release(REPOSITORY, "v9")
     assert len(server.requests) == 1
-    age(cache, 11, "failure")
+    age(cache, 61, "failure")
     with pytest.raises(NoRelease):
         github().release(REPOSITORY, "v9")
     assert len(server.requests) == 2

@@ -223,7 +223,7 @@ _list:
       sample:
         - filename: flash_attn-2.5.3+cu118torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl
           reasons: ["it is for CUDA 11, this node has CUDA 12.1"]
-    passed_over:
+    newer:
       description: Newer versions that the requirement allows and that have no wheel for the node. For each RV(ignore:version) and
         RV(ignore:reason).
       type: list

@@ -83,7 +83,7 @@ class Choice(t.NamedTuple):
     best: Candidate
     ground: str
     refused: list[dict[str, t.Any]]  # of the same version: filename, reasons
-    passed_over: list[dict[str, str]]  # newer versions that the requirement allows: version, reason
+    newer: list[dict[str, str]]  # newer versions that the requirement allows: version, reason
 
 
 def judge(name: str, assets: t.Iterable[Asset], environment: t.Mapping[str, t.Any]) -> list[Candidate]:
@@ -202,8 +202,8 @@ def _gpu_misfits(label: _label.Label, torch: t.Mapping[str, t.Any]) -> t.Iterato
     if label.rocm:
         if not torch["hip"] or torch["hip"].split(".")[:2] != label.rocm.split("."):
             yield Misfit("ROCm", label.rocm, found)
-    elif torch["hip"] or str(torch["cuda"]).split(".")[0] != label.cuda.split(".")[0]:
-        yield Misfit("CUDA", label.cuda.split(".")[0], found)
+    elif torch["hip"] or _major(torch["cuda"]) != _major(label.cuda):
+        yield Misfit("CUDA", _major(label.cuda), found)
 
 
 def _abi_misfits(label: _label.Label, torch: t.Mapping[str, t.Any]) -> t.Iterator[Misfit]:
@@ -313,6 +313,10 @@ def _natural(text: str) -> list[t.Any]:
 
 def _pieces(text: str) -> list[str]:
     return [piece for piece in text.replace("+", ".").replace(" ", ".").split(".") if piece]
+
+
+def _major(version: str | None) -> str:
+    return str(version).partition(".")[0]
 
 
 def _abi(value: bool | None) -> str:

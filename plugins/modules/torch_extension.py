@@ -95,7 +95,7 @@ options:
         description: As the lookup returns it. Not used.
         type: list
         elements: dict
-      passed_over:
+      newer:
         description: As the lookup returns it. Not used.
         type: list
         elements: dict
@@ -271,7 +271,7 @@ _ARGUMENTS = {
             "requirement": {"type": "str"},
             "ground": {"type": "str"},
             "refused": {"type": "list", "elements": "dict"},
-            "passed_over": {"type": "list", "elements": "dict"},
+            "newer": {"type": "list", "elements": "dict"},
             "warnings": {"type": "list", "elements": "str"},
             "requirements": {"type": "list", "elements": "dict"},
         },

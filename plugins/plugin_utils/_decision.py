@@ -50,7 +50,7 @@ _NO_ANSWER = {
     "conflicts": [],
     "ground": None,
     "refused": [],
-    "passed_over": [],
+    "newer": [],
     "warnings": [],
 }
 

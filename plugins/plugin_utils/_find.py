@@ -118,7 +118,7 @@ def _answer(choice: _choice.Choice, source: _sources.Source) -> dict[str, t.Any]
         "release": asset.release,
         "ground": choice.ground,
         "refused": choice.refused,
-        "passed_over": choice.passed_over,
+        "newer": choice.newer,
     }
 
 

@@ -54,7 +54,7 @@ _CHECKS: dict[str, t.Callable[[t.Any], bool]] = {
     _TEXT_OR_NULL: lambda value: value is None or isinstance(value, str),
     "a tag such as cp311": lambda value: isinstance(value, str) and bool(re.fullmatch(r"[a-z]+\d+", value)),
     "true, false or null": lambda value: value is None or isinstance(value, bool),
-    "a number of bytes": lambda value: type(value) is int and value >= 0,
+    "a number of bytes": lambda value: isinstance(value, int) and value is not True and value >= 0,
     "64 hexadecimal digits": lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value)),
     "the name of a wheel": lambda value: isinstance(value, str) and _is_wheel(value),
     "a version": lambda value: isinstance(value, str) and _is_version(value),

@@ -23,7 +23,7 @@ PORTAL = b"<!DOCTYPE html>\n<title>Welcome</title>\n<p>Please sign in to use thi
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        fault, _, value = file.read_text().strip().partition("=")
+        fault, _equals, value = file.read_text().strip().partition("=")
         if fault == "html":
             return self.answer(200, [("Content-Type", "text/html"), ("Content-Length", str(len(PORTAL)))], PORTAL)
 

@@ -75,7 +75,7 @@ NOT_FOUND = 404, {"message": "Not Found", "documentation_url": DOCS + "/releases
 
 def look_up(url):
     """Status, value and Link header."""
-    path, _, query = url.partition("?")
+    path, _mark, query = url.partition("?")
     asked = RELEASES.fullmatch(urllib.parse.unquote(path))
     file = asked and state / f"wan/api/{asked[1]}.json"
     if not file or not file.exists():

@@ -189,11 +189,11 @@ def test_the_newest_version_that_the_requirement_allows_is_taken(specifier, vers
     assert chosen(names, environment, specifier) == (wheel(version=version) if version else None)
 
 
-def test_a_newer_version_without_a_wheel_for_the_node_is_passed_over_and_told(environment):
+def test_a_newer_version_without_a_wheel_for_the_node_is_newer_and_told(environment):
     names = [wheel("cu12torch2.9cxx11abiTRUE", "2.9.0"), wheel("cu12torch2.10cxx11abiTRUE", "2.9.0"), wheel()]
     choice = _choice.choose(judged(names, environment), SpecifierSet(), environment)
     assert choice.best.asset.filename == wheel()
-    assert choice.passed_over == [
+    assert choice.newer == [
         {"version": "2.9.0", "reason": "none of its 2 wheels fits. There is one for torch 2.10 or 2.9."}
     ]
 
@@ -210,7 +210,7 @@ def test_the_others_of_the_version_are_in_the_plan_with_their_reasons(environmen
     )
 
 
-def test_files_of_other_packages_and_other_kinds_are_passed_over(environment):
+def test_files_of_other_packages_and_other_kinds_are_newer(environment):
     names = [wheel(name="flash_attn_3"), "flash_attn-2.8.3.tar.gz", "notes.txt", wheel(version="nightly"), wheel()]
     assert [item.asset.filename for item in judged(names, environment, "Flash_Attn")] == [wheel()]
 

@@ -406,7 +406,11 @@ def test_a_transfer_that_stops_is_gone_on_with(server, large, get, let_go):
     stopping = server.answers[PATH]
     server.offer(PATH, body)
     going = server.answers[PATH]
-    server.answers[PATH] = lambda handler: (going if len(server.requests) > 1 else stopping)(handler)
+
+    def answer(handler):
+        return (going if len(server.requests) > 1 else stopping)(handler)
+
+    server.answers[PATH] = answer
     assert get(url, large.name, patience=QUICK._replace(seconds=0.3)).sha256 == sha256(large)
     assert 200000 - BUFFER < began_at(server.headers[1]) <= 200000
 

@@ -69,7 +69,7 @@ def test_a_release_need_not_bear_the_versions_name(api, ask):
     assert ask("flash-attn==2.5.4")["release"] == "v2.5.4.post3"
 
 
-def test_a_range_takes_the_newest_that_fits_and_tells_what_it_passed_over(api, ask):
+def test_a_range_takes_the_newest_that_fits_and_tells_what_it_newer(api, ask):
     api.serve_releases(
         [
             release(asset(wheel("2.8.3", "cu12torch2.8cxx11abiTRUE")), tag="v2.8.3"),
@@ -79,7 +79,7 @@ def test_a_range_takes_the_newest_that_fits_and_tells_what_it_passed_over(api, a
     )
     assert ask("flash-attn")["version"] == "2.5.6"
     assert ask("flash-attn<2.5.6")["version"] == "2.5.3"
-    assert [item["version"] for item in ask("flash-attn")["passed_over"]] == ["2.8.3"]
+    assert [item["version"] for item in ask("flash-attn")["newer"]] == ["2.8.3"]
 
 
 def test_the_first_source_that_has_a_wheel_answers_and_the_next_is_not_asked(api, ask):

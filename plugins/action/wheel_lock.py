@@ -5,42 +5,19 @@
 from __future__ import annotations
 
 import os
+import typing as t
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._carry import write_lock
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import default_cache
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._http import proxied
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._controller_action import ControllerAction
 
 
-class ActionModule(ActionBase):
-    """Runs where Ansible runs, as the user who runs it, whatever the play says of become and connection."""
-
-    _requires_connection = False
-    _supports_check_mode = True
+class ActionModule(ControllerAction):
     _supports_diff = True
 
-    def run(self, tmp=None, task_vars=None):
-        super().run(tmp, task_vars)
-        _validated, arguments = self.validate_argument_spec(
-            {
-                "plans": {"type": "dict", "required": True},
-                "path": {"type": "path", "required": True},
-                "cache_dir": {"type": "path"},
-                "proxy": {"type": "str"},
-                "ca_path": {"type": "path"},
-            }
-        )
-        try:
-            with proxied(arguments["proxy"]):
-                return write_lock(
-                    arguments["plans"],
-                    path=os.path.realpath(arguments["path"]),
-                    cache=arguments["cache_dir"] or default_cache(),
-                    ca_path=arguments["ca_path"],
-                    predict=self._task.check_mode,
-                )
-        except TorchExtensionError as exc:
-            raise AnsibleActionFail(str(exc)) from exc
+    arguments: t.ClassVar = {
+        "plans": {"type": "dict", "required": True},
+        "path": {"type": "path", "required": True},
+    }
+
+    def act(self, arguments, means):
+        return write_lock(arguments["plans"], os.path.realpath(arguments["path"]), means, predict=self._task.check_mode)

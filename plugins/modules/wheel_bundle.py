@@ -59,6 +59,12 @@ options:
       - A file of CA certificates (PEM) on the control node to trust for the wheels' servers, instead of the usual ones. pip has
         its own setting.
     type: path
+  progress:
+    description:
+      - Whether to show how far the downloads are; in a terminal in one line that changes in place, elsewhere in a line for each
+        file every 30 seconds, the first after 10. It is not written to the log file of Ansible.
+    type: bool
+    default: true
 seealso:
   - module: airgap.torch_extensions.wheel_lock
 """

@@ -15,12 +15,11 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _bundle, _lock
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import Downloader
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._fetch import fetch
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._means import Means
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._requirements import (
     NotCachedError,
     Required,
-    Requirements,
 )
 
 Plan = t.Mapping[str, t.Any]
@@ -28,14 +27,11 @@ Plan = t.Mapping[str, t.Any]
 _UNKNOWN = "(known when it is downloaded)"
 
 
-def write_lock(
-    plans: t.Mapping[str, Plan], path: str, cache: str, ca_path: str | None, predict: bool = False
-) -> dict[str, t.Any]:
+def write_lock(plans: t.Mapping[str, Plan], path: str, means: Means, predict: bool = False) -> dict[str, t.Any]:
     """Write the lock of all nodes, unless it is there already.
 
     :param plans: of each node its ``environment`` and its ``wheels``
-    :param cache: a folder of the control node, to which what is locked is downloaded
-    :param ca_path: a file of CA certificates to trust instead of the usual ones
+    :param means: what is locked is downloaded to their cache
     :param predict: tell what would be written, using no network
     :raises TorchExtensionError: if the lock would lack anything that a node asks for; it is then as it was
     """
@@ -52,9 +48,8 @@ def write_lock(
         }
         for node, plan in plans.items()
     }
-    fetched = fetch(lacking, cache, ca_path, predict)
-    folder = os.path.join(cache, "requirements")
-    requirements = Requirements(folder, Downloader(folder, ca_path).get, offline=predict)
+    fetched = fetch(lacking, means, predict)
+    requirements = means.requirements(offline=predict)
     made, errors, unknown = {}, [], set()
     for node, plan in lacking.items():
         answer = fetched["nodes"][node]
@@ -97,22 +92,18 @@ def write_lock(
     }
 
 
-def write_bundle(path: str, dest: str, cache: str, ca_path: str | None, predict: bool = False) -> dict[str, t.Any]:
+def write_bundle(path: str, dest: str, means: Means, predict: bool = False) -> dict[str, t.Any]:
     """Write the bundle of a lock, unless it is there already.
 
     :param path: of the lock
     :param dest: a folder, or a name that ends in ``.tar``; absolute
-    :param cache: a folder of the control node
-    :param ca_path: a file of CA certificates to trust instead of the usual ones
     :param predict: tell what would be written, using no network
     :raises TorchExtensionError: if a file cannot be had, or something else is in the way; ``dest`` is then as it was
     """
     text = _lock.read_text(path)
     lock = _lock.load(text, path)
     downloads: list[dict[str, t.Any]] = []
-    wheels = Downloader(os.path.join(cache, "wheels"), ca_path)
-    folder = os.path.join(cache, "requirements")
-    requirements = Requirements(folder, Downloader(folder, ca_path).get)
+    wheels, requirements = means.wheels(), means.requirements()
 
     def get_wheel(wheel: t.Mapping[str, t.Any]) -> str:
         found = wheels.get(wheel["url"], wheel["filename"], wheel["sha256"], wheel["size"])
@@ -124,7 +115,8 @@ def write_bundle(path: str, dest: str, cache: str, ca_path: str | None, predict:
     there = _bundle.state(dest)
     after = {name: source.sha256 for name, source in wanted.items()}
     if after != there and not predict:
-        _bundle.write(dest, wanted, there)
+        with means.progress:
+            _bundle.write(dest, wanted, there)
     downloads += [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in requirements.new]
     return {
         "changed": after != there,

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import Download, Downloader
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import locked_requirements
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._progress import Silence
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._means import Means
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._requirements import Requirements
 
 Plan = t.Mapping[str, t.Any]
@@ -32,39 +32,25 @@ class _Wanted(t.NamedTuple):
     size: int | None  # bytes
 
 
-def fetch(
-    plans: t.Mapping[str, Plan],
-    cache: str,
-    ca_path: str | None,
-    predict: bool = False,
-    require_sha256: bool = False,
-    progress: Silence | None = None,
-) -> dict[str, t.Any]:
+def fetch(plans: t.Mapping[str, Plan], means: Means, predict: bool = False) -> dict[str, t.Any]:
     """Download what nodes need.
 
     A file that cannot be had is an error of the nodes that need it, not of the others.
 
     :param plans: of each node its ``environment``, its ``wheels``, and whether to fetch what these require (``requirements``)
-    :param cache: a folder of the control node
-    :param ca_path: a file of CA certificates to trust instead of the usual ones
     :param predict: tell what would be downloaded, using no network
-    :param require_sha256: refuse wheels whose hash nobody knows beforehand
-    :param progress: is told what is under way
     :returns: ``nodes``: for each node ``wheels``, ``requirements``, ``files`` and ``errors``; ``downloads``: what is new in
         the cache; ``warnings``: what the operator should know
     :raises TorchExtensionError: if nothing can be fetched for anybody
     """
-    progress = progress or Silence()
-    downloader = Downloader(os.path.join(cache, "wheels"), ca_path, require_sha256, progress)
-    folder = os.path.join(cache, "requirements")
-    requirements = Requirements(folder, Downloader(folder, ca_path).get)
+    downloader, requirements = means.wheels(), means.requirements()
     users: dict[_Wanted, list[str]] = {}
     for node, plan in plans.items():
         for wheel in plan["wheels"]:
             users.setdefault(_wanted(wheel), []).append(node)
     files: dict[_Wanted, Download] = {}
     errors: dict[_Wanted, str] = {}
-    with progress, ThreadPoolExecutor(_AT_ONCE) as pool:
+    with means.progress, ThreadPoolExecutor(_AT_ONCE) as pool:
         bring = _predicted if predict else Downloader.get
         coming = {wanted: pool.submit(bring, downloader, *wanted) for wanted in users}
     for wanted, outcome in coming.items():

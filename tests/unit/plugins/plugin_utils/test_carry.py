@@ -14,6 +14,7 @@ from wheels import LABEL, build_wheel, sha256
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _bundle, _lock
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._carry import write_bundle, write_lock
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._means import Means
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._requirements import Requirements
 
 
@@ -69,7 +70,7 @@ def publish(server, tmp_path):
 @pytest.fixture
 def lock(path, cache):
     def lock(plans, **more):
-        return write_lock(plans, str(path), str(cache), None, **more)
+        return write_lock(plans, str(path), Means(str(cache)), **more)
 
     return lock
 
@@ -77,7 +78,7 @@ def lock(path, cache):
 @pytest.fixture
 def bundle(path, cache, tmp_path):
     def bundle(dest="bundle", **more):
-        return write_bundle(str(path), str(tmp_path / dest), str(cache), None, **more)
+        return write_bundle(str(path), str(tmp_path / dest), Means(str(cache)), **more)
 
     return bundle
 

@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from venvs import site_packages
 from wheels import build_wheel, sha256
 
@@ -85,40 +84,6 @@ def github(server, tmp_path, monkeypatch):
 
 
 pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the wheels of the test are for Python 3.11")
-
-
-def test_a_survey_is_carried_out_and_locked_and_bundled_there(playbook, nodes, github, here, server):
-    status, said = playbook("survey", "-i", nodes)
-    assert status != 0, "n4 failed"
-    assert "Not in the survey, for they could not be probed: n4" in said
-    first = (here / "environments.yml").read_bytes()
-    survey = yaml.safe_load(first)
-    assert [entry["nodes"] for entry in survey["environments"]] == [["n1", "n2"], ["n3"]]
-    assert [entry["packages"] for entry in survey["environments"]] == [["flash-attn==2.8.3"]] * 2
-    assert [entry["environment"]["torch"]["cuda"] for entry in survey["environments"]] == ["12.4", "12.6"]
-    assert server.requests == []
-
-    status, said = playbook("survey", "-i", nodes)
-    assert (here / "environments.yml").read_bytes() == first
-
-    status, said = playbook("bundle", torch_extension_survey="environments.yml", **github)
-    assert status == 0, said
-    assert len(list((here / "bundle" / "wheels").iterdir())) == 2
-    assert (here / "bundle" / "wheels.lock.yml").read_bytes() == (here / "wheels.lock.yml").read_bytes()
-    locked = (here / "wheels.lock.yml").read_text()
-
-    (here / "wheels.lock.yml").unlink()
-    server.requests.clear()
-    status, said = playbook("lock", "-i", nodes, "--limit", "!n4", **github)
-    assert status == 0, said
-    assert (here / "wheels.lock.yml").read_text() == locked, "the nodes themselves tell the same"
-    assert "changed=0" in playbook("lock", "-i", nodes, "--limit", "!n4", **github)[1]
-
-    status, said = playbook("bundle", "-i", nodes, torch_extension_bundle="carry/bundle.tar")
-    assert status == 0, said
-    assert (here / "carry" / "bundle.tar").is_file()
-    assert "n4" not in said, "no node is asked"
-    assert server.requests == []
 
 
 def test_a_node_that_cannot_be_probed_keeps_the_lock_from_being_written(playbook, nodes, github, here):

@@ -69,7 +69,10 @@ class Archive:
                     with writing(beside):
                         file.write(chunk)
             with writing(beside):
+                size = file.tell()  # zipfile sees to it that this is no more than what the directory says
                 file.seek(0)
+            if size != info.file_size:
+                raise unsound(self._path, f"its {name!r} has {size} bytes", f"{info.file_size}, as its directory says")
             yield t.cast(t.BinaryIO, file)
 
     @contextlib.contextmanager

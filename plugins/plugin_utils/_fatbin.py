@@ -50,7 +50,7 @@ _MAGIC = 0xBA55ED50
 _VERSION = 1
 _PTX, _SASS = 1, 2
 _ONLY_THIS_ARCHITECTURE, _ONLY_THIS_FAMILY = 1 << 20, 1 << 21
-_PADDING = 4096  # bytes; linkers align sections, and put zeros between those of two objects
+_PIECE = 4096  # bytes
 
 
 class Code(t.NamedTuple):
@@ -72,8 +72,12 @@ def read_code(file: t.BinaryIO, offset: int, size: int, budget: Budget) -> Code:
     """
     found: dict[int, set[str]] = {}
     end = offset + size
-    while (offset := _skip_padding(file, offset, end)) < end:
+    while offset < end:
         budget.spend_entries(1)
+        padding = _padding(file, offset, end)
+        if padding:
+            offset += padding
+            continue
         magic, version, header_size, content_size = _unpacked(_CONTAINER, file, offset, end)
         if (magic, version) != (_MAGIC, _VERSION):
             raise UnreadableError(
@@ -102,9 +106,10 @@ def _read_entries(file: t.BinaryIO, offset: int, end: int, budget: Budget, found
         offset = _advanced(offset, payload_size, end)
 
 
-def _skip_padding(file: t.BinaryIO, offset: int, end: int) -> int:
-    padding = read(file, offset, min(_PADDING, end - offset))
-    return offset + len(padding) - len(padding.lstrip(b"\0"))
+def _padding(file: t.BinaryIO, offset: int, end: int) -> int:
+    """How many zeros there are here, if not more; linkers align sections, and put them between those of two objects."""
+    data = read(file, offset, min(_PIECE, end - offset))
+    return len(data) - len(data.lstrip(b"\0"))
 
 
 def _unpacked(layout: struct.Struct, file: t.BinaryIO, offset: int, end: int) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache imp
 
 #: of what read() returns; facts of another version are made anew
 VERSION = 1
+_KEYS = {"version", "filename", "libraries", "cxx11_abi", "cuda", "architectures", "problems"}
 
 _LIBRARY = re.compile(r"\.so(\.[^/]*)?$")
 _LIBRARIES = 500  # in one wheel; torch's has 30
@@ -122,7 +123,9 @@ def _kept(place: str, filename: str, sha256: str) -> dict[str, t.Any] | None:
     if not isinstance(kept, dict) or (kept.get("version"), kept.get("sha256")) != (VERSION, sha256):
         return None
     facts = kept.get("facts")
-    return facts if isinstance(facts, dict) and facts.get("filename") == filename else None
+    if not isinstance(facts, dict) or set(facts) != _KEYS or facts["filename"] != filename:
+        return None
+    return facts
 
 
 def _needs(libraries: t.Mapping[str, _elf.Library], names: t.Iterable[str]) -> list[dict[str, t.Any]]:

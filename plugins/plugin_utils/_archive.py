@@ -132,7 +132,7 @@ def _archive_errors(path: str) -> t.Iterator[None]:
         OverflowError,
         RuntimeError,
     ) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc
+        reason = (isinstance(exc, OSError) and exc.strerror) or str(exc) or type(exc).__name__
         raise TorchExtensionError(
             f"{os.path.basename(path)} cannot be read as a wheel: {reason}. Download it anew, or take it from another"
             " source (torch_extension_sources)."
@@ -147,6 +147,8 @@ def _check(path: str, members: t.Sequence[zipfile.ZipInfo]) -> None:
         name = repr(info.orig_filename[:200])
         if not info.orig_filename or _OUTSIDE.match(info.orig_filename):
             raise unsound(path, f"it has a file {name}", "names of files below its own folder")
+        if not info.orig_filename.isprintable():  # a terminal, or a log, would take them for more than a name
+            raise unsound(path, f"it has a file {name}", "names that can be printed")
         if info.filename in seen:
             raise unsound(path, f"it has {name} twice", "every file once")
         seen.add(info.filename)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import typing as t
 
-_ENTRIES = 400_000  # of tables in one wheel. The libraries of flash-attn have some 10,000; each takes pyelftools 30 µs
-_TEXT = 64 << 20  # bytes of names in one wheel, all of which are kept
+_ENTRIES = 250_000  # of tables in one wheel. The libraries of flash-attn have some 10,000; each takes pyelftools 30 µs
+_TEXT = 32 << 20  # bytes of names in one wheel, all of which are kept
 
 
 class UnreadableError(Exception):
@@ -48,11 +48,13 @@ class Budget:
 def read(file: t.BinaryIO, offset: int, size: int) -> bytes:
     """Exactly these bytes of a file.
 
-    :raises UnreadableError: if it ends before
-    :raises OSError: if it cannot be read
+    :raises UnreadableError: if it ends before, or cannot be read
     """
-    file.seek(offset)
-    data = file.read(size)
+    try:
+        file.seek(offset)  # which takes no number that no file can have
+        data = file.read(size)
+    except (OSError, OverflowError, ValueError) as exc:
+        raise UnreadableError(f"its {size} bytes at byte {offset} cannot be read ({exc})") from exc
     if len(data) != size:
         raise UnreadableError(f"it ends before byte {offset + size}")
     return data

@@ -39,7 +39,7 @@ _MACHINES = {  # as uname -m writes them
     "EM_S390": "s390x",
     "EM_RISCV": "riscv64",
 }
-_STRINGS = 32 << 20  # bytes of one string table, which is read whole; flash-attn's have up to 1 MiB
+_STRINGS = 16 << 20  # bytes of one string table, which is read whole; flash-attn's have up to 1 MiB
 _NAME = 64 << 10  # bytes; names of CUTLASS's templates have some thousand
 _BREAKS = (  # of what the parser raises on files that are none
     ELFError,
@@ -166,7 +166,10 @@ class _Reader:
         if end < 0:
             raise UnreadableError(f"it has a name at {offset} that does not end in its table, or in {_NAME} bytes")
         self._budget.spend_text(end - offset)
-        return self._tables[table][offset:end].decode("utf-8", "backslashreplace")
+        text = self._tables[table][offset:end].decode("utf-8", "backslashreplace")
+        if not text.isprintable():
+            raise UnreadableError(f"it has the name {text[:100]!a}, wanted are names that can be printed")
+        return text
 
     def _versions(self) -> dict[str, frozenset[str]]:
         section = self._section("SHT_GNU_verneed")

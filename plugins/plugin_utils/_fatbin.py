@@ -67,8 +67,7 @@ def read_code(file: t.BinaryIO, offset: int, size: int, budget: Budget) -> Code:
     :param file: seekable
     :param offset: of the section in it, in bytes
     :param size: of the section, in bytes
-    :raises UnreadableError: if it is in another format, or lies about sizes
-    :raises OSError: if the file cannot be read
+    :raises UnreadableError: if it is in another format, lies about sizes, or cannot be read
     """
     found: dict[int, set[str]] = {}
     end = offset + size

@@ -173,7 +173,7 @@ def _cuda(libraries: t.Mapping[str, _elf.Library], problems: list[str]) -> str |
 def _cxx11_abi(libraries: t.Mapping[str, _elf.Library], problems: list[str]) -> bool | None:
     symbols = [symbol for library in libraries.values() for symbol in library.undefined if _TORCH.match(symbol)]
     is_new = any(_NEW_STRING.search(symbol) for symbol in symbols)
-    is_old = any(_OLD_STRING in _without_identifiers(symbol) for symbol in symbols)
+    is_old = any(_OLD_STRING in symbol and _OLD_STRING in _without_identifiers(symbol) for symbol in symbols)
     if is_new and is_old:
         problems.append("The libraries need symbols of torch of both C++ ABIs, and no torch has both.")
     return None if is_new == is_old else is_new

@@ -297,6 +297,22 @@ def test_a_library_that_lies_about_its_tables_is_a_problem(lie, extension, wheel
         assert facts["problems"][0].startswith("lying.so cannot be read: ")
 
 
+def test_a_name_that_would_be_a_command_to_a_terminal_is_not_told(extension, wheel):
+    name = extension.index(b"libother.so\0")
+    facts = _wheel_facts.read(wheel(extra=[("a.so", changed(extension, name, "<B", 0x1B))]))
+    assert facts["problems"] == [
+        "a.so cannot be read: it has the name '\\x1bibother.so', wanted are names that can be printed."
+    ]
+
+
+@pytest.mark.parametrize("place", [1 << 40, 1 << 62, (1 << 64) - 1])
+def test_gpu_code_behind_the_end_of_a_library_is_a_problem(place, extension, wheel):
+    lying = changed(extension, header_of(extension, ".nv_fatbin") + SH_OFFSET[0], "<Q", place)
+    facts = _wheel_facts.read(wheel(extra=[("lying.so", lying)]))
+    assert (len(facts["libraries"]), facts["architectures"]) == (1, None)
+    assert facts["problems"][0].startswith("The GPU code of lying.so cannot be read: ")
+
+
 def archive(path: Path, *members: tuple[str, bytes], attributes: int = 0) -> str:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         for name, data in members:
@@ -315,6 +331,8 @@ def archive(path: Path, *members: tuple[str, bytes], attributes: int = 0) -> str
         ([("a\\..\\b.so", b"")], 0, "below its own folder"),
         ([("/etc/a.so", b"")], 0, "below its own folder"),
         ([("C:\\a.so", b"")], 0, "below its own folder"),
+        ([("a\nproblem.so", b"")], 0, "can be printed"),
+        ([("\x1b[2Ja.so", b"")], 0, "can be printed"),
         ([("a.so", b"/etc/shadow")], stat.S_IFLNK | 0o777, "symbolic link"),
         ([("a.so", b"1"), ("a.so", b"2")], 0, "twice"),
         ([(f"{number}", b"") for number in range(20_001)], 0, "20001 files"),
@@ -478,7 +496,7 @@ SYMBOL = struct.Struct("<IBBHQQ")
 
 @pytest.mark.parametrize(
     ("count", "name_size", "problem"),
-    [(2_000_000, 3, "more entries"), (390_000, 60_000, "bytes of names"), (100, 70_000, "does not end")],
+    [(2_000_000, 3, "more entries"), (240_000, 60_000, "bytes of names"), (100, 70_000, "does not end")],
 )
 def test_no_number_and_no_name_of_symbols_fills_the_memory(count, name_size, problem, extension, tmp_path):
     table, strings = header_of(extension, "SHT_DYNSYM"), header_of(extension, ".dynstr")

@@ -150,6 +150,8 @@ def test_folders_to_look_in_are_told_in_their_order(tags, tmp_path, wheel):
         (["_ZNKR3c106IValue8toStringERKSs"], False),
         (["_ZNK3c104Type3strB5cxx11Ev"], True),
         (["_ZN5torch3jit11parseSchemaERKSsb"], False),
+        (["_ZN2at1fILi12EEEvRKSs"], False),  # the 12 is no length of a name
+        (["_ZN2at1fERKS8_RKSs"], False),
         (["_ZN2at4_ops5zeros4callEl"], None),
         (["_ZN3c106ClaSsyC1Ev"], None),  # the letters in a name
         (["_ZN2at6TensorixILm4EENS0_3SsxES1_"], None),
@@ -303,6 +305,12 @@ def test_a_name_that_would_be_a_command_to_a_terminal_is_not_told(extension, whe
     assert facts["problems"] == [
         "a.so cannot be read: it has the name '\\x1bibother.so', wanted are names that can be printed."
     ]
+
+
+def test_a_section_without_bytes_as_in_files_of_debugging_symbols_is_no_gpu_code(extension, wheel):
+    no_bits = changed(extension, header_of(extension, ".nv_fatbin") + 4, "<I", 8)
+    facts = _wheel_facts.read(wheel(extra=[("a.so", no_bits)]))
+    assert (facts["architectures"], facts["problems"]) == (None, [])
 
 
 @pytest.mark.parametrize("place", [1 << 40, 1 << 62, (1 << 64) - 1])

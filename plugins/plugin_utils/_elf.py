@@ -209,8 +209,7 @@ class _Reader:
                 continue
             name = self._text(section["sh_link"], symbol["st_name"])
             if symbol["st_shndx"] != "SHN_UNDEF":
-                if symbol["st_other"]["visibility"] in ("STV_DEFAULT", "STV_PROTECTED"):
-                    defined.add(name)
+                defined.add(name)
             elif bind != "STB_WEAK":
                 undefined.add(name)
         return frozenset(undefined), frozenset(defined)

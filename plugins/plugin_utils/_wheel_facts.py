@@ -68,7 +68,7 @@ def read(path: str, folder: str | None = None) -> dict[str, t.Any]:
     codes: list[_fatbin.Code | None] = []
     problems: list[str] = []
     budget = Budget()
-    with _archive.opened(path, folder or os.path.dirname(os.path.abspath(path))) as archive:
+    with _archive.opened(path, folder or _folder(path)) as archive:
         names = sorted(name for name in archive.names() if _LIBRARY.search(name))
         if len(names) > _LIBRARIES:
             raise _archive.unsound(path, f"it has {len(names)} shared libraries", f"no more than {_LIBRARIES}")
@@ -103,7 +103,7 @@ def read_cached(path: str, sha256: str, folder: str | None = None) -> dict[str, 
     :param folder: of that file, and of unpacked libraries; without it, that of the wheel
     :raises TorchExtensionError: as read() does, and if the facts cannot be written
     """
-    place = os.path.join(folder or os.path.dirname(os.path.abspath(path)), os.path.basename(path) + ".facts.json")
+    place = os.path.join(folder or _folder(path), os.path.basename(path) + ".facts.json")
     kept = _kept(place, os.path.basename(path), sha256.lower())
     if kept is not None:
         return kept
@@ -112,6 +112,10 @@ def read_cached(path: str, sha256: str, folder: str | None = None) -> dict[str, 
     with writing(place):
         _files.put(place, lambda file: file.write(text.encode()))
     return facts
+
+
+def _folder(path: str) -> str:
+    return os.path.dirname(os.path.abspath(path))
 
 
 def _kept(place: str, filename: str, sha256: str) -> dict[str, t.Any] | None:

@@ -281,6 +281,7 @@ LIES = {
     "names behind the end": ("SHT_STRTAB", *SH_OFFSET, 1 << 40),
     "names that do not end": ("SHT_STRTAB", *SH_SIZE, 2),
     "versions behind the end": ("SHT_GNU_verneed", *SH_OFFSET, 1 << 40),
+    "two tables of symbols": ("SHT_GNU_verneed", 4, "<I", 11),
     "four billion versions": ("SHT_GNU_verneed", *SH_INFO, 0xFFFFFFFF),
 }
 

@@ -32,6 +32,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._verdict i
 FACTS_VERSION = 1
 
 _NAMES = 5  # symbols that a message names
+_LENGTH = 100  # characters of each, for those of C++ go on for lines
+_TORCH = frozenset(("at", "c10", "c10d", "caffe2", "torch"))  # namespaces
 
 # What the compiler puts at both ends of a library refers to these weakly: they may be absent.
 _OPTIONAL = frozenset(("__gmon_start__", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__cxa_finalize"))
@@ -87,36 +89,75 @@ def _judge_library(
     if library["machine"] != machine:
         yield Finding(MISFIT, f"is for {library['machine']}, the interpreter for {machine} ({library['path']})")
         return
-    site_packages = environment["python"]["site_packages"]
-    origin = os.path.dirname(_installed_path(library["path"], site_packages))
-    beside = {
-        name: os.path.dirname(_installed_path(other["path"], site_packages))
-        for other in facts["libraries"]
-        for name in (other["soname"], os.path.basename(other["path"]))
-        if name
-    }
+    folder = _folders(facts, environment)
     fork = process.fork()
-    others = [name for name in library["needed"] if name not in beside]
-    found, missing = fork.load(Extension(origin, others, library["runpath"]))
-    scope = closure(found.values())
-    absences = [_missing(name, "", fork, environment) for name in missing]
-    absences += [_missing(name, item.elf.path, fork, environment) for item in scope for name in item.missing]
-    own = [name for name in library["needed"] if name in beside]
-    reached = {os.path.normpath(folder) for folder in places(library["runpath"], origin)}
-    for name in own:
-        if beside[name] not in reached:
-            absences.append(
-                Finding(UNKNOWN, f"needs its own {name} in {beside[name]}, where its RUNPATH does not lead")
-            )
-    absent, unread = _absent(library["undefined"], closure([*process.everywhere, *found.values()]))
-    absences += [Finding(UNKNOWN, f"cannot be held against a library: {reason}") for reason in unread]
-    if absent and (absences or own):
-        what = f"needs {_count(absent)} that may be in what could not be read: {_list(absent)}"
-        absences.append(Finding(UNKNOWN, what))
+    found: dict[str, Library] = {}
+    gaps: list[Finding] = []  # in which more symbols may be
+    own = _with_own(library, facts)
+    for item in own:
+        needed = [name for name in item["needed"] if _own(name, facts) is None]
+        more, missing = fork.load(Extension(folder[item["path"]], needed, item["runpath"]))
+        found.update(more)
+        gaps += [_missing(name, "", fork, environment) for name in missing]
+    for item in closure(found.values()):
+        gaps += [_missing(name, item.elf.path, fork, environment) for name in item.missing]
+    names = set(library["undefined"]) - _OPTIONAL
+    names -= {name for item in own for name in item.get("defined") or ()}
+    absent, unread = _absent(names, closure([*process.everywhere, *found.values()]))
+    gaps += [Finding(UNKNOWN, f"cannot be held against a library: {reason}") for reason in unread]
+    absences = [*gaps, *(finding for item in own for finding in _unreached(item, facts, folder))]
+    # the facts need not tell what another library of the wheel has
+    if absent and (gaps or any(item.get("defined") is None for item in own[1:])):
+        absences.append(
+            Finding(UNKNOWN, f"needs {_count(absent)} that may be in a library that is not known here: {_list(absent)}")
+        )
     elif absent:
         absences += [Finding(MISFIT, reason) for reason in _missing_symbols(absent, environment)]
-    yield from absences if not process.doubts else _doubted(absences, process)
-    yield from _judge_versions(library["versions"], found, environment)
+    yield from _doubted(absences, process) if process.doubts else absences
+    # the versions of what it has brought along are judged with that
+    direct = {name: found[name] for name in library["needed"] if name in found}
+    yield from _judge_versions(library["versions"], direct, environment)
+
+
+def _own(name: str, facts: t.Mapping[str, t.Any]) -> t.Mapping[str, t.Any] | None:
+    """The library of the wheel itself that has a name."""
+    return next(
+        (item for item in facts["libraries"] if name in (item["soname"], os.path.basename(item["path"]))),
+        None,
+    )
+
+
+def _with_own(library: t.Mapping[str, t.Any], facts: t.Mapping[str, t.Any]) -> list[t.Mapping[str, t.Any]]:
+    """A library, and those of the wheel itself that it needs, directly or not."""
+    found = [library]
+    for item in found:
+        others = [_own(name, facts) for name in item["needed"]]
+        found += [other for other in others if other is not None and other not in found]
+    return found
+
+
+def _folders(facts: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> dict[str, str]:
+    """Where the libraries of a wheel come to lie (PEP 427: NAME.data/purelib and platlib are site-packages)."""
+    members = {
+        item["path"]: re.sub(r"^[^/]+\.data/(purelib|platlib)/", "", item["path"]) for item in facts["libraries"]
+    }
+    site_packages = environment["python"]["site_packages"]
+    return {
+        path: os.path.normpath(os.path.join(site_packages, os.path.dirname(member))) for path, member in members.items()
+    }
+
+
+def _unreached(
+    library: t.Mapping[str, t.Any], facts: t.Mapping[str, t.Any], folder: t.Mapping[str, str]
+) -> t.Iterator[Finding]:
+    """Libraries of the wheel itself that only load if its Python code loads them beforehand."""
+    reached = {os.path.normpath(place) for place in places(library["runpath"], folder[library["path"]])}
+    for name in library["needed"]:
+        other = _own(name, facts)
+        if other is not None and folder[other["path"]] not in reached:
+            yield Finding(
+                UNKNOWN, f"needs {name} of the wheel itself, where its RUNPATH does not lead ({library['path']})"
+            )
 
 
 def _doubted(absences: t.Sequence[Finding], process: Process) -> t.Iterator[Finding]:
@@ -163,7 +204,7 @@ def _has(name: str, library: Library, lacking: t.Sequence[str], environment: t.M
 
 def _absent(names: t.Iterable[str], scope: t.Iterable[Library]) -> tuple[list[str], list[str]]:
     """The names that no library of a scope exports, and why some of them could not be asked."""
-    wanted = set(names) - _OPTIONAL
+    wanted = set(names)
     unread = []
     for library in scope:
         if not wanted:
@@ -180,7 +221,7 @@ def _missing_symbols(names: t.Sequence[str], environment: t.Mapping[str, t.Any])
     torch = environment["torch"] or {}
     groups: dict[str, list[str]] = {}
     for name in names:
-        if re.match(r"_ZN?K?(3c10|2at|5torch|6caffe2)", re.sub(r"^_ZT[VTISWH]", "_Z", name)):
+        if (readable(name) or "").split("::")[0] in _TORCH:
             owner = f"torch {torch.get('version')} does not export"
         elif re.match("_?Py", name):
             owner = f"Python {environment['python']['version']} does not export"
@@ -196,31 +237,32 @@ def _count(names: t.Sequence[str]) -> str:
 
 
 def _list(names: t.Sequence[str]) -> str:
-    told = [f"{name} ({readable(name)})" if readable(name) else name for name in names[:_NAMES]]
+    told = []
+    for name in names[:_NAMES]:
+        meaning = readable(name)
+        told.append(name[:_LENGTH] + "…" * (len(name) > _LENGTH) + (f" ({meaning})" if meaning else ""))
     return ", ".join(told) + (f" and {len(names) - _NAMES} more" if len(names) > _NAMES else "")
 
 
 def readable(name: str) -> str | None:
     """The qualified name at the start of a mangled one (Itanium C++ ABI, "Mangling"), without what it is called with.
 
-    None where there is no such name, as for C.
+    None where there is no such name, as in C.
     """
-    start = re.match(r"_Z(T[VTIS])?(NK?)?", name)
+    start = re.match(r"_Z(T[VTIS])?(N[rVK]*[RO]?)?(St)?", name)
     if start is None:
         return None
-    at, parts = start.end(), []
+    at, parts = start.end(), ["std"] if start.group(3) else []
     while at < len(name):
         length = re.compile(r"[1-9]\d*").match(name, at)
         if length:
-            end = length.end() + int(length.group())
-            parts.append(name[length.end() : end])
-            at = end
+            at = length.end() + int(length.group())
+            parts.append(name[length.end() : at])
             if not start.group(2):
                 break
-        elif parts and re.compile("[CD][0-5]").match(name, at):  # a constructor or destructor of the last one
-            parts.append("~" * (name[at] == "D") + parts[-1])
-            break
         else:
+            if parts and re.compile("[CD][0-5]").match(name, at):  # constructor or destructor of the last one
+                parts.append("~" * (name[at] == "D") + parts[-1])
             break
     return "::".join(parts) or None
 
@@ -236,11 +278,6 @@ def _judge_abi(facts: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any])
     yield Finding(
         MISFIT, f"was built with the {words[abi]} C++ ABI{lie}; torch {torch['version']} was built with the {other} one"
     )
-
-
-def _installed_path(member: str, site_packages: str) -> str:
-    """Where a file of a wheel comes to lie (PEP 427: what is in NAME.data/purelib or platlib goes to site-packages)."""
-    return os.path.normpath(os.path.join(site_packages, re.sub(r"^[^/]+\.data/(purelib|platlib)/", "", member)))
 
 
 def _numbers(version: str) -> list[int]:

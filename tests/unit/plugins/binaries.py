@@ -51,7 +51,9 @@ def read_facts(path: Path, member: str, **more) -> dict:
         "machine": os.uname().machine,
         "soname": next(iter(re.findall(r"\(SONAME\).*\[(.*)\]", dynamic)), None),
         "needed": re.findall(r"\(NEEDED\).*\[(.*)\]", dynamic),
-        "runpath": [folder for item in re.findall(r"\(RUNPATH\).*\[(.*)\]", dynamic) for folder in item.split(":")],
+        "runpath": [
+            folder for item in re.findall(r"\(R(?:UN)?PATH\).*\[(.*)\]", dynamic) for folder in item.split(":")
+        ],
         "versions": versions,
         "undefined": sorted({name.partition("@")[0] for name in undefined}),
     }

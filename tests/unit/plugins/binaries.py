@@ -74,15 +74,18 @@ def no_facts(**more) -> dict:
     }
 
 
-def loader_complains(python: Path, libraries: Sequence[Path], environ: Mapping[str, str] = os.environ) -> str | None:
-    """What the real loader says when Python loads libraries one after the other, or None if it is content."""
-    code = "import ctypes, sys\nfor path in sys.argv[1:]: ctypes.CDLL(path)"
+def loader_complains(python: Path, libraries: Sequence[str | Path], environ: Mapping[str, str]) -> str | None:
+    """What the real loader says when Python loads libraries one after the other, or None if it is content.
+
+    :param libraries: with a plus before it, one is loaded for all
+    """
+    code = "import ctypes, sys\nfor path in sys.argv[1:]: ctypes.CDLL(path.lstrip('+'), 256 * path.startswith('+'))"
     done = subprocess.run(
         [python, "-E", "-c", code, *libraries],
         capture_output=True,
         text=True,
         check=False,
-        env={**environ, "LD_BIND_NOW": "1"},
+        env={**environ, "LD_BIND_NOW": "1", "LC_ALL": "C"},
     )
     return None if done.returncode == 0 else (done.stderr.strip().splitlines() or [str(done.returncode)])[-1]
 

@@ -77,7 +77,7 @@ def judge(
     served = [*binary, *translated]
     code = " and ".join(
         [f"sm_{name}" for name in facts["architectures"]["sass"]]
-        + [f"PTX for sm_{name}" for name in facts["architectures"]["ptx"]]
+        + [f"PTX for compute_{name}" for name in facts["architectures"]["ptx"]]
     )
     others = ", ".join(text for text, _capability_of in known if text not in served)
     if not served:

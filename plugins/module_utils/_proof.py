@@ -141,7 +141,7 @@ def _folders(facts: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -
     members = {
         item["path"]: re.sub(r"^[^/]+\.data/(purelib|platlib)/", "", item["path"]) for item in facts["libraries"]
     }
-    site_packages = environment["python"]["site_packages"]
+    site_packages = environment["python"]["site_packages"] or os.sep  # there may be none yet
     return {
         path: os.path.normpath(os.path.join(site_packages, os.path.dirname(member))) for path, member in members.items()
     }

@@ -108,6 +108,26 @@ def test_names_are_found_in_either_hash_table(tmp_path, style):
         assert elf.exports([*names, "name_500", "elsewhere", "hidden", "own", ""]) == names
 
 
+def test_a_program_does_not_export_what_it_has_the_address_of(tmp_path):
+    """Its undefined symbols have values then: the addresses of their PLT entries."""
+    program = tmp_path / "program"
+    options = ["-no-pie", "-fno-pie", "-O0", "-rdynamic", "-Wl,--hash-style=sysv"]
+    source = "extern int puts(const char *); void *volatile mine; int main(void) { mine = (void *)&puts; return 0; }"
+    subprocess.run(["gcc", *options, "-x", "c", "-", "-o", program], input=source, text=True, check=True)
+    with Elf(str(program)) as elf:
+        assert elf.exports(["main", "mine", "puts"]) == {"main", "mine"}
+
+
+def test_a_hidden_symbol_is_not_exported_even_if_it_is_in_the_table(tmp_path, library):
+    number = re.search(r"^\s*(\d+): .* two@", readelf(library, "--dyn-syms"), re.MULTILINE).group(1)
+    offset = re.search(r"\.dynsym +DYNSYM +\S+ (\S+)", readelf(library, "-SW")).group(1)
+    data = bytearray(library.read_bytes())
+    data[int(offset, 16) + int(number) * 24 + 5] = 2  # st_other: STV_HIDDEN
+    (tmp_path / "lib.so").write_bytes(data)
+    with Elf(str(tmp_path / "lib.so")) as elf:
+        assert elf.exports(["one", "two"]) == {"one"}
+
+
 def test_a_library_that_exports_nothing(tmp_path):
     path = compile_library(tmp_path / "lib.so", "static int one;", "-nostdlib", language="c")
     with Elf(str(path)) as elf:

@@ -53,7 +53,7 @@ def test_the_gpu_is_named():
     facts = {"cuda": "12", "architectures": {"sass": ["80", "90a"], "ptx": ["90"]}}
     gpus = [{"name": "Tesla T4", "compute_capability": "7.5", "memory_mib": 15360}]
     assert conclude(judge(facts, gpus, NEW_DRIVER)).reasons == [
-        "has code for sm_80 and sm_90a and PTX for sm_90; this node has sm_75 (GPU 0, Tesla T4)"
+        "has code for sm_80 and sm_90a and PTX for compute_90; this node has sm_75 (GPU 0, Tesla T4)"
     ]
 
 

@@ -1,0 +1,38 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""What a proof comes to: findings for and against a wheel, and the verdict that follows from them."""
+
+from __future__ import annotations
+
+import typing as t
+
+FITS = "fits"
+MISFIT = "does not fit"
+UNKNOWN = "cannot be told"
+
+
+class Finding(t.NamedTuple):
+    """One thing that was found."""
+
+    verdict: str  # what it speaks for: MISFIT, UNKNOWN, or FITS with a remark
+    reason: str  # in words that follow the name of the wheel
+
+
+class Verdict(t.NamedTuple):
+    """What all findings come to."""
+
+    verdict: str
+    reasons: list[str]
+
+
+def conclude(findings: t.Iterable[Finding]) -> Verdict:
+    """One definite fault outweighs all doubts, and one doubt all else. The reasons are those of what outweighs."""
+    reasons: dict[str, dict[str, None]] = {MISFIT: {}, UNKNOWN: {}, FITS: {}}
+    for finding in findings:
+        reasons[finding.verdict][finding.reason] = None
+    verdict = next((verdict for verdict in (MISFIT, UNKNOWN) if reasons[verdict]), FITS)
+    return Verdict(verdict, list(reasons[verdict]))

@@ -1,0 +1,136 @@
+#!/usr/bin/python
+
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: wheel_proof
+short_description: Prove that a node has what the binaries of wheels need
+version_added: 0.1.0
+description:
+  - Holds what the binaries of wheels need against what an environment of the node has, before any of these wheels is on the
+    node.
+  - A wheel fits if every library that it needs is found where the loader looks for it, with the versions of it that are
+    needed, if every symbol is exported by one of these libraries, by torch's, or by the interpreter, and if there is code for
+    the node's GPUs that their driver can run.
+  - It reads files. It loads no library and imports nothing; the interpreter is started once, without its site packages, to tell
+    its folders. Where a wheel has code for GPUs, C(nvidia-smi) is asked for them.
+author:
+  - The airgap.torch_extensions authors (@airgap-torch-extensions)
+extends_documentation_fragment:
+  - airgap.torch_extensions._attributes.info_module
+options:
+  python:
+    description:
+      - The Python environment; an interpreter (a path, or a command on the C(PATH)) or the folder of a venv or conda
+        environment.
+    type: str
+    default: python3
+  facts:
+    description:
+      - For each wheel what its binaries need, as it was read from the file on the control node.
+      - It has C(version), C(filename), C(libraries), C(cxx11_abi), C(cuda), C(architectures) and C(problems). Each library has
+        C(path), C(machine), C(soname), C(needed), C(runpath), C(versions) and C(undefined); and C(defined), if the wheel has
+        several libraries, the names that the others may need of it.
+    type: list
+    elements: dict
+    required: true
+notes:
+  - C(LD_LIBRARY_PATH) is known as it is for the user of the module. A process that is started with another one may find other
+    libraries.
+  - A wheel with V(fits) has all that the loader asks for at its start. That its Python code runs only an import can tell.
+seealso:
+  - module: airgap.torch_extensions.torch_info
+  - module: airgap.torch_extensions.torch_extension
+"""
+
+EXAMPLES = r"""
+- name: See whether wheels would load on this node
+  airgap.torch_extensions.wheel_proof:
+    python: /opt/venv
+    facts: "{{ facts_of_wheels }}"
+  register: proof
+
+- name: Refuse what would not
+  ansible.builtin.fail:
+    msg: "{{ item.filename }} {{ item.verdict }}: {{ item.reasons | join('; ') }}."
+  loop: "{{ proof.proofs | selectattr('verdict', 'eq', 'does not fit') }}"
+"""
+
+RETURN = r"""
+proofs:
+  description:
+    - The verdict on each wheel, in the order of O(facts).
+    - C(verdict) is V(fits), V(does not fit) or V(cannot be told), and C(reasons) says why, in words that follow the name of the
+      wheel. With V(fits) the reasons are remarks.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - filename: flash_attn-2.8.3+cu12torch2.6cxx11abiTRUE-cp311-cp311-linux_x86_64.whl
+      verdict: does not fit
+      reasons:
+        - needs GLIBC_2.32 of libc.so.6, this node has glibc 2.31
+milliseconds:
+  description: How long the libraries of the node were read, without the questions to the interpreter and to C(nvidia-smi).
+  returned: success
+  type: int
+  sample: 21
+"""
+
+import os
+import shutil
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import describe_one
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import gpus_and_driver
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof import prove_all
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "python": {"type": "str", "default": "python3"},
+            "facts": {"type": "list", "elements": "dict", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    facts = module.params["facts"]
+
+    def run(command):
+        return module.run_command(list(command), environ_update={"LC_ALL": "C"})
+
+    try:
+        environment, _warnings = describe_one(module.params["python"], [], run, os.environ)
+    except TorchExtensionError as exc:
+        module.fail_json(msg=str(exc))
+    warnings = []
+    if any(wheel.get("architectures") or wheel.get("cuda") for wheel in facts):  # it may take a second to answer
+        environment["gpus"], environment["driver"], warnings = gpus_and_driver(
+            run, lambda name, search: shutil.which(name, path=search)
+        )
+    for warning in warnings:
+        module.warn(warning)
+    start = time.monotonic()
+    try:
+        verdicts = prove_all(facts, environment, os.environ)
+    except KeyError as exc:
+        module.fail_json(msg=f"facts has a wheel without {exc}. Give what was read from the wheel, as it is.")
+    module.exit_json(
+        changed=False,
+        proofs=[
+            {"filename": wheel["filename"], "verdict": verdict.verdict, "reasons": verdict.reasons}
+            for wheel, verdict in zip(facts, verdicts)
+        ],
+        milliseconds=round((time.monotonic() - start) * 1000),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -32,7 +32,10 @@ for name in sys.argv[2:]:
 
 #: What the last words of CUDA, torch and the packages mean for an operator.
 _MEANINGS = (
-    ("no kernel image is available", "it has no code for this GPU: take another version, or a build from another source"),
+    (
+        "no kernel image is available",
+        "it has no code for this GPU: take another version, or a build from another source",
+    ),
     ("driver on your system is too old", "torch is for a newer CUDA than the driver serves: upgrade the driver"),
     ("driver version is insufficient", "torch is for a newer CUDA than the driver serves: upgrade the driver"),
     ("out of memory", "others use this GPU's memory: try again when it is free"),

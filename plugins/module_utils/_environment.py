@@ -19,6 +19,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils import (
     _node,
     _pip_cache,
     _python,
+    _swap,
     _torch,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
@@ -105,6 +106,7 @@ def describe_one(
         "variables": {name: environ[name] for name in VARIABLES if name in environ},
         "distributions": {name: installed[name].version if name in installed else None for name in sorted(names)},
         "origins": {name: origin for name, origin in origins.items() if origin is not None},
+        "leftovers": _swap.leftovers(next(iter(interpreter.site_packages), None)),
     }
     if environment["platform"]["libstdcxx"] is None:
         warnings.append(f"No libstdc++.so.6 was found for {interpreter.executable}: its version is not known.")

@@ -13,8 +13,11 @@ version_added: 0.1.0
 description:
   - Installs wheels that are already on the node into a Python environment, with the environment's own pip (or uv, where there
     is no pip), without index, build or dependency resolution.
-  - Every wheel is checked first (hash, name, version and tags), and imported from a scratch place. Only what loads is
-    installed; otherwise the environment stays as it was.
+  - Every wheel is checked first (hash, name, version and tags), and tried out from a scratch place; imported, and where there
+    are GPUs, run on each of them. Only what works is installed; otherwise the environment stays as it was.
+  - What has shown that it works is put in place by renames, so that a run that is killed leaves the old version or the new
+    one. Where a package has scripts, or shares a folder with others, the installer does that in its own way.
+  - What a killed run has left is finished or removed first, also where nothing else has to be done.
   - A wheel of the wanted version that was built for another torch than the plan's is replaced.
   - With O(mode=pip_cache) the wheels are put where the environment's pip looks for wheels that it built itself.
   - With O(mode=find_links) they are kept in a folder of the environment, which its pip is told to look into.
@@ -152,12 +155,24 @@ options:
     default: install
   verify:
     description:
-      - V(import) imports O(wheels[].imports) from a scratch place before the environment changes.
+      - How O(wheels) are tried out in a scratch place before the environment changes.
+      - V(gpu) imports them and runs a forward and a backward pass on every GPU that torch sees, against torch's own operators
+        and within the tolerances of the packages' own tests. Without a GPU it fails before anything changes. A package for
+        which no such check is known is imported.
+      - V(import) imports O(wheels[].imports).
       - V(none) does not.
+      - V(auto) is V(gpu) where C(nvidia-smi) names a GPU, else V(import).
       - It has no effect with O(mode=pip_cache) and O(mode=find_links).
     type: str
-    choices: [import, none]
-    default: import
+    choices: [auto, gpu, import, none]
+    default: auto
+  devices:
+    description:
+      - Torch's names of the devices for O(verify=gpu), such as V(cuda:0). Without any, all GPUs.
+      - V(cpu) is for tests, and for packages that compute there.
+    type: list
+    elements: str
+    default: []
 notes:
   - An environment that belongs to the operating system (PEP 668) is refused. Use a venv.
   - Run it as the user who owns the environment, or the cache (C(become_user)).
@@ -221,12 +236,38 @@ wheels:
       type: str
       returned: success
       sample: flash-attn is not installed
+    verify:
+      description: V(gpu), V(import) or V(none); how it was tried out, or would be.
+      type: str
+      returned: with O(mode=install), where it had to be installed
+      sample: gpu
+    gpus:
+      description:
+        - What was found on each GPU. C(seconds) are those of the computation, C(max_error) is the largest error against torch in
+          float32, in proportion where values are above 1.
+        - Empty where it was not tried out on GPUs.
+      type: list
+      elements: dict
+      returned: with O(mode=install), where it had to be installed
+      sample:
+        - device: cuda:0
+          name: NVIDIA H200
+          compute_capability: "9.0"
+          seconds: 0.8
+          max_error: 0.0074
+          failure:
 requirements:
   description: File names of those O(requirements) that were installed or put in place, or would be.
   returned: success
   type: list
   elements: str
   sample: [einops-0.8.1-py3-none-any.whl]
+leftovers:
+  description: What killed runs had left in the folder of packages and was finished or removed, or would be.
+  returned: with O(mode=install)
+  type: list
+  elements: str
+  sample: [~lash_attn]
 find_links:
   description: The folder that holds the wheels.
   returned: with O(mode=find_links)
@@ -236,10 +277,17 @@ find_links:
 
 import contextlib
 import os
+import shutil
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _find_links, _install, _seed
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import (
+    _find_links,
+    _install,
+    _node,
+    _seed,
+    _verify,
+)
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import KEEP
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import ALL, describe_one
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
@@ -285,7 +333,8 @@ _ARGUMENTS = {
     "folder": {"type": "path"},
     "keep_files": {"type": "bool", "default": True},
     "mode": {"type": "str", "choices": ["install", "pip_cache", "find_links"], "default": "install"},
-    "verify": {"type": "str", "choices": ["import", "none"], "default": "import"},
+    "verify": {"type": "str", "choices": _verify.WAYS, "default": "auto"},
+    "devices": {"type": "list", "elements": "str", "default": []},
 }
 
 
@@ -324,6 +373,10 @@ def _run(module):
     names = [wheel["name"] for wheel in [*params["wheels"], *params["requirements"]]]
     environment, _warnings = describe_one(params["python"], [ALL, *names], run, os.environ)
     mode = params["mode"]
+    leftovers = _install.leftovers(params["wheels"], environment) if mode == "install" else []
+    if leftovers and not module.check_mode:
+        _install.clear(params["wheels"], environment)
+        environment, _warnings = describe_one(params["python"], [ALL, *names], run, os.environ)
     examine = {
         "install": lambda wheel: _install.examine(wheel, environment, run),
         "pip_cache": lambda wheel: _seed.examine(wheel, environment),
@@ -337,11 +390,13 @@ def _run(module):
     needed = [wheel for wheel, action in zip(params["wheels"], actions) if action.action != KEEP]
     absent = [file for file in params["requirements"] if needed and environment["distributions"][file["name"]] is None]
     result = {}
-    diff = _diff(params["wheels"], actions, absent)
+    diff = _diff(params["wheels"], actions, absent, leftovers)
     if mode == "find_links":
         result = {"find_links": _find_links.folder_of(environment)}
         settings = _find_links.settings(environment)
         diff = [diff, settings.diff()] if settings.before != settings.after else diff
+    verify = _way(module, run) if needed and mode == "install" else _verify.NONE
+    found = {}
     if needed and not module.check_mode:
         if params["folder"] is None:
             raise TorchExtensionError(
@@ -353,21 +408,38 @@ def _run(module):
         elif mode == "find_links":
             _find_links.place(needed, absent, params["folder"], environment)
         else:
-            _install.install(needed, absent, params["folder"], environment, run, verify=params["verify"] == "import")
+            found = _install.install(
+                needed, absent, params["folder"], environment, run, verify=verify, devices=params["devices"]
+            )
+    if mode == "install":
+        result["leftovers"] = leftovers
+    wheels = []
+    for wheel, action in zip(params["wheels"], actions):
+        told = {key: wheel[key] for key in ("name", "version", "filename")}
+        wheels.append({**told, **action._asdict()})
+        if mode == "install" and action.action != KEEP:
+            is_on_gpu = verify == _verify.GPU and _verify.has_check(wheel["name"])
+            way = _verify.IMPORT if verify == _verify.GPU and not is_on_gpu else verify
+            wheels[-1].update(verify=way, gpus=found.get(wheel["name"], []))
     return {
-        "changed": bool(needed),
-        "wheels": [
-            {"name": wheel["name"], "version": wheel["version"], "filename": wheel["filename"], **action._asdict()}
-            for wheel, action in zip(params["wheels"], actions)
-        ],
+        "changed": bool(needed or leftovers),
+        "wheels": wheels,
         "requirements": [file["filename"] for file in absent],
         "diff": diff,
         **result,
     }
 
 
-def _diff(wheels, actions, requirements):
+def _way(module, run):
+    gpus, _driver, warnings = _node.gpus_and_driver(run, lambda name, search: shutil.which(name, path=search))
+    for warning in warnings:
+        module.warn(warning)
+    return _verify.resolve(module.params["verify"], gpus, module.params["devices"])
+
+
+def _diff(wheels, actions, requirements, leftovers):
     before = [f"{wheel['name']}: {action.reason}" for wheel, action in zip(wheels, actions) if action.action != KEEP]
+    before += [f"left by a killed run: {name}" for name in leftovers]
     after = [f"{wheel['name']}: {wheel['filename']}" for wheel, action in zip(wheels, actions) if action.action != KEEP]
     after += [f"{file['name']}: {file['filename']}" for file in requirements]
     return {"before": "".join(line + "\n" for line in before), "after": "".join(line + "\n" for line in after)}

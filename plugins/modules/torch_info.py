@@ -174,6 +174,14 @@ environment:
         flash-attn:
           filename: flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp311-cp311-linux_x86_64.whl
           sha256: 5a176a0589635270be7181c8b96c3bdf432a28f8d7a916ffce434cd43f982fda
+    leftovers:
+      description:
+        - What runs that were killed have left of the extensions in the folder of packages, which
+          M(airgap.torch_extensions.torch_extension) clears away.
+      returned: success
+      type: list
+      elements: str
+      sample: [~lash_attn]
 environments:
   description: The environments that O(python) names, in its order, each as RV(environment).
   returned: success

@@ -77,8 +77,8 @@ build_wheel() { # FOLDER VERSION TAGS KIND FILE
   local source=$1/$4 python abi platform
   IFS=- read -r python abi platform <<<"$3"
   # one folder for all wheels of a kind: the extension is compiled once
-  [ -d "$source" ] || cp -r "$STAND/wheel/$4" "$STAND/wheel/setup.py" "$1"
-  mv "$1/setup.py" "$source" 2>/dev/null || true
+  # a wrong one is the real one, compiled with a mistake
+  [ -d "$source" ] || { cp -r "$STAND/wheel/${4/wrong/real}" "$source" && cp "$STAND/wheel/setup.py" "$source"; }
   rm -rf "$source/dist"
   (
     cd "$source" || exit

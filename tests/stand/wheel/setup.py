@@ -8,13 +8,12 @@ from setuptools import Extension, setup
 extension = {}
 if os.environ["STAND_WHEEL_KIND"] == "lying":
     extension = {"ext_modules": [Extension("flash_attn_2_cuda", ["flash_attn_2_cuda.c"])]}
-if os.environ["STAND_WHEEL_KIND"] == "real":
+if os.environ["STAND_WHEEL_KIND"] in ("real", "wrong"):
     from torch.utils.cpp_extension import BuildExtension, CppExtension
 
+    arguments = ["-g0", "-O1", *(["-DSTAND_WRONG"] if os.environ["STAND_WHEEL_KIND"] == "wrong" else [])]
     extension = {
-        "ext_modules": [
-            CppExtension("flash_attn_2_cuda", ["flash_attn_2_cuda.cpp"], extra_compile_args=["-g0", "-O1"])
-        ],
+        "ext_modules": [CppExtension("flash_attn_2_cuda", ["flash_attn_2_cuda.cpp"], extra_compile_args=arguments)],
         "cmdclass": {"build_ext": BuildExtension.with_options(use_ninja=False)},
     }
 

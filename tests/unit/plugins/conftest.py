@@ -178,4 +178,5 @@ def environment() -> dict:
         "variables": {},
         "distributions": {"flash-attn": None, "torch": "2.2.0+cu121"},
         "origins": {},
+        "leftovers": [],
     }

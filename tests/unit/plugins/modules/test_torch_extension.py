@@ -9,6 +9,7 @@ import os
 import pytest
 from wheels import LABEL, as_wanted, build_wheel, tree_state
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _node, _verify
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import describe_one
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip_cache import wheel_path
 from ansible_collections.airgap.torch_extensions.plugins.modules import torch_extension
@@ -18,6 +19,14 @@ from ansible_collections.airgap.torch_extensions.plugins.modules import torch_ex
 def venv(make_venv, monkeypatch):
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     return make_venv(pip=True)
+
+
+@pytest.fixture(autouse=True)
+def gpus(monkeypatch):
+    """The GPUs of this machine: none, until a test puts one in."""
+    found = []
+    monkeypatch.setattr(_node, "gpus_and_driver", lambda run, find: (found, None, []))
+    return found
 
 
 @pytest.fixture
@@ -160,3 +169,69 @@ def test_files_of_others_are_not_removed(venv, deliver, run_module, tmp_path):
     folder = str(tmp_path / "delivered")
     run_module(torch_extension, python=str(venv), wheels=[wheel], folder=folder, keep_files=False)
     assert os.listdir(folder) == ["other"]
+
+
+def test_gpus_are_asked_for_where_there_are_none(venv, deliver, run_module, tmp_path):
+    before = tree_state(venv)
+    arguments = {"python": str(venv), "wheels": [deliver()], "folder": str(tmp_path / "delivered"), "verify": "gpu"}
+    for check_mode in (True, False):
+        result = run_module(torch_extension, check_mode=check_mode, **arguments)
+        assert "verify is gpu, and nvidia-smi names no GPU on this node. Nothing was changed." in result["msg"]
+    assert tree_state(venv) == before
+
+
+@pytest.mark.parametrize(
+    ("verify", "there", "way"),
+    [("auto", [{}], "gpu"), ("auto", [], "import"), ("import", [{}], "import"), ("none", [{}], "none")],
+)
+def test_it_is_told_how_it_was_tried_out(verify, there, way, gpus, venv, deliver, run_module, tmp_path, monkeypatch):
+    gpus += there
+    good = {"device": "cuda:0", "name": "NVIDIA H200", "compute_capability": "9.0", "seconds": 0.5, "max_error": 0.001}
+    monkeypatch.setattr(_verify, "on_gpus", lambda *args: [{**good, "failure": None}])
+    arguments = {"python": str(venv), "wheels": [deliver()], "folder": str(tmp_path / "delivered"), "verify": verify}
+    foretold = run_module(torch_extension, check_mode=True, **arguments)["wheels"][0]
+    assert (foretold["verify"], foretold["gpus"]) == (way, [])
+    done = run_module(torch_extension, **arguments)["wheels"][0]
+    assert (done["verify"], done["gpus"]) == (way, [{**good, "failure": None}] if way == "gpu" else [])
+
+
+def test_what_fails_on_one_gpu_is_not_installed(gpus, venv, deliver, run_module, tmp_path, monkeypatch):
+    gpus.append({})
+    found = [
+        {"device": f"cuda:{number}", "name": "Tesla V100", "compute_capability": "7.0", "failure": failure}
+        for number, failure in enumerate(
+            [None, "RuntimeError: CUDA error: no kernel image is available for execution on the device"]
+        )
+    ]
+    monkeypatch.setattr(_verify, "on_gpus", lambda *args: found)
+    before = tree_state(venv)
+    result = run_module(torch_extension, python=str(venv), wheels=[deliver()], folder=str(tmp_path / "delivered"))
+    assert (
+        "does not work on cuda:1 (Tesla V100, compute capability 7.0): RuntimeError: CUDA error: no kernel"
+        in result["msg"]
+    )
+    assert "(it has no code for this GPU: take another version" in result["msg"]
+    assert "Nothing was changed. Choose another version in torch_extension_packages" in result["msg"]
+    assert tree_state(venv) == before
+
+
+def test_a_package_without_a_check_is_imported(gpus, venv, deliver, run_module, tmp_path):
+    gpus.append({})
+    wheel = {**deliver(name="einops"), "name": "einops", "imports": ["einops"]}
+    result = run_module(torch_extension, python=str(venv), wheels=[wheel], folder=str(tmp_path / "delivered"))
+    assert (result["wheels"][0]["verify"], result["wheels"][0]["gpus"]) == ("import", [])
+
+
+def test_leftovers_are_cleared_away_though_nothing_else_has_to_be_done(venv, deliver, run_module, packages):
+    (packages / "~lash_attn").mkdir()
+    (packages / ".torch_extension-x" / "new").mkdir(parents=True)
+    left = [".torch_extension-x", "~lash_attn"]
+    foretold = run_module(torch_extension, check_mode=True, python=str(venv), wheels=[])
+    assert (foretold["changed"], foretold["leftovers"]) == (True, left)
+    assert (packages / "~lash_attn").exists()
+    done = run_module(torch_extension, python=str(venv), wheels=[])
+    assert (done["changed"], done["leftovers"]) == (True, left)
+    assert done["diff"]["before"] == "left by a killed run: .torch_extension-x\nleft by a killed run: ~lash_attn\n"
+    assert not (packages / "~lash_attn").exists()
+    again = run_module(torch_extension, python=str(venv), wheels=[])
+    assert (again["changed"], again["leftovers"]) == (False, [])

@@ -1,0 +1,42 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _choice
+
+
+class ActionModule(ActionBase):
+    """Runs the module, and adds for which torch each wheel was built where the node has another one by now."""
+
+    _supports_check_mode = True
+
+    def run(self, tmp=None, task_vars=None):
+        if not _choice.HAS_PACKAGING:
+            raise AnsibleActionFail("torch_verify needs packaging on the control node. See requirements.txt.")
+        super().run(tmp, task_vars)
+        result = self._execute_module(task_vars=task_vars)
+        for package in result.get("packages", []):
+            package["reasons"] = [*_misfits(package, result["environment"]), *package["reasons"]]
+            package["ok"] = not package["reasons"]
+            result["ok"] = result["ok"] and package["ok"]
+        return result
+
+
+def _misfits(package, environment):
+    """Why the wheel that a package was installed from is not for the environment. What was built there has no label."""
+    if environment["torch"] is None:
+        return ["it needs torch, and the environment has none"]
+    if package["filename"] is None:
+        return []
+    asset = _choice.Asset(package["filename"], url="")
+    return [
+        f"the wheel it was installed from is for {misfit.part} {misfit.wanted}, this node has {misfit.found}"
+        for candidate in _choice.judge(package["name"], [asset], environment)
+        if candidate.label is not None
+        for misfit in candidate.misfits
+    ]

@@ -1,0 +1,176 @@
+#!/usr/bin/python
+
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The action plugin of the same name judges by the name of the wheel, for which a node has no packaging.
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: torch_verify
+short_description: Tell whether the installed PyTorch extensions work
+version_added: 0.1.0
+description:
+  - Looks at every extension that this collection knows and that is installed in a Python environment, and changes nothing.
+  - For each it tells whether the wheel that it was installed from is for the torch, CUDA, C++ ABI and Python that are there now;
+    whether all its files are as they were installed; whether it can be imported, with all symbols bound; and, where there are
+    GPUs, whether it computes right on each of them, forward and backward.
+  - What is broken is no failure of the module. It is told in RV(ok) and RV(packages[].reasons).
+author:
+  - The airgap.torch_extensions authors (@airgap-torch-extensions)
+requirements:
+  - packaging on the control node
+extends_documentation_fragment:
+  - airgap.torch_extensions._attributes.info_module
+options:
+  python:
+    description:
+      - The Python environment; an interpreter (a path, or a command on the C(PATH)) or the folder of a venv or conda
+        environment.
+    type: str
+    required: true
+  verify:
+    description:
+      - V(gpu) runs a forward and a backward pass on every GPU that torch sees, against torch's own operators and within the
+        tolerances of the packages' own tests. Where C(nvidia-smi) names no GPU, the module fails.
+      - V(import) imports, and does not compute.
+      - V(none) reads files alone.
+      - V(auto) is V(gpu) where C(nvidia-smi) names a GPU, else V(import).
+    type: str
+    choices: [auto, gpu, import, none]
+    default: auto
+  devices:
+    description:
+      - Torch's names of the devices for O(verify=gpu), such as V(cuda:0). Without any, all GPUs.
+      - V(cpu) is for tests, and for packages that compute there.
+    type: list
+    elements: str
+    default: []
+notes:
+  - Files are read and hashed whole, a second or so for each GB.
+seealso:
+  - module: airgap.torch_extensions.torch_info
+  - module: airgap.torch_extensions.torch_extension
+"""
+
+EXAMPLES = r"""
+- name: Look at what is installed
+  airgap.torch_extensions.torch_verify:
+    python: /opt/venv
+  register: verified
+
+- name: Stop where something is broken
+  ansible.builtin.assert:
+    that: verified.ok
+    fail_msg: "{{ verified.packages | map(attribute='reasons') | flatten | join('; ') }}"
+"""
+
+RETURN = r"""
+ok:
+  description: Whether nothing is broken. It is also true where no extension is installed.
+  returned: success
+  type: bool
+  sample: false
+packages:
+  description: The known extensions that are installed, by name.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the distribution.
+      type: str
+      returned: success
+      sample: flash-attn
+    version:
+      description: Its version, or null for a package that no distribution is known of.
+      type: str
+      returned: success
+      sample: 2.8.3
+    filename:
+      description: File name of the wheel that it was installed from, or null where that is not recorded.
+      type: str
+      returned: success
+      sample: flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp311-cp311-linux_x86_64.whl
+    ok:
+      description: Whether there are no RV(packages[].reasons).
+      type: bool
+      returned: success
+      sample: false
+    reasons:
+      description: What is wrong, the cause before its consequences.
+      type: list
+      elements: str
+      returned: success
+      sample:
+        - the wheel it was installed from is for torch 2.8, this node has torch 2.9.0+cu128
+        - "it cannot be imported: undefined symbol: _ZN3c105ErrorC2"
+    verify:
+      description: V(gpu), V(import) or V(none); how it was tried out.
+      type: str
+      returned: success
+      sample: gpu
+    gpus:
+      description:
+        - What was found on each GPU, as in RV(airgap.torch_extensions.torch_extension#module:wheels[].gpus). C(failure) is null
+          where all is well.
+        - Empty where it was not tried out on GPUs.
+      type: list
+      elements: dict
+      returned: success
+      sample:
+        - device: cuda:0
+          name: NVIDIA H200
+          compute_capability: "9.0"
+          seconds: 0.8
+          max_error: 0.0074
+          failure:
+environment:
+  description: The environment, as in RV(airgap.torch_extensions.torch_info#module:environment).
+  returned: success
+  type: dict
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _installed, _verify
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import ALL, describe
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "python": {"type": "str", "required": True},
+            "verify": {"type": "str", "choices": _verify.WAYS, "default": "auto"},
+            "devices": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+
+    def run(command):
+        return module.run_command(list(command), environ_update={"LC_ALL": "C", "LD_BIND_NOW": "1"})
+
+    devices = module.params["devices"]
+    try:
+        (environment,), warnings = describe([module.params["python"]], [ALL], run, os.environ)
+        way = _verify.resolve(module.params["verify"], environment["gpus"], devices)
+        packages = _installed.examine(environment, run, way, devices)
+    except TorchExtensionError as exc:
+        module.fail_json(msg=str(exc))
+    except OSError as exc:
+        module.fail_json(
+            msg=f"{exc.filename} cannot be read: {exc.strerror}. Run as a user who may (become, become_user)."
+        )
+    for warning in warnings:
+        module.warn(warning)
+    ok = all(package["ok"] for package in packages)
+    module.exit_json(changed=False, ok=ok, packages=packages, environment=environment)
+
+
+if __name__ == "__main__":
+    main()

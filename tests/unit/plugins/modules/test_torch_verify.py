@@ -1,0 +1,146 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+from wheels import build_wheel, tree_state
+
+from ansible_collections.airgap.torch_extensions.plugins.action.torch_verify import _misfits
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _node, _verify
+from ansible_collections.airgap.torch_extensions.plugins.modules import torch_verify
+
+WHEEL = "flash_attn-2.8.3+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    found = []
+    monkeypatch.setattr(_node, "gpus_and_driver", lambda run, find: (found, None, []))
+    return found
+
+
+@pytest.fixture
+def verify(venv, packages, make_torch, run_module, gpus):
+    """Looks at a real environment that has flash-attn, and sees that nothing has changed."""
+    make_torch(packages)
+
+    def verify(**arguments):
+        before = tree_state(venv)
+        result = run_module(torch_verify, python=str(venv), **arguments)
+        assert tree_state(venv) == before
+        assert not result["changed"]
+        return result
+
+    return verify
+
+
+@pytest.fixture
+def flash_attn(venv, run, tmp_path):
+    wheel = build_wheel(
+        tmp_path,
+        label="cu12torch2.6cxx11abiFALSE",
+        files={"flash_attn/__init__.py": "import flash_attn.more\n", "flash_attn/more.py": ""},
+    )
+    assert run([str(venv / "bin/python"), "-m", "pip", "install", "--no-index", "--no-compile", str(wheel)])[0] == 0
+
+
+def test_nothing_installed_is_well(verify):
+    result = verify()
+    assert (result["ok"], result["packages"]) == (True, [])
+
+
+def test_what_is_whole_and_can_be_imported_is_well(flash_attn, verify):
+    result = verify()
+    assert result["ok"]
+    (package,) = result["packages"]
+    assert (package["name"], package["version"], package["reasons"], package["verify"]) == (
+        "flash-attn",
+        "2.8.3",
+        [],
+        "import",
+    )
+    assert package["filename"].startswith("flash_attn-2.8.3+cu12torch2.6")
+    assert result["environment"]["torch"]["version"] == "2.6.0+cu124"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reasons"),
+    [
+        (
+            lambda folder: (folder / "flash_attn/more.py").unlink(),
+            [
+                "flash_attn/more.py of it is missing",
+                "it cannot be imported: ModuleNotFoundError: No module named 'flash_attn.more'",
+            ],
+        ),
+        (
+            lambda folder: (folder / "flash_attn/more.py").write_text("V = 1\n"),
+            ["flash_attn/more.py of it is not as installed"],
+        ),
+        (
+            lambda folder: next(folder.glob("flash_attn-*/RECORD")).unlink(),
+            ["flash_attn-2.8.3.dist-info/RECORD of it is missing"],
+        ),
+    ],
+    ids=["lost", "changed", "broken off"],
+)
+def test_what_is_broken_is_told(spoil, reasons, flash_attn, verify, packages):
+    spoil(packages)
+    result = verify()
+    assert not result["ok"]
+    assert result["packages"][0]["reasons"] == reasons
+
+
+def test_a_package_that_nobody_knows_of_is_the_rest_of_an_installation(verify, packages):
+    (packages / "flash_attn").mkdir()
+    (package,) = verify(verify="none")["packages"]
+    assert package["version"] is None
+    assert "there is a folder flash_attn in" in package["reasons"][0]
+
+
+def test_a_gpu_on_which_it_fails_is_named(flash_attn, verify, gpus, monkeypatch):
+    gpus.append({})
+    result = {"device": "cuda:0", "name": "A100", "compute_capability": "8.0", "seconds": None, "max_error": None}
+    result["failure"] = "attention in torch.float16: gradient 1 is wrong by 0.5, allowed is 0.002"
+    monkeypatch.setattr(_verify, "on_gpus", lambda *args, **more: [result])
+    (package,) = verify()["packages"]
+    assert (package["verify"], package["gpus"]) == ("gpu", [result])
+    assert package["reasons"] == [f"it does not work on cuda:0 (A100, compute capability 8.0): {result['failure']}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"verify": "gpu"}, "nvidia-smi names no GPU"), ({"python": "/none"}, "No interpreter at /none")],
+)
+def test_what_cannot_be_looked_at_is_a_failure(arguments, words, venv, gpus, run_module):
+    result = run_module(torch_verify, **{"python": str(venv), **arguments})
+    assert result["failed"]
+    assert words in result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("filename", "torch", "reasons"),
+    [
+        (WHEEL, {}, []),
+        (WHEEL, {"version": "2.3.0+cu121"}, ["torch 2.2, this node has torch 2.3.0+cu121"]),
+        (WHEEL, {"cuda": "13.0"}, ["CUDA 12, this node has CUDA 13.0"]),
+        (WHEEL, {"cxx11_abi": True}, ["a torch with C++11 ABI FALSE, this node has TRUE"]),
+        (WHEEL.replace("cp311", "cp310"), {}, ["Python cp310, this node has cp311"]),
+        ("flash_attn-2.8.3-cp311-cp311-linux_x86_64.whl", {}, []),
+        (None, {}, []),
+    ],
+    ids=["fits", "torch", "CUDA", "ABI", "Python", "built on the node", "not recorded"],
+)
+def test_a_wheel_for_another_torch_is_told_by_its_name(filename, torch, reasons, environment):
+    environment["torch"].update(torch)
+    told = _misfits({"name": "flash-attn", "filename": filename}, environment)
+    assert told == [f"the wheel it was installed from is for {reason}" for reason in reasons]
+
+
+def test_without_torch_nothing_works(environment):
+    environment["torch"] = None
+    assert _misfits({"name": "flash-attn", "filename": WHEEL}, environment) == [
+        "it needs torch, and the environment has none"
+    ]

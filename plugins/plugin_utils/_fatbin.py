@@ -56,8 +56,8 @@ _PIECE = 4096  # bytes
 class Code(t.NamedTuple):
     """What GPU code there is, by architectures as nvcc writes them, without sm_ and compute_."""
 
-    sass: frozenset[str]  # runs as it is on GPUs of this architecture, and of higher minor versions of it
-    ptx: frozenset[str]  # is compiled by the driver for this architecture or any later one
+    sass: frozenset[str]  # runs as it is; without a letter also on higher minor versions of its architecture
+    ptx: frozenset[str]  # is compiled by the driver; without a letter also for later architectures
     kinds: frozenset[int]  # kinds of entries that are neither
 
 

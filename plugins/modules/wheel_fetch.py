@@ -120,6 +120,12 @@ nodes:
       type: list
       elements: str
       returned: success
+facts:
+  description:
+    - What the binaries of each wheel need, by its SHA-256, for M(airgap.torch_extensions.wheel_proof). In check mode of those that
+      are there.
+  returned: success
+  type: dict
 downloads:
   description:
     - What is new in the cache after this run, or would be in check mode; each with C(url) and C(size) (bytes; in check mode 0, if

@@ -40,7 +40,8 @@ def fetch(plans: t.Mapping[str, Plan], means: Means, predict: bool = False) -> d
     :param plans: of each node its ``environment``, its ``wheels``, and whether to fetch what these require (``requirements``)
     :param predict: tell what would be downloaded, using no network
     :returns: ``nodes``: for each node ``wheels``, ``requirements``, ``files`` and ``errors``; ``downloads``: what is new in
-        the cache; ``warnings``: what the operator should know
+        the cache; ``facts``: what the binaries of each wheel need, by its SHA-256, as far as it is there; ``warnings``: what
+        the operator should know
     :raises TorchExtensionError: if nothing can be fetched for anybody
     """
     downloader, requirements = means.wheels(), means.requirements()
@@ -50,19 +51,23 @@ def fetch(plans: t.Mapping[str, Plan], means: Means, predict: bool = False) -> d
             users.setdefault(_wanted(wheel), []).append(node)
     files: dict[_Wanted, Download] = {}
     errors: dict[_Wanted, str] = {}
+    facts: dict[str, dict[str, t.Any]] = {}
     with means.progress, ThreadPoolExecutor(_AT_ONCE) as pool:
         bring = _predicted if predict else Downloader.get
         coming = {wanted: pool.submit(bring, downloader, *wanted) for wanted in users}
     for wanted, outcome in coming.items():
         try:
-            files[wanted] = outcome.result()
+            files[wanted] = file = outcome.result()
+            if file.path and file.sha256 not in facts:
+                facts[file.sha256] = means.facts(file.path, file.sha256)
         except TorchExtensionError as exc:
+            files.pop(wanted, None)
             errors[wanted] = f"{exc} Wanted by {_listed(users[wanted])}."
     answers = {node: _answer(plan, files, errors, None if predict else requirements) for node, plan in plans.items()}
     downloads = [{"url": wanted.url, "size": file.size} for wanted, file in files.items() if file.is_new]
     downloads += [{"url": os.path.basename(path), "size": os.path.getsize(path)} for path in requirements.new]
     warnings = [file.warning for file in files.values() if file.warning]
-    return {"nodes": answers, "downloads": downloads, "warnings": warnings}
+    return {"nodes": answers, "downloads": downloads, "facts": facts, "warnings": warnings}
 
 
 def _predicted(downloader: Downloader, url: str, filename: str, sha256: str | None, size: int | None) -> Download:

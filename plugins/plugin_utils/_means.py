@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _wheel_facts
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import writing
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import Downloader
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._progress import Silence
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._requirements import Requirements
@@ -29,6 +31,17 @@ class Means(t.NamedTuple):
         :raises TorchExtensionError: if a library is missing, or the cache cannot be used
         """
         return Downloader(os.path.join(self.cache, "wheels"), self.ca_path, self.require_sha256, self.progress)
+
+    def facts(self, wheel: str, sha256: str) -> dict[str, t.Any]:
+        """What the binaries of a wheel need, read once.
+
+        :param sha256: of the wheel, as it was checked
+        :raises TorchExtensionError: if it is no sound wheel, or the cache cannot be used
+        """
+        folder = os.path.join(self.cache, "facts")
+        with writing(folder):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        return _wheel_facts.read_cached(wheel, sha256, folder)
 
     def requirements(self, offline: bool = False) -> Requirements:
         """

@@ -19,7 +19,6 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._libraries
     Library,
     Process,
     closure,
-    places,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verdict import (
     MISFIT,
@@ -71,93 +70,59 @@ def prove(facts: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], proc
         # another loader has other rules
         findings.append(Finding(UNKNOWN, f"needs glibc, and this node has {libc or 'an unknown C library'}"))
         return conclude(findings)
-    found = [
-        finding for library in facts["libraries"] for finding in _judge_library(library, facts, environment, process)
-    ]
+    found = list(_judge_libraries(facts, environment, process)) if facts["libraries"] else []
     if found:  # else all symbols were found, and the ABI is proven with them
         findings += _judge_abi(facts, environment)
     return conclude([*findings, *found, *_gpu_code.judge(facts, environment.get("gpus"), environment.get("driver"))])
 
 
-def _judge_library(
-    library: t.Mapping[str, t.Any],
-    facts: t.Mapping[str, t.Any],
-    environment: t.Mapping[str, t.Any],
-    process: Process,
+def _judge_libraries(
+    facts: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], process: Process
 ) -> t.Iterator[Finding]:
+    """Find what keeps the libraries of a wheel from loading.
+
+    Which of them needs which other one is not judged: it came with the wheel, and its Python code may load them in any order.
+    Each is taken to see what any other of them brings along.
+    """
     machine = process.program.elf.machine if process.program else environment["platform"]["machine"]
-    if library["machine"] != machine:
-        yield Finding(MISFIT, f"is for {library['machine']}, the interpreter for {machine} ({library['path']})")
+    foreign = [library for library in facts["libraries"] if library["machine"] != machine]
+    if foreign:
+        yield from (
+            Finding(MISFIT, f"is for {library['machine']}, the interpreter for {machine} ({library['path']})")
+            for library in foreign
+        )
         return
-    folder = _folders(facts, environment)
+    own = {name for library in facts["libraries"] for name in (library["soname"], os.path.basename(library["path"]))}
     fork = process.fork()
     found: dict[str, Library] = {}
     gaps: list[Finding] = []  # in which more symbols may be
-    own = _with_own(library, facts)
-    for item in own:
-        needed = [name for name in item["needed"] if _own(name, facts) is None]
-        more, missing = fork.load(Extension(folder[item["path"]], needed, item["runpath"]))
+    for library in facts["libraries"]:
+        needed = [name for name in library["needed"] if name not in own]
+        more, missing = fork.load(Extension(_folder(library["path"], environment), needed, library["runpath"]))
         found.update(more)
         gaps += [_missing(name, "", fork, environment) for name in missing]
     for item in closure(found.values()):
         gaps += [_missing(name, item.elf.path, fork, environment) for name in item.missing]
-    names = set(library["undefined"]) - _OPTIONAL
-    names -= {name for item in own for name in item.get("defined") or ()}
+    names = {name for library in facts["libraries"] for name in library["undefined"]} - _OPTIONAL
     absent, unread = _absent(names, closure([*process.everywhere, *found.values()]))
     gaps += [Finding(UNKNOWN, f"cannot be held against a library: {reason}") for reason in unread]
-    absences = [*gaps, *(finding for item in own for finding in _unreached(item, facts, folder))]
-    # the facts need not tell what another library of the wheel has
-    if absent and (gaps or any(item.get("defined") is None for item in own[1:])):
+    absences = list(gaps)
+    if absent and gaps:
         absences.append(
             Finding(UNKNOWN, f"needs {_count(absent)} that may be in a library that is not known here: {_list(absent)}")
         )
     elif absent:
         absences += [Finding(MISFIT, reason) for reason in _missing_symbols(absent, environment)]
     yield from _doubted(absences, process) if process.doubts else absences
-    # the versions of what it has brought along are judged with that
-    direct = {name: found[name] for name in library["needed"] if name in found}
-    yield from _judge_versions(library["versions"], direct, environment)
+    for library in facts["libraries"]:
+        yield from _judge_versions(library["versions"], found, environment)
 
 
-def _own(name: str, facts: t.Mapping[str, t.Any]) -> t.Mapping[str, t.Any] | None:
-    """The library of the wheel itself that has a name."""
-    return next(
-        (item for item in facts["libraries"] if name in (item["soname"], os.path.basename(item["path"]))),
-        None,
-    )
-
-
-def _with_own(library: t.Mapping[str, t.Any], facts: t.Mapping[str, t.Any]) -> list[t.Mapping[str, t.Any]]:
-    """A library, and those of the wheel itself that it needs, directly or not."""
-    found = [library]
-    for item in found:
-        others = [_own(name, facts) for name in item["needed"]]
-        found += [other for other in others if other is not None and other not in found]
-    return found
-
-
-def _folders(facts: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> dict[str, str]:
-    """Where the libraries of a wheel come to lie (PEP 427: NAME.data/purelib and platlib are site-packages)."""
-    members = {
-        item["path"]: re.sub(r"^[^/]+\.data/(purelib|platlib)/", "", item["path"]) for item in facts["libraries"]
-    }
+def _folder(member: str, environment: t.Mapping[str, t.Any]) -> str:
+    """Where a library of a wheel comes to lie (PEP 427: NAME.data/purelib and platlib are site-packages)."""
+    folder = os.path.dirname(re.sub(r"^[^/]+\.data/(purelib|platlib)/", "", member))
     site_packages = environment["python"]["site_packages"] or os.sep  # there may be none yet
-    return {
-        path: os.path.normpath(os.path.join(site_packages, os.path.dirname(member))) for path, member in members.items()
-    }
-
-
-def _unreached(
-    library: t.Mapping[str, t.Any], facts: t.Mapping[str, t.Any], folder: t.Mapping[str, str]
-) -> t.Iterator[Finding]:
-    """Libraries of the wheel itself that only load if its Python code loads them beforehand."""
-    reached = {os.path.normpath(place) for place in places(library["runpath"], folder[library["path"]])}
-    for name in library["needed"]:
-        other = _own(name, facts)
-        if other is not None and folder[other["path"]] not in reached:
-            yield Finding(
-                UNKNOWN, f"needs {name} of the wheel itself, where its RUNPATH does not lead ({library['path']})"
-            )
+    return os.path.normpath(os.path.join(site_packages, folder))
 
 
 def _doubted(absences: t.Sequence[Finding], process: Process) -> t.Iterator[Finding]:
@@ -221,7 +186,7 @@ def _missing_symbols(names: t.Sequence[str], environment: t.Mapping[str, t.Any])
     torch = environment["torch"] or {}
     groups: dict[str, list[str]] = {}
     for name in names:
-        if (readable(name) or "").split("::")[0] in _TORCH:
+        if (readable(name) or "").partition("::")[0] in _TORCH:
             owner = f"torch {torch.get('version')} does not export"
         elif re.match("_?Py", name):
             owner = f"Python {environment['python']['version']} does not export"

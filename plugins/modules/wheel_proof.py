@@ -33,8 +33,8 @@ options:
     description:
       - For each wheel what its binaries need, as it was read from the file on the control node.
       - It has C(version), C(filename), C(libraries), C(cxx11_abi), C(cuda), C(architectures) and C(problems). Each library has
-        C(path), C(machine), C(soname), C(needed), C(runpath), C(versions) and C(undefined); and C(defined), if the wheel has
-        several libraries, the names that the others may need of it.
+        C(path), C(machine), C(soname), C(needed), C(runpath), C(versions) and C(undefined), the symbols that it must have of others
+        and that no library of the wheel defines.
     type: list
     elements: dict
     required: true

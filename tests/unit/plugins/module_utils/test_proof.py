@@ -267,15 +267,23 @@ def test_libraries_of_one_wheel_serve_each_other(node):
     library = read_facts(own, "x-1.data/platlib/own.libs/libown-1.so")["libraries"][0]
     facts["libraries"].append(library)
     own.unlink()  # the wheel is not here yet
-    found = prove_all([facts], node.environment, {})[0]
-    assert found.verdict == "cannot be told"
-    assert found.reasons == ["needs a symbol that may be in a library that is not known here: own"]
-    library["defined"] = ["own"]
+    facts["libraries"][0]["undefined"].remove("own")  # as the wheel defines it itself
     assert prove_all([facts], node.environment, {}) == [("fits", [])]
-    library["defined"] = []
+    facts["libraries"][0]["undefined"].append("of_nobody")
+    assert prove_all([facts], node.environment, {})[0].reasons == [
+        "needs a symbol that no library here exports: of_nobody"
+    ]
+
+
+def test_a_library_sees_what_another_of_its_wheel_brings_along(node):
+    """Whatever the wheel's facts say of how its libraries need each other."""
+    path = node.extension("alone", torch=[])
+    facts = read_facts(path, "alone.so")
+    assert not any("torch" in name for name in facts["libraries"][0]["needed"])
     assert prove_all([facts], node.environment, {})[0].verdict == "does not fit"
-    library.update(defined=["own"], path="elsewhere/libown-1.so")
-    assert "where its RUNPATH does not lead" in prove_all([facts], node.environment, {})[0].reasons[0]
+    between = read_facts(node.extension("brings", member="own.libs/libbrings.so"), "own.libs/libbrings.so")
+    facts["libraries"].append(between["libraries"][0])
+    assert prove_all([facts], node.environment, {}) == [("fits", [])]
 
 
 def test_several_wheels_are_each_judged_for_itself(node):

@@ -28,7 +28,7 @@ GRADIENT_FACTOR = 3  # tests/test_flash_attn.py
 STOPPED = 3
 
 
-class WrongResult(Exception):
+class WrongResultError(Exception):
     """A package computes, but not what torch does."""
 
 
@@ -177,7 +177,7 @@ def _random(torch: t.Any, device: str, dtype: t.Any, *shape: int) -> t.Any:
 def worst_error(torch: t.Any, case: Case) -> float:
     """The largest error of a case, in proportion where values are above 1.
 
-    :raises WrongResult: if one is larger than the rule allows
+    :raises WrongResultError: if one is larger than the rule allows
     """
     precise = [leaf.detach().float().requires_grad_() for leaf in case.leaves]
     direction = None
@@ -195,7 +195,7 @@ def worst_error(torch: t.Any, case: Case) -> float:
         limit = (GRADIENT_FACTOR if place else OUTPUT_FACTOR) * own + case.atol
         if not error <= limit:  # so that it holds for NaN, too
             where = f"gradient {place}" if place else "the output"
-            raise WrongResult(f"{case.what}: {where} is wrong by {error:.3g}, allowed is {limit:.3g}")
+            raise WrongResultError(f"{case.what}: {where} is wrong by {error:.3g}, allowed is {limit:.3g}")
         worst = max(worst, error)
     return worst
 
@@ -210,7 +210,7 @@ def check(torch: t.Any, package: str, device: str) -> dict[str, t.Any]:
         error = max(worst_error(torch, case) for case in CHECKS[package](torch, device))
         if device != "cpu":
             torch.cuda.synchronize(device)
-    except WrongResult as exc:
+    except WrongResultError as exc:
         return {"seconds": None, "max_error": None, "failure": str(exc)}
     except Exception as exc:
         lines = f"{type(exc).__name__}: {exc}".splitlines()  # CUDA's further lines are advice for programmers

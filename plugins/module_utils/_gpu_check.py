@@ -227,7 +227,7 @@ def describe(torch: t.Any, device: str) -> dict[str, t.Any]:
 
 
 def main(folder: str, package: str, first: str, *devices: str) -> int:
-    """Print the devices, then the result of each from the ``first`` on, each in a line of JSON, up to one that fails."""
+    """Write the devices, then the result of each from the ``first`` on, each in a line of JSON, up to one that fails."""
     # sys.path[0] is the working directory, in which anything may lie
     sys.path[0:1] = [folder] if folder else []
     os.environ["CUDA_CACHE_DISABLE"] = "1"  # what the driver compiles would be kept in the user's home
@@ -237,14 +237,19 @@ def main(folder: str, package: str, first: str, *devices: str) -> int:
     if not devices:
         torch.cuda.init()  # tells why there is none
         devices = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
-    print(json.dumps({"devices": [describe(torch, device) for device in devices]}), flush=True)
+    _tell({"devices": [describe(torch, device) for device in devices]})
     for device in devices[int(first) :]:
         result = check(torch, package, device)
-        print(json.dumps({"result": result}), flush=True)
+        _tell({"result": result})
         if result["failure"]:
             return STOPPED
     return 0
 
 
+def _tell(line: t.Mapping[str, t.Any]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    raise SystemExit(main(*sys.argv[1:]))

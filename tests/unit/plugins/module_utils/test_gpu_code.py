@@ -12,7 +12,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._verdict i
 NEW_DRIVER = {"version": "999.1", "cuda": "99.0"}
 
 
-def verdict(sass="", ptx="", capabilities="", cuda="12", driver=NEW_DRIVER):
+def verdict(sass="", ptx="", capabilities="", cuda="12", driver="new"):
+    driver = NEW_DRIVER if driver == "new" else driver
     gpus = [{"name": "GPU", "compute_capability": item, "memory_mib": 1} for item in capabilities.split()]
     facts = {"cuda": cuda, "architectures": {"sass": sass.split(), "ptx": ptx.split()}}
     return conclude(judge(facts, gpus, driver))

@@ -63,9 +63,11 @@ class Node:
         self.folder, self.packages, self.lib = folder, packages, packages / "torch/lib"
         self.python = folder / "venv/bin/python"
         self.torch = [f"+{self.lib}/libtorch_global_deps.so", next(self.lib.parent.glob("_C.*"))]
-        run = lambda command: (lambda done: (done.returncode, done.stdout, done.stderr))(  # noqa: E731
-            subprocess.run(command, capture_output=True, text=True, check=False)
-        )
+
+        def run(command):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            return done.returncode, done.stdout, done.stderr
+
         self.environment, _warnings = _environment.describe_one(str(self.python), [], run, {})
 
     def extension(self, name, source="", *options, torch=("-ltorch_cpu", "-lc10"), member=None):

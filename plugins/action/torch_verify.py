@@ -7,7 +7,7 @@ from __future__ import annotations
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _choice
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _choice, _guess
 
 
 class ActionModule(ActionBase):
@@ -16,7 +16,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp=None, task_vars=None):
-        if not _choice.HAS_PACKAGING:
+        if not _guess.HAS_PACKAGING:
             raise AnsibleActionFail("torch_verify needs packaging on the control node. See requirements.txt.")
         super().run(tmp, task_vars)
         result = self._execute_module(task_vars=task_vars)

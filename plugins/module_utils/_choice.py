@@ -22,6 +22,7 @@ Of several, first the newest version that the requirement allows; of that, in th
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _label, _tags, _wheel_file
@@ -32,16 +33,10 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._packages 
     CONTAINER_RELEASE,
 )
 
-try:
+with contextlib.suppress(ImportError):  # the control node says what it lacks before it comes here
     from packaging.specifiers import SpecifierSet
     from packaging.tags import Tag
     from packaging.version import InvalidVersion, Version
-except ImportError as error:
-    HAS_PACKAGING = False
-    PACKAGING_IMPORT_ERROR: ImportError | None = error
-else:
-    HAS_PACKAGING = True
-    PACKAGING_IMPORT_ERROR = None
 
 _MOST_VALUES = 6  # of a kind in one message
 

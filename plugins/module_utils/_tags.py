@@ -8,17 +8,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import typing as t
 
-try:
+with contextlib.suppress(ImportError):  # the control node says what it lacks before it comes here
     from packaging.tags import Tag, compatible_tags, cpython_tags
-except ImportError as error:
-    HAS_PACKAGING = False
-    PACKAGING_IMPORT_ERROR: ImportError | None = error
-else:
-    HAS_PACKAGING = True
-    PACKAGING_IMPORT_ERROR = None
 
 #: PEP 600: what the older names mean.
 _LEGACY = {"2014": (2, 17), "2010": (2, 12), "1": (2, 5)}

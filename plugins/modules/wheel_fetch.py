@@ -34,6 +34,7 @@ author:
 requirements:
   - packaging, pip, requests, tqdm and urllib3 2.3 or newer on the control node
 extends_documentation_fragment:
+  - airgap.torch_extensions._means
   - airgap.torch_extensions._attributes
 attributes:
   diff_mode:
@@ -46,33 +47,11 @@ options:
         lookup P(airgap.torch_extensions.wheel#lookup); and C(requirements), whether to fetch what these wheels require.
     type: dict
     required: true
-  cache_dir:
-    description:
-      - The folder to download to. It is made, readable for its owner alone, if it is not there.
-      - Without it, C($XDG_CACHE_HOME/airgap.torch_extensions), or C(~/.cache/airgap.torch_extensions).
-    type: path
-  proxy:
-    description:
-      - A proxy for all downloads, as in V(http://proxy.example:3128). What C(no_proxy) in the environment of Ansible names is
-        reached without it.
-      - Without it, C(http_proxy) and C(https_proxy) of that environment are used.
-    type: str
-  ca_path:
-    description:
-      - A file of CA certificates (PEM) on the control node to trust for the wheels' servers, instead of the usual ones. pip has
-        its own setting.
-    type: path
   require_sha256:
     description:
       - Whether to refuse, before it is downloaded, a wheel that comes without C(sha256) in its plan.
     type: bool
     default: false
-  progress:
-    description:
-      - Whether to show how far the downloads are; in a terminal in one line that changes in place, elsewhere in a line for each
-        file every 30 seconds, the first after 10. It is not written to the log file of Ansible.
-    type: bool
-    default: true
 seealso:
   - plugin: airgap.torch_extensions.wheel
     plugin_type: lookup

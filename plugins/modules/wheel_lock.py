@@ -27,6 +27,7 @@ author:
 requirements:
   - packaging, pip and requests on the control node
 extends_documentation_fragment:
+  - airgap.torch_extensions._means
   - airgap.torch_extensions._attributes
 attributes:
   check_mode:
@@ -46,29 +47,6 @@ options:
       - The file to write. A relative path is relative to the folder in which Ansible was started.
     type: path
     required: true
-  cache_dir:
-    description:
-      - The folder of the control node that keeps what was downloaded. It is made, readable for its owner alone, if it is not
-        there.
-      - Without it, C($XDG_CACHE_HOME/airgap.torch_extensions), or C(~/.cache/airgap.torch_extensions).
-    type: path
-  proxy:
-    description:
-      - A proxy for all downloads, as in V(http://proxy.example:3128). What C(no_proxy) in the environment of Ansible names is
-        reached without it.
-      - Without it, C(http_proxy) and C(https_proxy) of that environment are used.
-    type: str
-  ca_path:
-    description:
-      - A file of CA certificates (PEM) on the control node to trust for the wheels' servers, instead of the usual ones. pip has
-        its own setting.
-    type: path
-  progress:
-    description:
-      - Whether to show how far the downloads are; in a terminal in one line that changes in place, elsewhere in a line for each
-        file every 30 seconds, the first after 10. It is not written to the log file of Ansible.
-    type: bool
-    default: true
 seealso:
   - module: airgap.torch_extensions.wheel_bundle
   - module: airgap.torch_extensions.wheel_fetch

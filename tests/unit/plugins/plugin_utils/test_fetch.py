@@ -183,3 +183,26 @@ def test_wheels_that_are_on_the_control_node_are_no_download(plan, tmp_path):
     assert (answer["downloads"], answer["warnings"]) == ([], [])
     assert answer["nodes"]["node"]["files"] == [str(path)]
     assert answer["nodes"]["node"]["wheels"][0]["sha256"] == sha256(path)
+
+
+def test_with_a_lock_nothing_that_it_lacks_comes_from_the_index(published, index, plan, tmp_path):
+    answer = fetch({"node": plan({**published, "requirements": []}, requirements=True)}, Means(str(tmp_path / "cache")))
+    assert ["einops" in error and "is not in the lock" in error for error in answer["nodes"]["node"]["errors"]] == [
+        True
+    ]
+    assert index.requests == []
+
+
+def test_what_the_binaries_need_is_told_once_for_each_wheel(published, plan, tmp_path):
+    answer = fetch({"node1": plan(published), "node2": plan(published)}, Means(str(tmp_path / "cache")))
+    [digest] = {wheel["sha256"] for node in answer["nodes"].values() for wheel in node["wheels"]}
+    assert {key: facts["filename"] for key, facts in answer["facts"].items()} == {digest: published["filename"]}
+
+
+def test_a_hostile_wheel_is_an_error_of_its_nodes_and_goes_to_none(server, published, plan, tmp_path):
+    path = build_wheel(tmp_path / "hostile", version="6.6.6", extra=[("../evil.so", b"\x7fELF")])
+    hostile = {**published, "url": server.give(f"/{path.name}", path.read_bytes()), "filename": path.name}
+    answer = fetch({"good": plan(published), "bad": plan(hostile)}, Means(str(tmp_path / "cache")))
+    assert answer["nodes"]["good"]["errors"] == []
+    assert (answer["nodes"]["bad"]["wheels"], answer["nodes"]["bad"]["files"]) == ([], [])
+    assert ["../evil.so" in error and "Wanted by bad" in error for error in answer["nodes"]["bad"]["errors"]] == [True]

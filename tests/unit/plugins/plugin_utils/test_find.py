@@ -190,3 +190,8 @@ def test_an_environment_without_cuda_is_refused_before_anybody_is_asked(torch, w
     with pytest.raises(TorchExtensionError, match=words):
         ask()
     assert api.requests == []
+
+
+def test_the_trouble_of_a_single_source_is_told_as_it_is(ask, tmp_path):
+    with pytest.raises(TorchExtensionError, match=r"^The folder .*/nowhere on the control node cannot be read"):
+        ask("flash-attn", f"directory:{tmp_path}/nowhere")

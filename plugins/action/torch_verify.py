@@ -8,6 +8,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _choice, _guess
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _connection
 
 
 class ActionModule(ActionBase):
@@ -19,15 +20,17 @@ class ActionModule(ActionBase):
         if not _guess.HAS_PACKAGING:
             raise AnsibleActionFail("torch_verify needs packaging on the control node. See requirements.txt.")
         super().run(tmp, task_vars)
+        _connection.pipeline(self._connection)
         result = self._execute_module(task_vars=task_vars)
+        match = self._task.args.get("match", _choice.EXACT)
         for package in result.get("packages", []):
-            package["reasons"] = [*_misfits(package, result["environment"]), *package["reasons"]]
+            package["reasons"] = [*_misfits(package, result["environment"], match), *package["reasons"]]
             package["ok"] = not package["reasons"]
             result["ok"] = result["ok"] and package["ok"]
         return result
 
 
-def _misfits(package, environment):
+def _misfits(package, environment, match):
     """Why the wheel that a package was installed from is not for the environment. What was built there has no label."""
     if environment["torch"] is None:
         return ["it needs torch, and the environment has none"]
@@ -39,4 +42,5 @@ def _misfits(package, environment):
         for candidate in _choice.judge(package["name"], [asset], environment)
         if candidate.label is not None
         for misfit in candidate.misfits
+        if match == _choice.EXACT or misfit.part != "torch"  # whether it loads here was seen
     ]

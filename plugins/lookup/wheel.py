@@ -24,6 +24,8 @@ requirements:
   - packaging
   - requests
   - jmespath
+extends_documentation_fragment:
+  - airgap.torch_extensions._sources
 options:
   _terms:
     description:
@@ -37,68 +39,6 @@ options:
       - What M(airgap.torch_extensions.torch_info) returned for the node, RV(airgap.torch_extensions.torch_info#module:environment).
     type: dict
     required: true
-  source:
-    description:
-      - Where wheels come from, in this order; the first that has one that fits answers. Each is a word, or a word and a place.
-      - V(release) is what the project's own release on GitHub really holds, as GitHub's API tells it, with size and, for files
-        uploaded since June 2025, SHA-256. If the API cannot be asked and has not been before, V(guess) takes its place, with a
-        warning, for a requirement that pins one version.
-      - V(github:OWNER/NAME) is all releases of a repository of others, such as
-        V(github:mjun0812/flash-attention-prebuild-wheels). A wheel whose name tells no C++11 ABI counts as built for torch as
-        the package index has it.
-      - V(index:URL) is an index (PEP 503, PEP 691), its page for the package, or any page with links to wheels.
-      - V(directory:PATH) is a folder on the control node.
-      - V(bundle:PATH) is a folder or tar that M(airgap.torch_extensions.wheel_bundle) has made.
-      - V(guess) is the URL that C(setup.py) of this very version would guess, without network. It is faithful, upstream's
-        mistakes included; RV(_list[].conflicts) tells where such a wheel cannot work. It does not know whether the file exists,
-        and it needs a requirement that pins one version.
-    type: list
-    elements: str
-    default: [release]
-  lock:
-    description:
-      - Path of a lock on the control node, as M(airgap.torch_extensions.wheel_lock) writes it. With it, nothing is asked; what is not
-        in it is refused, and O(source) does not count.
-    type: path
-  github_url:
-    description:
-      - Where GitHub is, or a mirror of it with the same paths.
-      - Credentials do not belong here. Put them in C(~/.netrc) of the control node.
-    type: str
-    default: https://github.com
-  github_api_url:
-    description:
-      - Where GitHub's API is, or that of a GitHub Enterprise (V(https://ghe.example/api/v3)) or a mirror.
-    type: str
-    default: https://api.github.com
-  github_token:
-    description:
-      - A token for the API, which raises its limit of requests. It needs no permissions. It is sent to the host of O(github_api_url)
-        alone.
-      - When empty, the environment variable C(GITHUB_TOKEN) of C(ansible-playbook) counts.
-    type: str
-    default: ""
-  proxy:
-    description:
-      - Proxy for what is asked, as in V(http://proxy.example:3128). When empty, C(https_proxy) and C(http_proxy) count, and
-        C(no_proxy) always.
-    type: str
-    default: ""
-  ca_path:
-    description:
-      - File of CA certificates (PEM) to trust instead of the usual ones.
-    type: path
-  cache_dir:
-    description:
-      - Folder that keeps the answers. When empty, C($XDG_CACHE_HOME/airgap.torch_extensions) or
-        C(~/.cache/airgap.torch_extensions).
-    type: path
-  max_age:
-    description:
-      - For how many seconds an answer serves before the place is asked again. An older one is still used, with a warning, where
-        the place cannot be asked.
-    type: int
-    default: 600
   sdist_url:
     description:
       - File URL of the package's sdist on the index that the node uses, C(#sha256=…) included, as it stands on the index page.
@@ -111,16 +51,6 @@ options:
     description:
       - Whether the wheel is wanted in the pip cache of the node. If so, it counts as a conflict where pip would not use its
         cache, or where RV(_list[].pip_cache_path) cannot be told.
-    type: bool
-    default: false
-  sha256:
-    description:
-      - Known SHA-256 hashes of wheels, by file name. One that contradicts the O(source) is a conflict.
-    type: dict
-    default: {}
-  require_sha256:
-    description:
-      - Whether a wheel whose hash neither its source nor O(sha256) tells is a conflict.
     type: bool
     default: false
   strict:
@@ -229,6 +159,13 @@ _list:
       type: list
       elements: dict
       sample: []
+    provable:
+      description:
+        - With O(match=proven), where no wheel fits, those for another torch that may serve, in the order in which to try
+          them, each with the same keys. M(airgap.torch_extensions.wheel_plan) takes the first of which a node has what it needs.
+      type: list
+      elements: dict
+      sample: []
     warnings:
       description: What the operator should know of the answer, such as that the API could not be asked.
       type: list
@@ -279,17 +216,13 @@ _list:
       sample: flash-attn is not installed
 """
 
-import os
-
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._decision import Settings, decide
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._decision import decide, settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._http import proxied
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import Access
 
 display = Display()
 
@@ -297,28 +230,11 @@ display = Display()
 class LookupModule(LookupBase):
     def run(self, terms, variables=None, **kwargs):
         self.set_options(var_options=variables, direct=kwargs)
-        option = self.get_option
-        access = Access(
-            cache=option("cache_dir") or default_cache(),
-            github_url=option("github_url"),
-            github_api_url=option("github_api_url"),
-            github_token=option("github_token") or os.environ.get("GITHUB_TOKEN"),
-            ca_path=option("ca_path"),
-            max_age=option("max_age"),
-        )
-        settings = Settings(
-            access,
-            sources=option("source"),
-            lock=option("lock"),
-            sdist_url=option("sdist_url"),
-            sha256=option("sha256"),
-            require_sha256=option("require_sha256"),
-            pip_cache=option("pip_cache"),
-        )
+        chosen_by = settings(self.get_option)._replace(pip_cache=self.get_option("pip_cache"))
         try:
-            with proxied(option("proxy")):
+            with proxied(self.get_option("proxy")):
                 answers = [
-                    decide(str(term), option("environment"), settings, strict=option("strict"))
+                    decide(str(term), self.get_option("environment"), chosen_by, strict=self.get_option("strict"))
                     for term in self._flatten(terms)
                 ]
         except TorchExtensionError as exc:

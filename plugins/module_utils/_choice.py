@@ -18,6 +18,9 @@ Of several, first the newest version that the requirement allows; of that, in th
 3. the name tells more of torch's version, or NVIDIA's image that the node runs;
 4. the more specific tag, as pip ranks them;
 5. the newer release, as its source lists them; and at last the file name, so that there is always the same answer.
+
+A wheel for another minor version of torch, that fits in all else, may serve, too (:func:`provable`). No table tells: wheels
+for torch 2.10 load on 2.11 and 2.12, and not on 2.13. Whether it does, its binaries tell.
 """
 
 from __future__ import annotations
@@ -38,7 +41,11 @@ with contextlib.suppress(ImportError):  # the control node says what it lacks be
     from packaging.tags import Tag
     from packaging.version import InvalidVersion, Version
 
+EXACT, PROVEN = "exact", "proven"
+MATCHES = [EXACT, PROVEN]
+
 _MOST_VALUES = 6  # of a kind in one message
+_MOST_PROVEN = 4  # wheels for another torch that are worth a download each
 
 
 class Asset(t.NamedTuple):
@@ -69,7 +76,7 @@ class Candidate(t.NamedTuple):
     version: Version
     label: _label.Label | None
     misfits: tuple[Misfit, ...]
-    rank: tuple[t.Any, ...]  # the lower, the better; empty if it does not fit
+    rank: tuple[t.Any, ...]  # the lower, the better, among those that fit
 
 
 class Choice(t.NamedTuple):
@@ -97,7 +104,7 @@ def judge(name: str, assets: t.Iterable[Asset], environment: t.Mapping[str, t.An
             continue
         if built.name.name == canonical(name):
             misfits = tuple(_misfits(built, environment))
-            rank = () if misfits else _rank(built, environment, place, asset)
+            rank = _rank(built, environment, place, asset) if built.label else ()
             judged.append(Candidate(asset, version, built.label, misfits, rank))
     return judged
 
@@ -124,10 +131,34 @@ def choose(
     )
     return Choice(
         best,
-        _ground(best, len(fitting[version]), len(same), environment),
+        _ground(best, len(fitting[version]), len(same)),
         [_refusal(candidate, best) for candidate in same if candidate is not best],
         [{"version": str(item), "reason": _why_none(candidates, item)} for item in reversed(newer)],
     )
+
+
+def provable(
+    candidates: t.Iterable[Candidate], specifier: SpecifierSet, environment: t.Mapping[str, t.Any]
+) -> list[Candidate]:
+    """Wheels that were built for another minor version of torch, and fit in all else: what to try, in this order.
+
+    That is the newest version first; of that first those for older versions of torch, the nearest first, since a newer torch
+    mostly still exports what an older one did; and of those for one torch the best by the rule above.
+
+    :returns: not more than are worth a download each
+    """
+    node = Version(environment["torch"]["version"])
+    best: dict[tuple[t.Any, ...], Candidate] = {}
+    allowed = set(specifier.filter({candidate.version for candidate in candidates}))
+    for candidate in candidates:
+        if [misfit.part for misfit in candidate.misfits] != ["torch"] or candidate.version not in allowed:
+            continue
+        built_for = Version(candidate.label.torch)
+        distance = node.minor - built_for.minor
+        if built_for.major == node.major:
+            key = (candidate.version, distance >= 0, -abs(distance))
+            best[key] = min(best.get(key, candidate), candidate, key=lambda one: one.rank)
+    return [best[key] for key in sorted(best, reverse=True)[:_MOST_PROVEN]]
 
 
 def nearest(candidates: t.Sequence[Candidate], specifier: SpecifierSet) -> list[str]:
@@ -270,15 +301,20 @@ def _image(environment: t.Mapping[str, t.Any]) -> str | None:
     return variables.get(CONTAINER_RELEASE) if variables.get(CONTAINER_PRODUCT) == "PyTorch" else None
 
 
-def _ground(best: Candidate, fitting: int, same: int, environment: t.Mapping[str, t.Any]) -> str:
-    label = best.label
+def _ground(best: Candidate, fitting: int, same: int) -> str:
+    counted = f"{fitting} of {same} wheels of {best.version} fit" if same > 1 else f"the only wheel of {best.version}"
+    return f"{says(best)}; {counted}"
+
+
+def says(candidate: Candidate) -> str:
+    """What the name of a wheel that has a label says, in words."""
+    label = candidate.label
     built = f"NVIDIA's image {label.image}" if label.image else f"torch {label.torch}"
     gpu = f"ROCm {label.rocm}" if label.rocm else f"CUDA {label.cuda}"
     abi = "an untold C++11 ABI" if label.cxx11_abi is None else f"C++11 ABI {_abi(label.cxx11_abi)}"
-    name = _wheel_file.parse_name(best.asset.filename)
+    name = _wheel_file.parse_name(candidate.asset.filename)
     tags = "-".join(".".join(sorted(part)) for part in (name.pythons, name.abis, name.platforms))
-    counted = f"{fitting} of {same} wheels of {best.version} fit" if same > 1 else f"the only wheel of {best.version}"
-    return f"its name says {built}, {gpu}, {abi}, {tags}; {counted}"
+    return f"its name says {built}, {gpu}, {abi}, {tags}"
 
 
 def _refusal(candidate: Candidate, best: Candidate) -> dict[str, t.Any]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: torch_extension
-short_description: Install delivered wheels of PyTorch extensions, offline
+short_description: Deliver and install wheels of PyTorch extensions, offline
 version_added: 0.1.0
 description:
-  - Installs wheels that are already on the node into a Python environment, with the environment's own pip (or uv, where there
+  - Brings wheels to a node and installs them into a Python environment, with the environment's own pip (or uv, where there
     is no pip), without index, build or dependency resolution.
   - Every wheel is checked first (hash, name, version and tags), and tried out from a scratch place; imported, and where there
     are GPUs, run on each of them. Only what works is installed; otherwise the environment stays as it was.
@@ -102,6 +102,10 @@ options:
         description: As the lookup returns it. Not used.
         type: list
         elements: dict
+      provable:
+        description: As the lookup returns it. Not used.
+        type: list
+        elements: dict
       warnings:
         description: As the lookup returns it. Not used.
         type: list
@@ -129,9 +133,33 @@ options:
       sha256:
         description: SHA-256 of the file. It is checked if given.
         type: str
+  files:
+    description:
+      - Paths on the control node of these files, to be brought into O(folder) first, by way of Ansible's own connection. What is
+        there already, whole or from the front, is not sent again.
+      - Without them, the files must be there.
+    type: list
+    elements: path
+    default: []
+  facts:
+    description:
+      - What the binaries of O(wheels) need, as M(airgap.torch_extensions.wheel_fetch) has read it. The node proves first that it
+        has all of that, as with M(airgap.torch_extensions.wheel_proof); a wheel that does not fit is refused before anything is
+        brought. O(verify=none) leaves that out.
+    type: list
+    elements: dict
+    default: []
+  errors:
+    description:
+      - Why M(airgap.torch_extensions.wheel_fetch) could not get what the node wants. If there is any reason, the task fails with it
+        and does nothing.
+    type: list
+    elements: str
+    default: []
   folder:
     description:
-      - The folder on the node that holds the files of O(wheels) and O(requirements), each under its C(filename).
+      - The folder on the node that holds the files of O(wheels) and O(requirements), each under its C(filename). With O(files) it
+        is made, for the user alone, if it is not there.
       - Not needed in check mode, nor where nothing has to be done.
     type: path
   keep_files:
@@ -183,6 +211,27 @@ seealso:
 """
 
 EXAMPLES = r"""
+- name: Plan
+  airgap.torch_extensions.wheel_plan:
+    packages: [flash-attn==2.8.3]
+    python: /opt/venv
+  register: planned
+
+- name: Download
+  airgap.torch_extensions.wheel_fetch:
+    plans: "{{ {inventory_hostname: planned} }}"
+  register: fetched
+
+- name: Bring it to the node and install it
+  airgap.torch_extensions.torch_extension:
+    python: /opt/venv
+    wheels: "{{ fetched.nodes[inventory_hostname].wheels }}"
+    requirements: "{{ fetched.nodes[inventory_hostname].requirements }}"
+    files: "{{ fetched.nodes[inventory_hostname].files }}"
+    facts: "{{ fetched.facts.values() | list }}"
+    folder: ~/.cache/airgap.torch_extensions
+    keep_files: false
+
 - name: Install a wheel that is on the node
   airgap.torch_extensions.torch_extension:
     python: /opt/venv
@@ -268,6 +317,17 @@ leftovers:
   type: list
   elements: str
   sample: [~lash_attn]
+proofs:
+  description: As in RV(airgap.torch_extensions.wheel_proof#module:proofs).
+  returned: with O(facts), also where one of the wheels does not fit
+  type: list
+  elements: dict
+report:
+  description: What was done, or would be, in words for people, a line a fact.
+  returned: success
+  type: list
+  elements: str
+  sample: ["flash-attn 2.8.3: installed (found: flash-attn is not installed)", "tried out: imported"]
 find_links:
   description: The folder that holds the wheels.
   returned: with O(mode=find_links)
@@ -320,6 +380,7 @@ _ARGUMENTS = {
             "ground": {"type": "str"},
             "refused": {"type": "list", "elements": "dict"},
             "newer": {"type": "list", "elements": "dict"},
+            "provable": {"type": "list", "elements": "dict"},
             "warnings": {"type": "list", "elements": "str"},
             "requirements": {"type": "list", "elements": "dict"},
         },
@@ -330,6 +391,10 @@ _ARGUMENTS = {
         "default": [],
         "options": _FILE,
     },
+    # these three are the action's, which deals with them before the module runs
+    "files": {"type": "list", "elements": "path", "default": []},
+    "facts": {"type": "list", "elements": "dict", "default": []},
+    "errors": {"type": "list", "elements": "str", "default": []},
     "folder": {"type": "path"},
     "keep_files": {"type": "bool", "default": True},
     "mode": {"type": "str", "choices": ["install", "pip_cache", "find_links"], "default": "install"},

@@ -48,6 +48,13 @@ options:
     type: list
     elements: str
     default: []
+  match:
+    description:
+      - V(exact) calls a package broken whose wheel is for another torch than the one that is there, also where it works.
+      - V(proven) takes the import for a proof that it serves this torch, too, as long as CUDA, C++ ABI and Python are the same.
+    type: str
+    choices: [exact, proven]
+    default: exact
 notes:
   - Files are read and hashed whole, a second or so for each GB.
 seealso:
@@ -148,6 +155,7 @@ def main():
             "python": {"type": "str", "required": True},
             "verify": {"type": "str", "choices": _verify.WAYS, "default": "auto"},
             "devices": {"type": "list", "elements": "str", "default": []},
+            "match": {"type": "str", "choices": ["exact", "proven"], "default": "exact"},  # the action's
         },
         supports_check_mode=True,
     )

@@ -74,6 +74,11 @@ proofs:
       verdict: does not fit
       reasons:
         - needs GLIBC_2.32 of libc.so.6, this node has glibc 2.31
+executable:
+  description: The interpreter of the environment.
+  returned: success
+  type: str
+  sample: /opt/venv/bin/python
 milliseconds:
   description: How long the libraries of the node were read, without the questions to the interpreter and to C(nvidia-smi).
   returned: success
@@ -124,6 +129,7 @@ def main():
         module.fail_json(msg=f"facts has a wheel without {exc}. Give what was read from the wheel, as it is.")
     module.exit_json(
         changed=False,
+        executable=environment["python"]["executable"],
         proofs=[
             {"filename": wheel["filename"], "verdict": verdict.verdict, "reasons": verdict.reasons}
             for wheel, verdict in zip(facts, verdicts)

@@ -66,13 +66,18 @@ class ControllerAction(ActionBase):
             cache=arguments["cache_dir"] or default_cache(),
             ca_path=arguments["ca_path"],
             require_sha256=arguments.get("require_sha256", False),
-            progress=Progress(_say, _COLUMNS) if arguments["progress"] else Silence(),
+            progress=progress(arguments["progress"]),
         )
         try:
             with proxied(arguments["proxy"]):
                 return self.act(arguments, means)
         except TorchExtensionError as exc:
             raise AnsibleActionFail(str(exc)) from exc
+
+
+def progress(is_wanted: bool) -> Silence:
+    """What tells the operator how far the downloads are, if that is wanted."""
+    return Progress(_say, _COLUMNS) if is_wanted else Silence()
 
 
 def _say(text: str, newline: bool) -> None:

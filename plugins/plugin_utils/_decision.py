@@ -15,9 +15,11 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _guess, _packages, _pip_cache
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import Action
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import decide as decide_action
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._choice import EXACT, PROVEN
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._label import deliverable
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._find import Wanted, find
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._find import NothingFitsError, Wanted, find
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._http import check_url
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import read as read_lock
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import RELEASE, Access, Source
@@ -51,6 +53,7 @@ _NO_ANSWER = {
     "ground": None,
     "refused": [],
     "newer": [],
+    "provable": [],
     "warnings": [],
 }
 
@@ -64,7 +67,32 @@ class Settings(t.NamedTuple):
     sdist_url: str | t.Mapping[str, str] | None = None
     sha256: t.Mapping[str, str] = {}
     require_sha256: bool = False
+    match: str = EXACT  # whether wheels for another torch are told, that may serve nevertheless
     pip_cache: bool = False
+
+
+def settings(option: t.Callable[[str], t.Any]) -> Settings:
+    """Settings from the options that lookup ``wheel`` and module ``wheel_plan`` have in common.
+
+    :param option: gives the value of an option
+    """
+    access = Access(
+        cache=option("cache_dir") or default_cache(),
+        github_url=option("github_url"),
+        github_api_url=option("github_api_url"),
+        github_token=option("github_token") or os.environ.get("GITHUB_TOKEN"),
+        ca_path=option("ca_path"),
+        max_age=option("max_age"),
+    )
+    return Settings(
+        access,
+        sources=option("source"),
+        lock=option("lock"),
+        sdist_url=option("sdist_url"),
+        sha256=option("sha256"),
+        require_sha256=option("require_sha256"),
+        match=option("match"),
+    )
 
 
 def decide(term: str, environment: t.Any, settings: Settings, strict: bool = True) -> dict[str, t.Any]:
@@ -93,6 +121,22 @@ def decide(term: str, environment: t.Any, settings: Settings, strict: bool = Tru
         if strict:
             raise
         answer["conflicts"] = [*answer["conflicts"], str(exc)]
+        if isinstance(exc, NothingFitsError) and settings.match == PROVEN:
+            for found in exc.provable:
+                try:
+                    answer["provable"] = [*answer["provable"], _for_another_torch(found, term, environment, settings)]
+                except TorchExtensionError as reason:
+                    answer["conflicts"] = [*answer["conflicts"], str(reason)]
+    answer.update(_action(answer, environment)._asdict())
+    return answer
+
+
+def _for_another_torch(
+    found: dict[str, t.Any], term: str, environment: t.Mapping[str, t.Any], settings: Settings
+) -> dict[str, t.Any]:
+    """The answer that a wheel is, once it is proven."""
+    answer = {**_NO_ANSWER, "requirement": term, **_completed(found, parse(term), settings)}
+    answer.update(_place(answer, environment, settings))
     answer.update(_action(answer, environment)._asdict())
     return answer
 
@@ -106,6 +150,11 @@ def _wheel(
         found = read_lock(settings.lock).find(str(wanted), environment)
     else:
         found = find(wanted, environment, sources, settings.access)
+    return _completed(found, wanted, settings)
+
+
+def _completed(found: dict[str, t.Any], wanted: Wanted, settings: Settings) -> dict[str, t.Any]:
+    """What a source has told, with what the operator and the table of packages know."""
     known = _sha256(found["filename"], settings.sha256)
     if known and found.get("sha256") not in (None, known):
         raise TorchExtensionError(

@@ -33,27 +33,37 @@ class Wanted(t.NamedTuple):
         return f"{self.name}{self.requirement.specifier}"
 
 
+class NothingFitsError(TorchExtensionError):
+    """No source has a wheel that fits; ``provable`` are those for another torch, as :func:`find` would return them."""
+
+    def __init__(self, message: str, provable: list[dict[str, t.Any]]) -> None:
+        super().__init__(message)
+        self.provable = provable
+
+
 def find(
     wanted: Wanted, environment: Environment, sources: t.Sequence[_sources.Source], access: _sources.Access
 ) -> dict[str, t.Any]:
     """The wheel for a requirement, from the first source that has one that fits.
 
     :returns: the part of the lookup's answer that the source knows
-    :raises TorchExtensionError: if no source has one; it tells what comes nearest
+    :raises NothingFitsError: if no source has one; it tells what comes nearest
+    :raises TorchExtensionError: if it cannot be told
     """
     shelves = _sources.Shelves(access)
     failures: list[str] = []
-    seen: list[_choice.Candidate] = []
+    seen: dict[_sources.Source, list[_choice.Candidate]] = {}
     for source in sources:
         try:
             if source.kind == _sources.GUESS:
                 return guessed(wanted, environment, access.github_url)
             if source.kind == _sources.BUNDLE:
                 return {**open_bundle(source.where).find(str(wanted), environment), "source": source.text}
-            answer, candidates = _from_shelves(source, wanted, environment, shelves)
-            seen += candidates
-            if answer:
-                return {**answer, "warnings": [*failures, *shelves.warnings]}
+            choice, seen[source] = _from_shelves(source, wanted, environment, shelves)
+            if choice:
+                warnings = [*failures, *shelves.warnings]
+                more = {"ground": choice.ground, "refused": choice.refused, "newer": choice.newer, "warnings": warnings}
+                return {**_answer(choice.best, source), **more}
         except Unavailable as exc:
             if source.kind == _sources.RELEASE and wanted.version:
                 return _guess_instead(wanted, environment, access.github_url, str(exc))
@@ -62,7 +72,16 @@ def find(
             if len(sources) == 1:
                 raise
             failures.append(f"{source.text}: {exc}")
-    raise TorchExtensionError(_nothing_fits(wanted, environment, sources, seen, failures))
+    candidates = [candidate for found in seen.values() for candidate in found]
+    origins = {candidate.asset: source for source, found in reversed(seen.items()) for candidate in found}
+    provable = _choice.provable(candidates, wanted.requirement.specifier, environment)
+    raise NothingFitsError(
+        _nothing_fits(wanted, environment, sources, candidates, failures),
+        [
+            {**_answer(candidate, origins[candidate.asset]), "ground": _choice.says(candidate), "warnings": shelves.warnings}
+            for candidate in provable
+        ],
+    )
 
 
 def guessed(wanted: Wanted, environment: Environment, github_url: str) -> dict[str, t.Any]:
@@ -89,7 +108,7 @@ def guessed(wanted: Wanted, environment: Environment, github_url: str) -> dict[s
 
 def _from_shelves(
     source: _sources.Source, wanted: Wanted, environment: Environment, shelves: _sources.Shelves
-) -> tuple[dict[str, t.Any] | None, list[_choice.Candidate]]:
+) -> tuple[_choice.Choice | None, list[_choice.Candidate]]:
     specifier, candidates = wanted.requirement.specifier, []
     for assets in (
         lambda: shelves.likely(source, wanted.name, wanted.version),
@@ -102,23 +121,20 @@ def _from_shelves(
         candidates = _choice.judge(wanted.name, found, environment)
         choice = _choice.choose(candidates, specifier, environment)
         if choice:
-            return _answer(choice, source), candidates
+            return choice, candidates
     return None, candidates
 
 
-def _answer(choice: _choice.Choice, source: _sources.Source) -> dict[str, t.Any]:
-    asset = choice.best.asset
+def _answer(candidate: _choice.Candidate, source: _sources.Source) -> dict[str, t.Any]:
+    asset = candidate.asset
     return {
-        "version": str(choice.best.version),
+        "version": str(candidate.version),
         "filename": asset.filename,
         "url": asset.url,
         "source": source.text,
         "size": asset.size,
         "sha256": asset.sha256,
         "release": asset.release,
-        "ground": choice.ground,
-        "refused": choice.refused,
-        "newer": choice.newer,
     }
 
 

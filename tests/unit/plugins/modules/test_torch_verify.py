@@ -135,12 +135,19 @@ def test_what_cannot_be_looked_at_is_a_failure(arguments, words, venv, gpus, run
 )
 def test_a_wheel_for_another_torch_is_told_by_its_name(filename, torch, reasons, environment):
     environment["torch"].update(torch)
-    told = _misfits({"name": "flash-attn", "filename": filename}, environment)
+    told = _misfits({"name": "flash-attn", "filename": filename}, environment, "exact")
     assert told == [f"the wheel it was installed from is for {reason}" for reason in reasons]
 
 
 def test_without_torch_nothing_works(environment):
     environment["torch"] = None
-    assert _misfits({"name": "flash-attn", "filename": WHEEL}, environment) == [
+    assert _misfits({"name": "flash-attn", "filename": WHEEL}, environment, "exact") == [
         "it needs torch, and the environment has none"
+    ]
+
+
+def test_a_wheel_for_another_torch_may_serve_where_the_import_is_the_proof(environment):
+    environment["torch"].update(version="2.3.0+cu121", cuda="13.0")
+    assert _misfits({"name": "flash-attn", "filename": WHEEL}, environment, "proven") == [
+        "the wheel it was installed from is for CUDA 12, this node has CUDA 13.0"
     ]

@@ -44,7 +44,8 @@ def test_the_answer_is_the_whole_plan_of_one_wheel(environment):
         "warnings": [],
         "sdist_url": None,
         "pip_cache_path": None,
-        "conflicts": [],
+        "provable": [],
+            "conflicts": [],
         "action": "install",
         "reason": "flash-attn is not installed",
     }

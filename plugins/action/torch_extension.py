@@ -1,0 +1,103 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+
+from ansible.errors import AnsibleConnectionFailure
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _verify
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._verdict import MISFIT
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _connection, _delivery, _report
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._node_action import Failed, NodeAction
+
+_TRIES = 3
+_PAUSE = 3  # seconds
+
+
+class ActionModule(NodeAction):
+    """Has the node prove that wheels will load there, brings them, and runs the module."""
+
+    def act(self, task_vars):
+        arguments = dict(self._task.args)
+        files, facts, errors = (arguments.pop(name, None) or [] for name in ("files", "facts", "errors"))
+        if errors:
+            raise TorchExtensionError("\n".join(errors))
+        told = {"proofs": self._prove(facts, arguments, task_vars)} if facts else {}
+        if files and not self._task.check_mode:  # which may not be on the control node then
+            arguments["folder"] = self._deliver(files, arguments, task_vars)
+        result = {**self.module("torch_extension", arguments, task_vars), **told}
+        mode = arguments.get("mode", "install")
+        return {**result, "report": _report.done(arguments["wheels"], result, mode, self._task.check_mode)}
+
+    def _prove(self, facts, arguments, task_vars):
+        if arguments.get("verify") == _verify.NONE:
+            return []
+        found = self.module("wheel_proof", {"python": arguments.get("python"), "facts": facts}, task_vars)
+        misfits = [
+            f"{proof['filename']} does not fit {found['executable']}: it {'; it '.join(proof['reasons'])}."
+            for proof in found["proofs"]
+            if proof["verdict"] == MISFIT
+        ]
+        if misfits:
+            knobs = (
+                "Nothing was copied to this node or changed on it. Knobs: torch_extension_packages (another version),"
+                " torch_extension_sources (a wheel that was built for such nodes); torch_extension_verify=none installs it"
+                " all the same."
+            )
+            raise Failed({"failed": True, "msg": "\n".join([*misfits, knobs]), "proofs": found["proofs"]})
+        return found["proofs"]
+
+    def _deliver(self, paths, arguments, task_vars):
+        """Bring files to the node. Returns the folder that they are in."""
+        listed = [*(arguments.get("wheels") or []), *(arguments.get("requirements") or [])]
+        digests = {wheel["filename"]: wheel.get("sha256") for wheel in listed}
+        files = [_delivery.File(path, digests.get(os.path.basename(path))) for path in paths]
+        folder, become = arguments["folder"], self._connection.become
+        if self._connection.has_pipelining and (become is None or become.pipelining):
+            staging = _delivery.prepare(files, folder, self._execute)
+            if staging:
+                _connection.uncompressed(self._connection)
+                _delivery.send(files, staging, functools.partial(self._execute, tries=_TRIES))
+                return staging.folder
+        staging = _delivery.prepare(files, folder, lambda command, _data: self._execute(command, None))
+        if staging is None:
+            raise TorchExtensionError(f"The node runs no command that makes {folder}, where the wheels are to be brought.")
+        for file in files:
+            self._copy(file, staging.folder, task_vars)
+        return staging.folder
+
+    def _execute(self, command, data, tries=1):
+        """Run a command of sh(1) on the node, as the user that the task becomes."""
+        while True:
+            try:
+                done = self._low_level_execute_command(command, in_data=data)
+            except AnsibleConnectionFailure:
+                tries -= 1
+                if not tries:
+                    raise
+                time.sleep(_PAUSE)
+            else:
+                return _delivery.Done(done["rc"], done["stdout"], done["stderr"])
+
+    def _copy(self, file, folder, task_vars):
+        """For connections, and ways to become another user, that give a command no standard input."""
+        task = self._task.copy()
+        task.args = {"src": file.path, "dest": f"{folder}/{file.name}", "mode": "0600"}
+        copy = self._shared_loader_obj.action_loader.get(
+            "ansible.builtin.copy",
+            task=task,
+            connection=self._connection,
+            play_context=self._play_context,
+            loader=self._loader,
+            templar=self._templar,
+            shared_loader_obj=self._shared_loader_obj,
+        )
+        result = copy.run(task_vars=task_vars)
+        if result.get("failed"):
+            raise Failed(result)

@@ -1,0 +1,95 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  source:
+    description:
+      - Where wheels come from, in this order; the first that has one that fits answers. Each is a word, or a word and a place.
+      - V(release) is what the project's own release on GitHub really holds, as GitHub's API tells it, with size and, for files
+        uploaded since June 2025, SHA-256. If the API cannot be asked and has not been before, V(guess) takes its place, with a
+        warning, for a requirement that pins one version.
+      - V(github:OWNER/NAME) is all releases of a repository of others, such as
+        V(github:mjun0812/flash-attention-prebuild-wheels). A wheel whose name tells no C++11 ABI counts as built for torch as
+        the package index has it.
+      - V(index:URL) is an index (PEP 503, PEP 691), its page for the package, or any page with links to wheels.
+      - V(directory:PATH) is a folder on the control node.
+      - V(bundle:PATH) is a folder or tar that M(airgap.torch_extensions.wheel_bundle) has made.
+      - V(guess) is the URL that C(setup.py) of this very version would guess, without network. It is faithful, upstream's
+        mistakes included; RV(airgap.torch_extensions.wheel#lookup:_list[].conflicts) tells where such a wheel
+        cannot work. It does not know whether the file exists, and it needs a requirement that pins one version.
+    type: list
+    elements: str
+    default: [release]
+  lock:
+    description:
+      - Path of a lock on the control node, as M(airgap.torch_extensions.wheel_lock) writes it. With it, nothing is asked; what is not
+        in it is refused, and O(source) does not count.
+    type: path
+  github_url:
+    description:
+      - Where GitHub is, or a mirror of it with the same paths.
+      - Credentials do not belong here. Put them in C(~/.netrc) of the control node.
+    type: str
+    default: https://github.com
+  github_api_url:
+    description:
+      - Where GitHub's API is, or that of a GitHub Enterprise (V(https://ghe.example/api/v3)) or a mirror.
+    type: str
+    default: https://api.github.com
+  github_token:
+    description:
+      - A token for the API, which raises its limit of requests. It needs no permissions. It is sent to the host of O(github_api_url)
+        alone.
+      - When empty, the environment variable C(GITHUB_TOKEN) of C(ansible-playbook) counts.
+    type: str
+    default: ""
+  proxy:
+    description:
+      - Proxy for what is asked, as in V(http://proxy.example:3128). When empty, C(https_proxy) and C(http_proxy) count, and
+        C(no_proxy) always.
+    type: str
+    default: ""
+  ca_path:
+    description:
+      - File of CA certificates (PEM) to trust instead of the usual ones.
+    type: path
+  cache_dir:
+    description:
+      - Folder that keeps the answers. When empty, C($XDG_CACHE_HOME/airgap.torch_extensions) or
+        C(~/.cache/airgap.torch_extensions).
+    type: path
+  max_age:
+    description:
+      - For how many seconds an answer serves before the place is asked again. An older one is still used, with a warning, where
+        the place cannot be asked.
+    type: int
+    default: 600
+  sha256:
+    description:
+      - Known SHA-256 hashes of wheels, by file name. One that contradicts the O(source) is a conflict.
+    type: dict
+    default: {}
+  require_sha256:
+    description:
+      - Whether a wheel whose hash neither its source nor O(sha256) tells is a conflict.
+    type: bool
+    default: false
+  match:
+    description:
+      - V(exact) takes wheels for the node's torch alone.
+      - With V(proven), where no O(source) has one, a wheel for another minor version of torch may be taken, of the same CUDA, C++
+        ABI, Python and platform, when the node has shown that it has all that the binaries in it need. Up to four are
+        considered; the newest version first, and for the nearest torch, an older one before a newer one. Each costs a download
+        to the control node. What is installed already comes first.
+    type: str
+    choices: [exact, proven]
+    default: exact
+"""

@@ -1,0 +1,124 @@
+#!/usr/bin/python
+
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The action plugin of the same name does the work: it asks the node, and decides on the control node.
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: wheel_plan
+short_description: Find out what a node has, and choose its wheels
+version_added: 0.1.0
+description:
+  - Asks the node what it has, as M(airgap.torch_extensions.torch_info) does, and decides on the control node what it gets, as the
+    lookup P(airgap.torch_extensions.wheel#lookup) does, in one task and mostly in one round trip.
+  - Where what the node has does not tell whether a wheel is there, it looks closer, as M(airgap.torch_extensions.torch_extension) does
+    in check mode.
+  - With O(match=proven) it downloads wheels for another torch to the cache of the control node where it has to, and has the node
+    prove them. Otherwise nothing is downloaded, and a node is never changed.
+author:
+  - The airgap.torch_extensions authors (@airgap-torch-extensions)
+requirements:
+  - packaging, requests and jmespath on the control node; with O(match=proven) also pyelftools, tqdm and urllib3
+extends_documentation_fragment:
+  - airgap.torch_extensions._sources
+  - airgap.torch_extensions._attributes
+attributes:
+  diff_mode:
+    support: none
+options:
+  packages:
+    description:
+      - Requirements (PEP 508) of known packages, as in V(flash-attn==2.8.3), V(flash-attn>=2.7,<2.9) or V(flash-attn).
+      - One that leaves a choice means the newest version that has a wheel that fits.
+    type: list
+    elements: str
+    required: true
+  python:
+    description:
+      - The Python environment on the node; an interpreter (a path, or a command on the C(PATH)) or the folder of a venv or conda
+        environment.
+    type: str
+    default: python3
+  environment:
+    description:
+      - What M(airgap.torch_extensions.torch_info) returned for the node at another time. Then the node is not asked, and nothing is
+        proven.
+    type: dict
+  mode:
+    description:
+      - How the wheels will be installed, as in O(airgap.torch_extensions.torch_extension#module:mode).
+    type: str
+    choices: [install, pip_cache, find_links]
+    default: install
+  refuse:
+    description:
+      - Whether to fail where the node cannot have what it shall have. If not, RV(plan[].conflicts) tells.
+    type: bool
+    default: true
+  sdist_url:
+    description:
+      - For O(mode=pip_cache), the file URL of the package's sdist on the index that the node uses, C(#sha256=…) included; with
+        several packages, a dictionary from the package's name to its URL.
+      - Without it, the node's own pip is asked, for requirements that pin a version.
+    type: raw
+  progress:
+    description:
+      - Whether to show how far downloads are.
+    type: bool
+    default: true
+seealso:
+  - module: airgap.torch_extensions.torch_info
+  - plugin: airgap.torch_extensions.wheel
+    plugin_type: lookup
+  - module: airgap.torch_extensions.wheel_fetch
+  - module: airgap.torch_extensions.torch_extension
+"""
+
+EXAMPLES = r"""
+- name: Plan
+  airgap.torch_extensions.wheel_plan:
+    packages: [flash-attn==2.8.3]
+    python: /opt/venv
+  register: planned
+
+- name: Show what would be done
+  ansible.builtin.debug:
+    msg: "{{ item.filename }}: {{ item.action }}, for {{ item.reason }}"
+  loop: "{{ planned.plan }}"
+"""
+
+RETURN = r"""
+environment:
+  description: As in RV(airgap.torch_extensions.torch_info#module:environment).
+  returned: success
+  type: dict
+plan:
+  description:
+    - One dictionary for each of O(packages), as the lookup P(airgap.torch_extensions.wheel#lookup) returns it.
+    - C(action) is V(keep), V(install) or V(replace); V(refuse) with O(refuse=false); and V(examine) where O(environment) was given and
+      does not tell.
+  returned: success
+  type: list
+  elements: dict
+wheels:
+  description: Those of RV(plan) that the node has to get, as M(airgap.torch_extensions.wheel_fetch) wants them.
+  returned: success
+  type: list
+  elements: dict
+requirements:
+  description: Whether what RV(wheels) require is wanted, too, as M(airgap.torch_extensions.wheel_fetch) wants to know.
+  returned: success
+  type: bool
+  sample: true
+report:
+  description: What was found, and what is there already, in words for people, a line a fact.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - "found: Python 3.11.2 (/opt/venv/bin/python), torch 2.8.0+cu126, CUDA 12.6, C++11 ABI True, x86_64, GPUs: NVIDIA H200"
+"""

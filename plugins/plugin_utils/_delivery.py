@@ -1,0 +1,163 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+
+"""Bring files to a node over the standard input of commands, so that they are its user's from the first byte.
+
+What Ansible's copy does costs five round trips, two more copies of the file on the node, and a part of it in the login
+user's folder when the connection is cut. Here each piece is a command that writes it to its place in the file, and may as
+well be run twice; what a lost run has brought is kept for the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+
+#: Bytes that go in one command, and so into the memory of the control node for each node that it serves at a time.
+PIECE = 8 << 20
+_BLOCK = 1 << 16  # of dd(1); the size of a pipe, and a divisor of PIECE
+
+# Shells of the user may print what they like around it.
+_TOLD = re.compile(r"^torch_extension:(\w+):(.*)$", re.MULTILINE)
+
+
+class File(t.NamedTuple):
+    """A file of the control node that a node shall have."""
+
+    path: str
+    sha256: str | None  # in hexadecimal; without it nothing tells whether what is there is a part of it
+
+    @property
+    def name(self) -> str:
+        return os.path.basename(self.path)
+
+    @property
+    def part(self) -> str:
+        """What it is called until all of it is there; a file with other bytes never has this name."""
+        return f".{self.name}.{(self.sha256 or 'unknown')[:16]}.part"
+
+
+class Done(t.NamedTuple):
+    """What has become of a command on the node."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Staging(t.NamedTuple):
+    """The folder on the node, and what is in it."""
+
+    folder: str  # absolute
+    free: int  # bytes
+    sizes: dict[str, int]  # of the files that were asked for and are there, whole or in part
+
+
+#: Runs a command line of sh(1) on the node, with some bytes as its standard input.
+Execute = t.Callable[[str, bytes], Done]
+
+
+def prepare(files: t.Sequence[File], folder: str, execute: Execute) -> Staging | None:
+    """Make a folder on the node for its user alone, and look at what is there.
+
+    :param folder: as the operator names it; ``~`` is the home of the user on the node
+    :returns: None if the command did not get there, say for a sudo that wants a terminal
+    :raises TorchExtensionError: if the folder cannot be used
+    """
+    place = _expandable(folder)
+    looks = [
+        f"[ ! -f {word} ] || echo torch_extension:size:$(wc -c < {word}):{word}"
+        for word in (shlex.quote(name) for file in files for name in (file.name, file.part))
+    ]
+    done = execute(
+        f"umask 077; echo torch_extension:begin:; mkdir -p {place} && chmod 700 {place} && cd {place} || exit 1; "
+        'echo "torch_extension:folder:$(pwd -P)"; echo "torch_extension:free:$(df -Pk . | tail -n 1)"; ' + "; ".join(looks),
+        b"\n",
+    )
+    told = _TOLD.findall(done.out)
+    if not told:
+        return None
+    facts = dict(told)
+    if "folder" not in facts:
+        raise TorchExtensionError(
+            f"The folder {folder} on the node cannot be made or used ({_last_line(done)}). Nothing was changed. Set"
+            " torch_extension_stage_dir."
+        )
+    sizes = (value.partition(":") for kind, value in told if kind == "size")
+    kib = facts.get("free", "").split()
+    free = int(kib[3]) * 1024 if len(kib) > 3 and kib[3].isdigit() else 1 << 62  # where df does not tell, the disk will
+    return Staging(facts["folder"], free, {name: int(size) for size, _colon, name in sizes})
+
+
+def send(files: t.Sequence[File], staging: Staging, execute: Execute) -> int:
+    """Bring what is not there yet into the prepared folder.
+
+    :returns: how many bytes were sent
+    :raises TorchExtensionError: if there is no room for it, or it cannot be written; nothing of it is left then
+    """
+    missing = {file: _missing(file, staging) for file in files}
+    missing = {file: begin for file, begin in missing.items() if begin is not None}
+    wanted = sum(os.path.getsize(file.path) - begin for file, begin in missing.items())
+    if wanted > staging.free:
+        _discard(files, staging, execute)
+        raise TorchExtensionError(
+            f"{staging.folder} on the node has {staging.free >> 20} MiB free, wanted are {-(-wanted >> 20)} MiB. Nothing was"
+            " changed. Make room, or set torch_extension_stage_dir."
+        )
+    for file, begin in missing.items():
+        _send_one(file, begin, files, staging, execute)
+    return wanted
+
+
+def _missing(file: File, staging: Staging) -> int | None:
+    """Where to begin with a file; None if all of it is there."""
+    size = os.path.getsize(file.path)
+    if file.sha256 and staging.sizes.get(file.name) == size:
+        return None
+    there = staging.sizes.get(file.part, 0) if file.sha256 else 0
+    return there // PIECE * PIECE if there < size else 0
+
+
+def _send_one(file: File, begin: int, files: t.Sequence[File], staging: Staging, execute: Execute) -> None:
+    folder, part, name = map(shlex.quote, (staging.folder, file.part, file.name))
+    size = os.path.getsize(file.path)
+    with open(file.path, "rb") as source:
+        source.seek(begin)
+        for at in range(begin, max(size, 1), PIECE):
+            command = f"cd {folder} && umask 077 && dd of={part} bs={_BLOCK} seek={at // _BLOCK} conv=notrunc"
+            if at + PIECE >= size:
+                command += f" && mv -f {part} {name}"
+            done = execute(command, source.read(PIECE))
+            if done.status != 0:
+                _discard(files, staging, execute)
+                raise TorchExtensionError(
+                    f"{file.name} cannot be written to {staging.folder} on the node: {_last_line(done)}. Nothing was changed."
+                    " Make room there, or set torch_extension_stage_dir."
+                )
+
+
+def _discard(files: t.Sequence[File], staging: Staging, execute: Execute) -> None:
+    names = " ".join(shlex.quote(name) for file in files for name in (file.name, file.part))
+    folder = shlex.quote(staging.folder)
+    execute(f"cd {folder} && rm -f {names}; cd / && rmdir {folder}", b"\n")
+
+
+def _expandable(folder: str) -> str:
+    """A path as a word of sh(1), in which only a home at its front is expanded."""
+    home, slash, rest = folder.partition("/")
+    if re.fullmatch(r"~[\w.-]*", home):
+        return home + slash + (shlex.quote(rest) if rest else "")
+    return shlex.quote(folder)
+
+
+def _last_line(done: Done) -> str:
+    """What a command said last of what went wrong, without dd's numbers."""
+    lines = [line.strip() for line in done.err.splitlines() if line.strip() and not re.search(r"^\d+.*(records|copied)", line)]
+    return lines[-1].rstrip(".") if lines else f"exit status {done.status}"

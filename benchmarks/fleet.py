@@ -23,8 +23,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import large_wheel
 import report
-import wheel
 from lines import ALL, ANY, ENVIRONMENT, LINES, MEMORY_LINES, PROBE, PUBLISH, SIZES, UP, Line
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,7 +112,7 @@ class Nodes:
             raise BenchmarkError(f"the stand offers {len(found)} wheels for its layer torch: {UPSTREAM}")
         self._filled_in["WHEEL"] = found[0].name
         for size, number in SIZES.items():
-            wheel.enlarge(found[0], number, CACHE / size)
+            large_wheel.enlarge(found[0], number, CACHE / size)
 
     def start_anew(self, number: int) -> None:
         self.number = number
@@ -140,7 +140,7 @@ class Nodes:
 
     def blob_sizes(self) -> set[str]:
         def look(name: str) -> str:
-            return stand("ssh", name, f"stat -c %s /opt/venv/lib/python3*/site-packages/{wheel.BLOB}").strip()
+            return stand("ssh", name, f"stat -c %s /opt/venv/lib/python3*/site-packages/{large_wheel.BLOB}").strip()
 
         with ThreadPoolExecutor(4) as pool:
             return set(pool.map(look, self.names))

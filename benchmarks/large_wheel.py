@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""wheel.py WHEEL BYTES FOLDER: writes WHEEL to FOLDER once more, with so many bytes added that do not compress.
+"""large_wheel.py WHEEL BYTES FOLDER: writes WHEEL to FOLDER once more, with so many bytes added that do not compress.
 
 The same arguments make the same file. It is a whole wheel: RECORD has the new file, too.
 """

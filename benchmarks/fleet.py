@@ -55,16 +55,14 @@ def stand(*arguments: str) -> str:
     return done.stdout
 
 
-def shell(command: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command as somebody would who types it, and keeps what it says."""
-    return subprocess.run(
-        ["bash", "-ec", command],
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def shell(command: str, log: str = "shell") -> tuple[int, str]:
+    """Runs a command as somebody would who types it. Its exit status, and what it said."""
+    path = CACHE / f"{log}.log"
+    with path.open("w") as file:  # not a pipe: a connection that stays open would have to be waited for
+        done = subprocess.run(
+            ["bash", "-ec", command], cwd=ROOT, env=environment(), stdout=file, stderr=subprocess.STDOUT
+        )
+    return done.returncode, path.read_text()
 
 
 def machine() -> dict[str, object]:
@@ -117,9 +115,9 @@ class Nodes:
     def start_anew(self, number: int) -> None:
         self.number = number
         for command in (UP, *PUBLISH.values()):
-            done = shell(self.fill_in(command))
-            if done.returncode:
-                raise BenchmarkError(f"{done.stdout}\n{command}: exit status {done.returncode}")
+            status, output = shell(self.fill_in(command))
+            if status:
+                raise BenchmarkError(f"{output}\n{command}: exit status {status}")
         # what the nodes read of their layers is in memory then, and so are the wheels, for whatever comes next
         stand("ssh", "n01", "/opt/venv/bin/pip --version >/dev/null; /opt/venv/bin/python -W ignore -c 'import torch'")
         for size in SIZES:
@@ -184,26 +182,24 @@ class Bench:
         self.results["nodes"] = [nodes.fill_in(command) for command in (UP, *PUBLISH.values())]
         before, command = nodes.fill_in(line.before), nodes.fill_in(line.command)
         self.results["commands"][name] = {"means": line.means, "before": before, "command": command}
-        if before and shell(before).returncode:
+        if before and shell(before)[0]:
             raise BenchmarkError(f"failed: {before}")
         nodes.settle()
         sent, downloads = nodes.sent(), nodes.downloads()
         start = time.perf_counter()
-        done = shell(command)
+        status, output = shell(command, f"{name}-{nodes.number}")
         sample = {"line": name, "nodes": nodes.number, "seconds": round(time.perf_counter() - start, 3)}
         sample |= {"sent": nodes.sent() - sent, "downloads": nodes.downloads() - downloads}
-        log = CACHE / f"{name}-{nodes.number}.log"
-        log.write_text(done.stdout)
         try:
-            if done.returncode:
-                raise BenchmarkError(f"exit status {done.returncode}")
-            self.check(line, done.stdout, sample)
+            if status:
+                raise BenchmarkError(f"exit status {status}")
+            self.check(line, output, sample)
             if name in MEMORY_LINES:
-                sample["memory"] = json.loads(done.stdout.splitlines()[-1])
+                sample["memory"] = json.loads(output.splitlines()[-1])
                 if not sample["memory"]:
                     raise BenchmarkError("no ansible-playbook was seen")
         except BenchmarkError as error:
-            raise BenchmarkError(f"{done.stdout[-3000:]}\n{command}\n{name}, {nodes.number} nodes: {error}") from None
+            raise BenchmarkError(f"{output[-3000:]}\n{command}\n{name}, {nodes.number} nodes: {error}") from None
         print(f"{name:<18} {nodes.number:>3} nodes {sample['seconds']:>9.2f} s", flush=True)
         return sample
 
@@ -229,12 +225,10 @@ class Bench:
     def probe(self, runs: int) -> None:
         command = self.nodes.fill_in(PROBE)
         self.results["commands"]["probe"] = {"means": "torch_info against import", "before": "", "command": command}
-        done = shell(command)
-        found = re.findall(r"^(warm|cold) (probe|import) (\d+)$", done.stdout, re.MULTILINE)
-        if done.returncode or len(found) != 4 * runs:
-            raise BenchmarkError(
-                f"{done.stdout[-3000:]}\nprobe: exit status {done.returncode}, {len(found)} measurements"
-            )
+        status, output = shell(command, "probe")
+        found = re.findall(r"^(warm|cold) (probe|import) (\d+)$", output, re.MULTILINE)
+        if status or len(found) != 4 * runs:
+            raise BenchmarkError(f"{output[-3000:]}\nprobe: exit status {status}, {len(found)} measurements")
         for state, what, milliseconds in found:
             print(f"{what}-{state:<12}     {milliseconds:>15} ms", flush=True)
             self.keep({"line": f"{what}-{state}", "nodes": 1, "seconds": int(milliseconds) / 1000})

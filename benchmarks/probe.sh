@@ -20,4 +20,4 @@ for state in warm cold; do
       measure $what | sed "s/^/$state /"
     done
   done
-done | tee /dev/stderr | python3 benchmarks/ratio.py ms
+done | python3 benchmarks/ratio.py ms

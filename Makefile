@@ -1,7 +1,7 @@
 # `make demo` and `make test` set up all they need; a second run finds it there. `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit conformance lint format build sanity sanity-core-2.19 sanity-core-newest molecule layers newest clean ready
+.PHONY: help demo test unit conformance lint format build sanity sanity-core-2.19 sanity-core-newest molecule layers newest bench clean ready collection
 
 TOOLS := tests/tools
 COLLECTION := .ansible/collections/ansible_collections/airgap/torch_extensions
@@ -55,10 +55,18 @@ layers: ready # what the scenarios' nodes are made of; it waits for downloads mo
 newest: ready ## the plugins and the main job on the newest ansible-core
 	$(TOOLS)/newest.sh
 
+bench: collection ## what the role costs, against other ways; NODES="2 8 32 64", RUNS=3, FORKS=5, ONLY="ping role-idle", KEEP=1
+	@$(TOOLS)/machine.sh
+	@$(TOOLS)/venv.sh .venv-bench bench 3.11 3.13
+	$(TOOLS)/as-root.sh .venv-bench/bin/python benchmarks/fleet.py $(if $(NODES),--nodes $(NODES)) $(if $(RUNS),--runs $(RUNS)) \
+	  $(if $(FORKS),--forks $(FORKS)) $(if $(ONLY),--only $(ONLY)) $(if $(KEEP),--keep)
+
 clean: ## remove what these commands made in this folder
 	$(TOOLS)/clean.sh
 
-ready:
+ready: collection
 	@$(TOOLS)/machine.sh
 	@$(TOOLS)/venv.sh .venv dev 3.11 3.13
+
+collection:
 	@mkdir -p $(dir $(COLLECTION)) && ln -sfn ../../../.. $(COLLECTION)

@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reads lines STATE WHAT NUMBER, of two WHATs, and prints for each STATE the medians and the ratio of the first to the second.
+"""Reads lines STATE WHAT NUMBER, of two WHATs, and prints them and then for each STATE the medians and the ratio of the first to
+the second.
 
 ratio.py UNIT
 """
@@ -13,6 +14,7 @@ from collections import defaultdict
 
 runs = defaultdict(list)
 for line in sys.stdin:
+    print(line, end="", flush=True)
     state, what, number = line.split()
     runs[state, what].append(int(number))
 states, (ours, baseline) = (list(dict.fromkeys(names)) for names in zip(*runs, strict=True))

@@ -171,6 +171,12 @@ cmd_requests() {
   grep -e "${1:-}" "$STATE/wan/requests.log" || true
 }
 
+cmd_traffic() {
+  need_world
+  # /proc/net is that of the network of whoever reads it
+  inside awk '$1 ~ /^(lan|dmz):$/ { print substr($1, 1, length($1) - 1), $10, $2 }' /proc/net/dev
+}
+
 cmd_index() {
   need_world
   if ! inside ip netns pids index >/dev/null 2>&1; then

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import os
 import time
 
@@ -58,32 +58,46 @@ class ActionModule(NodeAction):
         listed = [*(arguments.get("wheels") or []), *(arguments.get("requirements") or [])]
         digests = {wheel["filename"]: wheel.get("sha256") for wheel in listed}
         files = [_delivery.File(path, digests.get(os.path.basename(path))) for path in paths]
-        folder, become = arguments["folder"], self._connection.become
-        if self._connection.has_pipelining and (become is None or become.pipelining):
-            staging = _delivery.prepare(files, folder, self._execute)
-            if staging:
-                _connection.uncompressed(self._connection)
-                _delivery.send(files, staging, functools.partial(self._execute, tries=_TRIES))
-                return staging.folder
-        staging = _delivery.prepare(files, folder, lambda command, _data: self._execute(command, None))
+        folder = arguments["folder"]
+        with contextlib.suppress(_delivery.NotStreamedError):
+            if _connection.can_stream(self._connection):
+                return self._stream_all(files, folder)
+        staging = _delivery.prepare(files, folder, self._execute)
         if staging is None:
-            raise TorchExtensionError(f"The node runs no command that makes {folder}, where the wheels are to be brought.")
+            raise TorchExtensionError(
+                f"The node runs no command that makes {folder}, where the wheels are to be brought."
+            )
         for file in files:
             self._copy(file, staging.folder, task_vars)
         return staging.folder
 
-    def _execute(self, command, data, tries=1):
-        """Run a command of sh(1) on the node, as the user that the task becomes."""
+    def _stream_all(self, files, folder, tries=_TRIES):
+        """A connection that is lost for a moment goes on from where it was."""
         while True:
             try:
-                done = self._low_level_execute_command(command, in_data=data)
+                # with something on its standard input a command gets no terminal, which some sudo wants
+                staging = _delivery.prepare(files, folder, lambda command: self._execute(command, b"\n"))
+                if staging is None:
+                    raise _delivery.NotStreamedError
+                _connection.uncompressed(self._connection)
+                _delivery.send(files, staging, self._stream, self._execute)
+                return staging.folder
             except AnsibleConnectionFailure:
                 tries -= 1
                 if not tries:
                     raise
                 time.sleep(_PAUSE)
-            else:
-                return _delivery.Done(done["rc"], done["stdout"], done["stderr"])
+
+    def _stream(self, command, path, begin):
+        with open(path, "rb") as file:
+            file.seek(begin)
+            with _connection.streaming(self._connection, file) as data:
+                return self._execute(command, data)
+
+    def _execute(self, command, data=None):
+        """Run a command of sh(1) on the node, as the user that the task becomes."""
+        done = self._low_level_execute_command(command, in_data=data)
+        return _delivery.Done(done["rc"], done["stdout"], done["stderr"])
 
     def _copy(self, file, folder, task_vars):
         """For connections, and ways to become another user, that give a command no standard input."""

@@ -58,6 +58,7 @@ def install(
     run: Run,
     verify: str,
     devices: t.Sequence[str] = (),
+    unpacked: t.Callable[[], object] = lambda: None,
 ) -> dict[str, list[dict[str, t.Any]]]:
     """Install wheels, and the wheels that they require, into an environment.
 
@@ -66,6 +67,7 @@ def install(
     :param folder: where they lie, each under its file name
     :param verify: how to try the wheels out in a scratch place before anything is changed: gpu, import or none
     :param devices: torch's names of those to try them out on; all GPUs if there are none
+    :param unpacked: is called when the files in the folder are not needed any more
     :returns: by the name of the wheel, what was found on each GPU, as ``_verify.on_gpus`` tells it
     :raises TorchExtensionError: if something is wrong; the environment is then as it was
     """
@@ -78,8 +80,11 @@ def install(
         _swap.clear(python["site_packages"], _names(wheels))
         with _swap.scratch(python["site_packages"]) as new:
             _run_installer(paths, new, environment, run)
-            results = _try_out(wheels, new, environment, run, verify, devices)
             exchange = _swap.plan(new, python["site_packages"])
+            if exchange is not None:
+                unpacked()  # before they, too, are written to the disk
+            with _swap.writing(new):
+                results = _try_out(wheels, new, environment, run, verify, devices)
             if exchange is None:
                 _run_installer(paths, None, environment, run)
             else:

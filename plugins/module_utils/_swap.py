@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _distributions
@@ -78,6 +79,23 @@ def plan(new: str, site_packages: str) -> Exchange | None:
     # the metadata last: who sees it may believe it
     order = sorted(comes, key=lambda name: (name.endswith(".dist-info"), name))
     return Exchange(sorted(touched - comes), order)
+
+
+@contextlib.contextmanager
+def writing(new: str) -> t.Iterator[None]:
+    """Have what was unpacked written to the disk meanwhile: :func:`put` has to wait for that.
+
+    What fails here fails there again.
+    """
+
+    def write() -> None:
+        with contextlib.suppress(OSError):
+            _sync(new)
+
+    thread = threading.Thread(target=write, daemon=True)  # after an error nobody waits for it
+    thread.start()
+    yield
+    thread.join()
 
 
 def put(exchange: Exchange, new: str, site_packages: str) -> None:

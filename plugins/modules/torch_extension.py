@@ -420,13 +420,18 @@ def _removing(module):
     try:
         yield
     finally:
-        folder = module.params["folder"]
-        if folder and not module.params["keep_files"] and not module.check_mode:
-            for file in [*module.params["wheels"], *module.params["requirements"]]:
-                with contextlib.suppress(FileNotFoundError):
-                    os.remove(os.path.join(folder, os.path.basename(file["filename"])))
-            with contextlib.suppress(OSError):  # what is not empty stays
-                os.rmdir(folder)
+        _remove(module)
+
+
+def _remove(module):
+    """Remove the delivered files, where they are not to stay."""
+    folder = module.params["folder"]
+    if folder and not module.params["keep_files"] and not module.check_mode:
+        for file in [*module.params["wheels"], *module.params["requirements"]]:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(folder, os.path.basename(file["filename"])))
+        with contextlib.suppress(OSError):  # what is not empty stays
+            os.rmdir(folder)
 
 
 def _run(module):
@@ -474,7 +479,14 @@ def _run(module):
             _find_links.place(needed, absent, params["folder"], environment)
         else:
             found = _install.install(
-                needed, absent, params["folder"], environment, run, verify=verify, devices=params["devices"]
+                needed,
+                absent,
+                params["folder"],
+                environment,
+                run,
+                verify=verify,
+                devices=params["devices"],
+                unpacked=lambda: _remove(module),
             )
     if mode == "install":
         result["leftovers"] = leftovers

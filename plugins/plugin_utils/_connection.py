@@ -8,9 +8,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import shlex
+import shutil
 import typing as t
 
 if t.TYPE_CHECKING:
@@ -21,6 +23,7 @@ _ARGUMENTS = ("ssh_args", "ssh_common_args", "ssh_extra_args")
 _FLAGS = re.compile("-[46AaCfGgKkMNnqsTtVvXxYy]+")  # those of ssh(1) that take no value
 _COMPRESSION = re.compile(r"(-o)?\s*compression[\s=]+yes", re.IGNORECASE)
 _CONTROL_PATH = re.compile(r"(-o)?\s*controlpath[\s=]+\"?(?P<path>[^\"]+)", re.IGNORECASE)
+_PIECE = 1 << 18  # bytes that are read at a time
 _OWN = "-u"  # "uncompressed"; short, since the path of a socket has 108 bytes at most
 
 
@@ -38,6 +41,42 @@ def pipeline(connection: ConnectionBase) -> None:
         return
     if origin == "default":
         connection.set_option("pipelining", True)
+
+
+def can_stream(connection: ConnectionBase) -> bool:
+    """Whether a command can be given a file as its standard input (:func:`streaming`), by whomever it is run there."""
+    become = connection.become
+    is_ssh = connection._load_name in _SSH and hasattr(connection, "_send_initial_data")
+    return is_ssh and (become is None or become.pipelining)
+
+
+@contextlib.contextmanager
+def streaming(connection: ConnectionBase, file: t.BinaryIO) -> t.Iterator[bytes]:
+    """Have commands read a file, from where it stands, in place of the ``in_data`` that this yields for them.
+
+    Ansible would have all of it in memory. It writes in_data to ssh by ``_send_initial_data``, after it has dealt with
+    passwords, in all versions from 2.0 to 2.21. Should another one do without, the command reads what this yields; so see
+    how much has come.
+    """
+    send = connection._send_initial_data
+    connection._send_initial_data = lambda pipe, data, ssh: send(_Instead(pipe, file), data, ssh)
+    try:
+        yield b"\n"
+    finally:
+        del connection._send_initial_data
+
+
+class _Instead:
+    """A pipe into which a file goes, whatever is written."""
+
+    def __init__(self, pipe: t.BinaryIO, file: t.BinaryIO) -> None:
+        self._pipe, self._file = pipe, file
+
+    def write(self, _data: bytes) -> None:
+        shutil.copyfileobj(self._file, self._pipe, _PIECE)
+
+    def close(self) -> None:
+        self._pipe.close()
 
 
 def uncompressed(connection: ConnectionBase) -> None:

@@ -7,8 +7,8 @@
 """Bring files to a node over the standard input of commands, so that they are its user's from the first byte.
 
 What Ansible's copy does costs five round trips, two more copies of the file on the node, and a part of it in the login
-user's folder when the connection is cut. Here each piece is a command that writes it to its place in the file, and may as
-well be run twice; what a lost run has brought is kept for the next one.
+user's folder when the connection is cut. Here it is one command, which writes to where the last one has stopped: what a
+lost run has brought is kept for the next one.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 
-#: Bytes that go in one command, and so into the memory of the control node for each node that it serves at a time.
-PIECE = 8 << 20
-_BLOCK = 1 << 16  # of dd(1); the size of a pipe, and a divisor of PIECE
+_BLOCK = 1 << 16  # bytes, of dd(1); the size of a pipe
 
 # Shells of the user may print what they like around it.
 _TOLD = re.compile(r"^torch_extension:(\w+):(.*)$", re.MULTILINE)
@@ -60,8 +58,15 @@ class Staging(t.NamedTuple):
     sizes: dict[str, int]  # of the files that were asked for and are there, whole or in part
 
 
-#: Runs a command line of sh(1) on the node, with some bytes as its standard input.
-Execute = t.Callable[[str, bytes], Done]
+#: Runs a command line of sh(1) on the node, with nothing of interest on its standard input.
+Execute = t.Callable[[str], Done]
+
+#: The same with a file of the control node on it, from some byte on.
+Stream = t.Callable[[str, str, int], Done]
+
+
+class NotStreamedError(Exception):
+    """The connection does not give the file to the command."""
 
 
 def prepare(files: t.Sequence[File], folder: str, execute: Execute) -> Staging | None:
@@ -78,8 +83,8 @@ def prepare(files: t.Sequence[File], folder: str, execute: Execute) -> Staging |
     ]
     done = execute(
         f"umask 077; echo torch_extension:begin:; mkdir -p {place} && chmod 700 {place} && cd {place} || exit 1; "
-        'echo "torch_extension:folder:$(pwd -P)"; echo "torch_extension:free:$(df -Pk . | tail -n 1)"; ' + "; ".join(looks),
-        b"\n",
+        'echo "torch_extension:folder:$(pwd -P)"; echo "torch_extension:free:$(df -Pk . | tail -n 1)"; '
+        + "; ".join(looks)
     )
     told = _TOLD.findall(done.out)
     if not told:
@@ -96,14 +101,13 @@ def prepare(files: t.Sequence[File], folder: str, execute: Execute) -> Staging |
     return Staging(facts["folder"], free, {name: int(size) for size, _colon, name in sizes})
 
 
-def send(files: t.Sequence[File], staging: Staging, execute: Execute) -> int:
+def send(files: t.Sequence[File], staging: Staging, stream: Stream, execute: Execute) -> None:
     """Bring what is not there yet into the prepared folder.
 
-    :returns: how many bytes were sent
     :raises TorchExtensionError: if there is no room for it, or it cannot be written; nothing of it is left then
+    :raises NotStreamedError: if it has to be brought in another way
     """
-    missing = {file: _missing(file, staging) for file in files}
-    missing = {file: begin for file, begin in missing.items() if begin is not None}
+    missing = {file: begin for file in files for begin in [_missing(file, staging)] if begin is not None}
     wanted = sum(os.path.getsize(file.path) - begin for file, begin in missing.items())
     if wanted > staging.free:
         _discard(files, staging, execute)
@@ -112,8 +116,23 @@ def send(files: t.Sequence[File], staging: Staging, execute: Execute) -> int:
             " changed. Make room, or set torch_extension_stage_dir."
         )
     for file, begin in missing.items():
-        _send_one(file, begin, files, staging, execute)
-    return wanted
+        folder, part, name = map(shlex.quote, (staging.folder, file.part, file.name))
+        size = os.path.getsize(file.path)
+        done = stream(
+            f"cd {folder} && umask 077 && dd of={part} bs={_BLOCK} seek={begin // _BLOCK} conv=notrunc || exit 1; "
+            f'echo "torch_extension:size:$(wc -c < {part})"; [ "$(wc -c < {part})" -ne {size} ] || mv -f {part} {name}',
+            file.path,
+            begin,
+        )
+        if done.status != 0:
+            _discard(files, staging, execute)
+            raise TorchExtensionError(
+                f"{file.name} cannot be written to {staging.folder} on the node: {_last_line(done)}. Nothing was changed."
+                " Make room there, or set torch_extension_stage_dir."
+            )
+        if dict(_TOLD.findall(done.out)).get("size", "").strip() != str(size):
+            _discard([file], staging, execute)
+            raise NotStreamedError
 
 
 def _missing(file: File, staging: Staging) -> int | None:
@@ -122,31 +141,13 @@ def _missing(file: File, staging: Staging) -> int | None:
     if file.sha256 and staging.sizes.get(file.name) == size:
         return None
     there = staging.sizes.get(file.part, 0) if file.sha256 else 0
-    return there // PIECE * PIECE if there < size else 0
-
-
-def _send_one(file: File, begin: int, files: t.Sequence[File], staging: Staging, execute: Execute) -> None:
-    folder, part, name = map(shlex.quote, (staging.folder, file.part, file.name))
-    size = os.path.getsize(file.path)
-    with open(file.path, "rb") as source:
-        source.seek(begin)
-        for at in range(begin, max(size, 1), PIECE):
-            command = f"cd {folder} && umask 077 && dd of={part} bs={_BLOCK} seek={at // _BLOCK} conv=notrunc"
-            if at + PIECE >= size:
-                command += f" && mv -f {part} {name}"
-            done = execute(command, source.read(PIECE))
-            if done.status != 0:
-                _discard(files, staging, execute)
-                raise TorchExtensionError(
-                    f"{file.name} cannot be written to {staging.folder} on the node: {_last_line(done)}. Nothing was changed."
-                    " Make room there, or set torch_extension_stage_dir."
-                )
+    return there // _BLOCK * _BLOCK if there <= size else 0
 
 
 def _discard(files: t.Sequence[File], staging: Staging, execute: Execute) -> None:
     names = " ".join(shlex.quote(name) for file in files for name in (file.name, file.part))
     folder = shlex.quote(staging.folder)
-    execute(f"cd {folder} && rm -f {names}; cd / && rmdir {folder}", b"\n")
+    execute(f"cd {folder} && rm -f {names}; cd / && rmdir {folder} 2>/dev/null")
 
 
 def _expandable(folder: str) -> str:
@@ -159,5 +160,9 @@ def _expandable(folder: str) -> str:
 
 def _last_line(done: Done) -> str:
     """What a command said last of what went wrong, without dd's numbers."""
-    lines = [line.strip() for line in done.err.splitlines() if line.strip() and not re.search(r"^\d+.*(records|copied)", line)]
+    lines = [
+        line.strip()
+        for line in done.err.splitlines()
+        if line.strip() and not re.search(r"^\d+.*(records|copied)", line)
+    ]
     return lines[-1].rstrip(".") if lines else f"exit status {done.status}"

@@ -78,7 +78,11 @@ def find(
     raise NothingFitsError(
         _nothing_fits(wanted, environment, sources, candidates, failures),
         [
-            {**_answer(candidate, origins[candidate.asset]), "ground": _choice.says(candidate), "warnings": shelves.warnings}
+            {
+                **_answer(candidate, origins[candidate.asset]),
+                "ground": _choice.says(candidate),
+                "warnings": shelves.warnings,
+            }
             for candidate in provable
         ],
     )

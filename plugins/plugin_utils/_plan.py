@@ -56,7 +56,9 @@ def unclear(plan: Plan, mode: str) -> list[dict[str, t.Any]]:
 
     What is in pip's cache, or in a folder of wheels, no environment tells.
     """
-    return [{**for_node(wheel), "requirements": None} for wheel in plan if mode != INSTALL or wheel["action"] == EXAMINE]
+    return [
+        {**for_node(wheel), "requirements": None} for wheel in plan if mode != INSTALL or wheel["action"] == EXAMINE
+    ]
 
 
 def for_node(wheel: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

@@ -53,10 +53,16 @@ def settle(wheel: Wheel, environment: t.Mapping[str, t.Any], prove: Prove) -> di
             )
             return {**candidate, "warnings": [*candidate["warnings"], warning]}
         if shown.verdict == FITS:
-            proven = {**candidate, "sha256": shown.sha256 or candidate["sha256"], "size": shown.size or candidate["size"]}
+            proven = {
+                **candidate,
+                "sha256": shown.sha256 or candidate["sha256"],
+                "size": shown.size or candidate["size"],
+            }
             ground = f"{candidate['ground']}; this node has all that its binaries need, as was proven"
             action = {} if candidate["pip_cache_path"] else decide(proven, environment)._asdict()
             return {**proven, **action, "ground": ground, "refused": refused}
-        refused.append({"filename": candidate["filename"], "reasons": [f"{shown.verdict}: it {'; it '.join(shown.reasons)}"]})
+        refused.append(
+            {"filename": candidate["filename"], "reasons": [f"{shown.verdict}: it {'; it '.join(shown.reasons)}"]}
+        )
     tried = [f"{each['filename']} was tried, and does not serve: {'; '.join(each['reasons'])}." for each in refused]
     return {**wheel, "conflicts": [" ".join([*wheel["conflicts"], *tried])], "refused": refused, "provable": []}

@@ -45,7 +45,7 @@ def test_the_answer_is_the_whole_plan_of_one_wheel(environment):
         "sdist_url": None,
         "pip_cache_path": None,
         "provable": [],
-            "conflicts": [],
+        "conflicts": [],
         "action": "install",
         "reason": "flash-attn is not installed",
     }

@@ -26,19 +26,21 @@ class ActionModule(NodeAction):
     def act(self, task_vars):
         arguments = dict(self._task.args)
         files, facts, errors = (arguments.pop(name, None) or [] for name in ("files", "facts", "errors"))
+        environment = arguments.pop("environment", None)
         if errors:
             raise TorchExtensionError("\n".join(errors))
-        told = {"proofs": self._prove(facts, arguments, task_vars)} if facts else {}
+        told = {"proofs": self._prove(facts, environment, arguments, task_vars)} if facts else {}
         if files and not self._task.check_mode:  # which may not be on the control node then
             arguments["folder"] = self._deliver(files, arguments, task_vars)
         result = {**self.module("torch_extension", arguments, task_vars), **told}
         mode = arguments.get("mode", "install")
         return {**result, "report": _report.done(arguments["wheels"], result, mode, self._task.check_mode)}
 
-    def _prove(self, facts, arguments, task_vars):
+    def _prove(self, facts, environment, arguments, task_vars):
         if arguments.get("verify") == _verify.NONE:
             return []
-        found = self.module("wheel_proof", {"python": arguments.get("python"), "facts": facts}, task_vars)
+        asked = {"python": arguments.get("python"), "facts": facts, "environment": environment}
+        found = self.module("wheel_proof", asked, task_vars)
         misfits = [
             f"{proof['filename']} does not fit {found['executable']}: it {'; it '.join(proof['reasons'])}."
             for proof in found["proofs"]
@@ -79,7 +81,7 @@ class ActionModule(NodeAction):
                 staging = _delivery.prepare(files, folder, lambda command: self._execute(command, b"\n"))
                 if staging is None:
                     raise _delivery.NotStreamedError
-                _connection.uncompressed(self._connection)
+                _connection.avoid_compression(self._connection)
                 _delivery.send(files, staging, self._stream, self._execute)
                 return staging.folder
             except AnsibleConnectionFailure:

@@ -9,11 +9,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._choice im
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verdict import FITS, MISFIT, UNKNOWN
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _plan, _report
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._controller_action import progress
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._decision import decide, settings
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import default_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._http import proxied
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._means import Means
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._node_action import NodeAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._proven import Shown, settle
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import RELEASE
@@ -89,6 +86,11 @@ class ActionModule(NodeAction):
 
     def _settled(self, wheel, environment, downloads):
         """The same wheel or one for another torch that has been proven to serve."""
+        # what downloads and reads wheels is slow to import, and rarely wanted here
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._controller_action import progress
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import default_cache
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._means import Means
+
         means = Means(
             cache=self._arguments["cache_dir"] or default_cache(),
             ca_path=self._arguments["ca_path"],
@@ -109,7 +111,7 @@ class ActionModule(NodeAction):
             facts = means.facts(file.path, file.sha256)
             if not facts["libraries"]:
                 return Shown(UNKNOWN, ["has no library of which anything could be proven"], file.sha256, file.size)
-            (proof,) = self._run("wheel_proof", {"facts": [facts]})["proofs"]
+            (proof,) = self._run("wheel_proof", {"facts": [facts], "environment": environment})["proofs"]
             return Shown(proof["verdict"], proof["reasons"], file.sha256, file.size)
 
         with means.progress:

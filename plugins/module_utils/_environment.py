@@ -23,7 +23,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils import (
     _torch,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._guess import VARIABLES
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._packages import VARIABLES
 
 ALL = "*"
 

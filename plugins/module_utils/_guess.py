@@ -124,23 +124,6 @@ def conflicts(guess: Guess, environment: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def variable_names(package: Package) -> tuple[str, ...]:
-    """Name the environment variables that can change the guess for any version of a package, sorted."""
-    names = {variable for _first, variable in package.build_target} | set(package.zero)
-    names.update(switch.variable for _first, switch in package.force_build if switch)
-    for _first, forced in package.forced_abi:
-        names.update(switch.variable for switch in (forced.switch, *forced.unless, *forced.unless_on_rocm))
-    if package.container:
-        names.update((CONTAINER_PRODUCT, CONTAINER_RELEASE))
-    if package.local_version:
-        names.add(package.local_version)
-    return tuple(sorted(names))
-
-
-#: What a probe of a node has to read: the variables of all packages.
-VARIABLES = tuple(sorted({variable for package in PACKAGES.values() for variable in variable_names(package)}))
-
-
 def find_package(name: str) -> tuple[str, Package]:
     """Find a package by any spelling of its name; return the normalized name with it.
 

@@ -19,7 +19,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors im
 # executed and nothing of the environment is imported. What site would have done for a venv (before Python 3.14)
 # is done here: PEP 405 puts pyvenv.cfg beside the executable or one folder above.
 _QUESTION = """
-import json, os, platform, site, sys, sysconfig
+import json, os, site, sys, sysconfig
 
 def venv_settings(executable):
     here = os.path.dirname(os.path.abspath(executable))
@@ -44,7 +44,7 @@ if not isolated:
     if settings is not None:
         packages += site.getsitepackages([base])
 print(json.dumps({
-    "version": platform.python_version(),
+    "version": sys.version.split()[0],
     "implementation": sys.implementation.name,
     "nodot": "%d%d" % sys.version_info[:2],
     "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),

@@ -149,6 +149,10 @@ options:
     type: list
     elements: dict
     default: []
+  environment:
+    description:
+      - For O(facts), what M(airgap.torch_extensions.torch_info) has just returned, which is then not asked for again.
+    type: dict
   errors:
     description:
       - Why M(airgap.torch_extensions.wheel_fetch) could not get what the node wants. If there is any reason, the task fails with it
@@ -391,9 +395,10 @@ _ARGUMENTS = {
         "default": [],
         "options": _FILE,
     },
-    # these three are the action's, which deals with them before the module runs
+    # these four are the action's, which deals with them before the module runs
     "files": {"type": "list", "elements": "path", "default": []},
     "facts": {"type": "list", "elements": "dict", "default": []},
+    "environment": {"type": "dict"},
     "errors": {"type": "list", "elements": "str", "default": []},
     "folder": {"type": "path"},
     "keep_files": {"type": "bool", "default": True},

@@ -29,6 +29,11 @@ options:
         environment.
     type: str
     default: python3
+  environment:
+    description:
+      - What M(airgap.torch_extensions.torch_info) has just returned for it. Then neither the interpreter nor C(nvidia-smi) is asked
+        again.
+    type: dict
   facts:
     description:
       - For each wheel what its binaries need, as it was read from the file on the control node.
@@ -102,26 +107,16 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "python": {"type": "str", "default": "python3"},
+            "environment": {"type": "dict"},
             "facts": {"type": "list", "elements": "dict", "required": True},
         },
         supports_check_mode=True,
     )
     facts = module.params["facts"]
-
-    def run(command):
-        return module.run_command(list(command), environ_update={"LC_ALL": "C"})
-
     try:
-        environment, _warnings = describe_one(module.params["python"], [], run, os.environ)
+        environment = module.params["environment"] or _describe(module)
     except TorchExtensionError as exc:
         module.fail_json(msg=str(exc))
-    warnings = []
-    if any(wheel.get("architectures") or wheel.get("cuda") for wheel in facts):  # it may take a second to answer
-        environment["gpus"], environment["driver"], warnings = gpus_and_driver(
-            run, lambda name, search: shutil.which(name, path=search)
-        )
-    for warning in warnings:
-        module.warn(warning)
     start = time.monotonic()
     try:
         verdicts = prove_all(facts, environment, os.environ)
@@ -136,6 +131,21 @@ def main():
         ],
         milliseconds=round((time.monotonic() - start) * 1000),
     )
+
+
+def _describe(module):
+    def run(command):
+        return module.run_command(list(command), environ_update={"LC_ALL": "C"})
+
+    environment, _warnings = describe_one(module.params["python"], [], run, os.environ)
+    facts = module.params["facts"]
+    if any(wheel.get("architectures") or wheel.get("cuda") for wheel in facts):  # it may take a second to answer
+        environment["gpus"], environment["driver"], warnings = gpus_and_driver(
+            run, lambda name, search: shutil.which(name, path=search)
+        )
+        for warning in warnings:
+            module.warn(warning)
+    return environment
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _bom, _lock
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _lock
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import Lock
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._requirements import Requirements
 
@@ -120,12 +120,12 @@ def open_bundle(path: str) -> Bundle:
     return Bundle(path, _lock.load(text, os.path.join(path, LOCK)), sizes)
 
 
-def contents(lock: Lock, text: str, get_wheel: GetWheel, requirements: Requirements) -> dict[str, Source]:
+def contents(lock: Lock, text: str, bill: str, get_wheel: GetWheel, requirements: Requirements) -> dict[str, Source]:
     """The files of a bundle by their names in it. Wheels are fetched only when they come to be written.
 
     :param text: of the lock
+    :param bill: of materials
     :param get_wheel: fetches a locked wheel to the control node; its path there
-    :raises TorchExtensionError: if there is no bill of materials for it
     """
     wanted: dict[str, Source] = {}
     for entry in lock.environments:
@@ -136,7 +136,7 @@ def contents(lock: Lock, text: str, get_wheel: GetWheel, requirements: Requireme
             wanted[f"requirements/{item['filename']}"] = Source(
                 item["sha256"], lambda item=item, node=node: requirements.get_locked(item, node).path
             )
-    for name, content in ((LOCK, text), (_BOM, _bom.bill(lock, text)), (_README, _README_TEXT)):
+    for name, content in ((LOCK, text), (_BOM, bill), (_README, _README_TEXT)):
         wanted[name] = Source(hashlib.sha256(content.encode()).hexdigest(), text=content.encode())
     sums = listing({name: source.sha256 for name, source in wanted.items()})
     return {**wanted, _SUMS: Source(hashlib.sha256(sums.encode()).hexdigest(), text=sums.encode())}

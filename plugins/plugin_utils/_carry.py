@@ -14,7 +14,7 @@ import tempfile
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _bundle, _lock
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _bom, _bundle, _lock
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._fetch import fetch
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._means import Means
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._requirements import (
@@ -111,7 +111,7 @@ def write_bundle(path: str, dest: str, means: Means, predict: bool = False) -> d
             downloads.append({"url": wheel["url"], "size": found.size})
         return found.path
 
-    wanted = _bundle.contents(lock, text, get_wheel, requirements)
+    wanted = _bundle.contents(lock, text, _bom.bill(lock, text), get_wheel, requirements)
     there = _bundle.state(dest)
     after = {name: source.sha256 for name, source in wanted.items()}
     if after != there and not predict:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import os
 import re
 import shlex
 import shutil
@@ -79,23 +79,29 @@ class _Instead:
         self._pipe.close()
 
 
-def uncompressed(connection: ConnectionBase) -> None:
+def avoid_compression(connection: ConnectionBase, lazily: bool = False) -> None:
     """Turn off the compression that Ansible's default of ``ssh_args`` asks for (``-C``).
 
     A wheel is compressed already, and to compress it again takes eight times as long as to send it. A connection that is open
     stays as it is, whatever goes through it; so this makes for another one, beside that.
+
+    :param lazily: whether a connection that an earlier task has opened may serve, where there is one: to log in once more
+        is worth it for a wheel, not for a question
     """
     if connection._load_name not in _SSH:
         return
     words = {name: shlex.split(connection.get_option(name) or "") for name in _ARGUMENTS}
     if not any(_compresses(word) for each in words.values() for word in each):
         return
-    first = ["-o", "Compression=no"]  # ssh takes the first value that it is given
     paths = [match["path"] for each in words.values() for match in map(_CONTROL_PATH.fullmatch, each) if match]
+    path = paths[0] if paths else connection.get_option("control_path") or _default_control_path(connection)
+    if lazily and _is_open(path, connection):
+        return
+    first = ["-o", "Compression=no"]  # ssh takes the first value that it is given
     if not paths:
-        connection.set_option("control_path", _control_path(connection))
-    elif paths[0].lower() != "none":
-        first += ["-o", f"ControlPath={paths[0]}{_OWN}"]
+        connection.set_option("control_path", path + _OWN)
+    elif path.lower() != "none":
+        first += ["-o", f"ControlPath={path}{_OWN}"]
     words["ssh_args"] = first + words["ssh_args"]
     for name, each in words.items():
         connection.set_option(name, shlex.join(filter(None, map(_without_flag, each))))
@@ -113,10 +119,21 @@ def _without_flag(word: str) -> str:
     return "" if flags == "-" else flags
 
 
-def _control_path(connection: ConnectionBase) -> str:
-    """Where Ansible would have the socket of this connection, with another name."""
-    set_by_operator = connection.get_option("control_path")
-    if set_by_operator:
-        return set_by_operator + _OWN
-    who = "-".join(str(connection.get_option(name)) for name in ("host", "port", "remote_user"))
-    return "%(directory)s/" + hashlib.sha256(f"{who}{_OWN}".encode()).hexdigest()[:10]
+def _default_control_path(connection: ConnectionBase) -> str:
+    """As ansible.builtin.ssh makes it where nobody has set one."""
+    return connection._create_control_path(*(connection.get_option(name) for name in ("host", "port", "remote_user")))
+
+
+def _is_open(path: str, connection: ConnectionBase) -> bool:
+    """Whether there is a socket of a connection. One whose name only ssh could tell counts as none."""
+    folder = os.path.expanduser(connection.get_option("control_path_dir"))
+    tokens = {
+        "h": connection.get_option("host"),
+        "n": connection.get_option("host"),
+        "p": connection.get_option("port") or 22,
+        "r": connection.get_option("remote_user"),
+        "%": "%",
+    }
+    path = path.replace("%(directory)s", folder).replace("%%", "%")  # Ansible's own, before ssh's
+    path = re.sub("%([hnpr%])", lambda match: str(tokens[match[1]]), path)
+    return os.path.exists(os.path.expanduser(path))

@@ -44,6 +44,7 @@ class NodeAction(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
         _connection.pipeline(self._connection)
+        _connection.avoid_compression(self._connection, lazily=True)
         try:
             return self.act(task_vars or {})
         except Failed as exc:

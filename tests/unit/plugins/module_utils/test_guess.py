@@ -14,7 +14,11 @@ import pytest
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _guess
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._guess import NoGuessError, conflicts, guess
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._packages import PACKAGES
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._packages import (
+    PACKAGES,
+    VARIABLES,
+    variable_names,
+)
 
 DAO_FLASH = "https://github.com/Dao-AILab/flash-attention/releases/download"
 
@@ -282,10 +286,8 @@ def test_rows_start_at_known_versions_in_order(name):
 
 
 def test_variables_to_probe_are_those_of_all_packages():
-    assert {"BUILD_TARGET", "FLASH_ATTN_LOCAL_VERSION", "MAMBA_FORCE_BUILD", "NVIDIA_PRODUCT_NAME"} <= set(
-        _guess.VARIABLES
-    )
-    assert "MAMBA_FORCE_BUILD" not in _guess.variable_names(PACKAGES["flash-attn"])
+    assert {"BUILD_TARGET", "FLASH_ATTN_LOCAL_VERSION", "MAMBA_FORCE_BUILD", "NVIDIA_PRODUCT_NAME"} <= set(VARIABLES)
+    assert "MAMBA_FORCE_BUILD" not in variable_names(PACKAGES["flash-attn"])
 
 
 def test_module_can_be_imported_without_packaging(monkeypatch):

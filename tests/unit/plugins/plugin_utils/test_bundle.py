@@ -15,7 +15,7 @@ from locks import of_files
 from wheels import LABEL, build_wheel, sha256, tree_state
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _bundle, _lock
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _bom, _bundle, _lock
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._requirements import Requirements
 
 TEXTS = ["README.txt", "SHA256SUMS", "bom.cdx.json", "wheels.lock.yml"]
@@ -41,7 +41,8 @@ class Made:
             return str(self.folder / "wheels" / wheel["filename"])
 
         requirements = Requirements(str(self.folder / "requirements"), offline=True)
-        return _bundle.contents(_lock.load(self.text, "a.yml"), self.text, get, requirements)
+        lock = _lock.load(self.text, "a.yml")
+        return _bundle.contents(lock, self.text, _bom.bill(lock, self.text), get, requirements)
 
     def write(self, dest):
         wanted = self.wanted()

@@ -1,7 +1,7 @@
 # `make demo` and `make test` set up all they need; a second run finds it there. `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit conformance lint format build sanity sanity-core-2.19 sanity-core-newest molecule layers newest bench clean ready collection
+.PHONY: help demo test unit conformance test-torch lint format build sanity sanity-core-2.19 sanity-core-newest molecule layers newest bench clean ready collection
 
 TOOLS := tests/tools
 COLLECTION := .ansible/collections/ansible_collections/airgap/torch_extensions
@@ -11,7 +11,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.ansible/collections
 export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 
 help: ## show this
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: ready ## install flash-attn on two air-gapped nodes, twice; KEEP=1 leaves them up
 	$(TOOLS)/demo.sh
@@ -26,6 +26,9 @@ unit: ready ## pytest: the plugins and the project itself
 
 conformance: ready ## pytest: our guesses against upstream's own code
 	PYTHONPATH=.ansible/collections pytest tests/conformance
+
+test-torch: ready ## pytest: the proof against real builds of torch, 32 GB of them; no part of test
+	PYTHONPATH=.ansible/collections pytest tests/torch
 
 lint: ready ## ruff, yamllint, ansible-lint, shellcheck, antsibull
 	$(TOOLS)/lint.sh

@@ -28,7 +28,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._verdict i
     conclude,
 )
 
-FACTS_VERSION = 1
+FACTS_VERSION = 2
 
 _NAMES = 5  # symbols that a message names
 _LENGTH = 100  # characters of each, for those of C++ go on for lines
@@ -92,13 +92,12 @@ def _judge_libraries(
             for library in foreign
         )
         return
-    own = {name for library in facts["libraries"] for name in (library["soname"], os.path.basename(library["path"]))}
     fork = process.fork()
     found: dict[str, Library] = {}
     gaps: list[Finding] = []  # in which more symbols may be
     for library in facts["libraries"]:
-        needed = [name for name in library["needed"] if name not in own]
-        more, missing = fork.load(Extension(_folder(library["path"], environment), needed, library["runpath"]))
+        place = _folder(library["path"], environment)
+        more, missing = fork.load(Extension(place, library["needed"], library["runpath"]))
         found.update(more)
         gaps += [_missing(name, "", fork, environment) for name in missing]
     for item in closure(found.values()):

@@ -56,7 +56,7 @@ options:
     default: install
   refuse:
     description:
-      - Whether to fail where the node cannot have what it shall have. If not, RV(plan[].conflicts) tells.
+      - Whether to fail where the node cannot have what it shall have. If not, C(conflicts) in RV(plan) tells.
     type: bool
     default: true
   sdist_url:

@@ -18,7 +18,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binary im
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import writing
 
 #: of what read() returns; facts of another version are made anew
-VERSION = 1
+VERSION = 2
 _KEYS = {"version", "filename", "libraries", "cxx11_abi", "cuda", "architectures", "problems"}
 
 _LIBRARY = re.compile(r"\.so(\.[^/]*)?$")
@@ -42,7 +42,7 @@ def read(path: str, folder: str | None = None) -> dict[str, t.Any]:
 
     ::
 
-        {"version": 1, "filename": "flash_attn-….whl",
+        {"version": 2, "filename": "flash_attn-….whl",
          "libraries": [                          # those that could be read, by path
            {"path": "flash_attn_2_cuda….so",     # in the wheel
             "machine": "x86_64",                 # as uname -m writes it
@@ -133,7 +133,11 @@ def _kept(place: str, filename: str, sha256: str) -> dict[str, t.Any] | None:
 
 
 def _needs(libraries: t.Mapping[str, _elf.Library], names: t.Iterable[str]) -> list[dict[str, t.Any]]:
-    own = {os.path.basename(name) for name in names} | {library.soname for library in libraries.values()}
+    files = {os.path.basename(name) for name in names}
+    asked = {name for library in libraries.values() for name in library.needed}
+    # Python code may have loaded a library before, and then its SONAME is enough. A copy that was renamed, as auditwheel does
+    # it, is no such library: those that need it ask for its file, and who asks for its SONAME means that of the node.
+    own = files | {library.soname for path, library in libraries.items() if os.path.basename(path) not in asked}
     defined = frozenset[str]().union(*(library.defined for library in libraries.values()))
     return [
         {

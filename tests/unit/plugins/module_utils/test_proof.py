@@ -269,7 +269,8 @@ def test_libraries_of_one_wheel_serve_each_other(node):
     library = read_facts(own, "x-1.data/platlib/own.libs/libown-1.so")["libraries"][0]
     facts["libraries"].append(library)
     own.unlink()  # the wheel is not here yet
-    facts["libraries"][0]["undefined"].remove("own")  # as the wheel defines it itself
+    facts["libraries"][0]["needed"].remove("libown-1.so")  # as the wheel brings it itself
+    facts["libraries"][0]["undefined"].remove("own")
     assert prove_all([facts], node.environment, {}) == [("fits", [])]
     facts["libraries"][0]["undefined"].append("of_nobody")
     assert prove_all([facts], node.environment, {})[0].reasons == [
@@ -286,6 +287,20 @@ def test_a_library_sees_what_another_of_its_wheel_brings_along(node):
     between = read_facts(node.extension("brings", member="own.libs/libbrings.so"), "own.libs/libbrings.so")
     facts["libraries"].append(between["libraries"][0])
     assert prove_all([facts], node.environment, {}) == [("fits", [])]
+
+
+def test_a_copy_in_the_wheel_is_not_what_another_library_of_it_finds(node):
+    """Whether or not the copy bears the name by which that library asks."""
+    original = stub(node, "libcudart.so.11.0", names="cudaFree")
+    path = node.extension("with_copy", "extern int cudaFree; int *use = &cudaFree;", str(original))
+    facts = read_facts(path, "with_copy.so", filename="x-1-py3-none-any.whl")
+    copy = read_facts(original, "x.libs/libcudart.e8e8b82a.so.11.0")["libraries"][0]
+    assert copy["soname"] == "libcudart.so.11.0"
+    facts["libraries"].append(copy)
+    found = prove_all([facts], node.environment, {})[0]
+    assert found.verdict == "does not fit"
+    assert "needs libcudart.so.11.0, which is nowhere on this node (torch is built for CUDA 12.4)" in found.reasons
+    assert "libcudart.so.11.0: cannot open shared object file" in node.hold_against_loader(path, found)
 
 
 def test_several_wheels_are_each_judged_for_itself(node):
@@ -343,7 +358,7 @@ def test_another_c_library_leaves_the_question_open(node):
 
 
 def test_facts_of_another_version_are_not_judged(node):
-    assert prove_all([no_facts(version=2)], node.environment, {})[0].verdict == "cannot be told"
+    assert prove_all([no_facts(version=1)], node.environment, {})[0].verdict == "cannot be told"
 
 
 def test_gpus_are_judged_with_the_libraries(node):

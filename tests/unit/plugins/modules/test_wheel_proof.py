@@ -65,6 +65,6 @@ def test_what_is_no_environment_is_a_failure(run_module):
 
 
 def test_facts_that_are_not_whole_are_a_failure_that_says_so(make_venv, run_module):
-    result = run_module(wheel_proof, python=str(make_venv()), facts=[{"version": 1, "filename": "a.whl"}])
+    result = run_module(wheel_proof, python=str(make_venv()), facts=[{"version": 2, "filename": "a.whl"}])
     assert result["failed"]
     assert "without 'problems'" in result["msg"]

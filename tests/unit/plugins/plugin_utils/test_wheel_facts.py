@@ -89,7 +89,7 @@ def calls(tmp_path, wheel):
 def test_a_library_is_described_by_its_own_tables(extension, wheel):
     facts = _wheel_facts.read(wheel(extra=[("pkg/extension.so", extension)]))
     assert facts == {
-        "version": 1,
+        "version": 2,
         "filename": "flash_attn-2.8.3-py3-none-any.whl",
         "libraries": [
             {
@@ -134,6 +134,18 @@ def test_what_the_wheel_brings_itself_is_not_needed(tmp_path, wheel):
     assert not {"libown.so.1", "libunnamed.so.2"} & set(by_path["extension.so"]["needed"])
     assert by_path["extension.so"]["undefined"] == ["c", "d"]
     assert by_path["renamed.so"]["soname"] == "libown.so.1"
+
+
+def test_a_copy_under_another_name_is_no_answer_to_who_asks_for_the_original(tmp_path, wheel):
+    """As in torchvision 0.25: image.so has the copy, and _C.so takes the node's, which must be there."""
+    original = build_library(tmp_path / "original.so", defining("a"), "-Wl,-soname,libcudart.so.12")
+    copy = build_library(tmp_path / "libcudart.e8e8b82a.so.12", defining("a"), "-Wl,-soname,libcudart.e8e8b82a.so.12")
+    image = build_library(tmp_path / "image.so", calling("a"), copy)
+    rest = build_library(tmp_path / "_C.so", calling("a"), original)
+    copy.write_bytes(original.read_bytes())  # torchvision leaves the SONAME as it was
+    by_path = {item["path"]: item for item in _wheel_facts.read(wheel(image, rest, copy))["libraries"]}
+    assert by_path["image.so"]["needed"] == ["libc.so.6"]
+    assert by_path["_C.so"]["needed"] == ["libcudart.so.12", "libc.so.6"]
 
 
 @pytest.mark.parametrize("tags", ["--enable-new-dtags", "--disable-new-dtags"])
@@ -429,7 +441,7 @@ def test_facts_are_kept_beside_the_wheel(extension, wheel):
     Path(path).unlink()  # so that nobody can read it again
     assert _wheel_facts.read_cached(path, "AB" * 32) == facts
     kept = json.loads(Path(f"{path}.facts.json").read_text())
-    assert (kept["sha256"], kept["version"]) == ("ab" * 32, 1)
+    assert (kept["sha256"], kept["version"]) == ("ab" * 32, _wheel_facts.VERSION)
     assert os.listdir(os.path.dirname(path)) == [os.path.basename(path) + ".facts.json"]
 
 

@@ -107,7 +107,8 @@ class ActionModule(NodeAction):
                 return None
             if file is None:
                 file = means.wheels().get(*wanted, candidate["size"])
-                downloads.append(file)
+                if file.is_new:
+                    downloads.append(file)
             facts = means.facts(file.path, file.sha256)
             if not facts["libraries"]:
                 return Shown(UNKNOWN, ["has no library of which anything could be proven"], file.sha256, file.size)

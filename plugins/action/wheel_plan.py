@@ -33,6 +33,7 @@ _ARGUMENTS = {
     "sdist_url": {"type": "raw"},
     "sha256": {"type": "dict", "default": {}},
     "require_sha256": {"type": "bool", "default": False},
+    "stage_dir": {"type": "str"},
     "match": {"type": "str", "choices": MATCHES, "default": EXACT},
     "progress": {"type": "bool", "default": True},
 }
@@ -67,6 +68,7 @@ class ActionModule(NodeAction):
             "plan": plan,
             "wheels": wanted,
             "requirements": arguments["mode"] != _plan.PIP_CACHE,
+            "staged": _plan.staged(plan, told.get("staged", [])),
             "report": report,
             "warnings": list(dict.fromkeys(warnings)),
         }
@@ -76,7 +78,8 @@ class ActionModule(NodeAction):
 
     def _probe(self):
         asked = _plan.questions(*(self._arguments[name] for name in ("packages", "mode", "sdist_url")))
-        return self._run("torch_info", asked._asdict())
+        stage_dir = self._arguments["stage_dir"]
+        return self._run("torch_info", {**asked._asdict(), **({"stage_dir": stage_dir} if stage_dir else {})})
 
     def _look_closer(self, plan):
         """What only the node can tell of the wheels, without changing anything."""

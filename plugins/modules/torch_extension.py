@@ -172,6 +172,13 @@ options:
         error, and also where the control node has gone away meanwhile.
     type: bool
     default: true
+  staged:
+    description:
+      - Names of files in O(folder) that earlier runs have left, as RV(airgap.torch_extensions.wheel_plan#module:staged) tells. They are
+        removed in the end; wheels that are whole only with O(keep_files=false).
+    type: list
+    elements: str
+    default: []
   mode:
     description:
       - V(install) installs the wheels into the environment.
@@ -321,6 +328,12 @@ leftovers:
   type: list
   elements: str
   sample: [~lash_attn]
+cleared:
+  description: Those of O(staged) that were not wanted any more and were removed, or would be.
+  returned: success
+  type: list
+  elements: str
+  sample: [.flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp311-cp311-linux_x86_64.whl.5a176a0589635270.part]
 proofs:
   description: As in RV(airgap.torch_extensions.wheel_proof#module:proofs).
   returned: with O(facts), also where one of the wheels does not fit
@@ -350,6 +363,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils import (
     _install,
     _node,
     _seed,
+    _staged,
     _verify,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import KEEP
@@ -402,6 +416,7 @@ _ARGUMENTS = {
     "errors": {"type": "list", "elements": "str", "default": []},
     "folder": {"type": "path"},
     "keep_files": {"type": "bool", "default": True},
+    "staged": {"type": "list", "elements": "str", "default": []},
     "mode": {"type": "str", "choices": ["install", "pip_cache", "find_links"], "default": "install"},
     "verify": {"type": "str", "choices": _verify.WAYS, "default": "auto"},
     "devices": {"type": "list", "elements": "str", "default": []},
@@ -429,14 +444,28 @@ def _removing(module):
 
 
 def _remove(module):
-    """Remove the delivered files, where they are not to stay."""
-    folder = module.params["folder"]
-    if folder and not module.params["keep_files"] and not module.check_mode:
-        for file in [*module.params["wheels"], *module.params["requirements"]]:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(os.path.join(folder, os.path.basename(file["filename"])))
-        with contextlib.suppress(OSError):  # what is not empty stays
-            os.rmdir(folder)
+    """Remove the delivered files, where they are not to stay, and what earlier runs have left."""
+    folder, names = module.params["folder"], _unwanted(module)
+    if not module.params["keep_files"]:
+        names += _delivered(module)
+    if folder and not module.check_mode and (names or not module.params["keep_files"]):
+        _staged.clear(folder, names)
+
+
+def _delivered(module):
+    return [file["filename"] for file in [*module.params["wheels"], *module.params["requirements"]]]
+
+
+def _unwanted(module):
+    """What earlier runs have left in the folder and is none of the delivered files."""
+    names = set(module.params["staged"]) - set(_delivered(module))
+    if module.check_mode:  # the rest of these would have come
+        files = [*module.params["wheels"], *module.params["requirements"]]
+        names -= {_staged.part(file["filename"], file["sha256"]) for file in files}
+    if module.params["keep_files"]:
+        names = {name for name in names if _staged.is_part(name)}
+    there = _staged.look(module.params["folder"]) if names and module.params["folder"] else []
+    return [name for name in there if name in names]
 
 
 def _run(module):
@@ -446,6 +475,7 @@ def _run(module):
         return module.run_command(list(command), environ_update={"LC_ALL": "C", "LD_BIND_NOW": "1"})
 
     names = [wheel["name"] for wheel in [*params["wheels"], *params["requirements"]]]
+    cleared = _unwanted(module)
     environment, _warnings = describe_one(params["python"], [ALL, *names], run, os.environ)
     mode = params["mode"]
     leftovers = _install.leftovers(params["wheels"], environment) if mode == "install" else []
@@ -465,7 +495,7 @@ def _run(module):
     needed = [wheel for wheel, action in zip(params["wheels"], actions) if action.action != KEEP]
     absent = [file for file in params["requirements"] if needed and environment["distributions"][file["name"]] is None]
     result = {}
-    diff = _diff(params["wheels"], actions, absent, leftovers)
+    diff = _diff(params["wheels"], actions, absent, [*leftovers, *cleared])
     if mode == "find_links":
         result = {"find_links": _find_links.folder_of(environment)}
         settings = _find_links.settings(environment)
@@ -504,9 +534,10 @@ def _run(module):
             way = _verify.IMPORT if verify == _verify.GPU and not is_on_gpu else verify
             wheels[-1].update(verify=way, gpus=found.get(wheel["name"], []))
     return {
-        "changed": bool(needed or leftovers),
+        "changed": bool(needed or leftovers or cleared),
         "wheels": wheels,
         "requirements": [file["filename"] for file in absent],
+        "cleared": cleared,
         "diff": diff,
         **result,
     }

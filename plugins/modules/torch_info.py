@@ -47,6 +47,10 @@ options:
     type: list
     elements: str
     default: []
+  stage_dir:
+    description:
+      - The folder on the node that M(airgap.torch_extensions.torch_extension) brings wheels to. RV(staged) tells what is in it.
+    type: path
 notes:
   - A user who cannot read the environment is told so. Set C(become_user) to one who can.
   - The folder of pip's cache depends on the user. Ask as the user who will run pip.
@@ -187,12 +191,19 @@ environments:
   returned: success
   type: list
   elements: dict
+staged:
+  description: The wheels in O(stage_dir), and the parts of wheels that runs have left there which were lost on the way.
+  returned: with O(stage_dir)
+  type: list
+  elements: str
+  sample: [.flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp311-cp311-linux_x86_64.whl.5a176a0589635270.part]
 """
 
 import os
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _staged
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import describe
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 
@@ -203,6 +214,7 @@ def main():
             "python": {"type": "list", "elements": "str", "default": ["python3"]},
             "distributions": {"type": "list", "elements": "str", "default": []},
             "sdists": {"type": "list", "elements": "str", "default": []},
+            "stage_dir": {"type": "path"},
         },
         supports_check_mode=True,
     )
@@ -220,7 +232,9 @@ def main():
         module.fail_json(msg=str(exc))
     for warning in warnings:
         module.warn(warning)
-    module.exit_json(changed=False, environment=environments[0], environments=environments)
+    stage_dir = module.params["stage_dir"]
+    staged = {"staged": _staged.look(stage_dir)} if stage_dir else {}
+    module.exit_json(changed=False, environment=environments[0], environments=environments, **staged)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,10 @@ options:
         several packages, a dictionary from the package's name to its URL.
       - Without it, the node's own pip is asked, for requirements that pin a version.
     type: raw
+  stage_dir:
+    description:
+      - The folder on the node that the wheels will be brought to. RV(staged) tells what earlier runs have left in it.
+    type: str
   progress:
     description:
       - Whether to show how far downloads are.
@@ -114,6 +118,14 @@ requirements:
   returned: success
   type: bool
   sample: true
+staged:
+  description:
+    - Files that earlier runs have left in O(stage_dir), as O(airgap.torch_extensions.torch_extension#module:staged) wants them; parts
+      of any wheel, and those wheels of RV(plan) that are there.
+  returned: success
+  type: list
+  elements: str
+  sample: [.flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp311-cp311-linux_x86_64.whl.5a176a0589635270.part]
 report:
   description: What was found, and what is there already, in words for people, a line a fact.
   returned: success

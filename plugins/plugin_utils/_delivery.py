@@ -18,6 +18,7 @@ import re
 import shlex
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _staged
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 
 _BLOCK = 1 << 16  # bytes, of dd(1); the size of a pipe
@@ -38,8 +39,7 @@ class File(t.NamedTuple):
 
     @property
     def part(self) -> str:
-        """What it is called until all of it is there; a file with other bytes never has this name."""
-        return f".{self.name}.{(self.sha256 or 'unknown')[:16]}.part"
+        return _staged.part(self.name, self.sha256)
 
 
 class Done(t.NamedTuple):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _staged
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import EXAMINE
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._distributions import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
@@ -70,6 +71,12 @@ def cleared(plan: Plan, examined: t.Iterable[t.Mapping[str, t.Any]]) -> list[dic
     """A plan with what the node has found out about some of its wheels."""
     found = {wheel["filename"]: {key: wheel[key] for key in ("action", "reason")} for wheel in examined}
     return [{**wheel, **found.get(wheel["filename"], {})} for wheel in plan]
+
+
+def staged(plan: Plan, there: t.Iterable[str]) -> list[str]:
+    """What runs of ours have left in the folder that wheels are brought to, where an operator may keep wheels, too."""
+    ours = {wheel["filename"] for wheel in plan}
+    return [name for name in there if name in ours or _staged.is_part(name)]
 
 
 def refusal(plan: Plan, executable: str) -> str | None:

@@ -68,7 +68,8 @@ def done(
         because = f" (it {'; it '.join(proof['reasons'])})" if proof["reasons"] else ""
         lines.append(f"proof: {proof['verdict']}{because}")
     lines += [f"with: {filename}" for filename in result["requirements"]]
-    lines += [f"cleared away, for a killed run left it: {name}" for name in result.get("leftovers") or []]
+    left = [*(result.get("leftovers") or []), *result["cleared"]]
+    lines += [f"cleared away, for a killed run left it: {name}" for name in left]
     return [*lines, *(find_links(result["find_links"]) if result.get("find_links") else [])]
 
 

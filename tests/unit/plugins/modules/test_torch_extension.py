@@ -9,7 +9,7 @@ import os
 import pytest
 from wheels import LABEL, as_wanted, build_wheel, tree_state
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _node, _verify
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _node, _staged, _verify
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import describe_one
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip_cache import wheel_path
 from ansible_collections.airgap.torch_extensions.plugins.modules import torch_extension
@@ -235,3 +235,34 @@ def test_leftovers_are_cleared_away_though_nothing_else_has_to_be_done(venv, del
     assert not (packages / "~lash_attn").exists()
     again = run_module(torch_extension, python=str(venv), wheels=[])
     assert (again["changed"], again["leftovers"]) == (False, [])
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_what_lost_runs_have_brought_is_cleared_away_though_nothing_else_has_to_be_done(
+    keeps, venv, deliver, run_module, tmp_path
+):
+    folder, part = tmp_path / "delivered", _staged.part("flash_attn-1-py3-none-any.whl", "0" * 64)
+    whole, mine = deliver()["filename"], deliver(version="1")["filename"]
+    (folder / part).touch()
+    arguments = {"python": str(venv), "wheels": [], "folder": str(folder), "keep_files": keeps, "staged": [part, whole]}
+    left = [part] if keeps else [part, whole]
+    foretold = run_module(torch_extension, check_mode=True, **arguments)
+    assert (foretold["changed"], foretold["cleared"]) == (True, left)
+    assert (folder / part).exists()
+    done = run_module(torch_extension, **arguments)
+    assert (done["changed"], done["cleared"]) == (True, left)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([mine, whole] if keeps else [mine])
+    again = run_module(torch_extension, **arguments)
+    assert (again["changed"], again["cleared"]) == (False, [])
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_a_part_of_what_comes_is_no_remains(check_mode, venv, deliver, run_module, tmp_path):
+    """But where the wheel came another way, it is removed, too."""
+    wheel, folder = deliver(), tmp_path / "delivered"
+    part = folder / _staged.part(wheel["filename"], wheel["sha256"])
+    part.touch()
+    arguments = {"wheels": [wheel], "folder": str(folder), "keep_files": False, "staged": [part.name, wheel["filename"]]}
+    done = run_module(torch_extension, check_mode=check_mode, python=str(venv), **arguments)
+    assert done["cleared"] == ([] if check_mode else [part.name])
+    assert part.exists() == folder.exists() == check_mode

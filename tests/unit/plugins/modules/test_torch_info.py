@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _staged
 from ansible_collections.airgap.torch_extensions.plugins.modules import torch_info
 
 
@@ -24,6 +25,18 @@ def test_what_is_broken_is_a_failure_that_says_so(make_venv, make_torch, run_mod
     result = run_module(torch_info, python=[str(venv)])
     assert result["failed"]
     assert "half removed" in result["msg"]
+
+
+def test_it_tells_wheels_and_parts_of_wheels_that_were_brought(make_venv, run_module, tmp_path):
+    venv = str(make_venv())
+    assert "staged" not in run_module(torch_info, python=[venv])
+    assert run_module(torch_info, python=[venv], stage_dir=str(tmp_path / "none"))["staged"] == []
+    stage = tmp_path / "stage"
+    stage.mkdir()
+    part = _staged.part("a-1-py3-none-any.whl", "0" * 64)
+    for name in (part, "a-1-py3-none-any.whl", "notes.part", ".hidden"):
+        (stage / name).touch()
+    assert run_module(torch_info, python=[venv], stage_dir=str(stage))["staged"] == [part, "a-1-py3-none-any.whl"]
 
 
 def test_no_environment_at_all_is_a_failure(run_module):

@@ -24,6 +24,7 @@ _FLAGS = re.compile("-[46AaCfGgKkMNnqsTtVvXxYy]+")  # those of ssh(1) that take 
 _COMPRESSION = re.compile(r"(-o)?\s*compression[\s=]+yes", re.IGNORECASE)
 _CONTROL_PATH = re.compile(r"(-o)?\s*controlpath[\s=]+\"?(?P<path>[^\"]+)", re.IGNORECASE)
 _PIECE = 1 << 18  # bytes that are read at a time
+_NO_SOCKET = "none"
 _OWN = "-u"  # "uncompressed"; short, since the path of a socket has 108 bytes at most
 
 
@@ -52,14 +53,14 @@ def can_stream(connection: ConnectionBase) -> bool:
 
 @contextlib.contextmanager
 def streaming(connection: ConnectionBase, file: t.BinaryIO) -> t.Iterator[bytes]:
-    """Have commands read a file, from where it stands, in place of the ``in_data`` that this yields for them.
+    """Have commands read a file, from where it stands now, in place of the ``in_data`` that this yields for them.
 
     Ansible would have all of it in memory. It writes in_data to ssh by ``_send_initial_data``, after it has dealt with
     passwords, in all versions from 2.0 to 2.21. Should another one do without, the command reads what this yields; so see
-    how much has come.
+    how much has come. Where a connection is lost, Ansible may run the same command again (option reconnection_retries).
     """
-    send = connection._send_initial_data
-    connection._send_initial_data = lambda pipe, data, ssh: send(_Instead(pipe, file), data, ssh)
+    send, begin = connection._send_initial_data, file.tell()
+    connection._send_initial_data = lambda pipe, data, ssh: send(_Instead(pipe, file, begin), data, ssh)
     try:
         yield b"\n"
     finally:
@@ -69,10 +70,11 @@ def streaming(connection: ConnectionBase, file: t.BinaryIO) -> t.Iterator[bytes]
 class _Instead:
     """A pipe into which a file goes, whatever is written."""
 
-    def __init__(self, pipe: t.BinaryIO, file: t.BinaryIO) -> None:
-        self._pipe, self._file = pipe, file
+    def __init__(self, pipe: t.BinaryIO, file: t.BinaryIO, begin: int) -> None:
+        self._pipe, self._file, self._begin = pipe, file, begin
 
     def write(self, _data: bytes) -> None:
+        self._file.seek(self._begin)
         shutil.copyfileobj(self._file, self._pipe, _PIECE)
 
     def close(self) -> None:
@@ -94,7 +96,7 @@ def uncompressed(connection: ConnectionBase) -> None:
     paths = [match["path"] for each in words.values() for match in map(_CONTROL_PATH.fullmatch, each) if match]
     if not paths:
         connection.set_option("control_path", _control_path(connection))
-    elif paths[0].lower() != "none":
+    elif paths[0].lower() != _NO_SOCKET:
         first += ["-o", f"ControlPath={paths[0]}{_OWN}"]
     words["ssh_args"] = first + words["ssh_args"]
     for name, each in words.items():
@@ -117,6 +119,6 @@ def _control_path(connection: ConnectionBase) -> str:
     """Where Ansible would have the socket of this connection, with another name."""
     set_by_operator = connection.get_option("control_path")
     if set_by_operator:
-        return set_by_operator + _OWN
+        return set_by_operator if set_by_operator.lower() == _NO_SOCKET else set_by_operator + _OWN
     who = "-".join(str(connection.get_option(name)) for name in ("host", "port", "remote_user"))
     return "%(directory)s/" + hashlib.sha256(f"{who}{_OWN}".encode()).hexdigest()[:10]

@@ -206,7 +206,7 @@ def start(*words):
 def test_a_command_is_given_the_file_from_where_it_stands_and_then_the_end(begin, make_connection, file):
     connection = make_connection()
     file.seek(begin)
-    with _connection.streaming(connection, file) as data, start("sha256sum") as process:
+    with _connection.streaming(connection, file) as data, start("timeout", "20", "sha256sum") as process:
         assert data, "Ansible writes nothing if there is nothing to write"
         connection._send_initial_data(process.stdin, data, process)
         said = process.stdout.read()
@@ -221,7 +221,7 @@ def test_when_ansible_tries_again_the_command_is_given_the_same(make_connection,
     with _connection.streaming(connection, file) as data:
         said = []
         for _try in range(2):
-            with start("sha256sum") as process:
+            with start("timeout", "20", "sha256sum") as process:
                 connection._send_initial_data(process.stdin, data, process)
                 said.append(process.stdout.read())
     assert said[0] == said[1]
@@ -231,7 +231,7 @@ def test_afterwards_commands_are_given_what_they_should_be(make_connection, file
     connection = make_connection()
     with pytest.raises(KeyError), _connection.streaming(connection, file):
         raise KeyError
-    with start("cat") as process:
+    with start("timeout", "20", "cat") as process:
         connection._send_initial_data(process.stdin, b"a module", process)
         assert process.stdout.read() == b"a module"
 

@@ -60,7 +60,9 @@ class ActionModule(NodeAction):
         listed = [*(arguments.get("wheels") or []), *(arguments.get("requirements") or [])]
         digests = {wheel["filename"]: wheel.get("sha256") for wheel in listed}
         files = [_delivery.File(path, digests.get(os.path.basename(path))) for path in paths]
-        folder = arguments["folder"]
+        folder = arguments.get("folder")
+        if not folder:
+            raise TorchExtensionError("There are files to bring, but folder does not say where on the node to.")
         with contextlib.suppress(_delivery.NotStreamedError):
             if _connection.can_stream(self._connection):
                 return self._stream_all(files, folder)

@@ -53,6 +53,7 @@ class ActionModule(NodeAction):
             if not arguments["environment"]:
                 plan = [self._settled(wheel, environment, downloads) if wheel["provable"] else wheel for wheel in plan]
         warnings = [*told.get("warnings", []), *(warning for wheel in plan for warning in wheel["warnings"])]
+        warnings += [file.warning for file in downloads if file.warning]
         reason = _plan.refusal(plan, environment["python"]["executable"])
         if reason and arguments["refuse"]:
             raise TorchExtensionError(reason)

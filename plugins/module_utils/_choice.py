@@ -153,6 +153,8 @@ def provable(
     for candidate in candidates:
         if [misfit.part for misfit in candidate.misfits] != ["torch"] or candidate.version not in allowed:
             continue
+        if candidate.label is None:  # its name does not tell of torch, nor of CUDA
+            continue
         built_for = Version(candidate.label.torch)
         distance = node.minor - built_for.minor
         if built_for.major == node.major:

@@ -24,6 +24,7 @@ _FLAGS = re.compile("-[46AaCfGgKkMNnqsTtVvXxYy]+")  # those of ssh(1) that take 
 _COMPRESSION = re.compile(r"(-o)?\s*compression[\s=]+yes", re.IGNORECASE)
 _CONTROL_PATH = re.compile(r"(-o)?\s*controlpath[\s=]+\"?(?P<path>[^\"]+)", re.IGNORECASE)
 _PIECE = 1 << 18  # bytes that are read at a time
+_NO_SOCKET = "none"
 _OWN = "-u"  # "uncompressed"; short, since the path of a socket has 108 bytes at most
 
 
@@ -52,14 +53,14 @@ def can_stream(connection: ConnectionBase) -> bool:
 
 @contextlib.contextmanager
 def streaming(connection: ConnectionBase, file: t.BinaryIO) -> t.Iterator[bytes]:
-    """Have commands read a file, from where it stands, in place of the ``in_data`` that this yields for them.
+    """Have commands read a file, from where it stands now, in place of the ``in_data`` that this yields for them.
 
     Ansible would have all of it in memory. It writes in_data to ssh by ``_send_initial_data``, after it has dealt with
     passwords, in all versions from 2.0 to 2.21. Should another one do without, the command reads what this yields; so see
-    how much has come.
+    how much has come. Where a connection is lost, Ansible may run the same command again (option reconnection_retries).
     """
-    send = connection._send_initial_data
-    connection._send_initial_data = lambda pipe, data, ssh: send(_Instead(pipe, file), data, ssh)
+    send, begin = connection._send_initial_data, file.tell()
+    connection._send_initial_data = lambda pipe, data, ssh: send(_Instead(pipe, file, begin), data, ssh)
     try:
         yield b"\n"
     finally:
@@ -69,10 +70,11 @@ def streaming(connection: ConnectionBase, file: t.BinaryIO) -> t.Iterator[bytes]
 class _Instead:
     """A pipe into which a file goes, whatever is written."""
 
-    def __init__(self, pipe: t.BinaryIO, file: t.BinaryIO) -> None:
-        self._pipe, self._file = pipe, file
+    def __init__(self, pipe: t.BinaryIO, file: t.BinaryIO, begin: int) -> None:
+        self._pipe, self._file, self._begin = pipe, file, begin
 
     def write(self, _data: bytes) -> None:
+        self._file.seek(self._begin)
         shutil.copyfileobj(self._file, self._pipe, _PIECE)
 
     def close(self) -> None:
@@ -99,20 +101,22 @@ def avoid_compression(connection: ConnectionBase, lazily: bool = False) -> None:
         return
     first = ["-o", "Compression=no"]  # ssh takes the first value that it is given
     if not paths:
-        connection.set_option("control_path", path + _OWN)
-    elif path.lower() != "none":
+        connection.set_option("control_path", path if path.lower() == _NO_SOCKET else path + _OWN)
+    elif path.lower() != _NO_SOCKET:
         first += ["-o", f"ControlPath={path}{_OWN}"]
     words["ssh_args"] = first + words["ssh_args"]
     for name, each in words.items():
-        connection.set_option(name, shlex.join(filter(None, map(_without_flag, each))))
+        connection.set_option(name, shlex.join(filter(None, map(_plain, each))))
 
 
 def _compresses(word: str) -> bool:
-    return _without_flag(word) != word or _COMPRESSION.fullmatch(word) is not None
+    return _plain(word) != word
 
 
-def _without_flag(word: str) -> str:
-    """A word of ssh's command line without -C; empty if that was all."""
+def _plain(word: str) -> str:
+    """A word of ssh's command line that no longer asks for compression; empty if that was all it asked for."""
+    if _COMPRESSION.fullmatch(word):
+        return re.sub("yes$", "no", word, flags=re.IGNORECASE)
     if not _FLAGS.fullmatch(word):
         return word
     flags = word.replace("C", "")

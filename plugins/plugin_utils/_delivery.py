@@ -23,8 +23,9 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors im
 
 _BLOCK = 1 << 16  # bytes, of dd(1); the size of a pipe
 
-# Shells of the user may print what they like around it.
-_TOLD = re.compile(r"^torch_extension:(\w+):(.*)$", re.MULTILINE)
+# Shells of the user may print what they like around it, and a terminal ends lines in its own way.
+_TOLD = re.compile(r"^torch_extension:(\w+):(.*?)\r?$", re.MULTILINE)
+_BEGIN = "echo torch_extension:begin:"  # a line for what was printed before it, and did not end
 
 
 class File(t.NamedTuple):
@@ -82,8 +83,8 @@ def prepare(files: t.Sequence[File], folder: str, execute: Execute) -> Staging |
         for word in (shlex.quote(name) for file in files for name in (file.name, file.part))
     ]
     done = execute(
-        f"umask 077; echo torch_extension:begin:; mkdir -p {place} && chmod 700 {place} && cd {place} || exit 1; "
-        'echo "torch_extension:folder:$(pwd -P)"; echo "torch_extension:free:$(df -Pk . | tail -n 1)"; '
+        f"umask 077; {_BEGIN}; mkdir -p {place} && chmod 700 {place} && cd {place} || exit 1; "
+        'printf "torch_extension:folder:%s\\n" "$(pwd -P)"; echo "torch_extension:free:$(df -Pk . | tail -n 1)"; '
         + "; ".join(looks)
     )
     told = _TOLD.findall(done.out)
@@ -119,7 +120,8 @@ def send(files: t.Sequence[File], staging: Staging, stream: Stream, execute: Exe
         folder, part, name = map(shlex.quote, (staging.folder, file.part, file.name))
         size = os.path.getsize(file.path)
         done = stream(
-            f"cd {folder} && umask 077 && dd of={part} bs={_BLOCK} seek={begin // _BLOCK} conv=notrunc || exit 1; "
+            # of a longer part nothing stays: dd cuts off what lies behind the byte that it seeks
+            f"{_BEGIN}; cd {folder} && umask 077 && dd of={part} bs={_BLOCK} seek={begin // _BLOCK} || exit 1; "
             f'echo "torch_extension:size:$(wc -c < {part})"; [ "$(wc -c < {part})" -ne {size} ] || mv -f {part} {name}',
             file.path,
             begin,

@@ -250,3 +250,80 @@ def test_the_node_is_described_by_all_that_counts(environment):
     assert _choice.describe(environment) == (
         "Python cp311, torch 2.8.0+cu126 (CUDA 12.6, C++11 ABI TRUE), linux x86_64, glibc 2.36"
     )
+
+
+def provable(filenames, environment, specifier=""):
+    found = _choice.provable(judged(filenames, environment), SpecifierSet(specifier), environment)
+    return [candidate.asset.filename for candidate in found]
+
+
+def for_torch(torch, version="2.8.3", label="cu12torch{}cxx11abiTRUE"):
+    return wheel(label.format(torch), version)
+
+
+def test_to_try_comes_the_newest_version_first_then_the_nearest_older_torch_and_then_newer_ones(environment):
+    names = [
+        *(for_torch(torch, "2.8.2") for torch in ("2.9", "2.7")),
+        *(for_torch(torch) for torch in ("2.10", "2.9", "2.6")),
+    ]
+    wanted = [for_torch("2.6"), for_torch("2.9"), for_torch("2.10"), for_torch("2.7", "2.8.2")]
+    assert provable(names, environment) == provable(names[::-1], environment) == wanted
+
+
+def test_what_is_off_in_more_than_torch_or_in_torchs_major_is_not_worth_a_try(environment):
+    names = [
+        for_torch("2.7", label="cu13torch{}cxx11abiTRUE"),
+        for_torch("2.7", label="cu12torch{}cxx11abiFALSE"),
+        wheel("cu12torch2.7cxx11abiTRUE", tags="cp312-cp312-linux_x86_64"),
+        wheel("cu13torch25.09cxx11abiTRUE"),
+        wheel("rocm6.4torch2.7"),
+        for_torch("1.13"),
+        for_torch("3.7"),
+        wheel(),  # it fits
+    ]
+    assert provable(names, environment) == []
+    assert provable([*names, for_torch("2.7")], environment) == [for_torch("2.7")]
+
+
+def test_a_wheel_whose_name_says_nothing_of_torch_is_not_tried(environment):
+    assert provable([f"flash_attn-2.8.3-{TAGS}.whl"], environment) == []
+
+
+def test_of_one_torch_the_best_is_tried(environment):
+    names = [for_torch("2.7"), wheel("cu126torch2.7cxx11abiTRUE"), wheel("cu124torch2.7cxx11abiTRUE")]
+    assert provable(names, environment) == provable(names[::-1], environment) == [names[1]]
+
+
+def test_another_patch_of_torch_is_the_nearest_that_there_is(environment):
+    assert provable([for_torch("2.7"), for_torch("2.8.1")], environment) == [for_torch("2.8.1"), for_torch("2.7")]
+
+
+def test_not_more_are_tried_than_are_worth_a_download_each(environment):
+    names = [for_torch(f"2.{minor}") for minor in range(1, 8)]
+    assert provable(names, environment) == [for_torch(f"2.{minor}") for minor in (7, 6, 5, 4)]
+
+
+@pytest.mark.parametrize(
+    ("specifier", "versions"),
+    [
+        ("", ["2.8.3", "2.8.2"]),
+        ("<2.8.3", ["2.8.2"]),
+        (">2.8.3", ["2.9.0rc1"]),
+        ("==2.9.0rc1", ["2.9.0rc1"]),
+        (">=3", []),
+    ],
+)
+def test_only_versions_that_the_requirement_allows_are_tried(specifier, versions, environment):
+    names = [for_torch("2.7", version) for version in ("2.8.2", "2.9.0rc1", "2.8.3")]
+    assert provable(names, environment, specifier) == [for_torch("2.7", version) for version in versions]
+
+
+def test_a_wheel_says_in_its_name_for_what_it_was_built(environment):
+    (image, rocm, untold) = judged(
+        [wheel("cu13torch25.09cxx11abiFALSE"), wheel("rocm6.4torch2.8cxx11abiTRUE"), wheel("cu126torch2.8")],
+        environment,
+    )
+    tags = "cp311-cp311-linux_x86_64"
+    assert _choice.says(image) == f"its name says NVIDIA's image 25.09, CUDA 13, C++11 ABI FALSE, {tags}"
+    assert _choice.says(rocm) == f"its name says torch 2.8, ROCm 6.4, C++11 ABI TRUE, {tags}"
+    assert _choice.says(untold) == f"its name says torch 2.8, CUDA 12.6, an untold C++11 ABI, {tags}"

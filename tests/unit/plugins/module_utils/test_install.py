@@ -294,3 +294,33 @@ def test_an_installation_waits_for_one_that_is_under_way(node, tmp_path):
         other.stdout.readline()
         node.install(node.deliver())
         assert done.exists()
+
+
+SCRIPT = ("flash_attn-2.8.3.data/scripts/attend", b"#!python\n")
+
+
+@pytest.mark.parametrize(
+    ("extra", "happened"),
+    [([], ["pip", "unpacked", "import"]), ([SCRIPT], ["pip", "import", "pip"])],
+    ids=["renamed into place", "installed once more"],
+)
+def test_that_the_files_are_not_needed_any_more_is_told_before_the_trial_unless_pip_needs_them_again(
+    extra, happened, node
+):
+    order = []
+
+    def run(command):
+        order.append("pip" if "install" in command else "import")
+        return node.run(command)
+
+    wheel = node.deliver(extra=extra)
+    install([wheel], [], str(node.folder), node.environment, run, "import", unpacked=lambda: order.append("unpacked"))
+    assert order == happened
+    assert node.version() == "2.8.3"
+
+
+def test_the_delivered_file_may_be_gone_at_the_trial(node):
+    wheel = node.deliver()
+    path = node.folder / wheel["filename"]
+    install([wheel], [], str(node.folder), node.environment, node.run, "import", unpacked=path.unlink)
+    assert node.version() == "2.8.3"

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -167,6 +168,47 @@ def test_what_python_has_compiled_is_no_strangers_file(site):
     (site / "flash_attn" / "__pycache__").mkdir()
     (site / "flash_attn" / "__pycache__" / "x.cpython-311.pyc").touch()
     assert _swap.plan(new_of(site), str(site)).goes == ["flash_attn-2.8.2.dist-info"]
+
+
+def test_what_was_unpacked_is_written_to_the_disk_meanwhile_and_all_of_it_in_the_end(site, monkeypatch):
+    started, goes_on, synced = threading.Event(), threading.Event(), []
+
+    def sync(path):
+        started.set()
+        assert goes_on.wait(10)
+        synced.append(os.path.relpath(path, new_of(site)))
+
+    monkeypatch.setattr(_swap, "_sync_entry", sync)
+    with _swap.writing(new_of(site)):
+        assert started.wait(10), "it is under way"
+        assert synced == []
+        goes_on.set()
+    assert {"flash_attn/__init__.py", "flash_attn_2_cuda.py", "flash_attn"} <= set(synced)
+
+
+def test_what_cannot_be_written_meanwhile_shows_when_it_is_put_in_place(site, monkeypatch):
+    def fail(path):
+        raise OSError(5, "Input/output error", path)
+
+    monkeypatch.setattr(_swap, "_sync_entry", fail)
+    unhandled = []
+    monkeypatch.setattr(threading, "excepthook", unhandled.append)
+    with _swap.writing(new_of(site)):
+        pass
+    assert unhandled == []
+    with pytest.raises(OSError, match="Input/output error"):
+        _swap.put(_swap.plan(new_of(site), str(site)), new_of(site), str(site))
+    assert version(site) == "2.8.2"
+
+
+def test_after_an_error_nobody_waits_for_the_disk(site, monkeypatch):
+    goes_on = threading.Event()
+    monkeypatch.setattr(_swap, "_sync_entry", lambda path: goes_on.wait(10))
+    begin = time.monotonic()
+    with pytest.raises(KeyError), _swap.writing(new_of(site)):
+        raise KeyError
+    assert time.monotonic() - begin < 5
+    goes_on.set()
 
 
 def test_a_wheel_with_a_script_is_installed_with_it(venv, run, tmp_path):

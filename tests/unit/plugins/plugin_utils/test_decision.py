@@ -270,3 +270,61 @@ def test_the_environment_is_only_read_and_answers_share_nothing(environment):
     decide("flash-attn==2.5.3", environment, guessing())["imports"].append("mine")
     assert environment == before
     assert "mine" not in str(decide("flash-attn==2.5.3", environment, guessing()))
+
+
+OTHERS = [f"flash_attn-2.5.3+cu122torch{torch}cxx11abiFALSE-cp311-cp311-linux_x86_64.whl" for torch in ("2.1", "2.0")]
+
+
+@pytest.fixture
+def others(tmp_path, environment):
+    """Decides where there are only wheels for another torch."""
+    for name in OTHERS:
+        (tmp_path / name).write_bytes(b"wheel")
+
+    def decide_by(term="flash-attn==2.5.3", strict=False, **settings):
+        access = Access(cache=str(tmp_path / "cache"))
+        return decide(term, environment, Settings(access, sources=(f"directory:{tmp_path}",), **settings), strict)
+
+    return decide_by
+
+
+def test_wheels_for_another_torch_are_told_only_where_they_may_be_taken(others):
+    exact, proven = others(), others(match="proven")
+    assert exact["provable"] == []
+    assert [each["filename"] for each in proven["provable"]] == OTHERS
+    assert {**proven, "provable": []} == exact
+    assert (proven["action"], len(proven["conflicts"])) == ("refuse", 1)
+    with pytest.raises(TorchExtensionError, match=r"No wheel of flash-attn==2\.5\.3 fits this node"):
+        others(match="proven", strict=True)
+
+
+def test_a_wheel_for_another_torch_is_the_answer_that_it_would_be_once_it_is_proven(others, environment):
+    environment["distributions"]["flash-attn"] = "2.5.3"
+    environment["origins"]["flash-attn"] = {"filename": OTHERS[1], "sha256": None}
+    answer = others("Flash_Attn>=2.5", match="proven", sdist_url=None, sha256={OTHERS[0]: "A" * 64})
+    first, second = answer["provable"]
+    assert set(first) == set(answer), "it can take the place of the answer"
+    assert (first["name"], first["requirement"], first["version"]) == ("flash-attn", "Flash_Attn>=2.5", "2.5.3")
+    assert (first["sha256"], first["imports"], first["size"]) == ("a" * 64, ["flash_attn"], 5)
+    assert (first["conflicts"], first["provable"], first["warnings"]) == ([], [], [])
+    assert [first["action"], second["action"]] == ["replace", "keep"]
+    assert first["ground"].startswith("its name says torch 2.1")
+
+
+def test_a_wheel_for_another_torch_has_its_place_in_pips_cache(others):
+    first = others(match="proven", sdist_url=SDIST_URL)["provable"][0]
+    assert (first["pip_cache_path"], first["action"]) == (CACHED.replace(WHEEL, OTHERS[0]), "examine")
+
+
+def test_of_wheels_for_another_torch_those_are_left_out_that_the_operator_does_not_want_and_why_is_told(others):
+    answer = others(match="proven", require_sha256=True, sha256={OTHERS[1]: "a" * 64})
+    assert [each["filename"] for each in answer["provable"]] == [OTHERS[1]]
+    _nothing_fits, why = answer["conflicts"]
+    assert why.startswith(f"{OTHERS[0]} has no published hash where it comes from")
+    assert answer["action"] == "refuse"
+
+
+def test_of_wheels_for_another_torch_those_without_a_place_in_pips_cache_are_left_out(others):
+    answer = others(match="proven", pip_cache=True)
+    assert answer["provable"] == []
+    assert ["Nobody has told where the sdist" in why for why in answer["conflicts"]] == [False, True, True]

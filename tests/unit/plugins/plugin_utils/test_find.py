@@ -11,6 +11,7 @@ from urllib3.util import Retry
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._decision import Settings, decide
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._find import NothingFitsError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import Access
 
 TAGS = "cp311-cp311-linux_x86_64"
@@ -195,3 +196,28 @@ def test_an_environment_without_cuda_is_refused_before_anybody_is_asked(torch, w
 def test_the_trouble_of_a_single_source_is_told_as_it_is(ask, tmp_path):
     with pytest.raises(TorchExtensionError, match=r"^The folder .*/nowhere on the control node cannot be read"):
         ask("flash-attn", f"directory:{tmp_path}/nowhere")
+
+
+def test_where_nothing_fits_wheels_for_another_torch_are_told_as_their_sources_have_them(api, ask, tmp_path):
+    older, newer = wheel(label="cu122torch2.1cxx11abiFALSE"), wheel(label="cu122torch2.3cxx11abiFALSE")
+    api.serve_release(
+        release(asset(newer), asset(older), asset(wheel(label="cu118torch2.2cxx11abiFALSE")), tag="v2.5.3")
+    )
+    for name in (older, wheel(label="cu121torch2.3cxx11abiFALSE")):
+        (tmp_path / name).write_bytes(b"wheel")
+    api.serve_releases([release(asset(newer), asset(older), tag="v2.5.3")])
+    with pytest.raises(NothingFitsError) as refusal:
+        ask("flash-attn==2.5.3", "release", f"directory:{tmp_path}")
+    first, second = refusal.value.provable
+    assert (first["filename"], first["source"], first["release"], first["size"]) == (older, "release", "v2.5.3", 7)
+    assert first["ground"] == "its name says torch 2.1, CUDA 12.2, C++11 ABI FALSE, cp311-cp311-linux_x86_64"
+    assert second["filename"] == wheel(label="cu121torch2.3cxx11abiFALSE"), "torch's own CUDA minor is nearer"
+    assert (second["source"], second["size"], second["warnings"]) == (f"directory:{tmp_path}", 5, [])
+    assert second["url"].startswith("file://")
+
+
+def test_a_wheel_whose_name_tells_nothing_is_refused_in_plain_words(api, ask, tmp_path):
+    (tmp_path / f"flash_attn-2.5.3-{TAGS}.whl").write_bytes(b"wheel")
+    with pytest.raises(NothingFitsError, match=r"There is one for torch \(its name does not tell\)") as refusal:
+        ask("flash-attn", f"directory:{tmp_path}")
+    assert refusal.value.provable == []

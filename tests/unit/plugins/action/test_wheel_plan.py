@@ -1,0 +1,149 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+from nodes import extension_wheel
+from wheels import sha256, tree_state
+
+
+@pytest.fixture
+def plan(on_node, venv, shelf, tmp_path):
+    """Plans flash-attn for the environment, from a folder of wheels."""
+
+    def plan(*options, **arguments):
+        given = {"packages": ["flash-attn"], "python": str(venv), "source": [f"directory:{shelf}"]}
+        given["cache_dir"] = str(tmp_path / "cache")
+        return on_node("wheel_plan", *options, **{**given, **arguments})
+
+    return plan
+
+
+def test_a_plan_tells_what_the_node_is_and_what_it_gets_and_changes_nothing(plan, venv, torch_libraries, shelf):
+    wheel = extension_wheel(shelf, torch_libraries, "2.6")
+    before = tree_state(venv)
+    planned = plan()
+    assert tree_state(venv) == before
+    assert planned["changed"] is False
+    assert planned["environment"]["torch"]["version"] == "2.6.0+cu124"
+    (item,) = planned["plan"]
+    assert (item["filename"], item["action"], item["conflicts"]) == (wheel.name, "install", [])
+    assert [each["filename"] for each in planned["wheels"]] == [wheel.name]
+    assert not {"refused", "newer", "warnings"} & set(planned["wheels"][0])
+    assert planned["requirements"] is True
+    assert planned["report"][0].startswith("found: Python ")
+
+
+def test_what_a_node_cannot_have_is_refused_or_told(plan, venv, torch_libraries, shelf):
+    extension_wheel(shelf, torch_libraries, "2.5")
+    refused = plan()
+    assert refused["failed"]
+    assert f"cannot be put into {venv}/bin/python" in refused["msg"]
+    assert "There is one for torch 2.5." in refused["msg"]
+    told = plan(refuse=False)
+    assert (told["failed"], told["plan"][0]["action"], told["wheels"]) == (False, "refuse", [])
+    assert told["plan"][0]["conflicts"][0] in refused["msg"]
+
+
+def test_what_the_node_cannot_tell_is_a_failure(plan, tmp_path):
+    failed = plan(python=str(tmp_path / "nowhere"))
+    assert failed["failed"]
+    assert "nowhere" in failed["msg"]
+
+
+def test_a_node_whose_environment_is_given_is_not_asked(on_node, shelf, environment, tmp_path):
+    environment["distributions"]["flash-attn"] = "2.8.3"  # nobody knows from which wheel
+    wheel = shelf / "flash_attn-2.8.3+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
+    wheel.write_bytes(b"wheel")
+    other = shelf / "causal_conv1d-1.5.0+cu12torch2.1cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
+    other.write_bytes(b"wheel")
+    planned = on_node(
+        "wheel_plan",
+        "-e",
+        "ansible_connection=ssh ansible_host=nobody.invalid",
+        packages=["flash-attn", "causal-conv1d"],
+        environment=environment,
+        source=[f"directory:{shelf}"],
+        cache_dir=str(tmp_path / "cache"),
+        match="proven",
+        refuse=False,
+    )
+    flash, conv = planned["plan"]
+    assert (flash["action"], conv["action"]) == ("examine", "refuse")
+    assert [each["filename"] for each in conv["provable"]] == [other.name], "it cannot be proven either"
+    assert planned["environment"] == environment
+
+
+def test_in_a_folder_of_wheels_the_node_looks_closer(plan, on_node, venv, torch_libraries, shelf):
+    extension_wheel(shelf, torch_libraries, "2.6")
+    planned = plan(mode="find_links")
+    assert (planned["plan"][0]["action"], planned["changed"]) == ("install", False)
+    assert not any("pip install finds it" in line for line in planned["report"])
+    placed = on_node(
+        "torch_extension", python=str(venv), wheels=planned["wheels"], folder=str(shelf), mode="find_links"
+    )
+    assert placed["changed"]
+    again = plan(mode="find_links")
+    assert (again["plan"][0]["action"], again["wheels"]) == ("keep", [])
+    assert f"pip install finds it in: {placed['find_links']}" in again["report"]
+    assert any(line.startswith("flash-attn 2.8.3: kept") for line in again["report"])
+
+
+def test_in_pips_cache_the_node_looks_closer(plan, torch_libraries, shelf, home):
+    extension_wheel(shelf, torch_libraries, "2.6")
+    arguments = {"mode": "pip_cache", "sdist_url": "https://mirror.example/flash_attn-2.8.3.tar.gz"}
+    planned = plan(**arguments)
+    assert (planned["plan"][0]["action"], planned["requirements"]) == ("install", False)
+    assert planned["plan"][0]["pip_cache_path"].startswith(f"{home}/.cache/pip/wheels/")
+
+
+def test_of_wheels_for_another_torch_one_that_the_node_has_all_for_is_taken(plan, torch_libraries, shelf):
+    misfit = extension_wheel(shelf, torch_libraries, "2.5", serves=False)
+    fitting = extension_wheel(shelf, torch_libraries, "2.4")
+    planned = plan(match="proven")
+    (item,) = planned["plan"]
+    assert (item["filename"], item["action"], item["sha256"]) == (fitting.name, "install", sha256(fitting))
+    assert item["ground"].endswith("this node has all that its binaries need, as was proven")
+    assert [each["filename"] for each in item["refused"]] == [misfit.name]
+    assert "_ZN2at4goneEv (at::gone)" in item["refused"][0]["reasons"][0]
+    assert [each["filename"] for each in planned["wheels"]] == [fitting.name]
+    assert planned["changed"] is False, "it was here"
+
+
+def test_where_no_wheel_for_another_torch_serves_each_is_named_with_its_reason(plan, torch_libraries, shelf):
+    wheels = [extension_wheel(shelf, torch_libraries, torch, serves=False) for torch in ("2.5", "2.7")]
+    pure = extension_wheel(shelf, torch_libraries, "2.4")
+    pure.write_bytes(b"no archive")
+    refused = plan(match="proven")
+    assert refused["failed"]
+    for wheel in wheels:
+        assert f"{wheel.name} was tried, and does not serve: does not fit: it needs a symbol" in refused["msg"]
+    assert f"{pure.name} was tried, and does not serve: " in refused["msg"]
+
+
+def test_a_wheel_for_another_torch_is_downloaded_to_be_proven_but_not_in_check_mode(
+    plan, on_node, venv, torch_libraries, shelf, tls_server, tmp_path
+):
+    wheel = extension_wheel(shelf, torch_libraries, "2.5")
+    file = f"/wheels/{wheel.name.replace('+', '%2B')}"
+    tls_server.give(file, wheel.read_bytes())
+    tls_server.page("/wheels/", f'<a href="{file}">a wheel whose hash nobody tells</a>')
+    arguments = {"match": "proven", "source": [f"index:{tls_server.url}/wheels/"]}
+    foretold = plan("--check", **arguments)
+    assert (foretold["plan"][0]["filename"], foretold["changed"]) == (wheel.name, False)
+    assert "check mode does not download" in foretold["said"]
+    assert file not in tls_server.requests
+    planned = plan(**arguments)
+    assert not planned["failed"], planned["msg"]
+    assert (planned["wheels"][0]["filename"], planned["changed"]) == (wheel.name, True)
+    assert tls_server.requests.count(file) == 1
+    assert "its sha256" in planned["said"], "the first download tells it"
+    again = plan("--check", **arguments)
+    assert ("as was proven" in again["plan"][0]["ground"], again["changed"]) == (True, False)
+    installed = on_node("torch_extension", python=str(venv), wheels=planned["wheels"], folder=str(shelf))
+    assert installed["changed"], installed
+    kept = plan(**arguments, cache_dir=str(tmp_path / "another cache"))
+    assert (kept["plan"][0]["action"], kept["changed"]) == ("keep", False), "it loads, whatever its wheel"
+    assert tls_server.requests.count(file) == 1

@@ -85,6 +85,7 @@ def words(connection, option="ssh_args"):
 
 def command(connection):
     """The words of the command line that Ansible would run, and the place of its socket."""
+    connection.host = connection.get_option("host")  # as exec_command does
     built = [word.decode() for word in connection._build_command("ssh", "ssh", "-tt", "node", "true")]
     paths = [word.partition("=")[2].strip('"') for word in built if word.lower().startswith("controlpath=")]
     return built, paths[0] if paths else None

@@ -140,8 +140,6 @@ def test_a_wheel_for_another_torch_is_downloaded_to_be_proven_but_not_in_check_m
     assert (planned["wheels"][0]["filename"], planned["changed"]) == (wheel.name, True)
     assert tls_server.requests.count(file) == 1
     assert "its sha256" in planned["said"], "the first download tells it"
-    again = plan("--check", **arguments)
-    assert ("as was proven" in again["plan"][0]["ground"], again["changed"]) == (True, False)
     installed = on_node("torch_extension", python=str(venv), wheels=planned["wheels"], folder=str(shelf))
     assert installed["changed"], installed
     kept = plan(**arguments, cache_dir=str(tmp_path / "another cache"))

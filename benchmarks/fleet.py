@@ -49,7 +49,9 @@ def environment() -> dict[str, str]:
 
 
 def stand(*arguments: str) -> str:
-    done = subprocess.run([STAND, *arguments], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [STAND, *arguments], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True, check=False
+    )
     if done.returncode:
         raise BenchmarkError(f"stand {' '.join(arguments)}: exit status {done.returncode}")
     return done.stdout
@@ -60,7 +62,7 @@ def shell(command: str, log: str = "shell") -> tuple[int, str]:
     path = CACHE / f"{log}.log"
     with path.open("w") as file:  # not a pipe: a connection that stays open would have to be waited for
         done = subprocess.run(
-            ["bash", "-ec", command], cwd=ROOT, env=environment(), stdout=file, stderr=subprocess.STDOUT
+            ["bash", "-ec", command], cwd=ROOT, env=environment(), stdout=file, stderr=subprocess.STDOUT, check=False
         )
     return done.returncode, path.read_text()
 
@@ -125,8 +127,9 @@ class Nodes:
 
     def settle(self) -> None:
         """Ends the connections that Ansible keeps for a minute, and what the disk has still to do."""
-        for socket in STATE.glob("ssh-*-root"):
-            subprocess.run(["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "node"], stderr=subprocess.DEVNULL)
+        for socket in filter(Path.is_socket, STATE.glob("ssh-*")):
+            end = ["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "node"]
+            subprocess.run(end, stderr=subprocess.DEVNULL, check=False)
         subprocess.run(["sync"], check=True)
 
     def sent(self) -> int:

@@ -22,7 +22,8 @@ import os
 import re
 import sys
 
-import torch  # noqa: F401 - what is asked is what a process does that has imported it
+# what is asked is what a process does that has imported it
+import torch  # noqa: F401 # pylint: disable=unused-import
 
 _NOT_FOUND = re.compile(r"(\S+): cannot open shared object file")
 _LONGEST = 60000  # bytes of an answer, for that much a pipe takes from a child that nobody reads yet

@@ -86,9 +86,14 @@ def _examples(every: Iterable[Pair]) -> Iterator[str]:
     for kind, words in _KINDS.items():
         pair = next((pair for pair in ordered if kind in kinds(pair)), None)
         if pair is not None:
-            said = next(filter(words.match, pair.reasons))
-            complaint = _short(_OPENING.sub("", next(iter(pair.complaints.values()))))
-            yield f"| {kind} | {pair.wheel.name}, torch {pair.build.version} | {_code(_short(said))} | {_code(complaint)} |"
+            yield f"| {kind} | {pair.wheel.name}, torch {pair.build.version} | {_said(pair, words)} |"
+
+
+def _said(pair: Pair, words: re.Pattern[str]) -> str:
+    """What the verdict says of one reason, and what the loader says first."""
+    reason = next(filter(words.match, pair.reasons))
+    complaint = _OPENING.sub("", next(iter(pair.complaints.values())))
+    return f"{_code(_short(reason))} | {_code(_short(complaint))}"
 
 
 def _remarkable(every: list[Pair]) -> Iterator[str]:

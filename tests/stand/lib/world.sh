@@ -174,6 +174,7 @@ cmd_requests() {
 cmd_traffic() {
   need_world
   # /proc/net is that of the network of whoever reads it
+  # shellcheck disable=SC2016 # awk's own
   inside awk '$1 ~ /^(lan|dmz):$/ { print substr($1, 1, length($1) - 1), $10, $2 }' /proc/net/dev
 }
 

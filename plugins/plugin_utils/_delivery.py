@@ -23,8 +23,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors im
 
 _BLOCK = 1 << 16  # bytes, of dd(1); the size of a pipe
 
-# Shells of the user may print what they like around it.
-_TOLD = re.compile(r"^torch_extension:(\w+):(.*)$", re.MULTILINE)
+# Shells of the user may print what they like around it; a terminal, as su has it, ends lines with \r\n.
+_TOLD = re.compile(r"^torch_extension:(\w+):(.*?)\r?$", re.MULTILINE)
 
 
 class File(t.NamedTuple):

@@ -262,7 +262,12 @@ def test_a_part_of_what_comes_is_no_remains(check_mode, venv, deliver, run_modul
     wheel, folder = deliver(), tmp_path / "delivered"
     part = folder / _staged.part(wheel["filename"], wheel["sha256"])
     part.touch()
-    arguments = {"wheels": [wheel], "folder": str(folder), "keep_files": False, "staged": [part.name, wheel["filename"]]}
+    arguments = {
+        "wheels": [wheel],
+        "folder": str(folder),
+        "keep_files": False,
+        "staged": [part.name, wheel["filename"]],
+    }
     done = run_module(torch_extension, check_mode=check_mode, python=str(venv), **arguments)
     assert done["cleared"] == ([] if check_mode else [part.name])
     assert part.exists() == folder.exists() == check_mode

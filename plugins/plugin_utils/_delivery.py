@@ -25,6 +25,11 @@ _BLOCK = 1 << 16  # bytes, of dd(1); the size of a pipe
 
 # Shells of the user may print what they like around it, and a terminal ends lines in its own way.
 _TOLD = re.compile(r"^torch_extension:(\w+):(.*?)\r?$", re.MULTILINE)
+# A folder that is there already stays as it is; in one that others may write to, nobody knows whose the files are.
+_ITS_USERS_ALONE = (
+    '[ -n "$(find . -prune -user "$(id -u)" ! -perm -020 ! -perm -002)" ] ||'
+    " { echo it belongs to another user, or others may write to it >&2; exit 1; };"
+)
 _BEGIN = "echo torch_extension:begin:"  # a line for what was printed before it, and did not end
 
 
@@ -71,7 +76,7 @@ class NotStreamedError(Exception):
 
 
 def prepare(files: t.Sequence[File], folder: str, execute: Execute) -> Staging | None:
-    """Make a folder on the node for its user alone, and look at what is there.
+    """Make a folder on the node that its user alone may write to, and look at what is there.
 
     :param folder: as the operator names it; ``~`` is the home of the user on the node
     :returns: None if the command did not get there, say for a sudo that wants a terminal
@@ -83,7 +88,7 @@ def prepare(files: t.Sequence[File], folder: str, execute: Execute) -> Staging |
         for word in (shlex.quote(name) for file in files for name in (file.name, file.part))
     ]
     done = execute(
-        f"umask 077; {_BEGIN}; mkdir -p {place} && chmod 700 {place} && cd {place} || exit 1; "
+        f"umask 077; {_BEGIN}; mkdir -p {place} && cd {place} || exit 1; {_ITS_USERS_ALONE} "
         'printf "torch_extension:folder:%s\\n" "$(pwd -P)"; echo "torch_extension:free:$(df -Pk . | tail -n 1)"; '
         + "; ".join(looks)
     )

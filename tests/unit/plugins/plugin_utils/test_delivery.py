@@ -117,12 +117,23 @@ def test_files_arrive_whole_in_a_folder_of_the_user_alone(node, make_file):
     assert [mode(path) for path in (folder, *folder.iterdir())] == [0o700, 0o600, 0o600, 0o600]
 
 
-def test_a_folder_that_others_may_look_into_is_closed_and_one_on_the_way_is_made_for_the_user_alone(node, make_file):
+def test_a_folder_that_is_there_stays_as_it_is_and_one_on_the_way_is_made_for_the_user_alone(node, make_file):
     (node.home / "open").mkdir(mode=0o755)
     node.bring(make_file(7), folder="~/open")
-    assert mode(node.home / "open") == 0o700
+    assert mode(node.home / "open") == 0o755
     node.bring(make_file(7), folder="~/a/b")
     assert mode(node.home / "a") == 0o700
+
+
+@pytest.mark.parametrize("others", [0o1777, 0o775, 0o757])
+def test_a_folder_that_others_may_write_to_is_refused(others, node, make_file):
+    shared = node.home / "shared"
+    shared.mkdir()
+    shared.chmod(others)
+    with pytest.raises(TorchExtensionError, match=r"others may write to it.*torch_extension_stage_dir"):
+        node.bring(make_file(7), folder="~/shared")
+    assert mode(shared) == others
+    assert there(shared) == {}
 
 
 @pytest.mark.parametrize("there_already", [1, BLOCK - 1, 2 * BLOCK, 2 * BLOCK + 5, 3 * BLOCK + 1000])

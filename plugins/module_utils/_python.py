@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-import json
+import ast
 import os
 import shutil
 import typing as t
@@ -17,9 +17,10 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors im
 
 # Runs in the interpreter that is asked about, with -I -S: no site module, so no .pth file of the environment is
 # executed and nothing of the environment is imported. What site would have done for a venv (before Python 3.14)
-# is done here: PEP 405 puts pyvenv.cfg beside the executable or one folder above.
+# is done here: PEP 405 puts pyvenv.cfg beside the executable or one folder above. What json and sysconfig would tell is
+# had without them, for to import them takes longer than all the rest.
 _QUESTION = """
-import json, os, site, sys, sysconfig
+import os, site, sys
 
 def venv_settings(executable):
     here = os.path.dirname(os.path.abspath(executable))
@@ -33,25 +34,24 @@ def venv_settings(executable):
     return None
 
 settings = venv_settings(sys.executable)
-base = sys.base_prefix
+base, flags = sys.base_prefix, getattr(sys, "abiflags", "")
 if settings is not None:
     sys.prefix = sys.exec_prefix = os.path.dirname(os.path.dirname(os.path.abspath(sys.executable)))
 isolated = settings is not None and settings.get("include-system-site-packages") != "true"
-scheme = {"base": sys.prefix, "platbase": sys.prefix, "installed_base": base, "installed_platbase": base}
 packages = site.getsitepackages([sys.prefix])
 if not isolated:
     packages.append(site.getusersitepackages())
     if settings is not None:
         packages += site.getsitepackages([base])
-print(json.dumps({
+print(repr({
     "version": sys.version.split()[0],
     "implementation": sys.implementation.name,
     "nodot": "%d%d" % sys.version_info[:2],
-    "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
-    "debug": bool(sysconfig.get_config_var("Py_DEBUG")),
+    "free_threaded": "t" in flags,
+    "debug": "d" in flags,
     "prefix": sys.prefix,
     "venv": settings is not None,
-    "stdlib": sysconfig.get_path("stdlib", vars=scheme),
+    "stdlib": os.path.dirname(os.__file__),
     "packages": packages,
 }))
 """
@@ -125,8 +125,8 @@ def ask(python: str, run: Run) -> Interpreter:
     executable = find_executable(python)
     status, out, err = run([executable, "-I", "-S", "-c", _QUESTION])
     try:
-        answer = json.loads(out)
-    except ValueError:
+        answer = dict(ast.literal_eval(out))
+    except (ValueError, SyntaxError, TypeError):
         last = (err.strip() or out.strip() or "no output").splitlines()[-1]
         raise TorchExtensionError(
             f"{executable} does not answer as a Python 3 interpreter (exit status {status}: {last}). "

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -77,7 +78,7 @@ def answering(run, **changes):
 
     def changed(command):
         status, out, err = run(command)
-        return status, json.dumps({**json.loads(out), **changes}), err
+        return status, repr({**ast.literal_eval(out), **changes}), err
 
     return changed
 

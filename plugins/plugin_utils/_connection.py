@@ -56,8 +56,8 @@ def streaming(connection: ConnectionBase, file: t.BinaryIO) -> t.Iterator[bytes]
     """Have commands read a file, from where it stands now, in place of the ``in_data`` that this yields for them.
 
     Ansible would have all of it in memory. It writes in_data to ssh by ``_send_initial_data``, after it has dealt with
-    passwords, in all versions from 2.0 to 2.21. Should another one do without, the command reads what this yields; so see
-    how much has come. Where a connection is lost, Ansible may run the same command again (option reconnection_retries).
+    passwords (ansible-core 2.19 and 2.21). Should another version do without, the command reads what this yields; so see how
+    much has come. Where a connection is lost, Ansible may run the same command again (option reconnection_retries).
     """
     send, begin = connection._send_initial_data, file.tell()
     connection._send_initial_data = lambda pipe, data, ssh: send(_Instead(pipe, file, begin), data, ssh)

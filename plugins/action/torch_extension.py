@@ -4,35 +4,53 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import os
-import time
-
-from ansible.errors import AnsibleConnectionFailure
+import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _verify
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verdict import MISFIT
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _connection, _delivery, _report
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._node_action import Failed, NodeAction
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _delivery, _report, _shared, _ways
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._alone import alone
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivering_action import DeliveringAction
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._node_action import Failed
 
-_TRIES = 3
-_PAUSE = 3  # seconds
+
+class _Given(t.NamedTuple):
+    """What all ways of a delivery go by."""
+
+    files: list[_delivery.File]
+    delivery: dict[str, t.Any]  # as _ways.ARGUMENTS has it
+    served: dict[str, t.Any] | None  # what has become of this node in wheel_broadcast
+    locks: str  # a folder of the control node
+    task_vars: dict[str, t.Any]
 
 
-class ActionModule(NodeAction):
+class ActionModule(DeliveringAction):
     """Has the node prove that wheels will load there, brings them, and runs the module."""
 
     def act(self, task_vars):
         arguments = dict(self._task.args)
-        files, facts, errors = (arguments.pop(name, None) or [] for name in ("files", "facts", "errors"))
-        environment = arguments.pop("environment", None)
+        paths, facts, errors = (arguments.pop(name, None) or [] for name in ("files", "facts", "errors"))
+        environment, delivery, served, cache = (
+            arguments.pop(name, None) for name in ("environment", "delivery", "served", "cache_dir")
+        )
+        delivery = _ways.checked(delivery or {}, arguments.get("folder"))
         if errors:
             raise TorchExtensionError("\n".join(errors))
         told = {"proofs": self._prove(facts, environment, arguments, task_vars)} if facts else {}
-        if files and not self._task.check_mode:  # which may not be on the control node then
-            arguments["folder"] = self._deliver(files, arguments, task_vars)
+        failures = []
+        if paths and not self._task.check_mode:  # which may not be on the control node then
+            listed = [*(arguments.get("wheels") or []), *(arguments.get("requirements") or [])]
+            digests = {wheel["filename"]: wheel.get("sha256") for wheel in listed}
+            files = [_delivery.File(path, digests.get(os.path.basename(path))) for path in paths]
+            locks = os.path.join(cache or default_cache(), "locks")
+            told["delivery"], failures = self._deliver(_Given(files, delivery, served, locks, task_vars), arguments)
         result = {**self.module("torch_extension", arguments, task_vars), **told}
+        if failures:
+            result["warnings"] = [*result.get("warnings", []), *failures]
         mode = arguments.get("mode", "install")
         return {**result, "report": _report.done(arguments["wheels"], result, mode, self._task.check_mode)}
 
@@ -55,67 +73,106 @@ class ActionModule(NodeAction):
             raise Failed({"failed": True, "msg": "\n".join([*misfits, knobs]), "proofs": found["proofs"]})
         return found["proofs"]
 
-    def _deliver(self, paths, arguments, task_vars):
-        """Bring files to the node. Returns the folder that they are in."""
-        listed = [*(arguments.get("wheels") or []), *(arguments.get("requirements") or [])]
-        digests = {wheel["filename"]: wheel.get("sha256") for wheel in listed}
-        files = [_delivery.File(path, digests.get(os.path.basename(path))) for path in paths]
-        folder = arguments.get("folder")
-        if not folder:
+    def _deliver(self, given, arguments):
+        """Bring files to the node, by the first way that serves it, and let the module's arguments say where they are.
+
+        Returns what there is to tell of it, and why ways before it have failed.
+        """
+        ways = {
+            _ways.COPY: self._copied,
+            _ways.SHARED: self._shared,
+            _ways.PULL: self._pulled,
+            _ways.SLURM: self._broadcast,
+        }
+        if not arguments.get("folder"):
             raise TorchExtensionError("There are files to bring, but folder does not say where on the node to.")
-        with contextlib.suppress(_delivery.NotStreamedError):
-            if _connection.can_stream(self._connection):
-                return self._stream_all(files, folder)
-        staging = _delivery.prepare(files, folder, self._execute)
-        if staging is None:
-            raise TorchExtensionError(
-                f"The node runs no command that makes {folder}, where the wheels are to be brought."
-            )
-        for file in files:
-            self._copy(file, staging.folder, task_vars)
-        return staging.folder
-
-    def _stream_all(self, files, folder, tries=_TRIES):
-        """A connection that is lost for a moment goes on from where it was."""
-        while True:
+        failures = []
+        for way in given.delivery["ways"]:
             try:
-                # with something on its standard input a command gets no terminal, which some sudo wants
-                staging = _delivery.prepare(files, folder, lambda command: self._execute(command, b"\n"))
-                if staging is None:
-                    raise _delivery.NotStreamedError
-                _connection.avoid_compression(self._connection)
-                _delivery.send(files, staging, self._stream, self._execute)
-                return staging.folder
-            except AnsibleConnectionFailure:
-                tries -= 1
-                if not tries:
-                    raise
-                time.sleep(_PAUSE)
+                if way != _ways.COPY and any(file.sha256 is None for file in given.files):
+                    raise TorchExtensionError(
+                        "It wants files whose sha256 is known. Give it in wheels and requirements."
+                    )
+                return {"way": way, **ways[way](given, arguments)}, failures
+            except TorchExtensionError as exc:
+                failures.append(str(exc) if way == _ways.COPY else f"{way} does not serve {self._node(given)}: {exc}")
+        raise TorchExtensionError("\n".join(failures))
 
-    def _stream(self, command, path, begin):
-        with open(path, "rb") as file:
-            file.seek(begin)
-            with _connection.streaming(self._connection, file) as data:
-                return self._execute(command, data)
+    def _node(self, given):
+        return given.task_vars["inventory_hostname"]
 
-    def _execute(self, command, data=None):
-        """Run a command of sh(1) on the node, as the user that the task becomes."""
-        done = self._low_level_execute_command(command, in_data=data)
-        return _delivery.Done(done["rc"], done["stdout"], done["stderr"])
-
-    def _copy(self, file, folder, task_vars):
-        """For connections, and ways to become another user, that give a command no standard input."""
-        task = self._task.copy()
-        task.args = {"src": file.path, "dest": f"{folder}/{file.name}", "mode": "0600"}
-        copy = self._shared_loader_obj.action_loader.get(
-            "ansible.builtin.copy",
-            task=task,
-            connection=self._connection,
-            play_context=self._play_context,
-            loader=self._loader,
-            templar=self._templar,
-            shared_loader_obj=self._shared_loader_obj,
+    def _copied(self, given, arguments):
+        folder = arguments["folder"]
+        staging = self.bring(
+            given.files, lambda execute: _delivery.prepare(given.files, folder, execute), given.task_vars
         )
-        result = copy.run(task_vars=task_vars)
-        if result.get("failed"):
-            raise Failed(result)
+        arguments["folder"] = staging.folder
+        return {"folder": staging.folder, "sent": bool(staging.lacks(given.files))}
+
+    def _shared(self, given, arguments):
+        def enter(execute):
+            return _shared.look(given.files, given.delivery["shared_dir"], execute)
+
+        staging = self.enter(enter)
+        word, sent = staging.told["word"], False
+        if staging.lacks(given.files):
+            with alone(given.locks, word):
+                staging = self.bring(given.files, enter, given.task_vars)
+                sent = bool(staging.lacks(given.files))  # as it was before
+        arguments["shared_folder"] = staging.folder
+        return {"folder": staging.folder, "sent": sent, "file_system": word}
+
+    def _pulled(self, given, arguments):
+        delivery = given.delivery
+        asked = {
+            "url": delivery["pull_url"],
+            "files": [{"filename": file.name, "sha256": file.sha256, "size": file.size} for file in given.files],
+            "folder": arguments["folder"],
+        }
+        if delivery["pull_ca_path"]:
+            with open(delivery["pull_ca_path"], encoding="utf-8") as file:
+                asked["ca"] = file.read()
+        pulled = self._pull(asked, given)
+        uploaded = [file for file in given.files if file.name in pulled["missing"]]
+        if uploaded:
+            # of those alone whose nodes find nothing on the server
+            from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._upload import Uploader
+
+            with alone(given.locks, hashlib.sha256(delivery["pull_url"].encode()).hexdigest()[:32]):
+                uploader = Uploader(delivery["pull_url"], delivery["pull_ca_path"])
+                sent = [file.name for file in uploaded if uploader.upload(file)]
+            pulled = self._pull(asked, given)
+        else:
+            sent = []
+        if pulled["missing"]:
+            raise TorchExtensionError(
+                f"{delivery['pull_url']} took {' and '.join(pulled['missing'])} from the control node, and does not give it to"
+                " this node. It is to be the same folder for both. Nothing was changed on this node. Look at"
+                " torch_extension_pull_url, or set torch_extension_delivery to another way, such as copy."
+            )
+        arguments["folder"] = pulled["folder"]
+        return {"folder": pulled["folder"], "sent": bool(sent), "url": delivery["pull_url"]}
+
+    def _pull(self, asked, given):
+        try:
+            return self.module("wheel_pull", asked, given.task_vars)
+        except Failed as exc:
+            raise TorchExtensionError(exc.result.get("msg", "wheel_pull failed")) from exc
+
+    def _broadcast(self, given, arguments):
+        if given.served is None:
+            raise TorchExtensionError(
+                "Nobody has asked Slurm for it (wheel_broadcast). Set torch_extension_delivery to copy."
+            )
+        if given.served["reason"]:
+            raise TorchExtensionError(given.served["reason"])
+        staging = self.enter(lambda execute: _delivery.prepare(given.files, arguments["folder"], execute))
+        lacking = staging.lacks(given.files)
+        if lacking:
+            raise TorchExtensionError(
+                f"Slurm's job went well, and {' and '.join(file.name for file in lacking)} is not in {staging.folder} on this"
+                " node. Nothing was changed. torch_extension_stage_dir must lead to the same folder in a job as in the play"
+                " (not into what job_container/tmpfs makes for each job); or set torch_extension_delivery to [slurm, copy]."
+            )
+        arguments["folder"] = staging.folder
+        return {"folder": staging.folder, "sent": False}

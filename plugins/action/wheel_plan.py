@@ -8,7 +8,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._action im
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._choice import EXACT, MATCHES
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verdict import FITS, MISFIT, UNKNOWN
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _plan, _report
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _plan, _report, _ways
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._decision import decide, settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._http import proxied
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._node_action import NodeAction
@@ -34,6 +34,7 @@ _ARGUMENTS = {
     "sha256": {"type": "dict", "default": {}},
     "require_sha256": {"type": "bool", "default": False},
     "stage_dir": {"type": "str"},
+    "delivery": {"type": "dict", "default": {}},
     "match": {"type": "str", "choices": MATCHES, "default": EXACT},
     "progress": {"type": "bool", "default": True},
 }
@@ -45,6 +46,7 @@ class ActionModule(NodeAction):
     def act(self, task_vars):
         _validated, arguments = self.validate_argument_spec(_ARGUMENTS)
         self._arguments, self._task_vars = arguments, task_vars
+        delivery = _ways.checked(arguments["delivery"], arguments["stage_dir"])
         told = {"environment": arguments["environment"]} if arguments["environment"] else self._probe()
         environment = told["environment"]
         with proxied(arguments["proxy"]):
@@ -69,6 +71,8 @@ class ActionModule(NodeAction):
             "plan": plan,
             "wheels": wanted,
             "requirements": arguments["mode"] != _plan.PIP_CACHE,
+            "delivery": delivery,
+            "stage_dir": arguments["stage_dir"],
             "staged": _plan.staged(plan, told.get("staged", [])),
             "report": report,
             "warnings": list(dict.fromkeys(warnings)),

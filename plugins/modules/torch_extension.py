@@ -24,6 +24,7 @@ description:
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 extends_documentation_fragment:
+  - airgap.torch_extensions._delivery
   - airgap.torch_extensions._attributes
 options:
   python:
@@ -135,8 +136,8 @@ options:
         type: str
   files:
     description:
-      - Paths on the control node of these files, to be brought into O(folder) first, by way of Ansible's own connection. What is
-        there already, whole or from the front, is not sent again.
+      - Paths on the control node of these files, to be brought to the node first, as O(delivery) says; without it, over Ansible's
+        own connection. What is there already, whole or from the front, is not sent again.
       - Without them, the files must be there.
     type: list
     elements: path
@@ -160,11 +161,25 @@ options:
     type: list
     elements: str
     default: []
+  served:
+    description:
+      - For O(delivery.ways=slurm), what M(airgap.torch_extensions.wheel_broadcast) tells of this node.
+    type: dict
+  cache_dir:
+    description:
+      - Folder on the control node in which processes see to it that one of them at a time writes to a shared file system or a
+        server. Without it, as in M(airgap.torch_extensions.wheel_fetch).
+    type: path
   folder:
     description:
       - The folder on the node that holds the files of O(wheels) and O(requirements), each under its C(filename). With O(files) it
         is made, for the user alone, if it is not there.
       - Not needed in check mode, nor where nothing has to be done.
+    type: path
+  shared_folder:
+    description:
+      - The folder on the node that holds these files, where others read them, too. Then nothing is looked for in O(folder), which is
+        only cleared, and nothing is removed here.
     type: path
   keep_files:
     description:
@@ -334,6 +349,18 @@ cleared:
   type: list
   elements: str
   sample: [.flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp311-cp311-linux_x86_64.whl.5a176a0589635270.part]
+delivery:
+  description:
+    - How the files have come to the node. C(way) is one of O(delivery.ways), C(folder) is where they are read, C(sent) says whether the
+      control node has sent any of them.
+    - With V(shared), C(file_system) is the word by which it is known again; with V(pull), C(url) is where they are fetched from.
+  returned: with O(files), where these had to be there
+  type: dict
+  sample:
+    way: shared
+    folder: /scratch/airgap.torch_extensions
+    sent: false
+    file_system: 6f4b1c5e-5a0c-4c2b-a3b8-0d6f5c7f2f60
 proofs:
   description: As in RV(airgap.torch_extensions.wheel_proof#module:proofs).
   returned: with O(facts), also where one of the wheels does not fit
@@ -409,12 +436,31 @@ _ARGUMENTS = {
         "default": [],
         "options": _FILE,
     },
-    # these four are the action's, which deals with them before the module runs
+    # from here to errors they are the action's, which deals with them before the module runs
+    "delivery": {
+        "type": "dict",
+        "options": {
+            "ways": {
+                "type": "list",
+                "elements": "str",
+                "choices": ["copy", "shared", "pull", "slurm"],
+                "default": ["copy"],
+            },
+            "shared_dir": {"type": "str"},
+            "pull_url": {"type": "str"},
+            "pull_ca_path": {"type": "path"},
+            "slurm_host": {"type": "str"},
+            "slurm_node": {"type": "str"},
+        },
+    },
+    "served": {"type": "dict"},
+    "cache_dir": {"type": "path"},
     "files": {"type": "list", "elements": "path", "default": []},
     "facts": {"type": "list", "elements": "dict", "default": []},
     "environment": {"type": "dict"},
     "errors": {"type": "list", "elements": "str", "default": []},
     "folder": {"type": "path"},
+    "shared_folder": {"type": "path"},
     "keep_files": {"type": "bool", "default": True},
     "staged": {"type": "list", "elements": "str", "default": []},
     "mode": {"type": "str", "choices": ["install", "pip_cache", "find_links"], "default": "install"},
@@ -503,20 +549,21 @@ def _run(module):
     verify = _way(module, run) if needed and mode == "install" else _verify.NONE
     found = {}
     if needed and not module.check_mode:
-        if params["folder"] is None:
+        folder = params["shared_folder"] or params["folder"]
+        if folder is None:
             raise TorchExtensionError(
                 f"{needed[0]['filename']} has to be installed, but folder does not say where on the node it is."
             )
         if mode == "pip_cache":
             for wheel in needed:
-                _seed.seed(wheel, params["folder"], environment)
+                _seed.seed(wheel, folder, environment)
         elif mode == "find_links":
-            _find_links.place(needed, absent, params["folder"], environment)
+            _find_links.place(needed, absent, folder, environment)
         else:
             found = _install.install(
                 needed,
                 absent,
-                params["folder"],
+                folder,
                 environment,
                 run,
                 verify=verify,

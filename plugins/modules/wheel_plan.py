@@ -25,6 +25,7 @@ requirements:
   - packaging, requests and jmespath on the control node; with O(match=proven) also pyelftools, tqdm and urllib3
 extends_documentation_fragment:
   - airgap.torch_extensions._sources
+  - airgap.torch_extensions._delivery
   - airgap.torch_extensions._attributes
 attributes:
   diff_mode:
@@ -126,6 +127,16 @@ staged:
   type: list
   elements: str
   sample: [.flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp311-cp311-linux_x86_64.whl.5a176a0589635270.part]
+delivery:
+  description: The option O(delivery), checked, for M(airgap.torch_extensions.torch_extension).
+  returned: success
+  type: dict
+  sample: {ways: [copy]}
+stage_dir:
+  description: The option O(stage_dir), for M(airgap.torch_extensions.wheel_broadcast).
+  returned: success
+  type: str
+  sample: ~/.cache/airgap.torch_extensions.node1
 report:
   description: What was found, and what is there already, in words for people, a line a fact.
   returned: success

@@ -26,11 +26,13 @@ _BLOCK = 1 << 16  # bytes, of dd(1); the size of a pipe
 # Shells of the user may print what they like around it, and a terminal ends lines in its own way.
 _TOLD = re.compile(r"^torch_extension:(\w+):(.*?)\r?$", re.MULTILINE)
 # A folder that is there already stays as it is; in one that others may write to, nobody knows whose the files are.
-_ITS_USERS_ALONE = (
+ITS_USERS_ALONE = (
     '[ -n "$(find . -prune -user "$(id -u)" ! -perm -020 ! -perm -002)" ] ||'
     " { echo it belongs to another user, or others may write to it >&2; exit 1; };"
 )
-_BEGIN = "echo torch_extension:begin:"  # a line for what was printed before it, and did not end
+#: How a command tells something that is not for people: a kind, a colon and the rest of the line after it.
+TELL = "torch_extension:"
+_BEGIN = f"echo {TELL}begin:"  # a line for what was printed before it, and did not end
 
 
 class File(t.NamedTuple):
@@ -42,6 +44,11 @@ class File(t.NamedTuple):
     @property
     def name(self) -> str:
         return os.path.basename(self.path)
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return os.path.getsize(self.path)
 
     @property
     def part(self) -> str:
@@ -62,6 +69,13 @@ class Staging(t.NamedTuple):
     folder: str  # absolute
     free: int  # bytes
     sizes: dict[str, int]  # of the files that were asked for and are there, whole or in part
+    told: dict[str, str]  # what else the command has told, by kind (:data:`TELL`)
+    knob: str = "torch_extension_stage_dir"  # what names the folder
+    is_shared: bool = False  # whether other nodes read there
+
+    def lacks(self, files: t.Iterable[File]) -> list[File]:
+        """Those of the files that are not there in their whole length."""
+        return [file for file in files if self.sizes.get(file.name) != file.size]
 
 
 #: Runs a command line of sh(1) on the node, with nothing of interest on its standard input.
@@ -75,6 +89,10 @@ class NotStreamedError(Exception):
     """The connection does not give the file to the command."""
 
 
+class NoFolderError(Exception):
+    """A command did not get into the folder. What it said is the argument."""
+
+
 def prepare(files: t.Sequence[File], folder: str, execute: Execute) -> Staging | None:
     """Make a folder on the node that its user alone may write to, and look at what is there.
 
@@ -82,29 +100,41 @@ def prepare(files: t.Sequence[File], folder: str, execute: Execute) -> Staging |
     :returns: None if the command did not get there, say for a sudo that wants a terminal
     :raises TorchExtensionError: if the folder cannot be used
     """
-    place = _expandable(folder)
+    place = expandable(folder)
+    try:
+        return look(files, f"mkdir -p {place} && cd {place} || exit 1; {ITS_USERS_ALONE}", execute)
+    except NoFolderError as exc:
+        raise TorchExtensionError(
+            f"The folder {folder} on the node cannot be made or used ({exc}). Nothing was changed. Set"
+            " torch_extension_stage_dir."
+        ) from exc
+
+
+def look(files: t.Iterable[File], enter: str, execute: Execute) -> Staging | None:
+    """Enter a folder and look at what is there.
+
+    :param enter: sh(1) that goes there, or makes the shell exit with a word on its standard error
+    :returns: None if the command did not get to the node
+    :raises NoFolderError: if it did not get into the folder
+    """
     looks = [
-        f"[ ! -f {word} ] || echo torch_extension:size:$(wc -c < {word}):{word}"
+        f"[ ! -f {word} ] || echo {TELL}size:$(wc -c < {word}):{word}"
         for word in (shlex.quote(name) for file in files for name in (file.name, file.part))
     ]
     done = execute(
-        f"umask 077; {_BEGIN}; mkdir -p {place} && cd {place} || exit 1; {_ITS_USERS_ALONE} "
-        'printf "torch_extension:folder:%s\\n" "$(pwd -P)"; echo "torch_extension:free:$(df -Pk . | tail -n 1)"; '
-        + "; ".join(looks)
+        f'umask 077; {_BEGIN}; {enter} printf "{TELL}folder:%s\\n" "$(pwd -P)"; '
+        f'echo "{TELL}free:$(df -Pk . | tail -n 1)"; ' + "; ".join(looks)
     )
     told = _TOLD.findall(done.out)
     if not told:
         return None
     facts = dict(told)
     if "folder" not in facts:
-        raise TorchExtensionError(
-            f"The folder {folder} on the node cannot be made or used ({_last_line(done)}). Nothing was changed. Set"
-            " torch_extension_stage_dir."
-        )
+        raise NoFolderError(last_line(done))
     sizes = (value.partition(":") for kind, value in told if kind == "size")
     kib = facts.get("free", "").split()
     free = int(kib[3]) * 1024 if len(kib) > 3 and kib[3].isdigit() else 1 << 62  # where df does not tell, the disk will
-    return Staging(facts["folder"], free, {name: int(size) for size, _colon, name in sizes})
+    return Staging(facts["folder"], free, {name: int(size) for size, _colon, name in sizes}, facts)
 
 
 def send(files: t.Sequence[File], staging: Staging, stream: Stream, execute: Execute) -> None:
@@ -114,50 +144,52 @@ def send(files: t.Sequence[File], staging: Staging, stream: Stream, execute: Exe
     :raises NotStreamedError: if it has to be brought in another way
     """
     missing = {file: begin for file in files for begin in [_missing(file, staging)] if begin is not None}
-    wanted = sum(os.path.getsize(file.path) - begin for file, begin in missing.items())
+    ours = list(missing) if staging.is_shared else files  # which nobody else can have begun to read
+    wanted = sum(file.size - begin for file, begin in missing.items())
     if wanted > staging.free:
-        _discard(files, staging, execute)
+        discard(ours, staging.folder, execute)
         raise TorchExtensionError(
             f"{staging.folder} on the node has {staging.free >> 20} MiB free, wanted are {-(-wanted >> 20)} MiB. Nothing was"
-            " changed. Make room, or set torch_extension_stage_dir."
+            f" changed. Make room, or set {staging.knob}."
         )
     for file, begin in missing.items():
         folder, part, name = map(shlex.quote, (staging.folder, file.part, file.name))
-        size = os.path.getsize(file.path)
+        # Each node checks what it installs. What nobody checks before it gets its name would be refused by all, for ever.
+        check = f"printf '{file.sha256}  %s\\n' {part} | sha256sum -c >&2 &&" if staging.is_shared else ""
         done = stream(
             # of a longer part nothing stays: dd cuts off what lies behind the byte that it seeks
             f"{_BEGIN}; cd {folder} && umask 077 && dd of={part} bs={_BLOCK} seek={begin // _BLOCK} || exit 1; "
-            f'echo "torch_extension:size:$(wc -c < {part})"; [ "$(wc -c < {part})" -ne {size} ] || mv -f {part} {name}',
+            f'echo "{TELL}size:$(wc -c < {part})"; [ "$(wc -c < {part})" -ne {file.size} ] || {{ {check} mv -f {part} {name}; }}',
             file.path,
             begin,
         )
         if done.status != 0:
-            _discard(files, staging, execute)
+            discard(ours, staging.folder, execute)
             raise TorchExtensionError(
-                f"{file.name} cannot be written to {staging.folder} on the node: {_last_line(done)}. Nothing was changed."
-                " Make room there, or set torch_extension_stage_dir."
+                f"{file.name} cannot be written to {staging.folder} on the node: {last_line(done)}. Nothing was changed."
+                f" Make room there, or set {staging.knob}."
             )
-        if dict(_TOLD.findall(done.out)).get("size", "").strip() != str(size):
-            _discard([file], staging, execute)
+        if dict(_TOLD.findall(done.out)).get("size", "").strip() != str(file.size):
+            discard([file], staging.folder, execute)
             raise NotStreamedError
 
 
 def _missing(file: File, staging: Staging) -> int | None:
     """Where to begin with a file; None if all of it is there."""
-    size = os.path.getsize(file.path)
-    if file.sha256 and staging.sizes.get(file.name) == size:
+    if file.sha256 and staging.sizes.get(file.name) == file.size:
         return None
     there = staging.sizes.get(file.part, 0) if file.sha256 else 0
-    return there // _BLOCK * _BLOCK if there <= size else 0
+    return there // _BLOCK * _BLOCK if there <= file.size else 0
 
 
-def _discard(files: t.Sequence[File], staging: Staging, execute: Execute) -> None:
+def discard(files: t.Iterable[File], folder: str, execute: Execute) -> None:
+    """Remove files and their parts from a folder of the node, and the folder if nothing else is in it."""
     names = " ".join(shlex.quote(name) for file in files for name in (file.name, file.part))
-    folder = shlex.quote(staging.folder)
+    folder = shlex.quote(folder)
     execute(f"cd {folder} && rm -f {names}; cd / && rmdir {folder} 2>/dev/null")
 
 
-def _expandable(folder: str) -> str:
+def expandable(folder: str) -> str:
     """A path as a word of sh(1), in which only a home at its front is expanded."""
     home, slash, rest = folder.partition("/")
     if re.fullmatch(r"~[\w.-]*", home):
@@ -165,7 +197,7 @@ def _expandable(folder: str) -> str:
     return shlex.quote(folder)
 
 
-def _last_line(done: Done) -> str:
+def last_line(done: Done) -> str:
     """What a command said last of what went wrong, without dd's numbers."""
     lines = [
         line.strip()

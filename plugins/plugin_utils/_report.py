@@ -12,6 +12,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _verify
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import INSTALL, KEEP, REPLACE
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._ways import COPY
 
 _TRIED = {
     _verify.GPU: "forward and backward on each GPU, against torch's own operators",
@@ -47,7 +48,7 @@ def done(
     """What has become of wheels on a node.
 
     :param wheels: as they were planned
-    :param result: what torch_extension returned, and ``proofs``, if there are any
+    :param result: what torch_extension returned, and ``proofs`` and ``delivery``, if there are any
     :param mode: of the installation
     :param predicts: whether it only would be so
     """
@@ -68,9 +69,17 @@ def done(
         because = f" (it {'; it '.join(proof['reasons'])})" if proof["reasons"] else ""
         lines.append(f"proof: {proof['verdict']}{because}")
     lines += [f"with: {filename}" for filename in result["requirements"]]
+    lines += _brought(result.get("delivery"))
     left = [*(result.get("leftovers") or []), *result["cleared"]]
     lines += [f"cleared away, for a killed run left it: {name}" for name in left]
     return [*lines, *(find_links(result["find_links"]) if result.get("find_links") else [])]
+
+
+def _brought(delivery: t.Mapping[str, t.Any] | None) -> list[str]:
+    """Over the connection of Ansible itself there is nothing to tell."""
+    if not delivery or delivery["way"] == COPY:
+        return []
+    return [f"brought by: {delivery['way']}, {delivery.get('url') or delivery['folder']}"]
 
 
 def find_links(folder: str) -> list[str]:

@@ -1,0 +1,92 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+
+from ansible.errors import AnsibleConnectionFailure
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _delivery, _ways
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivering_action import DeliveringAction
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._node_action import Failed
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._slurm import Broadcast, Job
+
+_ARGUMENTS = {
+    "plans": {"type": "dict", "required": True},
+    "fetched": {"type": "dict", "required": True},
+    "slurm_host": {"type": "str", "required": True},
+    "stage_dir": {"type": "str", "required": True},
+    "options": {"type": "list", "elements": "str", "default": []},
+    "wait": {"type": "int", "default": 60},
+    "fanout": {"type": "int", "default": 0},
+}
+
+
+class ActionModule(DeliveringAction):
+    """Brings files to the machine of its task, and from there by Slurm to nodes."""
+
+    _supports_diff = False
+
+    def act(self, task_vars):
+        _validated, arguments = self.validate_argument_spec(_ARGUMENTS)
+        self._arguments, self._task_vars = arguments, task_vars
+        self._job = Job(arguments["options"], arguments["wait"], arguments["fanout"] or None)
+        outcome, sent = {}, False
+        for (files, folder), nodes in self._wanted().items():
+            if self._task.check_mode:
+                outcome.update(dict.fromkeys(nodes.values()))
+                continue
+            try:
+                found, was_sent = self._broadcast(files, folder, nodes)
+            except (TorchExtensionError, AnsibleConnectionFailure, Failed) as exc:
+                # an error of the nodes that wanted it; the others of the play go on
+                reason = (
+                    f"{arguments['slurm_host']} cannot be used to bring it through Slurm: {str(exc).rstrip('.')}. Look at"
+                    " torch_extension_slurm_host and torch_extension_slurm_stage_dir, or set torch_extension_delivery to"
+                    " [slurm, copy], or to copy."
+                )
+                found, was_sent = dict.fromkeys(nodes.values(), reason), False
+            outcome.update(found)
+            sent = sent or was_sent
+        return {
+            "changed": sent,
+            "nodes": {node: {"reason": reason} for node, reason in outcome.items()},
+        }
+
+    def _wanted(self):
+        """Which nodes get the same files into the same folder, by Slurm's names for them."""
+        wanted = {}
+        for node, plan in self._arguments["plans"].items():
+            delivery, fetched = plan["delivery"], self._arguments["fetched"].get(node)
+            if (
+                delivery["ways"][0] != _ways.SLURM
+                or delivery["slurm_host"] != self._arguments["slurm_host"]
+                or not fetched
+            ):
+                continue
+            if fetched["errors"] or not fetched["files"]:
+                continue
+            digests = {file["filename"]: file["sha256"] for file in [*fetched["wheels"], *fetched["requirements"]]}
+            files = tuple(_delivery.File(path, digests[os.path.basename(path)]) for path in fetched["files"])
+            wanted.setdefault((files, plan["stage_dir"]), {})[delivery["slurm_node"] or node] = node
+        return wanted
+
+    def _broadcast(self, files, folder, nodes):
+        stage_dir = self._arguments["stage_dir"]
+        staging = self.bring(files, lambda execute: _delivery.prepare(files, stage_dir, execute), self._task_vars)
+        try:
+            broadcast = Broadcast(
+                self._arguments["slurm_host"],
+                files,
+                staging.folder,
+                folder,
+                lambda command: self.execute(command, b"\n"),
+                self._job,
+            )
+            found = broadcast.bring(nodes)
+        finally:
+            _delivery.discard(files, staging.folder, self.execute)
+        return {nodes[node]: reason for node, reason in found.items()}, True

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # build.sh: builds the collection, looks into the artefact, installs it and uses what was installed; then Galaxy's own checks
 set -euo pipefail
+root=$PWD
 built=$PWD/.build/artefact
 installed=$PWD/.build/installed
 rm -rf "$built" "$installed"
@@ -39,6 +40,8 @@ mapfile -t roles < <(names roles/*)
 documented role "${roles[@]}"
 cd "$built"
 without_warning ansible-playbook --syntax-check --inventory node, airgap.torch_extensions.install_flash_attn
+
+(cd "$root" && tests/tools/execution_environment.sh "$artefact")
 
 log=$built/galaxy-importer.log
 python -m galaxy_importer.main "$artefact" > "$log" 2>&1 || { cat "$log"; exit 1; }

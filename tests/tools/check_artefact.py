@@ -11,6 +11,7 @@ FOR_USERS = (
     "LICENSE",
     "LICENSES/",
     "README.md",
+    "bindep.txt",
     "changelogs/",
     "docs/",
     "meta/",

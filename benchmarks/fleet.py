@@ -25,7 +25,7 @@ from pathlib import Path
 
 import large_wheel
 import report
-from lines import ALL, ANY, ENVIRONMENT, LINES, MEMORY_LINES, PROBE, PUBLISH, SIZES, UP, Line
+from lines import ALL, ANY, DELIVERY_LINES, ENVIRONMENT, LINES, MEMORY_LINES, PROBE, PUBLISH, SIZES, UP, Line
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".cache/bench"
@@ -89,10 +89,11 @@ def recap(output: str) -> dict[str, dict[str, int]]:
 
 
 class Nodes:
-    """The stand, with so many nodes of layer torch."""
+    """The stand, with so many nodes of one layer."""
 
     def __init__(self, forks: int, runs: int) -> None:
         self.number = 0
+        self.layer = "torch"
         self._filled_in = {"FORKS": str(forks), "RUNS": str(runs)}
 
     @property
@@ -100,7 +101,7 @@ class Nodes:
         return [f"n{index:02}" for index in range(1, self.number + 1)]
 
     def fill_in(self, command: str) -> str:
-        words = {**self._filled_in, "NODES": " ".join(f"{name}=torch" for name in self.names)}
+        words = {**self._filled_in, "NODES": " ".join(f"{name}={self.layer}" for name in self.names)}
         words["LAST"] = self.names[-1] if self.number else "LAST"
         return re.sub(rf"\b({'|'.join(words)})\b", lambda match: words[match[0]], command)
 
@@ -114,8 +115,8 @@ class Nodes:
         for size, number in SIZES.items():
             large_wheel.enlarge(found[0], number, CACHE / size)
 
-    def start_anew(self, number: int) -> None:
-        self.number = number
+    def start_anew(self, number: int, layer: str = "torch") -> None:
+        self.number, self.layer = number, layer
         for command in (UP, *PUBLISH.values()):
             status, output = shell(self.fill_in(command))
             if status:
@@ -175,7 +176,7 @@ class Bench:
         for name, line in lines.items():
             if name in needed:
                 if not line.on or self.nodes.number != number:
-                    self.nodes.start_anew(number)
+                    self.nodes.start_anew(number, line.layer)
                 sample = {**self.measure(name, line), "run": run}
                 if name in self.wanted:
                     self.keep(sample)
@@ -252,7 +253,7 @@ def main() -> None:
     sizes = {"wheel": SIZES["large"], "small wheel": SIZES["small"]}
     bench = Bench(nodes, wanted, {"forks": options.forks, "runs": options.runs, "bytes added": sizes})
     try:
-        stand("prepare", "torch")
+        stand("prepare", "torch", *{ALL[name].layer for name in wanted & set(ALL)} - {"torch"})
         if "probe" in wanted:
             bench.probe(options.runs)
         nodes.make_wheels()
@@ -263,6 +264,7 @@ def main() -> None:
         for run in range(1, options.runs + 1):
             for number in options.nodes:
                 bench.run(number, LINES, run)
+                bench.run(number, DELIVERY_LINES, run)
             bench.run(max(options.nodes), MEMORY_LINES, run)
         bench.results["complete"] = True
         bench.keep(None)
@@ -272,7 +274,7 @@ def main() -> None:
         if not options.keep:
             stand("down")
     report.tell(bench.results)
-    report.plot(bench.results, RESULTS.with_suffix(".png"))
+    report.plot(bench.results, RESULTS)
 
 
 if __name__ == "__main__":

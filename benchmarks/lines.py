@@ -40,6 +40,7 @@ class Line:
     changes: str = "none"  # which nodes Ansible must have changed: all, last or none
     downloads: bool = False  # whether the control node must have downloaded something, or must not
     leaves: str = ""  # the size of the wheel that every node must have afterwards
+    layer: str = "torch"  # of the stand, what the nodes are made of
 
 
 LINES = {
@@ -87,5 +88,20 @@ MEMORY_LINES = {
     "memory-role-idle": Line("the role, nothing to do", f"{MEMORY}/role.yml", on="memory-role", leaves="large"),
     "memory-ping": Line("one bare module round trip", f"{MEMORY}/ping.yml", on=ANY),
 }
+# What every machine of the cluster may send and receive, and what the control node may send.
+LINKS = {"narrow": "512mbit 64mbit", "equal": "512mbit 512mbit"}
+WAYS = ("copy", "shared", "pull", "slurm")
+DELIVERY_LINES = {
+    f"{way}-{links}": Line(
+        f"the role by {way}, links {rates.replace(' ', ', the control node: ')}",
+        f"{PLAY}/delivery.yml -e way={way}",
+        before=f"benchmarks/site.sh {way} {rates}",
+        changes="all",
+        leaves="large",
+        layer="slurm" if way == "slurm" else "torch",
+    )
+    for links, rates in LINKS.items()
+    for way in WAYS
+}
 PROBE = "benchmarks/probe.sh RUNS"
-ALL = {**LINES, **MEMORY_LINES}
+ALL = {**LINES, **DELIVERY_LINES, **MEMORY_LINES}

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from lines import LINKS, SIZES, WAYS
+
 COMPARED = {  # a line, and what it is divided by
     "naive-again": ["naive-first"],
     "role-download": ["naive-first", "floor"],
@@ -24,6 +26,7 @@ COMPARED = {  # a line, and what it is divided by
     "memory-role-small": ["memory-ping"],
     "memory-role-idle": ["memory-ping"],
 }
+COMPARED |= {f"{way}-{links}": [f"copy-{links}"] for links in LINKS for way in WAYS if way != "copy"}
 DRAWN = ("naive-first", "naive-again", "floor", "role-first", "role-idle", "role-one-new", "ping")
 MIB = 1 << 10  # what is measured in KiB
 
@@ -73,6 +76,20 @@ def goals(found: Results) -> Iterator[tuple[str, float, float | None]]:
     for line, what in (("memory-role", "first install"), ("memory-role-idle", "nothing to do")):
         forks = ratio(found.memory(line, most, "per_fork"), found.memory("memory-ping", most, "per_fork"))
         yield f"memory of a fork, {most} nodes: {what} / ping", 1.2, forks
+    for way in WAYS:
+        if way != "copy":
+            yield (
+                f"{way} / copy, 32 nodes, the control node's link an eighth",
+                0.25,
+                times(f"{way}-narrow", "copy-narrow", 32),
+            )
+            sent = [sample["sent"] / SIZES["large"] for sample in found.of(f"{way}-narrow", 32)]
+            # what Ansible itself sends to 32 nodes comes on top
+            yield (
+                f"{way}, 32 nodes: sent by the control node, in wheels",
+                1.25,
+                statistics.median(sent) if sent else None,
+            )
     counts = [count for sample in found.samples for count in sample.get("downloads", {}).values()]
     yield "downloads of one wheel in one run, at most", 1, max(counts, default=None)
 
@@ -123,40 +140,71 @@ def tell(results: dict) -> None:
 
 
 def plot(results: dict, path: Path) -> None:
+    """Draws beside the file of results what it has curves of."""
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot, ticker
+    from matplotlib import pyplot
 
     found = Results(results)
     figure, axes = pyplot.subplots(figsize=(8, 5.5), layout="constrained")
-    every_number = sorted({nodes for line, nodes in found.keys if line in DRAWN})
-    for line in DRAWN:
-        numbers = [nodes for nodes in every_number if found.seconds(line, nodes)]
+    if draw(axes, found, {line: line for line in DRAWN}, "seconds"):
+        axes.set_title("A wheel of 250 MB, by number of nodes")
+        save(figure, path.with_suffix(".png"), "time by number of nodes")
+
+    figure, rows = pyplot.subplots(2, len(LINKS), figsize=(11, 8), layout="constrained", sharey="row", squeeze=False)
+    drawn = 0
+    for column, (links, rates) in enumerate(LINKS.items()):
+        lines = {f"{way}-{links}": way for way in WAYS}
+        drawn += draw(rows[0][column], found, lines, "seconds")
+        drawn += draw(rows[1][column], found, lines, "sent")
+        cluster, control = rates.split()
+        rows[0][column].set_title(f"links {cluster}, the control node's {control}")
+    if drawn:
+        save(
+            figure,
+            path.with_name(f"{path.stem}-delivery.png"),
+            "time and bytes out of the control node, by way of delivery",
+        )
+
+
+def draw(axes, found: Results, lines: dict[str, str], what: str) -> int:
+    """Draws what was measured of lines, under their names. How many there were."""
+    from matplotlib import ticker
+
+    every_number = sorted({nodes for line, nodes in found.keys if line in lines})
+    for line, name in lines.items():
+        numbers = [nodes for nodes in every_number if found.of(line, nodes)]
         if numbers:
-            runs = [found.seconds(line, nodes) for nodes in numbers]
+            runs = [[sample[what] for sample in found.of(line, nodes)] for nodes in numbers]
+            if what == "sent":
+                runs = [[sent / 1e6 for sent in values] for values in runs]
             medians = [statistics.median(values) for values in runs]
             spread = [
                 [median - min(values) for median, values in zip(medians, runs, strict=True)],
                 [max(values) - median for median, values in zip(medians, runs, strict=True)],
             ]
             style = "--" if line in ("floor", "ping") else "-"
-            axes.errorbar(numbers, medians, yerr=spread, label=line, marker="o", linestyle=style, capsize=3)
-    axes.set(xscale="log", yscale="log", xlabel="nodes", ylabel="seconds (median, least and most)")
+            axes.errorbar(numbers, medians, yerr=spread, label=name, marker="o", linestyle=style, capsize=3)
+    axes.set(xscale="log", yscale="log", xlabel="nodes")
+    axes.set_ylabel("MB out of the control node" if what == "sent" else "seconds (median, least and most)")
     axes.set_xticks(every_number, [str(number) for number in every_number])
     axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
-    axes.set_title("A wheel of 250 MB, by number of nodes")
     axes.grid(alpha=0.3)
     if every_number:
         axes.legend()
+    return len(every_number)
+
+
+def save(figure, path: Path, what: str) -> None:
     figure.savefig(path, dpi=120)
-    print(f"\n{path.name}: time by number of nodes; {path.stem}.json: every single run")
+    print(f"\n{path.name}: {what}")
 
 
 if __name__ == "__main__":
     file = Path(sys.argv[1] if len(sys.argv) > 1 else "benchmarks/results.json")
     read = json.loads(file.read_text())
     tell(read)
-    plot(read, file.with_suffix(".png"))
+    plot(read, file)

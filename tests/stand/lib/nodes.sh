@@ -8,7 +8,7 @@ cmd_up() {
   for spec; do
     [[ $spec =~ ^([a-z][a-z0-9-]{0,11})=([a-z]+)(,i686)?$ ]] || die "not NAME=LAYER or NAME=LAYER,i686: $spec"
     name=${BASH_REMATCH[1]} layer=${BASH_REMATCH[2]}
-    case $name in lan | dmz | wan | index | control | lo) die "$name is taken: choose another name" ;; esac
+    case $name in lan | dmz | wan | index | artefacts | control | lo) die "$name is taken: choose another name" ;; esac
     built "$layer" || missing+=("$layer")
     [ "$layer" != python ] || [ -d "$(shop python)" ] || missing+=(python)
   done
@@ -63,8 +63,9 @@ start_node() { # NAME LAYER[,i686]
     ip -n $name addr add $address/24 dev eth0
     ip -n $name link set eth0 up
 NETWORK
-  serve "$name" "$name/node" unshare -m -u -i -p --fork --kill-child=KILL \
-    "$STAND/node-init" "$name" "$(stack "$layer")" "$dir" "$arch"
+  # slave: what is mounted in the world below shares/, the node gets as well
+  serve "$name" "$name/node" unshare -m --propagation slave -u -i -p --fork --kill-child=KILL \
+    "$STAND/node-init" "$name" "$(stack "$layer")" "$dir" "$arch" "$STATE/shares"
   echo "$name $address $2" >>"$STATE/nodes"
 }
 
@@ -88,7 +89,7 @@ cable() {
     outer=(ip netns exec dmz) device=wan
     inner=(ip netns exec wan) inner_device=dmz
   else
-    need_node "$1"
+    if [ "$1" = artefacts ]; then [ -e "$STATE/artefacts" ] || die "there is no such machine: stand artefacts"; else need_node "$1"; fi
     outer=() device=$1
     inner=(ip netns exec "$1") inner_device=eth0
   fi
@@ -104,12 +105,21 @@ plug() { # up|down NAME
 cmd_shape() { # NAME RATE|off
   [ $# = 2 ] || usage
   local outer inner device inner_device
-  cable "$1"
-  if [ "$2" = off ]; then
-    inside "${outer[@]}" tc qdisc del dev "$device" root
-    inside "${inner[@]}" tc qdisc del dev "$inner_device" root
+  if [ "$1" = control ]; then # what a bridge itself sends is what its machine sends
+    need_world
+    shape lan "$2"
   else
-    inside "${outer[@]}" tc qdisc replace dev "$device" root tbf rate "$2" burst 256k latency 100ms
-    inside "${inner[@]}" tc qdisc replace dev "$inner_device" root tbf rate "$2" burst 256k latency 100ms
+    cable "$1"
+    shape "$device" "$2" "${outer[@]}"
+    shape "$inner_device" "$2" "${inner[@]}"
+  fi
+}
+shape() { # DEVICE RATE|off [CMD..: how to get there]
+  local device=$1 rate=$2
+  shift 2
+  if [ "$rate" = off ]; then
+    inside "$@" tc qdisc del dev "$device" root
+  else
+    inside "$@" tc qdisc replace dev "$device" root tbf rate "$rate" burst 256k latency 100ms
   fi
 }

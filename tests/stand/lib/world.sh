@@ -7,6 +7,7 @@
 LAN=198.18.77 DMZ=198.18.78 WAN=198.18.79
 PROXY=http://$DMZ.2:3128
 INDEX=$LAN.2
+ARTEFACTS=$LAN.3
 NAMES='github.com api.github.com release-assets.githubusercontent.com index.example'
 
 # world: the PID of the world, if it still is the process that was started and not a namesake
@@ -42,7 +43,7 @@ start_world() {
   trap cmd_down EXIT # half a world is none
   mkdir -p "$(dirname "$STATE")"
   mkdir -m 700 "$STATE"
-  mkdir "$STATE/wan" "$STATE/tmp"
+  mkdir "$STATE/wan" "$STATE/tmp" "$STATE/shares"
   touch "$STATE/nodes" "$STATE/known_hosts"
   ssh-keygen -q -t ed25519 -N '' -C stand -f "$STATE/key"
   make_certificates
@@ -63,6 +64,9 @@ start_world() {
   mkdir -p /run/netns
   inside sh -e <<NETWORK
     mount -t tmpfs tmpfs /run/netns
+    # what is mounted below it later, nodes see, too
+    mount --bind $STATE/shares $STATE/shares
+    mount --make-shared $STATE/shares
     # only the servers see these; what runs on the control node or on the host sees the host's own
     mount --bind $STATE/hosts /etc/hosts
     [ ! -e /etc/resolv.conf ] || mount --bind /dev/null /etc/resolv.conf
@@ -113,15 +117,21 @@ make_secret() { (umask 077; openssl rand -hex 20 >"$STATE/$1"); }
 # A CA of this run and a certificate for the names of wan. The CA's key can make any name's certificate, so it stays in
 # the private folder, and nothing but what is told to trusts it.
 make_certificates() {
-  local config=$STATE/openssl.cnf name names=
-  for name in $NAMES; do names+=${names:+,}DNS:$name; done
-  sed "s|@NAMES@|$names|" "$STAND/servers/openssl.cnf" >"$config"
-  openssl req -config "$config" -x509 -extensions ca -subj '/CN=CA of the stand' -days 30 \
-    -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$STATE/ca.key" -out "$STATE/ca.pem" 2>"$STATE/openssl.log"
-  openssl req -config "$config" -subj '/CN=github.com' \
-    -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$STATE/wan.key" -out "$STATE/wan.csr" 2>>"$STATE/openssl.log"
-  openssl x509 -req -in "$STATE/wan.csr" -CA "$STATE/ca.pem" -CAkey "$STATE/ca.key" -CAcreateserial -days 30 \
-    -extfile "$config" -extensions server -out "$STATE/wan.pem" 2>>"$STATE/openssl.log"
+  make_ca ca 'CA of the stand'
+  # shellcheck disable=SC2086 # one word a name
+  make_certificate ca wan "$(printf 'DNS:%s\n' $NAMES | paste -sd,)"
+}
+make_ca() { # NAME SUBJECT
+  openssl req -config "$STAND/servers/openssl.cnf" -x509 -extensions ca -subj "/CN=$2" -days 30 \
+    -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$STATE/$1.key" -out "$STATE/$1.pem" 2>>"$STATE/openssl.log"
+}
+make_certificate() { # CA NAME SUBJECTS
+  local config=$STATE/$2.cnf subject=${3%%,*}
+  sed "s|@NAMES@|$3|" "$STAND/servers/openssl.cnf" >"$config"
+  openssl req -config "$config" -subj "/CN=${subject#*:}" \
+    -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$STATE/$2.key" -out "$STATE/$2.csr" 2>>"$STATE/openssl.log"
+  openssl x509 -req -in "$STATE/$2.csr" -CA "$STATE/$1.pem" -CAkey "$STATE/$1.key" -CAcreateserial -days 30 \
+    -extfile "$config" -extensions server -out "$STATE/$2.pem" 2>>"$STATE/openssl.log"
 }
 
 stock_github() {
@@ -165,6 +175,71 @@ cmd_faults() { # cut=BYTES|stall=BYTES|slow=RATE|corrupt|html|none
   if [ "$1" = none ]; then rm -f "$STATE/faults"; else echo "$1" >"$STATE/faults"; fi
 }
 
+# The site's own server, with a CA of its own.
+cmd_artefacts() { # [stop|start|requests [PATTERN]]
+  need_world
+  case ${1:-} in
+    '') start_artefacts ;;
+    stop) stop_artefacts ;;
+    start) stop_artefacts && start_artefacts ;;
+    requests) grep -e "${2:-}" "$STATE/artefacts.requests" || true ;;
+    *) usage ;;
+  esac
+}
+start_artefacts() {
+  [ -e "$STATE/artefacts" ] || make_artefacts
+  if ! artefacts_answer; then
+    serve artefacts artefacts nginx -c "$STATE/artefacts.conf"
+    wait_for "$ARTEFACTS" 8443 artefacts
+  fi
+  for folder in open private readonly full; do echo "https://$ARTEFACTS:8443/$folder/"; done
+}
+artefacts_answer() { inside bash -c "exec 3<>/dev/tcp/$ARTEFACTS/8443" 2>/dev/null; }
+stop_artefacts() {
+  # its PID is that of the world's own processes
+  ! artefacts_answer || nsenter -t "$(world)" -n -m -p -- nginx -c "$STATE/artefacts.conf" -s stop 2>>"$STATE/artefacts.log"
+  while artefacts_answer; do sleep 0.02; done
+}
+make_artefacts() {
+  nginx -V 2>&1 | grep -q http_dav_module || die "the nginx of this host has no WebDAV: install another one (nginx-core)"
+  local who
+  mkdir -p "$STATE"/artefacts/{open,private,readonly,full,body}
+  nsenter -t "$(world)" -m -- mount -t tmpfs -o size=8m tmpfs "$STATE/artefacts/full"
+  make_ca site-ca 'CA of the site'
+  make_certificate site-ca artefacts "DNS:artefacts.example,IP:$ARTEFACTS"
+  for who in reader writer; do
+    make_secret "artefacts-$who"
+    echo "$who:$(openssl passwd -apr1 -stdin <"$STATE/artefacts-$who")" >"$STATE/artefacts-$who.htpasswd"
+  done
+  cat "$STATE"/artefacts-{reader,writer}.htpasswd >"$STATE/artefacts-both.htpasswd"
+  : >"$STATE/artefacts.requests"
+  join_lan artefacts "$ARTEFACTS"
+  sed "s|@STATE@|$STATE|g; s|@ADDRESS@|$ARTEFACTS|g" "$STAND/servers/artefacts.conf" >"$STATE/artefacts.conf"
+}
+
+# share FILESYSTEM[,ro][,SIZE] PATH NODE..: a file system that these nodes share, at PATH
+cmd_share() {
+  [ $# -ge 3 ] || usage
+  need_world
+  [[ $1 =~ ^([a-z][a-z0-9-]*)(,ro)?(,[0-9]+[kmg])?$ ]] || die "not FILESYSTEM[,ro][,SIZE]: $1"
+  local name=${BASH_REMATCH[1]} ro=${BASH_REMATCH[2]#,} size=${BASH_REMATCH[3]#,} path=$2 node
+  shift 2
+  for node; do need_node "$node"; done
+  if [ ! -e "$STATE/shares/$name" ]; then
+    mkdir "$STATE/shares/$name"
+    [ -z "$size" ] || nsenter -t "$(world)" -m -- mount -t tmpfs -o "mode=755,size=$size" tmpfs "$STATE/shares/$name"
+  fi
+  for node; do
+    cmd_ssh "$node" "mkdir -p '$path' && mount --bind '/.shares/$name' '$path'${ro:+ && mount -o remount,bind,ro '$path'}"
+  done
+}
+cmd_unshare() { # PATH NODE..
+  [ $# -ge 2 ] || usage
+  local path=$1 node
+  shift
+  for node; do cmd_ssh "$node" "umount '$path'"; done
+}
+
 cmd_requests() {
   [ $# -le 1 ] || usage
   need_world
@@ -178,17 +253,21 @@ cmd_traffic() {
   inside awk '$1 ~ /^(lan|dmz):$/ { print substr($1, 1, length($1) - 1), $10, $2 }' /proc/net/dev
 }
 
+join_lan() { # NAME ADDRESS: a machine of that name, which is nothing but a network
+  inside sh -e <<NETWORK
+    ip netns add $1
+    ip link add name $1 type veth peer name eth0 netns $1
+    ip link set dev $1 master lan up
+    ip -n $1 link set lo up
+    ip -n $1 addr add $2/24 dev eth0
+    ip -n $1 link set eth0 up
+NETWORK
+}
+
 cmd_index() {
   need_world
   if ! inside ip netns pids index >/dev/null 2>&1; then
-    inside sh -e <<NETWORK
-      ip netns add index
-      ip link add name index type veth peer name eth0 netns index
-      ip link set dev index master lan up
-      ip -n index link set lo up
-      ip -n index addr add $INDEX/24 dev eth0
-      ip -n index link set eth0 up
-NETWORK
+    join_lan index "$INDEX"
     serve index index "$TOOLS/bin/pypi-server" run --interface "$INDEX" --port 8080 \
       --disable-fallback --hash-algo sha256 --backend simple-dir "$STATE/wan/files"
     /usr/bin/python3 "$STAND/servers/dialects.py" "http://$INDEX:8081" "$STATE/dialects" "$STATE/wan/files" "$STATE/build"
@@ -205,7 +284,7 @@ NETWORK
 cmd_control() {
   [ $# -gt 0 ] || usage
   need_world
-  local direct=$LAN.0/24,$LAN.1,$INDEX,localhost,127.0.0.1
+  local direct=$LAN.0/24,$LAN.1,$INDEX,$ARTEFACTS,localhost,127.0.0.1
   nsenter -t "$(world)" -n -- env \
     -u REQUESTS_CA_BUNDLE -u CURL_CA_BUNDLE -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_NO_INDEX -u ALL_PROXY -u all_proxy \
     PIP_CONFIG_FILE=/dev/null PIP_INDEX_URL=https://index.example/simple/ PIP_CERT="$STATE/ca.pem" \

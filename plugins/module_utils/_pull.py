@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import errno
 import http.client
 import netrc
 import os
@@ -34,6 +33,7 @@ _SECONDS = 60  # to connect, and between two pieces of an answer
 _TRIES = 5  # in a row that bring nothing new
 _PAUSE = 1.0  # seconds before the second of them; doubled before each more
 _CHUNK = 1 << 20  # bytes
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s]+-----END CERTIFICATE-----")
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 _ELSE = "Nothing was changed. torch_extension_delivery has other ways, such as copy."
 
@@ -50,15 +50,24 @@ class _PassingError(Exception):
     """Another try may go better."""
 
 
+class _MissingError(Exception):
+    """The server does not have it."""
+
+
 class _Credentials(urllib.request.BaseHandler):
-    """Those that ``~/.netrc`` has for the host of a request, over TLS alone, and anew after each redirection."""
+    """Those that ``~/.netrc`` has for the host of a request, over TLS alone, and anew after each redirection.
+
+    Where the server redirects to another host, that one gets what is there for it by name, and not what is there for all.
+    """
 
     def __init__(self, entries: netrc.netrc | None) -> None:
         self._entries = entries
 
     def https_request(self, request: urllib.request.Request) -> urllib.request.Request:
         host = urllib.parse.urlsplit(request.full_url).hostname or ""
-        found = self._entries.authenticators(host) if self._entries else None
+        entries = self._entries
+        is_named = entries is not None and (host in entries.hosts or host == request.origin_req_host.strip("[]"))
+        found = entries.authenticators(host) if entries is not None and is_named else None
         if found:
             text = "{}:{}".format(found[0] or "", found[2] or "").encode()
             # one that is not taken along to where the server sends us
@@ -71,14 +80,19 @@ def check_url(url: str) -> str:
 
     :raises TorchExtensionError: if it is none, or holds credentials, which would be shown
     """
+    reason = None
     try:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-            raise ValueError("wanted is http:// or https:// and a host")
-        if parts.query or parts.fragment:
-            raise ValueError("wanted is a folder, without ? or #")
-    except ValueError as exc:
-        raise TorchExtensionError(f"torch_extension_pull_url is no address of a folder on a server: {exc}.") from exc
+            reason = "wanted is http:// or https:// and a host"
+    except ValueError:  # in words that may hold a piece of a password
+        reason = "wanted is http:// or https://, a host, and perhaps a port, a number"
+    if reason is None and (parts.query or parts.fragment):
+        reason = "wanted is a folder, without ? or #"
+    if reason is None and not re.fullmatch("[!-~]+", url):
+        reason = "wanted are printable characters of ASCII, and any other as %20"
+    if reason:
+        raise TorchExtensionError(f"torch_extension_pull_url is no address of a folder on a server: {reason}.")
     if parts.username is not None:
         raise TorchExtensionError(
             f"torch_extension_pull_url holds credentials for {parts.hostname}, which would be shown. Put them into ~/.netrc,"
@@ -92,6 +106,17 @@ def is_there(folder: str, wanted: Wanted) -> bool:
     return _size(os.path.join(folder, wanted.filename)) == wanted.size
 
 
+def certificates(text: str) -> str:
+    """The certificates of a file (PEM), without what else is in it: a key, or comments.
+
+    :raises TorchExtensionError: if it has none
+    """
+    found = _CERTIFICATE.findall(text)
+    if not found:
+        raise TorchExtensionError("torch_extension_pull_ca_path has no certificates (PEM: BEGIN CERTIFICATE).")
+    return "\n".join(found) + "\n"
+
+
 def opener(ca: str | None = None, path: str = "~/.netrc") -> urllib.request.OpenerDirector:
     """What asks servers, by the proxies of the environment.
 
@@ -100,15 +125,23 @@ def opener(ca: str | None = None, path: str = "~/.netrc") -> urllib.request.Open
     :raises TorchExtensionError: if one of the two cannot be read
     """
     try:
-        context = ssl.create_default_context(cadata=ca)
-    except (ssl.SSLError, ValueError) as exc:
+        context = ssl.create_default_context(cadata=None if ca is None else certificates(ca))
+    except (ssl.SSLError, ValueError, TypeError) as exc:
         raise TorchExtensionError(f"torch_extension_pull_ca_path has no certificates (PEM): {exc}.") from exc
+    return urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _Credentials(_entries(path)))
+
+
+def _entries(path: str) -> netrc.netrc | None:
     path = os.path.expanduser(path)
     try:
-        entries = netrc.netrc(path) if os.path.exists(path) else None
-    except (netrc.NetrcParseError, OSError) as exc:
-        raise TorchExtensionError(f"{path} on the node cannot be read: {exc}. {_ELSE}") from exc
-    return urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _Credentials(entries))
+        return netrc.netrc(path) if os.path.exists(path) else None
+    except netrc.NetrcParseError as exc:
+        reason = f"line {exc.lineno} is not understood"  # what stands there may be a password
+    except ValueError:
+        reason = "its characters are not understood"
+    except OSError as exc:
+        reason = exc.strerror or "unknown error"
+    raise TorchExtensionError(f"{path} on the node cannot be read: {reason}. Correct it. {_ELSE}")
 
 
 def make_folder(folder: str) -> str:
@@ -119,8 +152,9 @@ def make_folder(folder: str) -> str:
     :raises TorchExtensionError: if it cannot be made, or belongs to another user, or others may write to it
     """
     path = os.path.expanduser(folder)
+    before = os.umask(0o077)  # also for folders on the way
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        os.makedirs(path, exist_ok=True)
         found = os.stat(path)
         if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
             raise PermissionError(0, "it belongs to another user, or others may write to it")
@@ -129,6 +163,8 @@ def make_folder(folder: str) -> str:
             f"The folder {folder} on the node cannot be made or used ({exc.strerror}). Nothing was changed. Set"
             " torch_extension_stage_dir."
         ) from exc
+    finally:
+        os.umask(before)
     return os.path.realpath(path)
 
 
@@ -157,7 +193,17 @@ class Puller:
         :returns: ``THERE``, ``PULLED`` or ``MISSING``
         :raises TorchExtensionError: if it cannot be had; a part of it stays only where the next run can go on from there
         """
-        path = os.path.join(self._folder, wanted.filename)
+        try:
+            return self._pull(wanted)
+        except OSError as exc:  # of the disk: those of the network are explained
+            with contextlib.suppress(OSError):
+                os.unlink(self._part(wanted))
+            raise TorchExtensionError(
+                f"{wanted.filename} cannot be written to {self._folder} on the node ({exc.strerror}). Make room there, or set"
+                " torch_extension_stage_dir."
+            ) from exc
+
+    def _pull(self, wanted: Wanted) -> str:
         part = self._part(wanted)
         if is_there(self._folder, wanted):
             return THERE
@@ -167,18 +213,21 @@ class Puller:
                 return MISSING
             found = _wheel_file.sha256(part)
             if found == wanted.sha256:
-                os.replace(part, path)
+                os.replace(part, os.path.join(self._folder, wanted.filename))
                 return PULLED
             os.unlink(part)
             if not is_resumed:
                 break
-        raise TorchExtensionError(
-            f"{self._url_of(wanted)} has sha256 {found}, wanted is {wanted.sha256}: it is another file. Remove it from that"
-            f" server, or name another folder in torch_extension_pull_url. {_ELSE}"
-        )
+        raise self._another(wanted, f"has sha256 {found}, wanted is {wanted.sha256}")
 
     def _part(self, wanted: Wanted) -> str:
         return os.path.join(self._folder, _staged.part(wanted.filename, wanted.sha256))
+
+    def _another(self, wanted: Wanted, facts: str) -> TorchExtensionError:
+        return TorchExtensionError(
+            f"{self._url_of(wanted)} {facts}: it is another file. Remove it from that server, or name another folder in"
+            f" torch_extension_pull_url. {_ELSE}"
+        )
 
     def _url_of(self, wanted: Wanted) -> str:
         return f"{self._url}/{urllib.parse.quote(wanted.filename, safe='')}"
@@ -186,6 +235,7 @@ class Puller:
     def _check_room(self, wanted: Wanted, part: str) -> None:
         free, lacking = shutil.disk_usage(self._folder).free, wanted.size - _size(part)
         if lacking > free:
+            _discard(part)
             raise TorchExtensionError(
                 f"{self._folder} on the node has {free >> 20} MiB free, wanted are {-(-lacking >> 20)} MiB. Nothing was"
                 " changed. Make room, or set torch_extension_stage_dir."
@@ -193,68 +243,81 @@ class Puller:
 
     def _bring(self, wanted: Wanted, part: str) -> bool:
         """Bring as many bytes as the file has. False if the server does not have it."""
-        tries, pause = _TRIES, _PAUSE
+        tries, pause, most = _TRIES, _PAUSE, _size(part)
         while True:
-            before = _size(part)
             try:
-                with self._explained(wanted):
-                    self._ask(wanted, part)
+                self._ask(wanted, part)
                 return True
-            except FileNotFoundError:
+            except _MissingError:
                 return False
             except _PassingError as exc:
-                if _size(part) > before:
-                    tries, pause = _TRIES, _PAUSE
-                tries -= 1
+                if _size(part) > most:  # not only more than the last one, of a server that begins anew each time
+                    tries, pause, most = _TRIES, _PAUSE, _size(part)
+                else:
+                    tries -= 1
                 if not tries:
                     raise TorchExtensionError(
-                        f"{self._url_of(wanted)} cannot be fetched by this node: {exc}. What has come stays, and the next run goes"
-                        f" on. {_ELSE}"
+                        f"{self._url_of(wanted)} cannot be fetched by this node{self._through()}: {exc}. What has come stays, and"
+                        f" the next run goes on. {_ELSE}"
                     ) from exc
             self._sleep(pause)
             pause *= 2
+
+    def _through(self) -> str:
+        """What stands between this node and the server, as far as the environment says so."""
+        parts = urllib.parse.urlsplit(self._url)
+        if parts.scheme not in urllib.request.getproxies() or urllib.request.proxy_bypass(parts.netloc):
+            return ""
+        return f" through the proxy of its environment (no_proxy={parts.hostname} goes without)"
 
     def _ask(self, wanted: Wanted, part: str) -> None:
         """One question, and what comes of it.
 
         :raises _PassingError: if not all has come
+        :raises _MissingError: if there is nothing to come
         """
         begin = _size(part)
-        if begin >= wanted.size:
-            if begin == wanted.size:
-                return
+        if begin == wanted.size:
+            return
+        if begin > wanted.size:
             os.unlink(part)
             begin = 0
         request = urllib.request.Request(self._url_of(wanted), headers={"Accept-Encoding": "identity"})  # noqa: S310 - see check_url
         if begin:
             request.add_header("Range", f"bytes={begin}-")
-        with self._opens.open(request, timeout=self._seconds) as answer:
-            if begin and (answer.status != 206 or not _begins(answer.headers.get("Content-Range"), begin)):
+        with self._explained(wanted):
+            answer = self._opens.open(request, timeout=self._seconds)
+        with answer:
+            if answer.status != 206:
                 begin = 0
+            elif not _begins(answer.headers.get("Content-Range"), begin):
+                _discard(part)
+                raise _PassingError(f"the server gives {answer.headers.get('Content-Range')}, asked for was {begin}-")
             length = answer.headers.get("Content-Length")
             if length is not None and length.isdigit() and begin + int(length) != wanted.size:
                 _discard(part)
-                raise TorchExtensionError(
-                    f"{self._url_of(wanted)} has {begin + int(length)} bytes, wanted are {wanted.size}: it is another file."
-                    f" Remove it from that server, or name another folder in torch_extension_pull_url. {_ELSE}"
-                )
+                raise self._another(wanted, f"has {begin + int(length)} bytes, wanted are {wanted.size}")
             handle = os.open(part, os.O_WRONLY | os.O_CREAT, 0o600)
             with os.fdopen(handle, "wb") as file:
                 file.truncate(begin)
                 file.seek(begin)
                 while begin <= wanted.size:  # one that goes on for ever is another file
-                    data = answer.read(_CHUNK)
+                    with self._explained(wanted):
+                        data = answer.read(_CHUNK)
                     if not data:
                         break
                     begin += file.write(data)
-        if begin != wanted.size:
+        if begin > wanted.size:
+            _discard(part)
+            raise self._another(wanted, f"has more than {wanted.size} bytes, which are wanted")
+        if begin < wanted.size:
             raise _PassingError(f"{begin} bytes came, wanted are {wanted.size}")
 
     @contextlib.contextmanager
     def _explained(self, wanted: Wanted) -> t.Iterator[None]:
         """Turn what the standard library raises into what it means for the operator.
 
-        :raises FileNotFoundError: if the server does not have the file
+        :raises _MissingError: if the server does not have the file
         :raises _PassingError: if another try may go better
         :raises TorchExtensionError: if it will not
         """
@@ -265,7 +328,7 @@ class Puller:
         except urllib.error.HTTPError as exc:
             with exc:
                 if exc.code in (404, 410):
-                    raise FileNotFoundError(url) from exc
+                    raise _MissingError from exc
                 if exc.code == 416:  # what is here is longer than what is there
                     _discard(self._part(wanted))
                 if exc.code == 416 or exc.code in _PASSING:
@@ -277,7 +340,7 @@ class Puller:
                         f" {_ELSE}"
                     ) from exc
                 raise TorchExtensionError(
-                    f"{url} cannot be fetched by this node: the server answers {exc.code} ({exc.reason}). Look at"
+                    f"{url} cannot be fetched by this node{self._through()}: the server answers {exc.code} ({exc.reason}). Look at"
                     f" torch_extension_pull_url. {_ELSE}"
                 ) from exc
         except ssl.SSLCertVerificationError as exc:
@@ -287,13 +350,12 @@ class Puller:
                 raise _untrusted(host, exc.reason) from exc
             raise _PassingError(str(getattr(exc.reason, "strerror", None) or exc.reason)) from exc
         except OSError as exc:
-            if exc.filename is not None or exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-                _discard(self._part(wanted))
-                raise TorchExtensionError(
-                    f"{wanted.filename} cannot be written to {self._folder} on the node ({exc.strerror}). Make room there, or set"
-                    " torch_extension_stage_dir."
-                ) from exc
             raise _PassingError(exc.strerror or str(exc)) from exc
+        except (http.client.InvalidURL, ValueError) as exc:  # in words that may hold a piece of a proxy's password
+            raise TorchExtensionError(
+                f"{url} cannot be fetched by this node{self._through()}: one of their addresses is none. Look at"
+                f" torch_extension_pull_url, and at http_proxy and https_proxy of the node. {_ELSE}"
+            ) from exc
         except http.client.HTTPException as exc:
             raise _PassingError(f"the server's answer is broken ({exc!r})") from exc
 

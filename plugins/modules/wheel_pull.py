@@ -16,8 +16,8 @@ description:
     under a hidden name, and the next one goes on from there (C(Range)).
   - A connection that is cut, one that brings nothing for 60 seconds, and a server that is out of order are tried again with growing
     pauses, until five tries in a row have brought nothing new.
-  - Credentials are those that C(~/.netrc) of the user has for the server; they are sent over TLS alone, and not to where the server
-    redirects. Proxies are those of the environment.
+  - Credentials are those that C(~/.netrc) of the user has for the server; they are sent over TLS alone. Where it redirects to
+    another host, that one gets what C(~/.netrc) has for it by name. Proxies are those of the environment.
   - The module needs nothing but Python.
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
@@ -132,7 +132,7 @@ def main():
 
 def _run(module):
     url = _pull.check_url(module.params["url"])
-    files = [_pull.Wanted(**file) for file in module.params["files"]]
+    files = [_pull.Wanted(file["filename"], file["sha256"].lower(), file["size"]) for file in module.params["files"]]
     for file in files:
         _wheel_file.parse_name(file.filename)  # no path, above all
     if module.check_mode:

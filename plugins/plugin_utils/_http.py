@@ -148,7 +148,7 @@ def explained(url: str, mirror: str = "torch_extension_github_url") -> t.Iterato
             " torch_extension_proxy, or https_proxy and no_proxy in the environment of ansible-playbook."
         ) from exc
     except requests.exceptions.RequestException as exc:
-        if not _is_certificate(exc):
+        if not is_certificate(exc):
             raise _failure(url, exc, mirror) from exc
         raise TorchExtensionError(
             f"The certificate of {host} is not trusted: {cause(exc)}. If a proxy or a mirror has a certificate of"
@@ -161,7 +161,7 @@ def explained(url: str, mirror: str = "torch_extension_github_url") -> t.Iterato
 def is_passing(exc: BaseException) -> bool:
     """Whether another try may go better: what a certificate or a proxy refuses now, it refuses in a second too."""
     if isinstance(exc, requests.exceptions.ConnectionError):
-        return not (_is_certificate(exc) or _PROXY_REFUSES.search(cause(exc)))
+        return not (is_certificate(exc) or _PROXY_REFUSES.search(cause(exc)))
     passing = (
         requests.exceptions.Timeout,
         requests.exceptions.ChunkedEncodingError,
@@ -188,12 +188,15 @@ def _failure(url: str, exc: BaseException, mirror: str) -> TorchExtensionError:
     )
 
 
-def _is_certificate(exc: BaseException) -> bool:
+def is_certificate(exc: BaseException) -> bool:
+    """Whether a certificate is what is wrong."""
     return isinstance(exc, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(exc)
 
 
 def cause(exc: BaseException) -> str:
     """The innermost reason of an error, in the library's words; they name hosts, but no credentials."""
+    if isinstance(exc, OSError) and exc.errno is not None and exc.strerror:  # of the system itself
+        return exc.strerror
     inner = getattr(exc.args[0], "reason", exc.args[0]) if exc.args else exc
     text = re.sub(r"<[^>]*>:? ?", "", str(inner))
     return re.sub(r"//[^/\s]*@", "//", text).rstrip(".")

@@ -16,11 +16,23 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors im
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _http
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import File
 
-with contextlib.suppress(ImportError):  # _http says so
+try:
     import requests
+    from requests import Session
+except ImportError:  # _http says so
+    Session = object
 
 _SECONDS = (30, 300)  # to connect; between two pieces, and until a server has put away what it was sent
 _ELSE = "Nothing was changed on the nodes. torch_extension_delivery has other ways, such as copy."
+
+
+class _Session(Session):
+    """Sends credentials over TLS alone, wherever a server redirects."""
+
+    def rebuild_auth(self, prepared_request: t.Any, response: t.Any) -> None:
+        super().rebuild_auth(prepared_request, response)
+        if urlsplit(prepared_request.url).scheme != "https":
+            prepared_request.headers.pop("Authorization", None)
 
 
 class Uploader:
@@ -34,7 +46,8 @@ class Uploader:
         """
         _http.check_library()
         self._url, self._host = url.rstrip("/"), urlsplit(url).hostname
-        self._session = requests.Session()
+        self._session = _Session()
+        self._session.headers["Accept-Encoding"] = "identity"  # or there may be no Content-Length
         self._verify = ca_path or True
         if urlsplit(url).scheme != "https":
             self._session.auth = _nobody  # credentials of ~/.netrc go over TLS alone
@@ -56,6 +69,8 @@ class Uploader:
                     f"{url} has {size} bytes, wanted are {file.size}: it is another file, and stays. Remove it from that server,"
                     f" or name another folder in torch_extension_pull_url. {_ELSE}"
                 )
+            if found.status_code == 401:  # before all is sent
+                raise self._refused(file, found)
             with open(file.path, "rb") as data:
                 told = {"X-Checksum-Sha256": file.sha256}  # which Artifactory holds against what came
                 answer = self._ask("PUT", url, data=data, headers=told)
@@ -79,6 +94,9 @@ class Uploader:
             507: "It has no room.",
         }
         status = f"{answer.status_code} {answer.reason or ''}".strip()
+        leads = urlsplit(answer.headers.get("Location", ""))
+        if answer.is_redirect and leads.hostname:  # without its path, which may be signed
+            meaning[answer.status_code] = f"It leads to {leads.scheme}://{leads.hostname}, where no upload follows it."
         return TorchExtensionError(
             f"{self._url} does not take {file.name} from the control node ({status})."
             f" {meaning.get(answer.status_code, 'Look at its log; its disk may be full.')} Put the file there yourself (it is"
@@ -89,15 +107,15 @@ class Uploader:
     def _explained(self, file: File) -> t.Iterator[None]:
         try:
             yield
-        except requests.exceptions.SSLError as exc:
+        except (requests.exceptions.RequestException, OSError) as exc:
+            if not _http.is_certificate(exc):
+                raise TorchExtensionError(
+                    f"{file.name} cannot be put onto {self._url} from the control node: {_http.cause(exc)}. If the control node"
+                    f" has a proxy, except {self._host} from it in no_proxy. {_ELSE}"
+                ) from exc
             raise TorchExtensionError(
                 f"The control node does not trust the certificate of {self._host}: {_http.cause(exc)}. Name the file of your"
                 f" site's CA in torch_extension_pull_ca_path. {_ELSE}"
-            ) from exc
-        except (requests.exceptions.RequestException, OSError) as exc:
-            raise TorchExtensionError(
-                f"{file.name} cannot be put onto {self._url} from the control node: {_http.cause(exc)}. If the control node has"
-                f" a proxy, except {self._host} from it in no_proxy. {_ELSE}"
             ) from exc
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import io
 import ipaddress
 import re
 import socket
 import ssl
 import threading
 import time
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
@@ -33,7 +35,10 @@ class Server:
         self.url = f"http://127.0.0.1:{port}"
         self.requests: list[str] = []  # paths, or whole URLs where it was used as a proxy
         self.headers: list[dict[str, str]] = []
+        self.methods: list[str] = []
         self.answers: dict[str, Callable[[Handler], None]] = {}
+        self.takers: dict[str, Callable[[Handler], None]] = {}  # of what is PUT into folders
+        self.authorization: str | None = None  # the header that is wanted of everybody
         self.folder: Path | None = None
         self.sent: list[int] = []  # bytes of each body of offer(), in the order in which they ended
 
@@ -119,6 +124,41 @@ class Server:
             handler.wfile.write(text.encode())
 
         self.answers[path] = answer
+
+    def take(self, folder: str, status: int = 201, most: int | None = None, reads: bool = True) -> str:
+        """Let files be PUT into a folder, as WebDAV has it, and be read from there. Returns the folder's URL.
+
+        :param status: of the answer; from 300 on nothing is taken
+        :param most: after so many bytes the connection is cut
+        :param reads: whether a body that is refused is read, for that a client sees the answer
+        """
+
+        def answer(handler: Handler) -> None:
+            length = int(handler.headers["Content-Length"])
+            if most is not None:
+                handler.rfile.read(most)
+                handler.close_connection = True
+                return
+            body = handler.rfile.read(length) if reads or status < 300 else b""
+            if status < 300:
+                self.offer(handler.path, body)
+            handler.send_response(status)
+            if status in (301, 307, 308):
+                handler.send_header("Location", "https://elsewhere.example/signed?secret")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+
+        self.takers[folder] = answer
+        return self.url + folder
+
+    def kept(self, path: str) -> bytes:
+        """What a path answers."""
+        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+            return answer.read()
+
+    def asked(self) -> list[str]:
+        """Methods and paths of all requests."""
+        return [f"{method} {path}" for method, path in zip(self.methods, self.requests, strict=True)]
 
     def redirect(self, path: str, to: str) -> None:
         def answer(handler: Handler) -> None:
@@ -210,14 +250,29 @@ def tls_context(certificate: Path) -> ssl.SSLContext:
 def serving(tls: ssl.SSLContext | None = None) -> Iterator[Server]:
     class Requests(Handler):
         def do_GET(self) -> None:  # noqa: N802 (http.server's name)
+            self.answer(server.answers.get(self.path), 404)
+
+        do_HEAD = do_GET  # noqa: N815 (http.server's name)
+
+        def do_PUT(self) -> None:  # noqa: N802 (http.server's name)
+            self.answer(server.takers.get(self.path.rpartition("/")[0] + "/"), 405)
+
+        def answer(self, answer: Callable[[Handler], None] | None, otherwise: int) -> None:
+            server.methods.append(self.command)
             server.requests.append(self.path)
             server.headers.append(dict(self.headers))
-            answer = server.answers.get(self.path)
             with contextlib.suppress(ConnectionError):
-                if answer:
+                if server.authorization and self.headers.get("Authorization") != server.authorization:
+                    self.send_error(401)
+                elif answer:
                     answer(self)
                 else:
-                    self.send_error(404)
+                    self.send_error(otherwise)
+
+        def end_headers(self) -> None:
+            super().end_headers()
+            if self.command == "HEAD":
+                self.wfile = io.BytesIO()  # which nobody reads
 
         def log_message(self, *args) -> None:
             """Say nothing."""

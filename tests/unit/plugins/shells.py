@@ -24,6 +24,7 @@ class Node:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self.becomes: list[str] = []  # a command that becomes another user
         self.first = ""  # what the shell does before
         self.noise = ("", "")  # what login shells say before and after
         self.short_of = 0  # bytes that do not get there
@@ -42,7 +43,7 @@ class Node:
 
     def _run(self, command, data):
         environ = {**os.environ, "HOME": str(self.home), "LC_ALL": "C"}
-        shell = ["sh", "-c", f"{self.first}{command}"]
+        shell = [*self.becomes, "sh", "-c", f"{self.first}{command}"]
         done = subprocess.run(shell, input=data, capture_output=True, check=False, cwd=self.home, env=environ)
         before, after = self.noise
         return Done(done.returncode, f"{before}{done.stdout.decode()}{after}", done.stderr.decode())

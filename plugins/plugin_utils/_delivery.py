@@ -144,10 +144,9 @@ def send(files: t.Sequence[File], staging: Staging, stream: Stream, execute: Exe
     :raises NotStreamedError: if it has to be brought in another way
     """
     missing = {file: begin for file in files for begin in [_missing(file, staging)] if begin is not None}
-    ours = list(missing) if staging.is_shared else files  # which nobody else can have begun to read
     wanted = sum(file.size - begin for file, begin in missing.items())
     if wanted > staging.free:
-        discard(ours, staging.folder, execute)
+        _discard_ours(files, staging, execute)
         raise TorchExtensionError(
             f"{staging.folder} on the node has {staging.free >> 20} MiB free, wanted are {-(-wanted >> 20)} MiB. Nothing was"
             f" changed. Make room, or set {staging.knob}."
@@ -164,13 +163,13 @@ def send(files: t.Sequence[File], staging: Staging, stream: Stream, execute: Exe
             begin,
         )
         if done.status != 0:
-            discard(ours, staging.folder, execute)
+            _discard_ours(files, staging, execute)
             raise TorchExtensionError(
                 f"{file.name} cannot be written to {staging.folder} on the node: {last_line(done)}. Nothing was changed."
                 f" Make room there, or set {staging.knob}."
             )
         if dict(_TOLD.findall(done.out)).get("size", "").strip() != str(file.size):
-            discard([file], staging.folder, execute)
+            _discard_ours([file], staging, execute)
             raise NotStreamedError
 
 
@@ -182,11 +181,22 @@ def _missing(file: File, staging: Staging) -> int | None:
     return there // _BLOCK * _BLOCK if there <= file.size else 0
 
 
+def _discard_ours(files: t.Iterable[File], staging: Staging, execute: Execute) -> None:
+    """Remove what nobody else can have begun to read."""
+    if staging.is_shared:  # what has its name may have it from another control node, a moment ago
+        _remove([file.part for file in files], staging.folder, execute)
+    else:
+        discard(files, staging.folder, execute)
+
+
 def discard(files: t.Iterable[File], folder: str, execute: Execute) -> None:
     """Remove files and their parts from a folder of the node, and the folder if nothing else is in it."""
-    names = " ".join(shlex.quote(name) for file in files for name in (file.name, file.part))
+    _remove([name for file in files for name in (file.name, file.part)], folder, execute)
+
+
+def _remove(names: t.Iterable[str], folder: str, execute: Execute) -> None:
     folder = shlex.quote(folder)
-    execute(f"cd {folder} && rm -f {names}; cd / && rmdir {folder} 2>/dev/null")
+    execute(f"cd {folder} && rm -f {shlex.join(names)}; cd / && rmdir {folder} 2>/dev/null")
 
 
 def expandable(folder: str) -> str:

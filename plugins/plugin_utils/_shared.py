@@ -40,6 +40,7 @@ def look(files: t.Sequence[_delivery.File], shared: str, execute: _delivery.Exec
         'case "$(df -Pk . | tail -n 1)" in *" /") echo it is on the disk of the node itself: nothing is mounted there >&2; exit 1;;'
         f" esac; [ -d {FOLDER} ] || mkdir {FOLDER} || [ -d {FOLDER} ] || exit 1; cd {FOLDER} || exit 1;"
         f" {_delivery.ITS_USERS_ALONE}"
+        " [ -L .id ] || [ ! -e .id ] || { echo its .id is no link and none of ours >&2; exit 1; };"
         # a link is made with its word in it, or not at all, also by several nodes at once
         ' [ -L .id ] || ln -s "$(cat /proc/sys/kernel/random/uuid)" .id 2>/dev/null || [ -L .id ] ||'
         " { echo it cannot be written to >&2; exit 1; };"

@@ -6,72 +6,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import pty
-import random
 import shutil
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
+import shells
+from shells import NAME, Node, content, there
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import (
     Done,
-    File,
     NotStreamedError,
     prepare,
     send,
 )
 
 BLOCK = 1 << 16
-NAME = "flash_attn-2.8.3+cu12torch2.6-cp311-cp311-linux_x86_64.whl"
 
 
-class Node:
-    """Runs commands as a connection does, and remembers from which byte on it was given which file."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.first = ""  # what the shell does before
-        self.noise = ("", "")  # what login shells say before and after
-        self.short_of = 0  # bytes that do not get there
-        self.streamed = []
-        self.removed_before_streaming = None  # a folder
-
-    def execute(self, command):
-        return self._run(command, b"\n")
-
-    def stream(self, command, path, begin):
-        self.streamed.append((os.path.basename(path), begin))
-        if self.removed_before_streaming:
-            shutil.rmtree(self.removed_before_streaming)
-        data = Path(path).read_bytes()[begin:]
-        return self._run(command, data[: len(data) - self.short_of])
-
-    def _run(self, command, data):
-        environ = {**os.environ, "HOME": str(self.home), "LC_ALL": "C"}
-        shell = ["sh", "-c", f"{self.first}{command}"]
-        done = subprocess.run(shell, input=data, capture_output=True, check=False, cwd=self.home, env=environ)
-        before, after = self.noise
-        return Done(done.returncode, f"{before}{done.stdout.decode()}{after}", done.stderr.decode())
-
-    def on_a_terminal(self, command):
-        """As ssh runs what gets nothing on its standard input: lines end as those of a terminal do."""
-        ours, its = pty.openpty()
-        done = subprocess.run(["sh", "-c", command], stdin=its, stdout=its, stderr=its, check=False, cwd=self.home)
-        os.close(its)
-        said = b""
-        try:
-            while data := os.read(ours, 4096):
-                said += data
-        except OSError:  # the last one has closed it
-            pass
-        os.close(ours)
-        return Done(done.returncode, said.decode(), "")
-
+class Receiver(Node):
     def bring(self, *files, folder="~/stage"):
         staging = prepare(files, folder, self.execute)
         send(files, staging, self.stream, self.execute)
@@ -81,7 +36,7 @@ class Node:
 @pytest.fixture
 def node(tmp_path):
     (tmp_path / "home").mkdir()
-    return Node(tmp_path / "home")
+    return Receiver(tmp_path / "home")
 
 
 @pytest.fixture
@@ -89,20 +44,9 @@ def make_file(tmp_path):
     """Makes a file of the control node, of so many random bytes."""
 
     def make(size=3 * BLOCK + 1000, name=NAME, knows_hash=True):
-        path = tmp_path / "control" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(random.Random(size).randbytes(size))  # noqa: S311
-        return File(str(path), hashlib.sha256(path.read_bytes()).hexdigest() if knows_hash else None)
+        return shells.make_file(tmp_path / "control", size, name, knows_hash)
 
     return make
-
-
-def content(file):
-    return Path(file.path).read_bytes()
-
-
-def there(folder):
-    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
 def mode(path):

@@ -52,7 +52,8 @@ options:
         required: true
   folder:
     description:
-      - Where to put them. It is made for the user alone if it is not there; one that others may write to is refused.
+      - Where to put them. It is made for the user alone if it is not there; one that others may write to is refused. It is
+        removed if it is empty in the end.
     type: str
     required: true
   ca:
@@ -100,7 +101,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _pull, _wheel_file
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _pull, _staged, _wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 
 
@@ -140,8 +141,11 @@ def _run(module):
         outcomes = {file.filename: _pull.THERE if _pull.is_there(folder, file) else _pull.PULLED for file in files}
     else:
         folder = _pull.make_folder(module.params["folder"])
-        puller = _pull.Puller(url, folder, _pull.opener(module.params["ca"]))
-        outcomes = {file.filename: puller.pull(file) for file in files}
+        try:
+            puller = _pull.Puller(url, folder, _pull.opener(module.params["ca"]))
+            outcomes = {file.filename: puller.pull(file) for file in files}
+        finally:
+            _staged.clear(folder, [])  # if nothing has come
     pulled, missing = (
         [name for name, each in outcomes.items() if each == what] for what in (_pull.PULLED, _pull.MISSING)
     )

@@ -81,7 +81,6 @@ def start(node: str, folder: str, version: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,
     )
 
 
@@ -95,10 +94,19 @@ def finish(run: subprocess.Popen[str]) -> None:
         sys.exit(f"A run that nobody has killed ended with {run.returncode}:\n{out}")
 
 
+def tree(pid: int) -> list[int]:
+    """A process and its children, whose sessions are their own (ansible-core 2.19)."""
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout
+    return [pid, *(process for child in found.split() for process in tree(int(child)))]
+
+
 def kill(run: subprocess.Popen[str], node: str, what: str) -> None:
     if what in (CONTROL, POWER):
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(run.pid, signal.SIGKILL)
+            os.kill(run.pid, signal.SIGSTOP)  # it shall start nothing meanwhile
+        for process in tree(run.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
     if what in ON_NODE:
         on_node(node, ON_NODE[what])
     run.communicate(timeout=120)  # it may go on, or say that the node is lost

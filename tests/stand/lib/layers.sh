@@ -4,7 +4,7 @@
 # are laid over it. A folder that exists is complete: each is built beside its place and moved there.
 
 TORCH=2.13.0
-LAYERS=(none cpu torch old broken new python)
+LAYERS=(none cpu torch slurm old broken new python)
 
 own_release() { echo "$VERSION_CODENAME"; }
 # another release of the same distribution, so that a fleet has different Pythons and glibcs
@@ -21,7 +21,7 @@ other_releases() {
 release_of() {
   case $1 in
     new) cat "$CACHE/other-release" 2>/dev/null ;;
-    none | cpu | torch | old | broken | python) own_release ;;
+    none | cpu | torch | slurm | old | broken | python) own_release ;;
     *) die "no layer $1 (there are: ${LAYERS[*]})" ;;
   esac
 }
@@ -32,6 +32,7 @@ stack() {
   case $1 in
     none) echo "$home/none:$home/base" ;;
     torch) echo "$home/torch-$TORCH:$home/cpu-$TORCH:$home/none:$home/base" ;;
+    slurm) echo "$home/slurm-$TORCH:$home/torch-$TORCH:$home/cpu-$TORCH:$home/none:$home/base" ;;
     cpu) echo "$home/cpu-$TORCH:$home/none:$home/base" ;;
     python) echo "$home/python-$(environments_key):$home/pythons:$home/none:$home/base" ;;
     *) echo "$home/$1:$home/none:$home/base" ;;
@@ -72,6 +73,14 @@ prepare_layer() {
   case $1 in
     none) ;;
     torch) prepare_layer cpu; step "layer torch" lay torch "$release" ;;
+    slurm)
+      prepare_layer torch
+      if step "downloading Slurm ($release)" download_slurm "$release"; then
+        step "layer slurm" lay slurm "$release"
+      else
+        say "Slurm cannot be had from this host's archive: layer slurm is not built"
+      fi
+      ;;
     python)
       [ -d "$CACHE/$release/pythons" ] || step "Pythons of this host" gather_pythons "$CACHE/$release/pythons"
       step "layer python" lay python "$release"
@@ -144,6 +153,27 @@ lay() {
   rm -rf "$tmp/upper/tmp" "$tmp/upper/proc" "$tmp/upper/root"
   mv -T "$tmp/upper" "$layer"
   rm -rf "$tmp"
+}
+
+# Slurm and what of its dependencies the base lacks, as Debian packages: apt here, on the base's list of what is installed
+# and from the archive that the base is of. Its steps are chained, for it is called where errexit is off.
+download_slurm() { # RELEASE
+  local debs=$CACHE/downloads/slurm-$1 tmp=$CACHE/downloads/slurm-$1.tmp base=$CACHE/$1/base
+  local apt=(
+    apt-get -qq -o Dir::State="$tmp/state" -o Dir::State::status="$base/var/lib/dpkg/status" -o Dir::Cache="$tmp/cache"
+    -o Dir::Etc::SourceList="$CACHE/$1/sources.list" -o Dir::Etc::SourceParts=/dev/null
+    -o Dir::Etc::Trusted=/dev/null -o Dir::Etc::TrustedParts="$tmp/keys"
+    -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null
+    -o APT::Sandbox::User=root # _apt may have no way to the cache
+  )
+  rm -rf "$debs" "$tmp" && # as of the last base: not kept, for the next one may lack others
+    mkdir -p "$tmp/state/lists/partial" "$tmp/cache/archives/partial" "$tmp/keys" &&
+    cp "/usr/share/keyrings/$ID-archive-keyring.gpg" "$tmp/keys" &&
+    "${apt[@]}" update &&
+    "${apt[@]}" install --yes --no-install-recommends --download-only slurmd slurmctld slurm-client munge >/dev/null &&
+    rm -rf "$tmp/cache/archives/"{partial,lock} &&
+    mv -T "$tmp/cache/archives" "$debs" &&
+    rm -rf "$tmp"
 }
 
 # c10_library SYMBOL FILE: a tiny shared library that exports what tells the C++ ABI of a libc10.so

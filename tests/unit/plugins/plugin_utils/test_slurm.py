@@ -85,21 +85,7 @@ def test_in_these_states_a_node_is_asked_for(state):
 
 @pytest.mark.parametrize(
     "state",
-    [
-        "down",
-        "down*",
-        "DOWN",
-        "drained",
-        "draining",
-        "draining*",
-        "drain",
-        "fail",
-        "failing",
-        "error",
-        "unknown",
-        "inval",
-    ]
-    + ["future", "idle*", "allocated*"],
+    "down down* DOWN drained draining draining* drain fail failing error unknown inval future idle* allocated*".split(),
 )
 def test_in_these_states_it_is_not_and_the_others_are(state):
     slurm = Slurm({"cn1": f"{state}|bad disk", "cn2": "idle|none"}, says("cn2:has:"))
@@ -276,8 +262,22 @@ def test_what_has_another_size_is_brought_again(fan_out, cluster, files):
 
 @pytest.mark.parametrize(
     "name",
-    ["with space", "two  spaces", "it's", 'say "so"', "$(touch pwned)", "`touch pwned`", "a; touch pwned", "$HOME", "*"]
-    + [r"back\new\slash", r"100%s\n", "größe", "'\"'\"'", "a:b"],
+    [
+        "with space",
+        "two  spaces",
+        "it's",
+        'say "so"',
+        "$(touch pwned)",
+        "`touch pwned`",
+        "a; touch pwned",
+        "$HOME",
+        "*",
+        r"back\new\slash",
+        r"100%s\n",
+        "größe",
+        "'\"'\"'",
+        "a:b",
+    ],
 )
 def test_folders_may_have_any_name(name, fan_out, cluster, files):
     source, target = cluster / f"{name} from", cluster / f"{name} to"
@@ -340,6 +340,13 @@ def test_without_room_nothing_is_brought(fan_out, cluster):
     target = cluster / "target"
     assert fan_out(target) == f"{target} has 0 MiB free, wanted are 1 MiB. Set torch_extension_stage_dir. {ELSE}"
     assert "--force" not in log(cluster)
+
+
+@pytest.mark.parametrize("name", [r"back\new", "100%s", "a:b", "it's"])
+def test_a_folder_is_told_by_its_name_whatever_that_is(name, fan_out, cluster):
+    (cluster / name).mkdir()
+    (cluster / name).chmod(0o777)
+    assert fan_out(cluster / name).startswith(f"the folder {cluster / name} cannot be used: it belongs")
 
 
 @pytest.mark.parametrize("others", [0o1777, 0o775, 0o757])

@@ -138,7 +138,9 @@ class ActionModule(DeliveringAction):
             # of those alone whose nodes find nothing on the server
             from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._upload import Uploader
 
-            with alone(given.locks, hashlib.sha256(delivery["pull_url"].encode()).hexdigest()[:32]):
+            word = hashlib.sha256("\n".join([delivery["pull_url"], *pulled["missing"]]).encode()).hexdigest()[:32]
+            # all nodes of a run would hear the same from the server, each after the whole wheel has been sent
+            with alone(given.locks, word, once=f"{os.getppid()} {self._task._uuid}"):
                 uploader = Uploader(delivery["pull_url"], delivery["pull_ca_path"])
                 sent = [file.name for file in uploaded if uploader.upload(file)]
             pulled = self._pull(asked, given)

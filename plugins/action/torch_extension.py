@@ -130,8 +130,7 @@ class ActionModule(DeliveringAction):
             "folder": arguments["folder"],
         }
         if delivery["pull_ca_path"]:
-            with open(delivery["pull_ca_path"], encoding="utf-8") as file:
-                asked["ca"] = file.read()
+            asked["ca"] = _certificates(delivery["pull_ca_path"])
         pulled = self._pull(asked, given)
         uploaded = [file for file in given.files if file.name in pulled["missing"]]
         if uploaded:
@@ -178,3 +177,17 @@ class ActionModule(DeliveringAction):
             )
         arguments["folder"] = staging.folder
         return {"folder": staging.folder, "sent": False}
+
+
+def _certificates(path):
+    """What of a file of CAs is for nodes to see."""
+    # of a node, which most deliveries do without here
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._pull import certificates
+
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return certificates(file.read())
+    except OSError as exc:
+        raise TorchExtensionError(
+            f"torch_extension_pull_ca_path is {path}, which cannot be read on the control node ({exc.strerror})."
+        ) from exc

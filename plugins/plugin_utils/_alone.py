@@ -33,7 +33,13 @@ def alone(folder: str, word: str, once: str = "") -> t.Iterator[None]:
             f"{path} on the control node cannot be written to ({exc.strerror}). Set torch_extension_cache_dir."
         ) from exc
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # the system frees the lock of a process that died
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)  # the system frees the lock of a process that died
+        except OSError as exc:
+            raise TorchExtensionError(
+                f"{path} on the control node cannot be locked ({exc.strerror}): wanted is a file system that has locks. Set"
+                " torch_extension_cache_dir."
+            ) from exc
         file.seek(0)
         failed_in, _newline, reason = file.read().partition("\n")
         if once and failed_in == once:

@@ -85,7 +85,23 @@ def test_in_these_states_a_node_is_asked_for(state):
 
 @pytest.mark.parametrize(
     "state",
-    "down down* DOWN drained draining draining* drain fail failing error unknown inval future idle* allocated*".split(),
+    [
+        "down",
+        "down*",
+        "DOWN",
+        "drained",
+        "draining",
+        "draining*",
+        "drain",
+        "fail",
+        "failing",
+        "error",
+        "unknown",
+        "inval",
+        "future",
+        "idle*",
+        "allocated*",
+    ],
 )
 def test_in_these_states_it_is_not_and_the_others_are(state):
     slurm = Slurm({"cn1": f"{state}|bad disk", "cn2": "idle|none"}, says("cn2:has:"))

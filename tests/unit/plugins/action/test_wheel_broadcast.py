@@ -103,4 +103,4 @@ def test_after_a_failure_nothing_stays_on_the_machine_and_the_job_is_as_it_was_a
     done = broadcast({"cn1": plan()}, options=["--partition=gpu"], wait=7, fanout=4)
     assert "sbcast cannot bring it to cn1: No space left on device." in done["nodes"]["cn1"]["reason"]
     assert (target.exists(), os.path.lexists(home / "slurm")) == (False, False)
-    assert {"--partition=gpu", "--fanout=4", "7"} <= set(log(cluster))
+    assert {"--partition=gpu", "--fanout=4", "--immediate=7"} <= set(log(cluster))

@@ -39,7 +39,7 @@ class Slurm:
                 return self.states
             return Done(0, "".join(f"{node}|{told}\n" for node, told in self.states.items()), "")
         assert words[0] == "salloc"
-        self.asked.append(words[words.index("--nodelist") + 1])
+        self.asked.append(next(word.removeprefix("--nodelist=") for word in words if word.startswith("--nodelist=")))
         return self.jobs.pop(0)
 
 
@@ -287,15 +287,22 @@ def test_nodes_may_have_any_name(node, fan_out, cluster):
     (cluster / "states").write_text(f"{node}|idle|none\n")
     fan_out(cluster / "target", node=node)
     assert f"--nodes={node}" in log(cluster)
-    assert log(cluster)[log(cluster).index("--nodelist") + 1] == node
+    assert f"--nodelist={node}" in log(cluster)
     assert not list(cluster.rglob("pwned"))
 
 
 def test_the_job_is_asked_for_as_the_operator_has_it(fan_out, cluster):
     fan_out(cluster / "target", job=Job(["--partition=gpu", "--comment=a 'b'"], wait=7, fanout=4))
+    assert {"--immediate=7", "--partition=gpu", "--comment=a 'b'", "--fanout=4"} <= set(log(cluster))
+
+
+def test_salloc_gets_options_alone_until_the_command_begins(fan_out, cluster):
+    """A word that is no option it takes for the command, also behind an option that may stand alone (--immediate)."""
+    fan_out(cluster / "target")
     said = log(cluster)
-    assert said[said.index("--immediate") + 1] == "7"
-    assert {"--partition=gpu", "--comment=a 'b'", "--fanout=4"} <= set(said)
+    words = said[said.index("--quiet") : said.index("sh")]
+    assert "--nodes=1" in words
+    assert [word for word in words if not word.startswith("--")] == []
 
 
 def test_without_a_fanout_it_is_slurms_own(fan_out, cluster):

@@ -79,7 +79,9 @@ class Broadcast:
         return {node: why if why != "" else reason for node, why in outcome.items()}
 
     def _out_of_use(self, nodes: t.Sequence[str]) -> dict[str, str | None]:
-        listed = self._execute(f"sinfo --all --noheader --Node --format='%N|%T|%E' --nodes={shlex.quote(','.join(nodes))}")
+        listed = self._execute(
+            f"sinfo --all --noheader --Node --format='%N|%T|%E' --nodes={shlex.quote(','.join(nodes))}"
+        )
         states = {
             line[0]: line[1:]
             for line in (text.strip().split("|", 2) for text in listed.out.splitlines())

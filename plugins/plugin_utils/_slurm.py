@@ -79,7 +79,9 @@ class Broadcast:
         return {node: why if why != "" else reason for node, why in outcome.items()}
 
     def _out_of_use(self, nodes: t.Sequence[str]) -> dict[str, str | None]:
-        listed = self._execute(f"sinfo --noheader --Node --format='%N|%T|%E' --nodes={shlex.quote(','.join(nodes))}")
+        listed = self._execute(
+            f"sinfo --all --noheader --Node --format='%N|%T|%E' --nodes={shlex.quote(','.join(nodes))}"
+        )
         states = {
             line[0]: line[1:]
             for line in (text.strip().split("|", 2) for text in listed.out.splitlines())
@@ -104,8 +106,9 @@ class Broadcast:
 
     def _run(self, nodes: t.Sequence[str]) -> tuple[dict[str, str | None], str]:
         """One job. What has come out of it for nodes, and why nothing has for the others."""
-        size = ["--nodes", str(len(nodes)), "--ntasks", str(len(nodes)), "--ntasks-per-node", "1"]
-        where = ["--nodelist", ",".join(nodes), "--immediate", str(self._job.wait), "--job-name", _JOB]
+        size = [f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}", "--ntasks-per-node=1"]
+        # of what may stand alone, as --immediate may, a word of its own is no value, but the command to run
+        where = [f"--nodelist={','.join(nodes)}", f"--immediate={self._job.wait}", f"--job-name={_JOB}"]
         salloc = ["salloc", "--quiet", *size, *where, *self._job.options, "sh", "-c", self._script(len(nodes))]
         done = self._execute(shlex.join(salloc))
         said = {node: (what, why) for node, what, why in _SAID.findall(done.out)}  # the last that a node has said

@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from servers import serving, tls_context
+from servers import serving, tls_context, tunnelling
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _pull, _staged
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
@@ -533,6 +533,26 @@ def test_a_host_that_is_excepted_from_the_proxy_is_asked_itself(pull, refused, s
     assert "proxy" not in refused()
     server.offer(PATH, BODY)
     assert pull() == PULLED
+
+
+def test_behind_a_proxy_each_of_both_gets_its_own_credentials(pull, secure, certificate, netrc, monkeypatch):
+    netrc("machine localhost login me password s3cret\n")
+    secure.authorization = ME
+    secure.offer(PATH, BODY)
+    with tunnelling("Basic " + base64.b64encode(b"proxied:too").decode()) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url.replace("//", "//proxied:too@"))
+        assert pull(f"{secure.url}/wheels", ca=certificate.read_text()) == PULLED
+    assert proxy.requests == [f"localhost:{secure.port}"]
+    assert "Proxy-Authorization" not in secure.headers[0]
+
+
+def test_a_proxy_that_wants_other_credentials_is_told(refused, secure, certificate, monkeypatch):
+    with tunnelling("Basic other") as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url.replace("//", "//me:s3cret@"))
+        said = refused(f"{secure.url}/wheels", ca=certificate.read_text())
+    assert (
+        "through the proxy of its environment (no_proxy=localhost goes without): Tunnel connection failed: 407" in said
+    )
 
 
 @pytest.mark.parametrize("proxy", ["http://me:s3/cret@127.0.0.1:3128", "http://me@127.0.0.1:s3cret"])

@@ -17,21 +17,12 @@ from pathlib import Path
 import pytest
 import shells
 from shells import Node, content, there
+from slurms import log, stand_in
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import Done
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._slurm import Broadcast, Job
 
 ELSE = "Or set torch_extension_delivery to [slurm, copy], or to copy for this node."
-STAND_INS = {
-    "sinfo": """printf '%s\\n' "$@" >> "$LOG"; cat "$STATES" """,
-    "salloc": """printf '%s\\n' "$@" >> "$LOG"; while [ "$1" != sh ]; do shift; done; exec "$@" """,
-    "srun": """while [ "$1" != sh ]; do shift; done; for each in $NODES; do SLURMD_NODENAME=$each "$@"; done""",
-    "sbcast": """
-        printf '%s\\n' "$@" >> "$LOG"
-        while [ $# -gt 2 ]; do shift; done
-        if [ -s "$FULL" ]; then head -c 3 "$1" > "$2"; cat "$FULL" >&2; exit 1; fi
-        head -c "${SENDS:-1000000}" "$1" > "$2"; chmod 600 "$2" """,
-}
 
 
 class Slurm:
@@ -48,7 +39,7 @@ class Slurm:
                 return self.states
             return Done(0, "".join(f"{node}|{told}\n" for node, told in self.states.items()), "")
         assert words[0] == "salloc"
-        self.asked.append(words[words.index("--nodelist") + 1])
+        self.asked.append(next(word.removeprefix("--nodelist=") for word in words if word.startswith("--nodelist=")))
         return self.jobs.pop(0)
 
 
@@ -199,11 +190,13 @@ def test_words_of_nodes_that_nobody_asked_for_are_not_told():
 
 
 def test_there_are_no_more_than_three_jobs():
-    jobs = [says("cn3:wants:", f"cn{number}:cannot:no", *more) for number, more in ((1, ["cn2:wants:"]), (2, []))]
-    slurm = Slurm(IDLE, *jobs, says("cn3:wants:"), says("cn3:has:"))
-    told = bring(slurm, "cn1", "cn2", "cn3")
-    assert len(slurm.asked) == 3
-    assert "Slurm on login has not brought it: its job ended without a word. Look at" in told["cn3"]
+    """Each of them shows one more node to be of no use."""
+    wants = [f"{node}:wants:" for node in "abcde"]
+    jobs = [says(*wants, f"{node}:cannot:no") for node in "abcd"]
+    slurm = Slurm(dict.fromkeys("abcde", "idle|none"), *jobs)
+    told = bring(slurm, *"abcde")
+    assert slurm.asked == ["a,b,c,d,e", "b,c,d,e", "c,d,e"]
+    assert "Slurm on login has not brought it: its job ended without a word. Look at" in told["e"]
 
 
 def test_a_job_that_ends_without_a_word_is_told():
@@ -215,20 +208,8 @@ def test_a_job_that_ends_without_a_word_is_told():
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
-    """One machine that stands for all, with commands of Slurm's names."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name, script in STAND_INS.items():
-        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
-        (folder / name).chmod(0o755)
     (tmp_path / "home").mkdir()
-    for name in ("log", "states", "full"):
-        (tmp_path / name).touch()
-        monkeypatch.setenv(name.upper(), str(tmp_path / name))
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setenv("NODES", "cn1")
-    (tmp_path / "states").write_text("cn1|idle|none\n")
-    return tmp_path
+    return stand_in(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -248,10 +229,6 @@ def fan_out(cluster, files):
         return Broadcast("login", files, str(source), str(target), execute, job or Job()).bring([node])[node]
 
     return fan_out
-
-
-def log(cluster):
-    return (cluster / "log").read_text().splitlines()
 
 
 def test_files_get_to_their_names_when_all_of_them_are_there(fan_out, cluster, files):
@@ -310,15 +287,22 @@ def test_nodes_may_have_any_name(node, fan_out, cluster):
     (cluster / "states").write_text(f"{node}|idle|none\n")
     fan_out(cluster / "target", node=node)
     assert f"--nodes={node}" in log(cluster)
-    assert log(cluster)[log(cluster).index("--nodelist") + 1] == node
+    assert f"--nodelist={node}" in log(cluster)
     assert not list(cluster.rglob("pwned"))
 
 
 def test_the_job_is_asked_for_as_the_operator_has_it(fan_out, cluster):
     fan_out(cluster / "target", job=Job(["--partition=gpu", "--comment=a 'b'"], wait=7, fanout=4))
+    assert {"--immediate=7", "--partition=gpu", "--comment=a 'b'", "--fanout=4"} <= set(log(cluster))
+
+
+def test_salloc_gets_options_alone_until_the_command_begins(fan_out, cluster):
+    """A word that is no option it takes for the command, also behind an option that may stand alone (--immediate)."""
+    fan_out(cluster / "target")
     said = log(cluster)
-    assert said[said.index("--immediate") + 1] == "7"
-    assert {"--partition=gpu", "--comment=a 'b'", "--fanout=4"} <= set(said)
+    words = said[said.index("--quiet") : said.index("sh")]
+    assert "--nodes=1" in words
+    assert [word for word in words if not word.startswith("--")] == []
 
 
 def test_without_a_fanout_it_is_slurms_own(fan_out, cluster):

@@ -104,7 +104,8 @@ class Broadcast:
     def _run(self, nodes: t.Sequence[str]) -> tuple[dict[str, str | None], str]:
         """One job. What has come out of it for nodes, and why nothing has for the others."""
         size = ["--nodes", str(len(nodes)), "--ntasks", str(len(nodes)), "--ntasks-per-node", "1"]
-        where = ["--nodelist", ",".join(nodes), "--immediate", str(self._job.wait), "--job-name", _JOB]
+        # with a word of its own after it, --immediate would take that for the command
+        where = ["--nodelist", ",".join(nodes), f"--immediate={self._job.wait}", "--job-name", _JOB]
         salloc = ["salloc", "--quiet", *size, *where, *self._job.options, "sh", "-c", self._script(len(nodes))]
         done = self._execute(shlex.join(salloc))
         said = {node: (what, why) for node, what, why in _SAID.findall(done.out)}  # the last that a node has said

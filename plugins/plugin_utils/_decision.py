@@ -80,7 +80,7 @@ def settings(option: t.Callable[[str], t.Any]) -> Settings:
         github_url=option("github_url"),
         github_api_url=option("github_api_url"),
         github_token=option("github_token") or os.environ.get("GITHUB_TOKEN"),
-        ca_path=option("ca_path"),
+        ca_path=option("ca_path") or None,
         max_age=option("max_age"),
     )
     return Settings(

@@ -14,7 +14,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._verdict i
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _delivery, _report, _shared, _ways
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._alone import alone
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivering_action import DeliveringAction
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._default_cache import default_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._node_action import Failed
 
 

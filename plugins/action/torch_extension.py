@@ -13,8 +13,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors im
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verdict import MISFIT
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _delivery, _report, _shared, _ways
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._alone import alone
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivering_action import DeliveringAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._default_cache import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivering_action import DeliveringAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._node_action import Failed
 
 

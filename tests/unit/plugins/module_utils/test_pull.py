@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import os
 import random
@@ -590,7 +591,7 @@ def test_a_folder_that_is_gone_meanwhile_is_an_error(refused, server, folder):
     whole = server.answers[PATH]
 
     def answer(handler):
-        folder.rmdir()
+        shutil.rmtree(folder)
         whole(handler)
 
     server.answers[PATH] = answer
@@ -670,3 +671,29 @@ def test_what_is_no_address_of_a_folder_is_refused_and_credentials_are_not_shown
     assert words in str(raised.value)
     assert "torch_extension_pull_url" in str(raised.value)
     assert "s3" not in str(raised.value)
+
+
+def test_two_that_fetch_the_same_do_not_get_in_each_others_way(pull, server, folder):
+    """A run that is killed leaves its module at the node, and the next one comes."""
+    server.offer(PATH, BODY, pause=0.05)
+    outcomes = []
+    both = [threading.Thread(target=lambda: outcomes.append(pull())) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert (sorted(outcomes), there(folder)) == ([PULLED, THERE], {NAME: BODY})
+    assert server.asked() == [f"GET {PATH}"]
+
+
+def test_who_waited_for_one_that_failed_fetches_it(pull, server, folder, part):
+    server.offer(PATH, BODY)
+    with open(part, "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        outcomes = []
+        waiting = threading.Thread(target=lambda: outcomes.append(pull()))
+        waiting.start()
+        waiting.join(0.3)
+        assert (waiting.is_alive(), server.requests) == (True, [])
+    waiting.join(10)
+    assert (outcomes, there(folder)) == ([PULLED], {NAME: BODY})

@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import typing as t
+
+from ansible.errors import AnsibleConnectionFailure
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _verify
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
@@ -188,6 +191,8 @@ class ActionModule(DeliveringAction):
                 "Nobody has asked Slurm for it (wheel_broadcast). Set torch_extension_delivery to copy."
             )
         if given.served["reason"]:
+            with contextlib.suppress(AnsibleConnectionFailure):  # what a job that came to nothing may have left
+                _delivery.discard(given.files, arguments["folder"], self.execute)
             raise TorchExtensionError(given.served["reason"])
         staging = self.enter(lambda execute: _delivery.prepare(given.files, arguments["folder"], execute))
         lacking = staging.lacks(given.files)

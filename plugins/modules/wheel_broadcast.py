@@ -54,7 +54,8 @@ options:
     required: true
   options:
     description:
-      - More options of C(salloc), each a word of its own, as in V(--partition=gpu).
+      - More options of C(salloc), each a word of its own, as in V(--partition=gpu). A job may take 30 minutes, unless C(--time)
+        says otherwise.
     type: list
     elements: str
     default: []

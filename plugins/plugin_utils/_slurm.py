@@ -25,6 +25,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery 
 )
 
 _JOB = "airgap.torch_extensions"
+_MINUTES = 30  # after which a job ends whose control node is lost; a later --time of the operator's counts
 _TRIES = 3  # jobs, each without the nodes that the one before has shown to be of no use
 _SAID = re.compile(rf"^{TELL}node:([^:]+):(\w+):(.*?)\r?$", re.MULTILINE)
 _HAS, _WANTS, _CANNOT = "has", "wants", "cannot"
@@ -122,7 +123,7 @@ class Broadcast:
         size = [f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}", "--ntasks-per-node=1"]
         wait = max(self._job.wait, 1)  # 0 is for ever
         # with a word of its own after it, --immediate would take that for the command
-        where = [f"--nodelist={','.join(nodes)}", f"--immediate={wait}", f"--job-name={_JOB}"]
+        where = [f"--nodelist={','.join(nodes)}", f"--immediate={wait}", f"--job-name={_JOB}", f"--time={_MINUTES}"]
         salloc = ["salloc", "--quiet", *size, *where, *self._job.options, "sh", "-c", self._script(len(nodes))]
         done = self._execute(shlex.join(salloc))
         done = done._replace(err=_USAGE.sub("", done.err))

@@ -179,10 +179,12 @@ cmd_faults() { # cut=BYTES|stall=BYTES|slow=RATE|corrupt|html|none
 cmd_artefacts() { # [stop|start|requests [PATTERN]]
   need_world
   case ${1:-} in
-    '') start_artefacts ;;
+    '' | start) start_artefacts ;;
     stop) stop_artefacts ;;
-    start) stop_artefacts && start_artefacts ;;
-    requests) grep -e "${2:-}" "$STATE/artefacts.requests" || true ;;
+    requests)
+      [ -e "$STATE/artefacts.requests" ] || die "there is no such machine: stand artefacts"
+      grep -e "${2:-}" "$STATE/artefacts.requests" || true
+      ;;
     *) usage ;;
   esac
 }
@@ -192,7 +194,9 @@ start_artefacts() {
     serve artefacts artefacts nginx -c "$STATE/artefacts.conf"
     wait_for "$ARTEFACTS" 8443 artefacts
   fi
-  for folder in open private readonly full; do echo "https://$ARTEFACTS:8443/$folder/"; done
+  local folder
+  for folder in open private readonly full; do echo "$folder https://$ARTEFACTS:8443/$folder/"; done
+  echo "plain http://$ARTEFACTS:8080/open/"
 }
 artefacts_answer() { inside bash -c "exec 3<>/dev/tcp/$ARTEFACTS/8443" 2>/dev/null; }
 stop_artefacts() {
@@ -203,8 +207,9 @@ stop_artefacts() {
 make_artefacts() {
   nginx -V 2>&1 | grep -q http_dav_module || die "the nginx of this host has no WebDAV: install another one (nginx-core)"
   local who
-  mkdir -p "$STATE"/artefacts/{open,private,readonly,full,body}
-  nsenter -t "$(world)" -m -- mount -t tmpfs -o size=8m tmpfs "$STATE/artefacts/full"
+  mkdir -p "$STATE"/artefacts/{open,private,readonly,small,body}
+  nsenter -t "$(world)" -m -- mount -t tmpfs -o size=8m tmpfs "$STATE/artefacts/small"
+  nsenter -t "$(world)" -m -- mkdir "$STATE/artefacts/small/full"
   make_ca site-ca 'CA of the site'
   make_certificate site-ca artefacts "DNS:artefacts.example,IP:$ARTEFACTS"
   for who in reader writer; do

@@ -43,7 +43,8 @@ start_world() {
   trap cmd_down EXIT # half a world is none
   mkdir -p "$(dirname "$STATE")"
   mkdir -m 700 "$STATE"
-  mkdir "$STATE/wan" "$STATE/tmp" "$STATE/shares"
+  mkdir "$STATE/wan" "$STATE/tmp"
+  mkdir -m 700 "$STATE/shares" # it lies over the nodes' own folder, and its mode counts: no user may look for shares there
   touch "$STATE/nodes" "$STATE/known_hosts"
   ssh-keygen -q -t ed25519 -N '' -C stand -f "$STATE/key"
   make_certificates
@@ -226,23 +227,56 @@ make_artefacts() {
 cmd_share() {
   [ $# -ge 3 ] || usage
   need_world
-  [[ $1 =~ ^([a-z][a-z0-9-]*)(,ro)?(,[0-9]+[kmg])?$ ]] || die "not FILESYSTEM[,ro][,SIZE]: $1"
-  local name=${BASH_REMATCH[1]} ro=${BASH_REMATCH[2]#,} size=${BASH_REMATCH[3]#,} path=$2 node
+  [[ $1 =~ ^([a-z][a-z0-9-]*)(,ro)?(,[1-9][0-9]*[kmg])?$ ]] || die "not FILESYSTEM[,ro][,SIZE]: $1"
+  local name=${BASH_REMATCH[1]} mode=${BASH_REMATCH[2]:-,rw} size=${BASH_REMATCH[3]#,} path=$2 node
   shift 2
+  check_path "$path"
   for node; do need_node "$node"; done
-  if [ ! -e "$STATE/shares/$name" ]; then
-    mkdir "$STATE/shares/$name"
-    [ -z "$size" ] || nsenter -t "$(world)" -m -- mount -t tmpfs -o "mode=755,size=$size" tmpfs "$STATE/shares/$name"
+  make_share "$name" "$size"
+  on_nodes "$name cannot be mounted at $path on" "$@" -- "$path" "/.shares/$name" "${mode#,}" <<'SCRIPT'
+      if mountpoint -q "$1"; then
+        [ "$(stat -c %d:%i "$1")" = "$(stat -c %d:%i "$2")" ] || { echo "something else is mounted there" >&2; exit 1; }
+      else
+        mkdir -p "$1"
+        mount --bind "$2" "$1"
+      fi
+      mount -o "remount,bind,$3" "$1"
+SCRIPT
+}
+make_share() { # NAME SIZE
+  local folder=$STATE/shares/$1 had
+  if [ -e "$folder" ]; then
+    had=$(cat "$STATE/share-$1")
+    [ -z "$2" ] || [ "$2" = "$had" ] || die "$1 is there already, ${had:-without a size}"
+    return
   fi
-  for node; do
-    cmd_ssh "$node" "mkdir -p '$path' && mount --bind '/.shares/$name' '$path'${ro:+ && mount -o remount,bind,ro '$path'}"
-  done
+  mkdir "$folder"
+  # only the world and its nodes see what is in a tmpfs, for the host has other mounts
+  [ -z "$2" ] || inside mount -t tmpfs -o "mode=755,size=$2" tmpfs "$folder"
+  echo "$2" >"$STATE/share-$1"
 }
 cmd_unshare() { # PATH NODE..
   [ $# -ge 2 ] || usage
   local path=$1 node
   shift
-  for node; do cmd_ssh "$node" "umount '$path'"; done
+  check_path "$path"
+  for node; do need_node "$node"; done
+  # shellcheck disable=SC2016 # expanded on the nodes
+  on_nodes "$path cannot be unmounted on" "$@" -- "$path" <<<'umount "$1"'
+}
+check_path() { [[ $1 =~ ^/[A-Za-z0-9._/-]+$ ]] || die "not a path of plain characters: $1"; }
+# on_nodes COMPLAINT NODE.. -- ARG..: runs the script on standard input on all of the nodes at once, as root
+on_nodes() {
+  local complaint=$1 script nodes=() node processes=() process failed=0
+  shift
+  script=$(cat)
+  while [ "$1" != -- ]; do nodes+=("$1"); shift; done
+  for node in "${nodes[@]}"; do
+    { cmd_ssh "$node" sh -es "$@" <<<"$script" || die "$complaint $node"; } &
+    processes+=($!)
+  done
+  for process in "${processes[@]}"; do wait "$process" || failed=1; done
+  return "$failed"
 }
 
 cmd_requests() {

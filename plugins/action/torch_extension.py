@@ -13,8 +13,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors im
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verdict import MISFIT
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _delivery, _report, _shared, _ways
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._alone import alone
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._default_cache import default_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivering_action import DeliveringAction
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import default_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._node_action import Failed
 
 
@@ -130,15 +130,16 @@ class ActionModule(DeliveringAction):
             "folder": arguments["folder"],
         }
         if delivery["pull_ca_path"]:
-            with open(delivery["pull_ca_path"], encoding="utf-8") as file:
-                asked["ca"] = file.read()
+            asked["ca"] = _certificates(delivery["pull_ca_path"])
         pulled = self._pull(asked, given)
         uploaded = [file for file in given.files if file.name in pulled["missing"]]
         if uploaded:
             # of those alone whose nodes find nothing on the server
             from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._upload import Uploader
 
-            with alone(given.locks, hashlib.sha256(delivery["pull_url"].encode()).hexdigest()[:32]):
+            word = hashlib.sha256("\n".join([delivery["pull_url"], *pulled["missing"]]).encode()).hexdigest()[:32]
+            # all nodes of a run would hear the same from the server, each after the whole wheel has been sent
+            with alone(given.locks, word, once=f"{os.getppid()} {self._task._uuid}"):
                 uploader = Uploader(delivery["pull_url"], delivery["pull_ca_path"])
                 sent = [file.name for file in uploaded if uploader.upload(file)]
             pulled = self._pull(asked, given)
@@ -176,3 +177,17 @@ class ActionModule(DeliveringAction):
             )
         arguments["folder"] = staging.folder
         return {"folder": staging.folder, "sent": False}
+
+
+def _certificates(path):
+    """What of a file of CAs is for nodes to see."""
+    # of a node, which most deliveries do without here
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._pull import certificates
+
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return certificates(file.read())
+    except OSError as exc:
+        raise TorchExtensionError(
+            f"torch_extension_pull_ca_path is {path}, which cannot be read on the control node ({exc.strerror})."
+        ) from exc

@@ -7,7 +7,6 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._controller_action import ControllerAction
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._fetch import fetch
 
 
 class ActionModule(ControllerAction):
@@ -19,5 +18,8 @@ class ActionModule(ControllerAction):
     }
 
     def act(self, arguments, means):
+        # Ansible imports actions before it forks a process for each node, and what downloads is for this one alone
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._fetch import fetch
+
         result = fetch(arguments["plans"], means, predict=self._task.check_mode)
         return {"changed": bool(result["downloads"]), **result}

@@ -10,7 +10,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors im
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verdict import FITS, MISFIT, UNKNOWN
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _plan, _report, _ways
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._decision import decide, settings
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._http import proxied
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._default_cache import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import proxied
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._node_action import NodeAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._proven import Shown, settle
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import RELEASE
@@ -96,7 +97,6 @@ class ActionModule(NodeAction):
         """The same wheel or one for another torch that has been proven to serve."""
         # what downloads and reads wheels is slow to import, and rarely wanted here
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._controller_action import progress
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import default_cache
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._means import Means
 
         means = Means(

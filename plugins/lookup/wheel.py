@@ -222,7 +222,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._decision import decide, settings
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._http import proxied
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import proxied
 
 display = Display()
 

@@ -14,12 +14,11 @@ import shutil
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import (
-    _ask_pip,
     _distributions,
+    _leftovers,
     _node,
-    _pip_cache,
+    _pip_settings,
     _python,
-    _swap,
     _torch,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
@@ -44,7 +43,8 @@ def describe(
     :param sdists: pinned requirements whose place in pip's cache is asked for
     :raises TorchExtensionError: for a bad requirement; for every interpreter that is missing and every torch that is broken, in one message
     """
-    _ask_pip.check(sdists)
+    if sdists:
+        _pip_to_ask().check(sdists)
     gpus, driver, warnings = _node.gpus_and_driver(run, lambda name, search: shutil.which(name, path=search))
     environments, refusals = [], []
     for python in pythons:
@@ -83,7 +83,7 @@ def describe_one(
     present = [installed[name] for name in sorted(names) if name in installed]
     origins = {distribution.name: _distributions.origin(distribution) for distribution in present}
     pip = installed["pip"].version if "pip" in installed else None
-    pip_cache = _pip_cache.describe(interpreter.prefix, environ, lambda path: os.access(path, os.W_OK), os.geteuid())
+    pip_cache = _pip_settings.describe(interpreter.prefix, environ, lambda path: os.access(path, os.W_OK), os.geteuid())
     environment = {
         "python": {
             "executable": interpreter.executable,
@@ -102,15 +102,22 @@ def describe_one(
             "uv": _uv(interpreter.prefix, run),
         },
         "pip_cache": pip_cache,
-        "sdists": _ask_pip.ask(sdists, interpreter.executable, pip, pip_cache, run),
+        "sdists": _pip_to_ask().ask(sdists, interpreter.executable, pip, pip_cache, run) if sdists else {},
         "variables": {name: environ[name] for name in VARIABLES if name in environ},
         "distributions": {name: installed[name].version if name in installed else None for name in sorted(names)},
         "origins": {name: origin for name, origin in origins.items() if origin is not None},
-        "leftovers": _swap.leftovers(next(iter(interpreter.site_packages), None)),
+        "leftovers": _leftovers.leftovers(next(iter(interpreter.site_packages), None)),
     }
     if environment["platform"]["libstdcxx"] is None:
         warnings.append(f"No libstdc++.so.6 was found for {interpreter.executable}: its version is not known.")
     return environment, warnings
+
+
+def _pip_to_ask() -> t.Any:
+    # a node compiles what it imports each time, and what is not installed into pip's cache needs none of this
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils import _ask_pip
+
+    return _ask_pip
 
 
 def _uv(prefix: str, run: _python.Run) -> str | None:

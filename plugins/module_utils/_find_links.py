@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import (
     _files,
-    _pip_cache,
     _pip_conf,
+    _pip_settings,
     _wheel_file,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import INSTALL, KEEP, REPLACE, Action
@@ -57,7 +57,7 @@ def settings(environment: t.Mapping[str, t.Any]) -> Settings:
     place = f"file://{quote(folder)}" if re.search(r"\s", folder) else folder
     # not our own PIP_…: they are the ones of this run
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
-    effective = _pip_cache.settings(prefix, environ).get("find-links", "").split()
+    effective = _pip_settings.settings(prefix, environ).get("find-links", "").split()
     before = _read(path)
     if place in effective:
         return Settings(path, before, before)

@@ -15,6 +15,8 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import (
     _distributions,
+    _leftovers,
+    _record,
     _swap,
     _verify,
     _wheel_file,
@@ -41,7 +43,7 @@ def examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], ru
     if action.action != EXAMINE:
         return action
     installed = _distributions.installed([environment["python"]["site_packages"]]).get(wheel["name"])
-    missing = _distributions.missing_files(installed) if installed else []
+    missing = _record.missing_files(installed) if installed else []
     if missing:
         return Action(REPLACE, f"{wheel['name']} {wheel['version']} is installed in part ({missing[0]} is missing)")
     failure = _verify.import_failure(environment["python"]["executable"], wheel["imports"], run)
@@ -102,7 +104,7 @@ def install(
 
 def leftovers(wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any]) -> list[str]:
     """What runs that were killed have left of wheels in an environment: names in its folder of packages."""
-    return _swap.leftovers(environment["python"]["site_packages"], _names(wheels))
+    return _leftovers.leftovers(environment["python"]["site_packages"], _names(wheels))
 
 
 def clear(wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any]) -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _distributions, _verify
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _distributions, _record, _verify
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._packages import PACKAGES
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._python import Run
 
@@ -74,8 +74,8 @@ def _damage(name: str, environment: t.Mapping[str, t.Any]) -> t.Iterator[str]:
     if found is None:
         return  # it is in another folder of sys.path, which is not the environment's own
     for files, what in (
-        (_distributions.missing_files(found), "missing"),
-        (_distributions.changed_files(found), "not as installed"),
+        (_record.missing_files(found), "missing"),
+        (_record.changed_files(found), "not as installed"),
     ):
         if files:
             more = f" and {len(files) - _MOST_FILES} more" if len(files) > _MOST_FILES else ""

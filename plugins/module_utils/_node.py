@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import glob
+import mmap
 import os
 import re
 import typing as t
@@ -42,10 +43,12 @@ def _libc() -> dict[str, str | None] | None:
 
 def _libstdcxx(folders: t.Iterable[str]) -> str | None:
     for folder in folders:
+        library = os.path.join(folder, "libstdc++.so.6")
         try:
-            with open(os.path.join(folder, "libstdc++.so.6"), "rb") as file:
-                versions = re.findall(rb"GLIBCXX_(\d+(?:\.\d+)+)\0", file.read())
-        except OSError:
+            # to read the megabytes takes as long again as to search them
+            with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                versions = re.findall(rb"GLIBCXX_(\d+(?:\.\d+)+)\0", content)
+        except (OSError, ValueError):  # ValueError: it is empty
             continue
         if versions:
             return max(versions, key=lambda version: [int(part) for part in version.split(b".")]).decode()

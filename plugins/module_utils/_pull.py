@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import http.client
 import netrc
 import os
@@ -194,7 +195,8 @@ class Puller:
         :raises TorchExtensionError: if it cannot be had; a part of it stays only where the next run can go on from there
         """
         try:
-            return self._pull(wanted)
+            with self._alone(wanted):
+                return self._pull(wanted)
         except OSError as exc:  # of the disk: those of the network are explained
             with contextlib.suppress(OSError):
                 os.unlink(self._part(wanted))
@@ -202,6 +204,23 @@ class Puller:
                 f"{wanted.filename} cannot be written to {self._folder} on the node ({exc.strerror}). Make room there, or set"
                 " torch_extension_stage_dir."
             ) from exc
+
+    @contextlib.contextmanager
+    def _alone(self, wanted: Wanted) -> t.Iterator[None]:
+        """Wait for a process that a lost run has left at the same part; the system frees the lock of one that died."""
+        part = self._part(wanted)
+        while True:
+            handle = os.open(part, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                with contextlib.suppress(OSError):  # of a file system without locks
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+                if os.path.exists(part) and os.path.samestat(os.fstat(handle), os.stat(part)):
+                    yield
+                    break
+            finally:
+                if _size(part) == 0:
+                    _discard(part)
+                os.close(handle)
 
     def _pull(self, wanted: Wanted) -> str:
         part = self._part(wanted)
@@ -215,7 +234,7 @@ class Puller:
             if found == wanted.sha256:
                 os.replace(part, os.path.join(self._folder, wanted.filename))
                 return PULLED
-            os.unlink(part)
+            _empty(part)
             if not is_resumed:
                 break
         raise self._another(wanted, f"has sha256 {found}, wanted is {wanted.sha256}")
@@ -235,7 +254,7 @@ class Puller:
     def _check_room(self, wanted: Wanted, part: str) -> None:
         free, lacking = shutil.disk_usage(self._folder).free, wanted.size - _size(part)
         if lacking > free:
-            _discard(part)
+            _empty(part)
             raise TorchExtensionError(
                 f"{self._folder} on the node has {free >> 20} MiB free, wanted are {-(-lacking >> 20)} MiB. Nothing was"
                 " changed. Make room, or set torch_extension_stage_dir."
@@ -280,7 +299,7 @@ class Puller:
         if begin == wanted.size:
             return
         if begin > wanted.size:
-            os.unlink(part)
+            _empty(part)
             begin = 0
         request = urllib.request.Request(self._url_of(wanted), headers={"Accept-Encoding": "identity"})  # noqa: S310 - see check_url
         if begin:
@@ -291,11 +310,11 @@ class Puller:
             if answer.status != 206:
                 begin = 0
             elif not _begins(answer.headers.get("Content-Range"), begin):
-                _discard(part)
+                _empty(part)
                 raise _PassingError(f"the server gives {answer.headers.get('Content-Range')}, asked for was {begin}-")
             length = answer.headers.get("Content-Length")
             if length is not None and length.isdigit() and begin + int(length) != wanted.size:
-                _discard(part)
+                _empty(part)
                 raise self._another(wanted, f"has {begin + int(length)} bytes, wanted are {wanted.size}")
             handle = os.open(part, os.O_WRONLY | os.O_CREAT, 0o600)
             with os.fdopen(handle, "wb") as file:
@@ -308,7 +327,7 @@ class Puller:
                         break
                     begin += file.write(data)
         if begin > wanted.size:
-            _discard(part)
+            _empty(part)
             raise self._another(wanted, f"has more than {wanted.size} bytes, which are wanted")
         if begin < wanted.size:
             raise _PassingError(f"{begin} bytes came, wanted are {wanted.size}")
@@ -330,7 +349,7 @@ class Puller:
                 if exc.code in (404, 410):
                     raise _MissingError from exc
                 if exc.code == 416:  # what is here is longer than what is there
-                    _discard(self._part(wanted))
+                    _empty(self._part(wanted))
                 if exc.code == 416 or exc.code in _PASSING:
                     raise _PassingError(f"the server answers {exc.code} ({exc.reason})") from exc
                 if exc.code in (401, 403):
@@ -370,6 +389,12 @@ def _untrusted(host: str | None, exc: ssl.SSLCertVerificationError) -> TorchExte
 def _begins(content_range: str | None, begin: int) -> bool:
     match = re.match(r"bytes (\d+)-", content_range or "")
     return match is not None and int(match.group(1)) == begin
+
+
+def _empty(path: str) -> None:
+    """What stays has the lock, and goes with it."""
+    with contextlib.suppress(FileNotFoundError):
+        os.truncate(path, 0)
 
 
 def _discard(path: str) -> None:

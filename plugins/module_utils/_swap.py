@@ -16,19 +16,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 import tempfile
 import threading
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _distributions
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _distributions, _record
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._packages import PACKAGES
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._leftovers import SCRATCH, leftovers
 
-# Beside the packages: there the user may write, there is room for what will be installed, and shared objects may be
-# loaded (a home or /tmp may be mounted noexec). The dot keeps it from being importable.
-_SCRATCH = ".torch_extension-"
 _NEW, _OLD, _PLAN = "new", "old", "plan.json"
 
 
@@ -42,7 +38,7 @@ class Exchange(t.NamedTuple):
 @contextlib.contextmanager
 def scratch(site_packages: str) -> t.Iterator[str]:
     """A scratch place beside the packages, with a folder to unpack new distributions into, which it yields."""
-    place = tempfile.mkdtemp(prefix=_SCRATCH, dir=site_packages)  # mode 0700
+    place = tempfile.mkdtemp(prefix=SCRATCH, dir=site_packages)  # mode 0700
     try:
         for name in (_NEW, _OLD):
             os.mkdir(os.path.join(place, name))
@@ -125,29 +121,6 @@ def put(exchange: Exchange, new: str, site_packages: str) -> None:
     os.unlink(path)  # before anything else: who finds it takes it up again
 
 
-def leftovers(site_packages: str | None, names: t.Iterable[str] = ()) -> list[str]:
-    """What killed runs have left in a folder of packages: our scratch places, and what pip had put aside of our packages.
-
-    pip renames a folder that it is about to remove: "~", some of "-~.=%0123456789", and the end of the name, as long as
-    it was; or all of the name (AdjacentTempDirectory in pip/_internal/utils/temp_dir.py, pip 19 to 26).
-
-    :param names: of packages or modules, besides the known ones
-    :returns: names in this folder
-    """
-    known = {name for package in PACKAGES.values() for name in (package.distribution, *package.imports)}
-    known.update(name.replace("-", "_") for name in names)
-    found = []
-    for entry in sorted(os.listdir(site_packages)) if site_packages else []:
-        aside = re.match(r"(~[-~.=%0-9]*(\w+?))(-[^-]*\.dist-info)?$", entry)
-        if entry.startswith(_SCRATCH) or (aside and any(_stands_for(aside[1], aside[2], name) for name in known)):
-            found.append(entry)
-    return found
-
-
-def _stands_for(aside: str, end: str, name: str) -> bool:
-    return aside.endswith(name) or (len(aside) == len(name) and name.endswith(end))
-
-
 def clear(site_packages: str, names: t.Iterable[str] = ()) -> list[str]:
     """Finish exchanges that were begun, and remove all leftovers; their names. Nobody else may be at it."""
     found = leftovers(site_packages, names)
@@ -185,7 +158,7 @@ def _move(name: str, source: str, target: str) -> None:
 
 
 def _files(distributions: t.Iterable[_distributions.Distribution]) -> set[str]:
-    return {os.path.normpath(row.path) for found in distributions for row in _distributions.record(found)}
+    return {os.path.normpath(row.path) for found in distributions for row in _record.record(found)}
 
 
 def _top_level(files: t.Iterable[str]) -> set[str] | None:

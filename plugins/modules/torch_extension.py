@@ -385,14 +385,7 @@ import shutil
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import (
-    _find_links,
-    _install,
-    _node,
-    _seed,
-    _staged,
-    _verify,
-)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _node, _staged, _verify
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import KEEP
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import ALL, describe_one
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
@@ -524,27 +517,24 @@ def _run(module):
     cleared = _unwanted(module)
     environment, _warnings = describe_one(params["python"], [ALL, *names], run, os.environ)
     mode = params["mode"]
-    leftovers = _install.leftovers(params["wheels"], environment) if mode == "install" else []
+    installer = _installer(mode)
+    leftovers = installer.leftovers(params["wheels"], environment) if mode == "install" else []
     if leftovers and not module.check_mode:
-        _install.clear(params["wheels"], environment)
+        installer.clear(params["wheels"], environment)
         environment, _warnings = describe_one(params["python"], [ALL, *names], run, os.environ)
-    examine = {
-        "install": lambda wheel: _install.examine(wheel, environment, run),
-        "pip_cache": lambda wheel: _seed.examine(wheel, environment),
-        "find_links": lambda wheel: _find_links.examine(wheel, environment),
-    }[mode]
+    looks = (environment, run) if mode == "install" else (environment,)
     actions = []
     for wheel in params["wheels"]:
         if wheel["conflicts"]:
             raise TorchExtensionError(f"{wheel['filename']} cannot serve this node: {'; '.join(wheel['conflicts'])}.")
-        actions.append(examine(wheel))
+        actions.append(installer.examine(wheel, *looks))
     needed = [wheel for wheel, action in zip(params["wheels"], actions) if action.action != KEEP]
     absent = [file for file in params["requirements"] if needed and environment["distributions"][file["name"]] is None]
     result = {}
     diff = _diff(params["wheels"], actions, absent, [*leftovers, *cleared])
     if mode == "find_links":
-        result = {"find_links": _find_links.folder_of(environment)}
-        settings = _find_links.settings(environment)
+        result = {"find_links": installer.folder_of(environment)}
+        settings = installer.settings(environment)
         diff = [diff, settings.diff()] if settings.before != settings.after else diff
     verify = _way(module, run) if needed and mode == "install" else _verify.NONE
     found = {}
@@ -556,11 +546,11 @@ def _run(module):
             )
         if mode == "pip_cache":
             for wheel in needed:
-                _seed.seed(wheel, folder, environment)
+                installer.seed(wheel, folder, environment)
         elif mode == "find_links":
-            _find_links.place(needed, absent, folder, environment)
+            installer.place(needed, absent, folder, environment)
         else:
-            found = _install.install(
+            found = installer.install(
                 needed,
                 absent,
                 folder,
@@ -588,6 +578,21 @@ def _run(module):
         "diff": diff,
         **result,
     }
+
+
+def _installer(mode):
+    # a node compiles what it imports each time, and one of the three will do
+    if mode == "pip_cache":
+        from ansible_collections.airgap.torch_extensions.plugins.module_utils import _seed
+
+        return _seed
+    if mode == "find_links":
+        from ansible_collections.airgap.torch_extensions.plugins.module_utils import _find_links
+
+        return _find_links
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils import _install
+
+    return _install
 
 
 def _way(module, run):

@@ -97,9 +97,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import describe_one
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import gpus_and_driver
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof import prove_all
 
 
@@ -134,6 +132,10 @@ def main():
 
 
 def _describe(module):
+    # a node compiles what it imports each time, and the role gives what is told here
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import describe_one
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import gpus_and_driver
+
     def run(command):
         return module.run_command(list(command), environ_update={"LC_ALL": "C"})
 

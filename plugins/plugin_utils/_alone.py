@@ -17,20 +17,36 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors im
 
 
 @contextlib.contextmanager
-def alone(folder: str, word: str) -> t.Iterator[None]:
+def alone(folder: str, word: str, once: str = "") -> t.Iterator[None]:
     """Wait until nobody else deals with what a word names.
 
     :param folder: of the control node, for locks
-    :raises TorchExtensionError: if the folder cannot be written to
+    :param once: names a run that does not try again what has failed in it for somebody else
+    :raises TorchExtensionError: if the folder cannot be written to, or with what it has failed with
     """
     path = os.path.join(folder, f"{word}.lock")
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        file = open(path, "w", encoding="ascii")  # noqa: SIM115 - it is closed below
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - it is closed below
     except OSError as exc:
         raise TorchExtensionError(
             f"{path} on the control node cannot be written to ({exc.strerror}). Set torch_extension_cache_dir."
         ) from exc
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # the system frees the lock of a process that died
-        yield
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)  # the system frees the lock of a process that died
+        except OSError as exc:
+            raise TorchExtensionError(
+                f"{path} on the control node cannot be locked ({exc.strerror}): wanted is a file system that has locks. Set"
+                " torch_extension_cache_dir."
+            ) from exc
+        file.seek(0)
+        failed_in, _newline, reason = file.read().partition("\n")
+        if once and failed_in == once:
+            raise TorchExtensionError(reason)
+        file.truncate(0)
+        try:
+            yield
+        except TorchExtensionError as exc:
+            file.write(f"{once}\n{exc}")
+            raise

@@ -25,17 +25,15 @@ import os
 import tempfile
 import time
 import typing as t
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _http
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _network
 
-try:
+if t.TYPE_CHECKING:
     import requests
-except ImportError:  # _http says so
-    _BaseSession: t.Any = object
-else:
-    _BaseSession = requests.Session
+
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._server import Server
 
 T = t.TypeVar("T")
 
@@ -43,8 +41,6 @@ T = t.TypeVar("T")
 #: may have set right by now
 _OUTAGE_SECONDS = 60
 _REFUSAL_SECONDS = 10
-_LIMIT = 64 << 20  # bytes; more is no list of wheels, and must not fill the memory
-_CHUNK = 1 << 16  # bytes
 
 
 class Unavailable(TorchExtensionError):  # noqa: N818 (it is an answer)
@@ -94,10 +90,9 @@ class Answers:
         :param mirror: the knob that names another place to ask
         :param auth: puts credentials into a request; none are kept
         :param refusal: what a status other than 200 and 304 means
-        :raises TorchExtensionError: if a library is missing, or the folder cannot be used
+        :raises TorchExtensionError: if the folder cannot be used
         """
-        _http.check_library()
-        _http.check_ca_path(ca_path)
+        _network.check_ca_path(ca_path)
         self._folder = os.path.join(cache, "api")
         with self._explained_disk():
             os.makedirs(cache, mode=0o700, exist_ok=True)
@@ -105,11 +100,8 @@ class Answers:
         self._ca_path = ca_path
         self._max_age = max_age
         self._mirror = mirror
-        self._refusal = refusal or _refusal
-        # A wait as long as a rate limit's is for the operator to decide.
-        self._session = _http.with_retries(_Session(), waits_as_told=False)
-        self._session.auth = auth
-        self._session.headers.update(headers or {})
+        self._headers, self._auth, self._refusal = headers, auth, refusal
+        self._asked: Server | None = None
         #: what the operator should know of the answers, each once
         self.warnings: list[str] = []
 
@@ -120,7 +112,7 @@ class Answers:
         :param what: that the answer tells, for messages: "The releases of …"
         :raises Missing: if there is nothing at this URL
         :raises Unavailable: if it cannot be asked now, and no earlier answer is kept
-        :raises TorchExtensionError: if it is refused, or the cache cannot be written
+        :raises TorchExtensionError: if it is refused, or the cache cannot be written, or a library is missing that asks
         """
         asked_at = time.time()
         kept = self._kept(url, read)
@@ -134,7 +126,7 @@ class Answers:
             if not failure:
                 try:
                     return self._ask(url, read, kept)
-                except _NoAnswerError as exc:
+                except NoAnswerError as exc:
                     failure = exc.failure
                     self._remember(url, failure)
         if failure.is_missing:
@@ -148,30 +140,17 @@ class Answers:
             self.warnings.append(warning)
         return kept.value
 
-    def _ask(self, url: str, read: t.Callable[[Answer], T], kept: _Kept[T] | None) -> T:
-        headers = {"If-None-Match": kept.etag} if kept and kept.etag else {}
-        try:
-            # verify is said with the request, for a session's own setting yields to REQUESTS_CA_BUNDLE
-            with (
-                _http.explained(url, self._mirror),
-                self._session.get(
-                    url, headers=headers, stream=True, timeout=_http.SECONDS, verify=self._ca_path or True
-                ) as response,
-            ):
-                if response.status_code == requests.codes.not_modified and kept:
-                    self._keep(url, kept.answer, kept.etag)
-                    return kept.value
-                if response.status_code != requests.codes.ok:
-                    raise _NoAnswerError(self._refusal(url, response))
-                answer = _answer(url, response)
-                etag = response.headers.get("ETag")
-        except TorchExtensionError as exc:
-            raise _NoAnswerError(Failure(str(exc), of_host=True)) from exc
+    def _ask(self, url: str, read: t.Callable[[Answer], T], kept: Kept[T] | None) -> T:
+        asked = self._server().ask(url, kept)
+        if asked is None:
+            self._keep(url, kept.answer, kept.etag)
+            return kept.value
+        answer, etag = asked
         try:
             value = read(answer)
         except ValueError as exc:
             start = answer.body[:60].decode("ascii", "replace")
-            raise _NoAnswerError(
+            raise NoAnswerError(
                 Failure(
                     f"What {url} gave is no answer: {exc}. It begins with {start!r}. A login page of a proxy or"
                     f" firewall? See what a browser shows there, or set {self._mirror}."
@@ -180,15 +159,23 @@ class Answers:
         self._keep(url, answer, etag)
         return value
 
-    def _is_young(self, kept: _Kept[t.Any]) -> bool:
+    def _server(self) -> Server:
+        if self._asked is None:
+            # requests takes longer to import than all the rest, and what is kept and young is had without it
+            from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._server import Server
+
+            self._asked = Server(self._ca_path, self._mirror, self._headers, self._auth, self._refusal)
+        return self._asked
+
+    def _is_young(self, kept: Kept[t.Any]) -> bool:
         return 0 <= time.time() - kept.time < self._max_age  # a clock that was set back makes none young for ever
 
-    def _kept(self, url: str, read: t.Callable[[Answer], T]) -> _Kept[T] | None:
+    def _kept(self, url: str, read: t.Callable[[Answer], T]) -> Kept[T] | None:
         try:
             with open(self._path(url, "answer"), "rb") as file:
                 about = json.loads(file.readline())
                 answer = Answer(about["url"], about["content_type"], about["next_url"], file.read())
-                return _Kept(answer, read(answer), about["etag"], about["time"])
+                return Kept(answer, read(answer), about["etag"], about["time"])
         except (OSError, ValueError, KeyError, TypeError):  # not there, or of another version of this collection
             return None
 
@@ -220,9 +207,7 @@ class Answers:
 
     def _circumstances(self, scope: str) -> str:
         """What a failure depends on: who sets it right by a token, a proxy or a CA is not told the old one again."""
-        proxies = requests.utils.get_environ_proxies(scope)
-        places = sorted((scheme, _without_credentials(proxy)) for scheme, proxy in proxies.items())
-        return repr((scope, bool(self._session.auth), self._ca_path, places))
+        return repr((scope, bool(self._auth), self._ca_path, self._server().proxies(scope)))
 
     def _path(self, key: str, kind: str) -> str:
         return os.path.join(self._folder, f"{hashlib.sha256(key.encode()).hexdigest()}.{kind}")
@@ -256,66 +241,26 @@ class Answers:
             ) from exc
 
 
-class _Session(_BaseSession):
-    """A session whose own credentials are preferred to those of ~/.netrc on a redirect, too."""
+class Kept(t.NamedTuple, t.Generic[T]):
+    """An answer as it is kept, and what was made of it."""
 
-    def rebuild_auth(self, prepared_request: t.Any, response: t.Any) -> None:
-        super().rebuild_auth(prepared_request, response)  # takes them away where the host is another one
-        if self.auth:
-            self.auth(prepared_request)
-
-
-class _Kept(t.NamedTuple, t.Generic[T]):
     answer: Answer
     value: T
     etag: str | None
     time: float  # seconds since the epoch, when the server last said so
 
 
-class _NoAnswerError(Exception):
+class NoAnswerError(Exception):
+    """A server, or what is on the way to it, gives no answer."""
+
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
         self.failure = failure
 
 
-def _answer(url: str, response: requests.Response) -> Answer:
-    body = bytearray()
-    for chunk in response.iter_content(_CHUNK):
-        body += chunk
-        if len(body) > _LIMIT:
-            raise _NoAnswerError(Failure(f"{url} gives more than {_LIMIT >> 20} MiB, which is no list of wheels."))
-    next_url = response.links.get("next", {}).get("url")
-    return Answer(
-        # A query may be a signature, and means nothing for the links of the page.
-        url=urlsplit(response.url)._replace(query="", fragment="").geturl(),
-        content_type=response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
-        next_url=urljoin(response.url, next_url) if next_url else None,
-        body=bytes(body),
-    )
-
-
-def _refusal(url: str, response: requests.Response) -> Failure:
-    status = response.status_code
-    if status == requests.codes.not_found:
-        return Failure(f"There is nothing at {url} (404).", is_outage=False, is_missing=True)
-    if status in (requests.codes.unauthorized, requests.codes.forbidden):
-        return Failure(
-            f"{url} was answered with HTTP status {status}. See whether the server or the proxy wants credentials"
-            " (~/.netrc, torch_extension_proxy).",
-            is_outage=False,
-        )
-    return Failure(
-        f"{url} was answered with HTTP status {status}. If it stays so, set torch_extension_sources to another place."
-    )
-
-
 def _host(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def _without_credentials(proxy: str) -> str:
-    return proxy.rpartition("@")[2]
 
 
 def _duration(seconds: float) -> str:

@@ -17,10 +17,12 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import default_cache
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._http import proxied
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._means import Means
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._progress import Progress, Silence
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._default_cache import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import proxied
+
+if t.TYPE_CHECKING:
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._means import Means
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._progress import Silence
 
 _ARGUMENTS = {
     "cache_dir": {"type": "path"},
@@ -60,6 +62,9 @@ class ControllerAction(ActionBase):
         raise NotImplementedError
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        # Ansible imports actions before it forks a process for each node, and what downloads is for this one alone
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._means import Means
+
         super().run(tmp, task_vars)
         _validated, arguments = self.validate_argument_spec({**_ARGUMENTS, **self.arguments})
         means = Means(
@@ -77,6 +82,9 @@ class ControllerAction(ActionBase):
 
 def progress(is_wanted: bool) -> Silence:
     """What tells the operator how far the downloads are, if that is wanted."""
+    # tqdm is for downloads alone
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._progress import Progress, Silence
+
     return Progress(_say, _COLUMNS) if is_wanted else Silence()
 
 

@@ -18,10 +18,9 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._action im
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._choice import EXACT, PROVEN
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._label import deliverable
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._default_cache import default_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._find import NothingFitsError, Wanted, find
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._http import check_url
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import read as read_lock
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import check_url
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import RELEASE, Access, Source
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import parse as parse_source
 
@@ -81,7 +80,7 @@ def settings(option: t.Callable[[str], t.Any]) -> Settings:
         github_url=option("github_url"),
         github_api_url=option("github_api_url"),
         github_token=option("github_token") or os.environ.get("GITHUB_TOKEN"),
-        ca_path=option("ca_path"),
+        ca_path=option("ca_path") or None,
         max_age=option("max_age"),
     )
     return Settings(
@@ -147,6 +146,9 @@ def _wheel(
     wanted = parse(term)
     _guess.check_torch(str(wanted), environment["torch"])
     if settings.lock:
+        # with what reads locks comes YAML
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import read as read_lock
+
         found = read_lock(settings.lock).find(str(wanted), environment)
     else:
         found = find(wanted, environment, sources, settings.access)

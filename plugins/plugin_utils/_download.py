@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _http, _local
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _http, _local, _network
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import Entry, writing
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._digest import FollowingDigest
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._progress import Silence
@@ -42,12 +42,6 @@ class _Known(t.NamedTuple):
     origin: str
 
 
-def default_cache() -> str:
-    """The cache folder by the XDG base directory specification."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(home, "airgap.torch_extensions")
-
-
 class Downloader:
     """Downloads into a folder, or finds there what an earlier run has downloaded. Threads may share one."""
 
@@ -68,7 +62,7 @@ class Downloader:
         :raises TorchExtensionError: if a library is missing, or the folder cannot be used
         """
         _http.check_library()
-        _http.check_ca_path(ca_path)
+        _network.check_ca_path(ca_path)
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
         except OSError as exc:

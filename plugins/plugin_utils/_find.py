@@ -13,8 +13,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _choice, _guess
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _sources
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._bundle import open_bundle
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._github import Unavailable
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._answers import Unavailable
 
 if t.TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -58,6 +57,9 @@ def find(
             if source.kind == _sources.GUESS:
                 return guessed(wanted, environment, access.github_url)
             if source.kind == _sources.BUNDLE:
+                # archives and pip's answers are for bundles alone
+                from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._bundle import open_bundle
+
                 return {**open_bundle(source.where).find(str(wanted), environment), "source": source.text}
             choice, seen[source] = _from_shelves(source, wanted, environment, shelves)
             if choice:

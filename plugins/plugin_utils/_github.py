@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._choice import Asset
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _http
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _network
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._answers import (
     Answer,
     Answers,
@@ -82,7 +82,7 @@ class GitHub:
         :raises TorchExtensionError: for bad input, or if a library is missing, or the cache cannot be used
         """
         check_library()
-        _http.check_url(api_url, "torch_extension_github_api_url")
+        _network.check_url(api_url, "torch_extension_github_api_url")
         token = (token or "").strip()
         if not re.fullmatch(r"[!-~]*", token):
             # without its value; requests would show it

@@ -4,17 +4,17 @@
 
 # Private to this collection: it may change in any release.
 
-"""HTTP from the control node: proxies, certificates, time-outs, and what goes wrong in words for the operator."""
+"""HTTP by requests from the control node: tries, time-outs, and what goes wrong in words for the operator."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import typing as t
 from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import cause
 
 try:
     import requests
@@ -33,39 +33,6 @@ SECONDS = 30
 _RETRIES = 3
 _PROXY_REFUSES = re.compile("Tunnel connection failed: 4[0-9][0-9]")  # http.client's words
 _PROXY_WANTS_CREDENTIALS = "Tunnel connection failed: 407"
-_PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
-
-
-@contextlib.contextmanager
-def proxied(proxy: str | None) -> t.Iterator[None]:
-    """Let everything in this process, and the programs that it starts, use a proxy, but for what no_proxy excepts.
-
-    :raises TorchExtensionError: if this is no address of a proxy
-
-    The environment is the one place that requests and pip both read, redirects and no_proxy included. Ansible runs an
-    action in a process of its own, so nothing else sees the change.
-    """
-    if not proxy:
-        yield
-        return
-    try:
-        host = urlsplit(proxy).hostname if "://" in proxy else None
-    except ValueError:
-        host = None
-    if not host:
-        # without its value, which may hold credentials
-        raise TorchExtensionError("torch_extension_proxy is no address of a proxy such as http://proxy.example:3128.")
-    before = {name: os.environ.get(name) for name in _PROXY_VARIABLES}
-    for name in _PROXY_VARIABLES:
-        os.environ.pop(name, None)
-    os.environ.update(http_proxy=proxy, https_proxy=proxy)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 def check_library() -> None:
@@ -81,34 +48,6 @@ def check_library() -> None:
         raise TorchExtensionError(
             f"The Python that runs Ansible on the control node has urllib3 {urllib3_version}, wanted is 2.3 or newer. "
             "Install the collection's requirements.txt into it."
-        )
-
-
-def check_ca_path(ca_path: str | None) -> None:
-    """
-    :raises TorchExtensionError: if there is no such file
-    """
-    if ca_path and not os.path.isfile(ca_path):
-        raise TorchExtensionError(
-            f"torch_extension_ca_path is {ca_path}, and there is no such file on the control node."
-        )
-
-
-def check_url(url: str, knob: str) -> None:
-    """
-    :param knob: where the operator has set it
-    :raises TorchExtensionError: if it is no address of a server, or holds credentials, which would be shown
-    """
-    try:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-            raise ValueError("wanted is http:// or https:// and a host")
-    except ValueError as exc:
-        raise TorchExtensionError(f"{knob} is no address of a server: {cause(exc)}.") from exc
-    if parts.username is not None:
-        raise TorchExtensionError(
-            f"{knob} holds credentials for {parts.hostname}, which would be shown in plans and reports. "
-            "Put them into ~/.netrc of the control node and leave them out of the URL."
         )
 
 
@@ -191,12 +130,3 @@ def _failure(url: str, exc: BaseException, mirror: str) -> TorchExtensionError:
 def is_certificate(exc: BaseException) -> bool:
     """Whether a certificate is what is wrong."""
     return isinstance(exc, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(exc)
-
-
-def cause(exc: BaseException) -> str:
-    """The innermost reason of an error, in the library's words; they name hosts, but no credentials."""
-    if isinstance(exc, OSError) and exc.errno is not None and exc.strerror:  # of the system itself
-        return exc.strerror
-    inner = getattr(exc.args[0], "reason", exc.args[0]) if exc.args else exc
-    text = re.sub(r"<[^>]*>:? ?", "", str(inner))
-    return re.sub(r"//[^/\s]*@", "//", text).rstrip(".")

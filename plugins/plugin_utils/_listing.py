@@ -22,7 +22,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils import _wh
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._choice import Asset
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._distributions import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _http
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _network
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._answers import Answer, Answers, Missing
 
 _KNOB = "torch_extension_sources"
@@ -52,7 +52,7 @@ def wheels(
     :raises Unavailable: if the page cannot be had now, and no earlier answer is kept
     :raises TorchExtensionError: for bad input, if there is no page, or the cache cannot be used
     """
-    _http.check_url(url, _KNOB)
+    _network.check_url(url, _KNOB)
     name = canonical(name)
     answers = Answers(cache, ca_path, max_age, _KNOB, {"Accept": _ACCEPT, "User-Agent": "airgap.torch_extensions"})
     what = f"What {url} has of {name}"

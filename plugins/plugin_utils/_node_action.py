@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import gc
 import typing as t
 
 from ansible.plugins.action import ActionBase
@@ -42,6 +43,9 @@ class NodeAction(ActionBase):
         raise NotImplementedError
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        # This process is a fork that ends with the task, and Python's search for garbage would give it a copy of each page that
+        # it shares with the others.
+        gc.freeze()
         super().run(tmp, task_vars)
         _connection.pipeline(self._connection)
         _connection.avoid_compression(self._connection, lazily=True)

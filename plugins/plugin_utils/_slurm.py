@@ -18,6 +18,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import (
     ITS_USERS_ALONE,
     TELL,
+    Done,
     Execute,
     File,
     last_line,
@@ -78,7 +79,9 @@ class Broadcast:
         return {node: why if why != "" else reason for node, why in outcome.items()}
 
     def _out_of_use(self, nodes: t.Sequence[str]) -> dict[str, str | None]:
-        listed = self._execute(f"sinfo --noheader --Node --format='%N|%T|%E' --nodes={shlex.quote(','.join(nodes))}")
+        listed = self._execute(
+            f"sinfo --all --noheader --Node --format='%N|%T|%E' --nodes={shlex.quote(','.join(nodes))}"
+        )
         states = {
             line[0]: line[1:]
             for line in (text.strip().split("|", 2) for text in listed.out.splitlines())
@@ -103,8 +106,9 @@ class Broadcast:
 
     def _run(self, nodes: t.Sequence[str]) -> tuple[dict[str, str | None], str]:
         """One job. What has come out of it for nodes, and why nothing has for the others."""
-        size = ["--nodes", str(len(nodes)), "--ntasks", str(len(nodes)), "--ntasks-per-node", "1"]
-        where = ["--nodelist", ",".join(nodes), "--immediate", str(self._job.wait), "--job-name", _JOB]
+        size = [f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}", "--ntasks-per-node=1"]
+        # of what may stand alone, as --immediate may, a word of its own is no value, but the command to run
+        where = [f"--nodelist={','.join(nodes)}", f"--immediate={self._job.wait}", f"--job-name={_JOB}"]
         salloc = ["salloc", "--quiet", *size, *where, *self._job.options, "sh", "-c", self._script(len(nodes))]
         done = self._execute(shlex.join(salloc))
         said = {node: (what, why) for node, what, why in _SAID.findall(done.out)}  # the last that a node has said
@@ -114,11 +118,14 @@ class Broadcast:
                 told[node] = None
             elif what == _CANNOT:
                 told[node] = f"{why.rstrip('.')}. Set torch_extension_stage_dir. {_ELSE}"
+        for node in nodes if said else ():
+            if node not in said:  # without it there may be more
+                told[node] = f"Slurm on {self._host} has had no word from {node} in its job: {_last(done)}. {_ELSE}"
         for node, why in _ON_NODE.findall(done.err):
             if told.get(node, "") == "" and node in nodes:
                 told[node] = f"sbcast cannot bring it to {node}: {why.strip().rstrip('.')}. {_ELSE}"
         reason = (
-            f"Slurm on {self._host} has not brought it: {last_line(done)}. Look at torch_extension_slurm_options (partition,"
+            f"Slurm on {self._host} has not brought it: {_last(done)}. Look at torch_extension_slurm_options (partition,"
             f" account, …) and torch_extension_slurm_wait. {_ELSE}"
         )
         return {node: why for node, why in told.items() if node in nodes}, reason
@@ -148,7 +155,7 @@ class Broadcast:
         return "\n".join(
             [
                 "umask 077",
-                f'say() {{ echo "{TELL}node:$SLURMD_NODENAME:$1:$2"; exit; }}',
+                f'say() {{ printf "{TELL}node:%s:%s:%s\\n" "$SLURMD_NODENAME" "$1" "$2"; exit; }}',
                 f'why=$( {{ mkdir -p {target} && cd {target}; }} 2>&1) && cd {target} || say {_CANNOT} "$why"',
                 f'why=$({ITS_USERS_ALONE[:-1]} 2>&1) || say {_CANNOT} "the folder $(pwd) cannot be used: $why"',
                 f"if {whole}; then say {_HAS}; fi",
@@ -164,14 +171,18 @@ class Broadcast:
             for file in self._files
         )
         return (
-            f'cd {shlex.quote(self._target)} && {moves} && echo "{TELL}node:$SLURMD_NODENAME:{_HAS}:" ||'
-            f' echo "{TELL}node:$SLURMD_NODENAME:{_CANNOT}:what sbcast brought is not whole"'
+            f'{{ cd {shlex.quote(self._target)} && {moves}; }} 2>/dev/null && echo "{TELL}node:$SLURMD_NODENAME:{_HAS}:" ||'
+            f' {{ echo "{TELL}node:$SLURMD_NODENAME:{_CANNOT}:what sbcast brought is not whole"; {self._clear()}; }}'
         )
 
     def _clear(self) -> str:
-        parts = " ".join(shlex.quote(file.part) for file in self._files)
+        parts = shlex.join(file.part for file in self._files)
         target = shlex.quote(self._target)
         return f"cd {target} && rm -f {parts}; cd / && rmdir {target} 2>/dev/null"
+
+
+def _last(done: Done) -> str:
+    return "its job ended without a word" if done.status == 0 and not done.err.strip() else last_line(done)
 
 
 def _srun(script: str) -> str:

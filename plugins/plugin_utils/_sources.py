@@ -15,7 +15,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._choice import Asset
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._packages import PACKAGES
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _folder, _http, _listing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _network
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._github import GitHub, NoRelease
 
 RELEASE, GUESS, GITHUB, INDEX, DIRECTORY, BUNDLE = "release", "guess", "github", "index", "directory", "bundle"
@@ -65,7 +65,7 @@ def parse(text: str) -> Source:
             f"{text!r} in torch_extension_sources names no repository. Wanted is github:OWNER/NAME."
         )
     if kind == INDEX:
-        _http.check_url(where, f"{kind} in torch_extension_sources")
+        _network.check_url(where, f"{kind} in torch_extension_sources")
     if kind in (DIRECTORY, BUNDLE):
         where = os.path.expanduser(where)
         if not os.path.isabs(where):
@@ -110,6 +110,9 @@ class Shelves:
             return self._mirrored(self._github().releases(PACKAGES[name].repository))
         if source.kind == GITHUB:
             return self._mirrored(self._github().releases(source.where))
+        # a parser of pages, and pathlib, are for these two alone
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _folder, _listing
+
         if source.kind == INDEX:
             access = self._access
             return _listing.wheels(source.where, name, access.cache, access.ca_path, access.max_age, self._warnings)

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _http
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import File
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import cause
 
 try:
     import requests
@@ -110,11 +111,11 @@ class Uploader:
         except (requests.exceptions.RequestException, OSError) as exc:
             if not _http.is_certificate(exc):
                 raise TorchExtensionError(
-                    f"{file.name} cannot be put onto {self._url} from the control node: {_http.cause(exc)}. If the control node"
+                    f"{file.name} cannot be put onto {self._url} from the control node: {cause(exc)}. If the control node"
                     f" has a proxy, except {self._host} from it in no_proxy. {_ELSE}"
                 ) from exc
             raise TorchExtensionError(
-                f"The control node does not trust the certificate of {self._host}: {_http.cause(exc)}. Name the file of your"
+                f"The control node does not trust the certificate of {self._host}: {cause(exc)}. Name the file of your"
                 f" site's CA in torch_extension_pull_ca_path. {_ELSE}"
             ) from exc
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jinja2
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -95,6 +96,15 @@ def test_defaults_of_a_role_agree_with_its_argument_specs(role):
 def test_variables_of_a_role_bear_its_name(role):
     options = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
     assert [name for name in options if not name.startswith(f"{role}_")] == []
+
+
+def test_a_node_with_nothing_to_do_costs_no_filter():
+    plan, install = load("roles/torch_extension/tasks/plan.yml")[0], load("roles/torch_extension/tasks/install.yml")[0]
+    templates = [text for text in plan["airgap.torch_extensions.wheel_plan"].values() if isinstance(text, str)]
+    templates.append("{{ " + install["when"][0] + " }}")
+    assert len(templates) > 10
+    for text in templates:
+        assert not list(jinja2.Environment(autoescape=True).parse(text).find_all(jinja2.nodes.Filter)), text
 
 
 @pytest.mark.parametrize("path", DOCUMENTED)

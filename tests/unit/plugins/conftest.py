@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from servers import make_certificate, serving, tls_context
+from shells import mount_point
 from venvs import add_pip, make_plain_venv, site_packages
 
 import ansible_collections
@@ -95,6 +98,19 @@ def ansible():
         return done.returncode, done.stdout + done.stderr
 
     return ansible
+
+
+@pytest.fixture
+def shared():
+    """A folder on a file system that is mounted somewhere, as those are that nodes share."""
+    if mount_point("/dev/shm") == "/":  # noqa: S108
+        pytest.skip("nothing is mounted at /dev/shm")
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    yield folder
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            path.chmod(0o700)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

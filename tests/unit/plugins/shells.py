@@ -78,3 +78,9 @@ def content(file: File) -> bytes:
 def there(folder: str | Path) -> dict[str, bytes]:
     """The files of a folder of the node."""
     return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def mount_point(folder: str | Path) -> str:
+    """Where the file system of a folder is mounted, as df has it."""
+    lines = subprocess.run(["df", "-P", folder], capture_output=True, text=True, check=False).stdout.splitlines()
+    return lines[-1].split()[-1] if lines else "/"

@@ -4,9 +4,38 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import pytest
+from github_server import Api, asset, release
 from nodes import extension_wheel
 from wheels import sha256, tree_state
+
+# What asks, shows, unpacks or reads binaries; a tenth of a second, and 7 MB of which each node's process on the control node
+# gets a copy.
+HEAVY = {
+    "requests",
+    "urllib3",
+    "http.client",
+    "ssl",
+    "concurrent.futures",
+    "html.parser",
+    "tarfile",
+    "tqdm",
+    "elftools",
+}
+PLANNING = """
+import json, sys
+sys.path[:], environment, arguments = json.load(sys.stdin)
+import ansible.plugins.action
+before = set(sys.modules)
+from ansible_collections.airgap.torch_extensions.plugins.action import torch_extension, wheel_fetch, wheel_plan
+imported = set(sys.modules) - before
+(wheel,) = wheel_plan._decide(environment, arguments)
+print(json.dumps([wheel["filename"], sorted(imported), sorted(set(sys.modules) - before)]))
+"""
 
 
 @pytest.fixture
@@ -145,3 +174,31 @@ def test_a_wheel_for_another_torch_is_downloaded_to_be_proven_but_not_in_check_m
     kept = plan(**arguments, cache_dir=str(tmp_path / "another cache"))
     assert (kept["plan"][0]["action"], kept["changed"]) == ("keep", False), "it loads, whatever its wheel"
     assert tls_server.requests.count(file) == 1
+
+
+def test_what_is_known_is_planned_without_importing_what_asks_for_more(server, environment, tmp_path):
+    name = "flash_attn-2.8.3+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
+    Api(server).serve_release(release(asset(name)))
+    arguments = {
+        "packages": ["flash-attn==2.8.3"],
+        "mode": "install",
+        "source": ["release"],
+        "sha256": {},
+        "match": "exact",
+        "github_url": "https://github.com",
+        "github_api_url": server.url,
+        "cache_dir": str(tmp_path / "cache"),
+        "max_age": 600,
+    }
+
+    def plan():
+        given = json.dumps([sys.path, environment, arguments])
+        done = subprocess.run(
+            [sys.executable, "-c", PLANNING], input=given, stdout=subprocess.PIPE, text=True, check=True
+        )
+        planned, imported, later = json.loads(done.stdout)
+        assert planned == name
+        return HEAVY & set(imported), HEAVY & set(later)
+
+    assert plan() == (set(), {"requests", "urllib3", "http.client", "ssl"})
+    assert plan() == (set(), set())

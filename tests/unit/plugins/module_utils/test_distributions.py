@@ -16,7 +16,6 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._distribut
     Distribution,
     canonical,
     installed,
-    missing_files,
     origin,
 )
 
@@ -134,18 +133,3 @@ def test_a_broken_off_installation_has_no_origin(tmp_path):
 def test_what_a_removal_left_of_the_metadata_is_no_distribution(tmp_path):
     (put(tmp_path, "a-1.dist-info") / "METADATA").unlink()
     assert installed([tmp_path]) == {}
-
-
-def test_of_a_broken_off_installation_files_are_missing(tmp_path):
-    rows = ["a/__init__.py,,", '"a/b,c.py",,', "a-1.dist-info/direct_url.json,,", "a-1.dist-info/RECORD,,"]
-    put(tmp_path, "a-1.dist-info", RECORD="\n".join(rows))
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "__init__.py").touch()
-    assert missing_files(installed([tmp_path])["a"]) == ["a/b,c.py"]
-    (tmp_path / "a" / "b,c.py").touch()
-    assert missing_files(installed([tmp_path])["a"]) == []
-
-
-def test_without_a_record_the_record_is_missing(tmp_path):
-    put(tmp_path, "a-1.dist-info", record=False)
-    assert missing_files(installed([tmp_path])["a"]) == ["a-1.dist-info/RECORD"]

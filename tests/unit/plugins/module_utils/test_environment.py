@@ -109,3 +109,25 @@ def test_all_that_is_wrong_is_told_in_one_error(make_venv, run, tmp_path, make_t
         True,
         True,
     ]
+
+
+def test_a_plain_probe_imports_nothing_that_it_does_not_need(make_venv):
+    code = f"""
+import os, subprocess, sys
+sys.path[:] = {sys.path!r}
+from {describe.__module__} import describe
+def run(command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+describe(sys.argv[2:], ["*"], run, os.environ, sys.argv[1].split())
+print(*(name.rpartition(".")[2] for name in sys.modules))
+"""
+
+    bare = make_venv()  # its pip cannot be asked
+
+    def imported(sdists):
+        done = subprocess.run([sys.executable, "-c", code, sdists, bare], stdout=subprocess.PIPE, text=True, check=True)
+        return {"_ask_pip", "_pip_cache", "_record", "_swap", "configparser", "csv"} & set(done.stdout.split())
+
+    assert imported("") == set()
+    assert imported("flash-attn==2.8.3") == {"_ask_pip"}

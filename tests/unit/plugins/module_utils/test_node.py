@@ -39,12 +39,12 @@ def test_the_highest_glibcxx_is_found_by_number_in_the_environments_own_library(
 
 
 def test_a_library_that_does_not_tell_is_passed_over(tmp_path):
-    folders = [tmp_path / name for name in ("none", "odd", "good")]
-    for folder, content in zip(folders[1:], (b"GLIBCXX_3.4.1 and more", b"\0GLIBCXX_3.4.21\0"), strict=True):
+    folders = [tmp_path / name for name in ("none", "empty", "odd", "good")]
+    for folder, content in zip(folders[1:], (b"", b"GLIBCXX_3.4.1 and more", b"\0GLIBCXX_3.4.21\0"), strict=True):
         folder.mkdir()
         (folder / "libstdc++.so.6").write_bytes(content)
     assert _node._libstdcxx([str(folder) for folder in folders]) == "3.4.21"
-    assert _node._libstdcxx([str(folder) for folder in folders[:2]]) is None
+    assert _node._libstdcxx([str(folder) for folder in folders[:3]]) is None
 
 
 @pytest.mark.parametrize(

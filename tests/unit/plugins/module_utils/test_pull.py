@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import os
 import random
@@ -19,7 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from servers import serving, tls_context
+from servers import serving, tls_context, tunnelling
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _pull, _staged
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
@@ -535,6 +536,26 @@ def test_a_host_that_is_excepted_from_the_proxy_is_asked_itself(pull, refused, s
     assert pull() == PULLED
 
 
+def test_behind_a_proxy_each_of_both_gets_its_own_credentials(pull, secure, certificate, netrc, monkeypatch):
+    netrc("machine localhost login me password s3cret\n")
+    secure.authorization = ME
+    secure.offer(PATH, BODY)
+    with tunnelling("Basic " + base64.b64encode(b"proxied:too").decode()) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url.replace("//", "//proxied:too@"))
+        assert pull(f"{secure.url}/wheels", ca=certificate.read_text()) == PULLED
+    assert proxy.requests == [f"localhost:{secure.port}"]
+    assert "Proxy-Authorization" not in secure.headers[0]
+
+
+def test_a_proxy_that_wants_other_credentials_is_told(refused, secure, certificate, monkeypatch):
+    with tunnelling("Basic other") as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url.replace("//", "//me:s3cret@"))
+        said = refused(f"{secure.url}/wheels", ca=certificate.read_text())
+    assert (
+        "through the proxy of its environment (no_proxy=localhost goes without): Tunnel connection failed: 407" in said
+    )
+
+
 @pytest.mark.parametrize("proxy", ["http://me:s3/cret@127.0.0.1:3128", "http://me@127.0.0.1:s3cret"])
 def test_a_proxy_that_is_none_is_an_error_that_does_not_show_it(proxy, refused, monkeypatch):
     monkeypatch.setenv("http_proxy", proxy)
@@ -570,7 +591,7 @@ def test_a_folder_that_is_gone_meanwhile_is_an_error(refused, server, folder):
     whole = server.answers[PATH]
 
     def answer(handler):
-        folder.rmdir()
+        shutil.rmtree(folder)
         whole(handler)
 
     server.answers[PATH] = answer
@@ -650,3 +671,29 @@ def test_what_is_no_address_of_a_folder_is_refused_and_credentials_are_not_shown
     assert words in str(raised.value)
     assert "torch_extension_pull_url" in str(raised.value)
     assert "s3" not in str(raised.value)
+
+
+def test_two_that_fetch_the_same_do_not_get_in_each_others_way(pull, server, folder):
+    """A run that is killed leaves its module at the node, and the next one comes."""
+    server.offer(PATH, BODY, pause=0.05)
+    outcomes = []
+    both = [threading.Thread(target=lambda: outcomes.append(pull())) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert (sorted(outcomes), there(folder)) == ([PULLED, THERE], {NAME: BODY})
+    assert server.asked() == [f"GET {PATH}"]
+
+
+def test_who_waited_for_one_that_failed_fetches_it(pull, server, folder, part):
+    server.offer(PATH, BODY)
+    with open(part, "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        outcomes = []
+        waiting = threading.Thread(target=lambda: outcomes.append(pull()))
+        waiting.start()
+        waiting.join(0.3)
+        assert (waiting.is_alive(), server.requests) == (True, [])
+    waiting.join(10)
+    assert (outcomes, there(folder)) == ([PULLED], {NAME: BODY})

@@ -19,7 +19,7 @@ import pytest
 from wheels import as_wanted, build_wheel, tree_state
 
 import ansible_collections
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _install, _swap
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _install, _leftovers, _swap
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import ALL, describe_one
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 
@@ -108,7 +108,7 @@ def test_whatever_rename_it_is_killed_at_the_next_run_finishes(site, tmp_path, m
             counts.append(last)
         finally:
             monkeypatch.undo()
-        assert _swap.leftovers(str(copy)) == [".torch_extension-x"]
+        assert _leftovers.leftovers(str(copy)) == [".torch_extension-x"]
         _swap.clear(str(copy))
         assert version(copy) == "2.8.3"
         assert sorted(entry.name for entry in copy.iterdir()) == [
@@ -217,7 +217,7 @@ def test_a_wheel_with_a_script_is_installed_with_it(venv, run, tmp_path):
     environment = describe_one(str(venv), [ALL], run, os.environ)[0]
     _install.install([wheel], [], str(tmp_path), environment, run, "import")
     assert (venv / "bin" / "attend").read_text().startswith(f"#!{venv}")
-    assert _swap.leftovers(environment["python"]["site_packages"]) == []
+    assert _leftovers.leftovers(environment["python"]["site_packages"]) == []
 
 
 def test_killed_at_any_moment_there_is_the_old_version_or_the_new_one_and_the_next_run_clears_up(venv, run, tmp_path):
@@ -246,7 +246,7 @@ def test_killed_at_any_moment_there_is_the_old_version_or_the_new_one_and_the_ne
         process.wait()
         found = version(packages)
         assert found in (before, wanted)
-        debris += len(_swap.leftovers(packages))
+        debris += len(_leftovers.leftovers(packages))
         _install.clear([], environment)
         assert [name for name in os.listdir(packages) if name.startswith((".torch", "~"))] == []
         assert version(packages) == found

@@ -271,3 +271,54 @@ def test_a_part_of_what_comes_is_no_remains(check_mode, venv, deliver, run_modul
     done = run_module(torch_extension, check_mode=check_mode, python=str(venv), **arguments)
     assert done["cleared"] == ([] if check_mode else [part.name])
     assert part.exists() == folder.exists() == check_mode
+
+
+def test_what_others_read_too_is_not_removed_and_the_own_folder_is_cleared(venv, deliver, run_module, tmp_path):
+    wheel, folder = deliver(label=LABEL), tmp_path / "own"
+    einops = requirement(deliver(name="einops", version="0.8.1"))
+    part = _staged.part(wheel["filename"], wheel["sha256"])
+    (tmp_path / "delivered" / part).touch()
+    folder.mkdir()
+    for name in (part, einops["filename"]):
+        (folder / name).touch()
+    shared = tree_state(tmp_path / "delivered")
+    arguments = {
+        "python": str(venv),
+        "wheels": [wheel],
+        "requirements": [einops],
+        "folder": str(folder),
+        "shared_folder": str(tmp_path / "delivered"),
+        "keep_files": False,
+        "staged": [part, einops["filename"]],
+    }
+    foretold = run_module(torch_extension, check_mode=True, **arguments)
+    assert (foretold["changed"], folder.exists()) == (True, True)
+    done = run_module(torch_extension, **arguments)
+    assert (done["changed"], done["requirements"]) == (True, [einops["filename"]])
+    assert done["cleared"] == [part]
+    assert not folder.exists()
+    assert tree_state(tmp_path / "delivered") == shared
+    assert not run_module(torch_extension, **arguments)["changed"]
+
+
+@pytest.mark.parametrize("mode", ["find_links", "pip_cache"])
+def test_wheels_for_pip_come_from_where_others_read_them_too(
+    mode, venv, deliver, run_module, run, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "cache"))
+    wheel = {**deliver(label=LABEL), "sdist_url": "https://mirror.example/flash_attn-2.8.3.tar.gz"}
+    node = describe_one(str(venv), [], run, os.environ)[0]
+    wheel["pip_cache_path"] = wheel_path(wheel["sdist_url"], wheel["filename"], node)
+    shared = tree_state(tmp_path / "delivered")
+    folders = {"folder": str(tmp_path / "own"), "shared_folder": str(tmp_path / "delivered"), "keep_files": False}
+    done = run_module(torch_extension, python=str(venv), wheels=[wheel], mode=mode, **folders)
+    assert done["changed"]
+    assert tree_state(tmp_path / "delivered") == shared
+
+
+def test_after_a_failure_what_others_read_too_is_still_there(venv, deliver, run_module, tmp_path):
+    wheel = deliver(label=LABEL, files={"flash_attn/__init__.py": "raise ImportError('no')\n"})
+    shared = tree_state(tmp_path / "delivered")
+    folders = {"folder": str(tmp_path / "own"), "shared_folder": str(tmp_path / "delivered"), "keep_files": False}
+    assert run_module(torch_extension, python=str(venv), wheels=[wheel], **folders)["failed"]
+    assert tree_state(tmp_path / "delivered") == shared

@@ -97,6 +97,33 @@ def test_after_an_error_it_is_free(locks, enter):
     assert enter("word").wait(10)
 
 
+def fail(locks, once, reason):
+    with pytest.raises(TorchExtensionError, match=reason), alone(str(locks), "word", once=once):
+        raise TorchExtensionError(reason)
+
+
+def test_what_has_failed_once_in_a_run_is_not_tried_again_there(locks):
+    fail(locks, "run 1", "no room\nat all")
+    tried = []
+    with pytest.raises(TorchExtensionError, match="no room\nat all"), alone(str(locks), "word", once="run 1"):
+        tried.append("again")
+    assert tried == []
+
+
+def test_another_run_tries_again(locks):
+    fail(locks, "run 1", "no room")
+    fail(locks, "run 2", "still none")
+    with alone(str(locks), "word", once="run 3"):
+        pass
+    with alone(str(locks), "word", once="run 2"):
+        pass
+
+
+def test_without_a_name_of_the_run_nothing_is_remembered(locks):
+    fail(locks, "", "no room")
+    fail(locks, "", "no room either")
+
+
 def test_the_folder_is_the_users_alone(locks):
     with alone(str(locks), "word"):
         assert stat.S_IMODE(locks.stat().st_mode) == 0o700

@@ -27,8 +27,8 @@ from wheels import LABEL, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _transfer
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import Downloader, default_cache
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._http import proxied
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._download import Downloader
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import proxied
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._progress import Silence
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._transfer import Patience
 
@@ -614,12 +614,6 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(TorchExtensionError, match=r"file/cache on the control node cannot be made.*cache_dir"):
         Downloader(str(tmp_path / "file" / "cache"))
-
-
-def test_the_cache_is_where_the_desktop_specification_wants_it(home, monkeypatch):
-    assert default_cache() == f"{home}/.cache/airgap.torch_extensions"
-    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert default_cache() == "/x/airgap.torch_extensions"
 
 
 def download(cache, url, filename, start=None):

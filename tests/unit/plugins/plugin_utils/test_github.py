@@ -20,9 +20,9 @@ from urllib3.util import Retry
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._choice import Asset
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _answers
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _server
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._github import GitHub, NoRelease, Unavailable
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._http import proxied
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import proxied
 
 TOKEN = "ghp_notEvenARealOne"  # noqa: S105
 
@@ -422,7 +422,7 @@ def test_what_is_no_answer_of_the_api_is_told_and_not_kept(body, api, github, ca
 
 
 def test_an_answer_without_end_does_not_fill_the_memory(api, github, monkeypatch):
-    monkeypatch.setattr(_answers, "_LIMIT", 1 << 20)
+    monkeypatch.setattr(_server, "_LIMIT", 1 << 20)
     api.body = b" " * (2 << 20)
     with pytest.raises(Unavailable, match="gives more than 1 MiB"):
         github().release(REPOSITORY, "v2.8.3")
@@ -515,14 +515,20 @@ def test_a_token_is_in_no_message_log_or_file(status, api, github, cache, caplog
     assert HTTPConnection.debuglevel == 0
 
 
-def test_a_library_that_the_control_node_lacks_is_a_clear_error(tmp_path):
+@pytest.mark.parametrize("name", ["jmespath", "requests"])
+def test_a_library_that_the_control_node_lacks_is_a_clear_error_and_no_answer(name, github, api, cache):
     code = f"""
 import sys
 sys.path[:] = {sys.path!r}
-sys.modules["jmespath"] = None  # as if it were not installed
+sys.modules[{name!r}] = None  # as if it were not installed
 from {GitHub.__module__} import GitHub
-GitHub(cache={str(tmp_path)!r})
+GitHub({api.server.url!r}, cache={str(cache)!r}).release({REPOSITORY!r}, "v2.8.3")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "lacks jmespath" in done.stderr
+    assert (
+        done.stderr.splitlines()[-1]
+        .partition(": ")[2]
+        .startswith(f"The Python that runs Ansible on the control node lacks {name} ")
+    )
     assert "Install the collection's requirements.txt" in done.stderr
+    assert github().release(REPOSITORY, "v2.8.3"), "it is not remembered as an outage"

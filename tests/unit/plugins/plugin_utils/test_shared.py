@@ -9,15 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import subprocess
-import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import shells
-from shells import Node, content
+from shells import Node, content, mount_point
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import Done, NotStreamedError, send
@@ -26,24 +23,6 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._shared im
 BLOCK = 1 << 16
 WORD = "6f4b1c5e-5a0c-4c2b-a3b8-0d6f5c7f2f60"
 NOBODY = 12345  # a user that this machine does not have
-
-
-def mount_point(folder):
-    lines = subprocess.run(["df", "-P", folder], capture_output=True, text=True, check=False).stdout.splitlines()
-    return lines[-1].split()[-1] if lines else "/"
-
-
-@pytest.fixture
-def shared():
-    """A folder on a file system that is mounted somewhere."""
-    if mount_point("/dev/shm") == "/":  # noqa: S108
-        pytest.skip("nothing is mounted at /dev/shm")
-    folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
-    yield folder
-    for path in (folder, folder / FOLDER):
-        if path.exists():
-            path.chmod(0o700)
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

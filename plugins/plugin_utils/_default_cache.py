@@ -1,0 +1,17 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+
+"""Where the control node keeps what it has asked and downloaded, unless it is told."""
+
+from __future__ import annotations
+
+import os
+
+
+def default_cache() -> str:
+    """The cache folder by the XDG base directory specification."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(home, "airgap.torch_extensions")

@@ -1,0 +1,230 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Ways other than Ansible's own connection: what is mounted at /dev/shm stands for what nodes share, the server is real."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
+
+import pytest
+from servers import serving, tls_context
+from shells import mount_point
+from venvs import site_packages
+from wheels import LABEL, as_wanted, build_wheel, tree_state
+
+COPIED = {"way": "copy", "sent": True}
+
+
+@pytest.fixture
+def stage(home):
+    return home / "stage"
+
+
+@pytest.fixture
+def wheel(shelf):
+    return build_wheel(shelf, label=LABEL)
+
+
+@pytest.fixture
+def path(wheel):
+    """Of the wheel on a server."""
+    return f"/wheels/{quote(wheel.name)}"
+
+
+@pytest.fixture
+def bring(on_node, make_venv, wheel, stage):
+    """Brings the wheel to a node, which is an environment of its own, and installs it."""
+
+    def bring(ways, node="venv", venv=None, **more):
+        served = more.pop("served", None)
+        wanted = more.pop("wanted", None) or as_wanted(wheel)
+        arguments = {
+            "python": str(venv or make_venv(node, pip=True)),
+            "folder": str(stage) if "slurm" in ways else "~/stage",
+            "keep_files": False,
+            "wheels": [wanted],
+            "files": [str(wheel)],
+            "delivery": {"ways": ways, **more},
+            **({"served": served} if served is not None else {}),
+        }
+        return on_node("torch_extension", **arguments)
+
+    return bring
+
+
+def warned(done):
+    """What was said; ansible breaks the lines of warnings."""
+    assert "[WARNING]: " in done["said"]
+    return " ".join(done["said"].split())
+
+
+def is_installed(venv):
+    return (site_packages(venv) / "flash_attn/__init__.py").exists()
+
+
+def test_the_first_node_writes_to_what_is_shared_and_the_second_reads(bring, wheel, shared, stage, tmp_path):
+    folder = f"{shared}/airgap.torch_extensions"
+    first, second = (bring("shared", node, shared_dir=str(shared)) for node in ("one", "other"))
+    for done, node in ((first, "one"), (second, "other")):
+        assert (done["failed"], done["changed"]) == (False, True), done["said"]
+        assert f"brought by: shared, {folder}" in done["report"]
+        assert "WARNING" not in done["said"]
+        assert is_installed(tmp_path / node)
+    word = first["delivery"].pop("file_system")
+    assert first["delivery"] == {"way": "shared", "folder": folder, "sent": True}
+    assert second["delivery"] == {"way": "shared", "folder": folder, "sent": False, "file_system": word}
+    assert sorted(os.listdir(folder)) == [".id", wheel.name]
+    assert not stage.exists()
+
+
+def test_of_nodes_that_come_at_the_same_time_one_writes(bring, make_venv, shared, tmp_path):
+    venvs = [make_venv(f"node{number}", pip=True) for number in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(lambda venv: bring("shared", venv=venv, shared_dir=str(shared)), venvs))
+    assert [each["failed"] for each in done] == [False] * 3
+    assert sorted(each["delivery"]["sent"] for each in done) == [False, False, True]
+    assert all(map(is_installed, venvs))
+
+
+def test_a_node_that_does_not_see_what_is_shared_says_so(bring, make_venv, shared, stage):
+    venv = make_venv(pip=True)
+    before = tree_state(venv)
+    failed = bring("shared", venv=venv, shared_dir=f"{shared}/none")
+    assert failed["failed"]
+    assert failed["msg"].startswith(
+        f"shared does not serve node: The shared folder {shared}/none cannot be used on this node: "
+    )
+    assert "or torch_extension_delivery to another way, such as copy." in failed["msg"]
+    assert (tree_state(venv), stage.exists(), list(shared.iterdir())) == (before, False, [])
+
+
+def test_a_node_that_does_not_see_what_is_shared_is_served_by_copy_if_it_may(bring, shared, stage):
+    done = bring(["shared", "copy"], shared_dir=f"{shared}/none")
+    assert (done["failed"], done["changed"]) == (False, True), done["said"]
+    assert done["delivery"] == {**COPIED, "folder": str(stage)}
+    assert "[WARNING]: shared does not serve node: The shared folder" in warned(done)
+    assert not any(line.startswith("brought by") for line in done["report"])
+    assert not stage.exists()
+
+
+def test_the_disk_of_the_node_itself_is_not_taken_for_shared(bring, stage, tmp_path):
+    if mount_point(tmp_path) != "/":
+        pytest.skip("the folder of the tests is mounted")
+    done = bring(["shared", "copy"], shared_dir=str(tmp_path))
+    assert done["delivery"]["way"] == "copy"
+    assert "nothing is mounted there" in warned(done)
+
+
+def test_where_no_way_serves_all_reasons_are_told(bring, shared, server, path):
+    server.give(path, b"", status=403)
+    failed = bring(["shared", "pull"], shared_dir=f"{shared}/none", pull_url=f"{server.url}/wheels")
+    assert failed["failed"]
+    first, second = failed["msg"].splitlines()
+    assert first.startswith("shared does not serve node: ")
+    assert second.startswith("pull does not serve node: ")
+    assert "is refused to this node (403 Forbidden)" in second
+
+
+def test_what_the_server_lacks_is_put_there_once_and_all_nodes_fetch_it(bring, wheel, server, path, stage, tmp_path):
+    url = server.take("/wheels/")
+    first, second = (bring("pull", node, pull_url=url) for node in ("one", "other"))
+    for done, node in ((first, "one"), (second, "other")):
+        assert (done["failed"], done["changed"]) == (False, True), done["said"]
+        assert f"brought by: pull, {url}" in done["report"]
+        assert is_installed(tmp_path / node)
+    told = {"way": "pull", "folder": str(stage), "url": url}
+    assert (first["delivery"], second["delivery"]) == ({**told, "sent": True}, {**told, "sent": False})
+    assert server.asked() == [f"{method} {path}" for method in ("GET", "HEAD", "PUT", "GET", "GET")]
+    assert server.kept(path) == wheel.read_bytes()
+    assert not stage.exists()
+
+
+def test_what_the_operator_has_put_there_is_fetched(bring, wheel, server, path):
+    server.offer(path, wheel.read_bytes())
+    done = bring("pull", pull_url=f"{server.url}/wheels")
+    assert (done["failed"], done["delivery"]["sent"]) == (False, False), done["said"]
+    assert server.asked() == [f"GET {path}"]
+
+
+def test_a_server_with_a_certificate_of_the_sites_ca_is_trusted_and_no_key_is_sent(bring, certificate):
+    with serving(tls_context(certificate)) as server:
+        done = bring("pull", pull_url=server.take("/wheels/"), pull_ca_path=str(certificate))
+    assert (done["failed"], done["delivery"]["sent"]) == (False, True), done["said"]
+    assert "PRIVATE KEY" in certificate.read_text()
+    assert "PRIVATE KEY" not in done["said"]
+
+
+def test_a_file_of_cas_that_has_none_is_an_error_of_that_way(bring, server, tmp_path):
+    (tmp_path / "ca.der").write_bytes(b"\x30\x82\xff\xfe")
+    done = bring(["pull", "copy"], pull_url=f"{server.url}/wheels", pull_ca_path=str(tmp_path / "ca.der"))
+    assert done["delivery"]["way"] == "copy"
+    assert "torch_extension_pull_ca_path has no certificates (PEM" in warned(done)
+
+
+def test_where_a_server_refuses_the_upload_the_next_way_is_taken(bring, server, path, stage):
+    done = bring(["pull", "copy"], pull_url=server.take("/wheels/", status=507))
+    assert done["delivery"] == {**COPIED, "folder": str(stage)}
+    assert "does not take flash_attn" in warned(done)
+    assert "(507 Insufficient Storage). It has no room." in warned(done)
+
+
+def test_a_server_that_does_not_give_what_it_took_is_told(bring, server):
+    def swallow(handler):
+        handler.rfile.read(int(handler.headers["Content-Length"]))
+        handler.send_response(201)
+        handler.end_headers()
+
+    server.takers["/wheels/"] = swallow
+    failed = bring("pull", pull_url=f"{server.url}/wheels/")
+    assert failed["failed"]
+    assert "/wheels/ took flash_attn" in failed["msg"]
+    assert "and does not give it to this node. It is to be the same folder for both." in failed["msg"]
+
+
+def test_another_file_on_the_server_is_an_error_and_nothing_stays_of_it(bring, wheel, server, path, stage):
+    server.offer(path, bytes(wheel.stat().st_size))
+    failed = bring("pull", pull_url=f"{server.url}/wheels")
+    assert f"wanted is {as_wanted(wheel)['sha256']}: it is another file" in failed["msg"]
+    assert not stage.exists() or os.listdir(stage) == []
+
+
+@pytest.mark.parametrize(
+    ("served", "words"),
+    [
+        (None, "Nobody has asked Slurm for it (wheel_broadcast). Set torch_extension_delivery to copy."),
+        ({"reason": "Slurm on login has node as down."}, "Slurm on login has node as down."),
+        ({"reason": None}, "Slurm's job went well, and flash_attn"),
+    ],
+    ids=["not asked", "refused", "not there"],
+)
+def test_what_slurm_has_not_brought_is_copied_if_it_may_be(served, words, bring, stage):
+    done = bring(["slurm", "copy"], slurm_host="login", served=served)
+    assert (done["failed"], done["delivery"]) == (False, {**COPIED, "folder": str(stage)})
+    assert f"slurm does not serve node: {words}" in warned(done)
+
+
+def test_what_slurm_has_brought_is_installed(bring, wheel, stage):
+    stage.mkdir(mode=0o700)
+    (stage / wheel.name).write_bytes(wheel.read_bytes())
+    done = bring("slurm", slurm_host="login", served={"reason": None})
+    assert (done["failed"], done["changed"]) == (False, True), done["said"]
+    assert f"brought by: slurm, {stage}" in done["report"]
+    assert not stage.exists()
+
+
+def test_other_ways_want_files_whose_hash_is_known(bring, wheel, server):
+    wanted = {name: value for name, value in as_wanted(wheel).items() if name != "sha256"}
+    done = bring(["pull", "copy"], pull_url=f"{server.url}/wheels", wanted=wanted)
+    assert (done["failed"], done["delivery"]["way"]) == (False, "copy"), done["said"]
+    assert "[WARNING]: pull does not serve node: It wants files whose sha256 is known." in warned(done)
+    assert server.requests == []
+
+
+def test_what_is_wrong_with_the_delivery_is_told_before_anything_is_done(bring, stage):
+    failed = bring("shared")
+    assert "torch_extension_delivery is shared, and torch_extension_shared_dir is empty." in failed["msg"]
+    assert not stage.exists()

@@ -1,0 +1,106 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the action asks for and tells. Slurm's commands are stand-ins; with Slurm itself it is tried on the test stand."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from slurms import log, stand_in
+from wheels import build_wheel, sha256
+
+
+@pytest.fixture
+def cluster(tmp_path, on_node, monkeypatch):  # whose PATH comes first
+    return stand_in(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def target(tmp_path):
+    """The folder on the compute node."""
+    return tmp_path / "target"
+
+
+@pytest.fixture
+def wheel(shelf):
+    return build_wheel(shelf)
+
+
+@pytest.fixture
+def plan(target):
+    def plan(ways=("slurm",), host="login", node=None):
+        return {"delivery": {"ways": list(ways), "slurm_host": host, "slurm_node": node}, "stage_dir": str(target)}
+
+    return plan
+
+
+@pytest.fixture
+def fetched(wheel):
+    listed = [{"filename": wheel.name, "sha256": sha256(wheel)}]
+    return {"wheels": listed, "requirements": [], "files": [str(wheel)], "errors": []}
+
+
+@pytest.fixture
+def broadcast(on_node, cluster, fetched):
+    def broadcast(plans, *options, **more):
+        arguments = {"plans": plans, "fetched": dict.fromkeys(plans, fetched), "slurm_host": "login", **more}
+        return on_node("wheel_broadcast", *options, **{"stage_dir": "~/slurm", **arguments})
+
+    return broadcast
+
+
+def test_nodes_that_slurm_serves_are_served_and_the_others_are_not_its_business(
+    broadcast, plan, fetched, wheel, target, home
+):
+    plans = {
+        "gpu01": plan(node="cn1"),
+        "cn2": plan(),
+        "by copy": plan(("copy",)),
+        "of another cluster": plan(host="other"),
+        "with an error": plan(),
+        "that was lost": plan(),
+    }
+    told = {**dict.fromkeys(plans, fetched), "with an error": {**fetched, "errors": ["The server is down."]}}
+    del told["that was lost"]
+    done = broadcast(plans, fetched=told)
+    assert (done["failed"], done["changed"]) == (False, True), done["said"]
+    assert sorted(done["nodes"]) == ["cn2", "gpu01"]
+    assert done["nodes"]["gpu01"] == {"reason": None}
+    assert "Slurm on login knows no node cn2." in done["nodes"]["cn2"]["reason"]
+    assert [path.read_bytes() for path in target.iterdir()] == [wheel.read_bytes()]
+    assert not (home / "slurm").exists()
+
+
+def test_with_check_nothing_is_done(broadcast, plan, cluster, home):
+    done = broadcast({"cn1": plan()}, "--check")
+    assert (done["failed"], done["changed"], done["nodes"]) == (False, False, {"cn1": {"reason": None}})
+    assert (log(cluster), (home / "slurm").exists()) == ([], False)
+
+
+def test_without_nodes_nothing_is_done(broadcast, plan, cluster):
+    done = broadcast({"node": plan(("copy",))})
+    assert (done["failed"], done["changed"], done["nodes"], log(cluster)) == (False, False, {}, [])
+
+
+def test_a_machine_that_cannot_be_used_is_an_error_of_its_nodes(broadcast, plan, home):
+    (home / "slurm").touch()
+    done = broadcast({"cn1": plan()})
+    assert (done["failed"], done["changed"]) == (False, False)
+    reason = done["nodes"]["cn1"]["reason"]
+    assert reason.startswith(
+        "login cannot be used to bring it through Slurm: The folder ~/slurm on the node cannot be made"
+    )
+    assert "Look at torch_extension_slurm_host and torch_extension_slurm_stage_dir" in reason
+
+
+def test_after_a_failure_nothing_stays_on_the_machine_and_the_job_is_as_it_was_asked_for(
+    broadcast, plan, cluster, target, home
+):
+    (cluster / "full").write_text("sbcast: error: REQUEST_FILE_BCAST(cn1): No space left on device\n")
+    done = broadcast({"cn1": plan()}, options=["--partition=gpu"], wait=7, fanout=4)
+    assert "sbcast cannot bring it to cn1: No space left on device." in done["nodes"]["cn1"]["reason"]
+    assert (target.exists(), os.path.lexists(home / "slurm")) == (False, False)
+    assert {"--partition=gpu", "--fanout=4", "--immediate=7"} <= set(log(cluster))

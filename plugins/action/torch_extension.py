@@ -40,19 +40,41 @@ class ActionModule(DeliveringAction):
         delivery = _ways.checked(delivery or {}, arguments.get("folder"))
         if errors:
             raise TorchExtensionError("\n".join(errors))
-        told = {"proofs": self._prove(facts, environment, arguments, task_vars)} if facts else {}
-        failures = []
-        if paths and not self._task.check_mode:  # which may not be on the control node then
-            listed = [*(arguments.get("wheels") or []), *(arguments.get("requirements") or [])]
-            digests = {wheel["filename"]: wheel.get("sha256") for wheel in listed}
-            files = [_delivery.File(path, digests.get(os.path.basename(path))) for path in paths]
-            locks = os.path.join(cache or default_cache(), "locks")
-            told["delivery"], failures = self._deliver(_Given(files, delivery, served, locks, task_vars), arguments)
-        result = {**self.module("torch_extension", arguments, task_vars), **told}
+        listed = [*(arguments.get("wheels") or []), *(arguments.get("requirements") or [])]
+        digests = {wheel["filename"]: wheel.get("sha256") for wheel in listed}
+        files = [_delivery.File(path, digests.get(os.path.basename(path))) for path in paths]
+        given = _Given(files, delivery, served, os.path.join(cache or default_cache(), "locks"), task_vars)
+        told, failures = {}, []
+        if facts:
+            told["proofs"] = self._proofs(facts, environment, arguments, given)
+        if files and not self._task.check_mode:  # which may not be on the control node then
+            told["delivery"], failures = self._deliver(given, arguments)
+        result = {**self._installed(arguments, task_vars), **told}
         if failures:
             result["warnings"] = [*result.get("warnings", []), *failures]
         mode = arguments.get("mode", "install")
         return {**result, "report": _report.done(arguments["wheels"], result, mode, self._task.check_mode)}
+
+    def _installed(self, arguments, task_vars):
+        try:
+            return self.module("torch_extension", arguments, task_vars)
+        except Failed as exc:
+            folder = arguments.get("shared_folder")
+            if folder and "sha256" in exc.result.get("msg", ""):
+                exc.result["msg"] += (
+                    f" It is in {folder}, where all nodes read it: remove it there (tasks_from: clear.yml)."
+                )
+            raise
+
+    def _proofs(self, facts, environment, arguments, given):
+        try:
+            return self._prove(facts, environment, arguments, given.task_vars)
+        except Failed:
+            if (
+                given.served and not given.served["reason"] and not self._task.check_mode
+            ):  # what Slurm has brought in vain
+                _delivery.discard(given.files, arguments["folder"], self.execute)
+            raise
 
     def _prove(self, facts, environment, arguments, task_vars):
         if arguments.get("verify") == _verify.NONE:

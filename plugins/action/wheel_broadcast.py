@@ -11,7 +11,6 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _delivery, _ways
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivering_action import DeliveringAction
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._node_action import Failed
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._slurm import Broadcast, Job
 
 _ARGUMENTS = {
@@ -34,25 +33,12 @@ class ActionModule(DeliveringAction):
         _validated, arguments = self.validate_argument_spec(_ARGUMENTS)
         self._arguments, self._task_vars = arguments, task_vars
         self._job = Job(arguments["options"], arguments["wait"], arguments["fanout"] or None)
-        outcome, sent = {}, False
+        outcome = {}
         for (files, folder), nodes in self._wanted().items():
-            if self._task.check_mode:
-                outcome.update(dict.fromkeys(nodes.values()))
-                continue
-            try:
-                found, was_sent = self._broadcast(files, folder, nodes)
-            except (TorchExtensionError, AnsibleConnectionFailure, Failed) as exc:
-                # an error of the nodes that wanted it; the others of the play go on
-                reason = (
-                    f"{arguments['slurm_host']} cannot be used to bring it through Slurm: {str(exc).rstrip('.')}. Look at"
-                    " torch_extension_slurm_host and torch_extension_slurm_stage_dir, or set torch_extension_delivery to"
-                    " [slurm, copy], or to copy."
-                )
-                found, was_sent = dict.fromkeys(nodes.values(), reason), False
-            outcome.update(found)
-            sent = sent or was_sent
+            found = dict.fromkeys(nodes) if self._task.check_mode else self._served(files, folder, nodes)
+            outcome.update({host: reason for node, reason in found.items() for host in nodes[node]})
         return {
-            "changed": sent,
+            "changed": not all(outcome.values()),
             "nodes": {node: {"reason": reason} for node, reason in outcome.items()},
         }
 
@@ -67,26 +53,37 @@ class ActionModule(DeliveringAction):
                 or not fetched
             ):
                 continue
-            if fetched["errors"] or not fetched["files"]:
+            if fetched["errors"] or not fetched["wheels"]:
                 continue
             digests = {file["filename"]: file["sha256"] for file in [*fetched["wheels"], *fetched["requirements"]]}
             files = tuple(_delivery.File(path, digests[os.path.basename(path)]) for path in fetched["files"])
-            wanted.setdefault((files, plan["stage_dir"]), {})[delivery["slurm_node"] or node] = node
+            nodes = wanted.setdefault((files, plan["stage_dir"]), {})
+            nodes.setdefault(delivery["slurm_node"] or node, []).append(node)
         return wanted
 
+    def _served(self, files, folder, nodes):
+        """What goes wrong here is an error of the nodes that wanted it; the others of the play go on."""
+        try:
+            return self._broadcast(files, folder, nodes)
+        except (TorchExtensionError, AnsibleConnectionFailure) as exc:
+            reason = (
+                f"{self._arguments['slurm_host']} cannot be used to bring it through Slurm: {str(exc).rstrip('.')}. Look at"
+                " torch_extension_slurm_host and torch_extension_slurm_stage_dir, or set torch_extension_delivery to"
+                " [slurm, copy], or to copy."
+            )
+            return dict.fromkeys(nodes, reason)
+
     def _broadcast(self, files, folder, nodes):
-        stage_dir = self._arguments["stage_dir"]
+        host, stage_dir = (self._arguments[name] for name in ("slurm_host", "stage_dir"))
         staging = self.bring(files, lambda execute: _delivery.prepare(files, stage_dir, execute), self._task_vars)
+        if os.path.normpath(folder) == staging.folder:
+            raise TorchExtensionError(
+                f"{folder} is where it is brought from, and where it is brought to; what is brought would be removed"
+            )
         try:
             broadcast = Broadcast(
-                self._arguments["slurm_host"],
-                files,
-                staging.folder,
-                folder,
-                lambda command: self.execute(command, b"\n"),
-                self._job,
+                host, files, staging.folder, folder, lambda command: self.execute(command, b"\n"), self._job
             )
-            found = broadcast.bring(nodes)
+            return broadcast.bring(nodes)
         finally:
             _delivery.discard(files, staging.folder, self.execute)
-        return {nodes[node]: reason for node, reason in found.items()}, True

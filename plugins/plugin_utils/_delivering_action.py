@@ -15,7 +15,7 @@ from ansible.errors import AnsibleConnectionFailure
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _connection, _delivery
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._node_action import Failed, NodeAction
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._node_action import NodeAction
 
 _TRIES = 3
 _PAUSE = 3  # seconds
@@ -103,4 +103,4 @@ class DeliveringAction(NodeAction):
         )
         result = copy.run(task_vars=task_vars)
         if result.get("failed"):
-            raise Failed(result)
+            raise TorchExtensionError(f"{file.name} cannot be brought to {folder} on the node: {result.get('msg')}")

@@ -31,7 +31,14 @@ _HAS, _WANTS, _CANNOT = "has", "wants", "cannot"
 #: States of a node (sinfo(1)) in which no job gets to it; and the mark of one that does not answer.
 _OUT_OF_USE = ("down", "drain", "fail", "error", "unknown", "inval", "future")
 _SILENT = "*"
-_ON_NODE = re.compile(r"error: .*\(([\w.-]+)\): (.+)")  # sbcast's words for what went wrong on one of them
+# Their words for what went wrong on one of them.
+_ON_NODE = (
+    ("sbcast cannot bring it to", re.compile(r"^sbcast: error: .*\(([\w.-]+)\): (.+)", re.MULTILINE)),
+    ("srun starts nothing on", re.compile(r"^srun: error: .*failed on node ([\w.-]+): (.+)", re.MULTILINE)),
+)
+_SHELL = re.compile(r"^\S*sh: (line )?\d+: ")  # in front of what it says
+_USAGE = re.compile(r"^Try .*--help.*$", re.MULTILINE)
+_NOT_ALLOCATED = "Unable to allocate resources"
 _ELSE = "Or set torch_extension_delivery to [slurm, copy], or to copy for this node."
 
 
@@ -78,7 +85,11 @@ class Broadcast:
                 break
         return {node: why if why != "" else reason for node, why in outcome.items()}
 
-    def _out_of_use(self, nodes: t.Sequence[str]) -> dict[str, str | None]:
+    def _out_of_use(self, nodes: t.Sequence[str], waited: int | None = None) -> dict[str, str | None]:
+        """Why Slurm gives no job some of the nodes.
+
+        :param waited: for how many seconds in vain; those in use are some of them then
+        """
         listed = self._execute(
             f"sinfo --all --noheader --Node --format='%N|%T|%E' --nodes={shlex.quote(','.join(nodes))}"
         )
@@ -102,33 +113,47 @@ class Broadcast:
             if state.lower().startswith(_OUT_OF_USE) or _SILENT in state:
                 because = f" ({why})" if why not in ("", "none") else ""
                 found[node] = f"Slurm on {self._host} has {node} as {state}{because}. Have it resumed. {_ELSE}"
+            elif waited is not None and not state.lower().startswith("idle"):
+                found[node] = self._refused(f"{node} was not free within {waited} s, it is {state}")
         return found
 
     def _run(self, nodes: t.Sequence[str]) -> tuple[dict[str, str | None], str]:
         """One job. What has come out of it for nodes, and why nothing has for the others."""
         size = [f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}", "--ntasks-per-node=1"]
-        # of what may stand alone, as --immediate may, a word of its own is no value, but the command to run
-        where = [f"--nodelist={','.join(nodes)}", f"--immediate={self._job.wait}", f"--job-name={_JOB}"]
+        wait = max(self._job.wait, 1)  # 0 is for ever
+        # with a word of its own after it, --immediate would take that for the command
+        where = [f"--nodelist={','.join(nodes)}", f"--immediate={wait}", f"--job-name={_JOB}"]
         salloc = ["salloc", "--quiet", *size, *where, *self._job.options, "sh", "-c", self._script(len(nodes))]
         done = self._execute(shlex.join(salloc))
+        done = done._replace(err=_USAGE.sub("", done.err))
         said = {node: (what, why) for node, what, why in _SAID.findall(done.out)}  # the last that a node has said
+        if not said and _NOT_ALLOCATED in done.err:
+            return self._out_of_use(nodes, wait), self._refused(f"there was no allocation within {wait} s")
         told: dict[str, str | None] = {}
         for node, (what, why) in said.items():
             if what == _HAS:
                 told[node] = None
             elif what == _CANNOT:
-                told[node] = f"{why.rstrip('.')}. Set torch_extension_stage_dir. {_ELSE}"
-        for node in nodes if said else ():
-            if node not in said:  # without it there may be more
-                told[node] = f"Slurm on {self._host} has had no word from {node} in its job: {_last(done)}. {_ELSE}"
-        for node, why in _ON_NODE.findall(done.err):
-            if told.get(node, "") == "" and node in nodes:
-                told[node] = f"sbcast cannot bring it to {node}: {why.strip().rstrip('.')}. {_ELSE}"
-        reason = (
-            f"Slurm on {self._host} has not brought it: {_last(done)}. Look at torch_extension_slurm_options (partition,"
-            f" account, …) and torch_extension_slurm_wait. {_ELSE}"
-        )
+                told[node] = (
+                    f"{node} cannot take it: {_SHELL.sub('', why).rstrip('.')}. Set torch_extension_stage_dir. {_ELSE}"
+                )
+        for what, pattern in _ON_NODE:
+            for node, why in pattern.findall(done.err):
+                because = why.strip().rstrip(".").replace("Unspecified error", "Unspecified error, as of a full disk")
+                told.setdefault(node, f"{what} {node}: {because}. {_ELSE}")
+        if said:  # by the others
+            silent = f"did nothing in the job of Slurm on {self._host}: {_last(done)}. {_ELSE}"
+            told.update({node: f"{node} {silent}" for node in nodes if node not in said and node not in told})
+        is_refused = not said and _last(done).startswith("salloc: ")
+        reason = self._refused(_last(done)) if is_refused else self._not_brought(f"{_last(done)}.")
         return {node: why for node, why in told.items() if node in nodes}, reason
+
+    def _refused(self, why: str) -> str:
+        knobs = "torch_extension_slurm_options (partition, account, …) and torch_extension_slurm_wait"
+        return self._not_brought(f"{why}. Look at {knobs}.")
+
+    def _not_brought(self, why: str) -> str:
+        return f"Slurm on {self._host} has not brought it: {why} {_ELSE}"
 
     def _script(self, number: int) -> str:
         """What runs in the allocation, as sh(1)."""
@@ -142,7 +167,7 @@ class Broadcast:
         clear = _srun(self._clear())
         for file in self._files:
             source, part = shlex.quote(f"{self._source}/{file.name}"), shlex.quote(f"{self._target}/{file.part}")
-            lines.append(f"sbcast --force{fanout} {source} {part} || {{ {clear}; exit 1; }}")
+            lines.append(f"sbcast --force{fanout} {source} {part} || {{ {clear} 2>/dev/null; exit 1; }}")
         lines.append(_srun(self._finish()))
         return "\n".join(lines)
 

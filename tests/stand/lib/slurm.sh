@@ -63,20 +63,20 @@ slurm_failed() { # NODE DAEMON WHY
   die "$2 $3"
 }
 
-# wait_for_idle CONTROLLER NODE..: until Slurm would give all of the nodes away. What was drained is used again.
+# wait_for_idle CONTROLLER NODE..: until Slurm would give all of the nodes away. What was drained is used again; and so is
+# a node that waits, a minute long, for the end of a job on another one whose slurmd has died.
 wait_for_idle() {
   local controller=$1 busy
   # shellcheck disable=SC2016 # expanded on the node
   busy=$(cmd_ssh "$controller" '
-    states() { sinfo --noheader --Node --format="%N %T"; }
-    for _ in $(seq 150); do
-      states >/tmp/states
-      while read -r node state; do
+    for try in $(seq 150); do
+      busy=$(sinfo --noheader --Node --format="%N %T" | grep -v " idle$") || exit 0
+      echo "$busy" | while read -r node state; do
+        [ "$try $state" != "30 completing" ] || scontrol update "nodename=$node" state=down reason=stuck
         case $state in drain* | down) scontrol update "nodename=$node" state=resume ;; esac
-      done </tmp/states
-      grep -qv " idle$" /tmp/states || exit 0
+      done
       sleep 0.1
     done
-    grep -v " idle$" /tmp/states')
+    echo "$busy"')
   [ -z "$busy" ] || slurm_failed "${busy%% *}" slurmd "does not get its node idle: $(paste -sd, <<<"$busy")"
 }

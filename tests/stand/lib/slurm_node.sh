@@ -26,7 +26,7 @@ give() {
   install "$@" "$file" "$folder"
 }
 
-mkdir -pm 700 /run/stand-slurm
+install -d -m 700 /run/stand-slurm
 cd /run/stand-slurm
 tar -x
 cat hosts >/etc/hosts

@@ -76,7 +76,7 @@ def test_nodes_that_slurm_serves_are_served_and_the_others_are_not_its_business(
 
 def test_with_check_nothing_is_done(broadcast, plan, cluster, home):
     done = broadcast({"cn1": plan()}, "--check")
-    assert (done["failed"], done["changed"], done["nodes"]) == (False, False, {"cn1": {"reason": None}})
+    assert (done["failed"], done["changed"], done["nodes"]) == (False, True, {"cn1": {"reason": None}})
     assert (log(cluster), (home / "slurm").exists()) == ([], False)
 
 

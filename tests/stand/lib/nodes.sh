@@ -118,7 +118,8 @@ shape() { # DEVICE RATE|off [CMD..: how to get there]
   local device=$1 rate=$2
   shift 2
   if [ "$rate" = off ]; then
-    inside "$@" tc qdisc del dev "$device" root
+    # what is not limited cannot be deleted
+    [[ $(inside "$@" tc qdisc show dev "$device" root) != *tbf* ]] || inside "$@" tc qdisc del dev "$device" root
   else
     inside "$@" tc qdisc replace dev "$device" root tbf rate "$rate" burst 256k latency 100ms
   fi

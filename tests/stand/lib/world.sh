@@ -43,7 +43,8 @@ start_world() {
   trap cmd_down EXIT # half a world is none
   mkdir -p "$(dirname "$STATE")"
   mkdir -m 700 "$STATE"
-  mkdir "$STATE/wan" "$STATE/tmp" "$STATE/shares"
+  mkdir "$STATE/wan" "$STATE/tmp"
+  mkdir -m 700 "$STATE/shares" # it lies over the nodes' own folder, and its mode counts: no user may look for shares there
   touch "$STATE/nodes" "$STATE/known_hosts"
   ssh-keygen -q -t ed25519 -N '' -C stand -f "$STATE/key"
   make_certificates
@@ -179,10 +180,12 @@ cmd_faults() { # cut=BYTES|stall=BYTES|slow=RATE|corrupt|html|none
 cmd_artefacts() { # [stop|start|requests [PATTERN]]
   need_world
   case ${1:-} in
-    '') start_artefacts ;;
+    '' | start) start_artefacts ;;
     stop) stop_artefacts ;;
-    start) stop_artefacts && start_artefacts ;;
-    requests) grep -e "${2:-}" "$STATE/artefacts.requests" || true ;;
+    requests)
+      [ -e "$STATE/artefacts.requests" ] || die "there is no such machine: stand artefacts"
+      grep -e "${2:-}" "$STATE/artefacts.requests" || true
+      ;;
     *) usage ;;
   esac
 }
@@ -192,7 +195,9 @@ start_artefacts() {
     serve artefacts artefacts nginx -c "$STATE/artefacts.conf"
     wait_for "$ARTEFACTS" 8443 artefacts
   fi
-  for folder in open private readonly full; do echo "https://$ARTEFACTS:8443/$folder/"; done
+  local folder
+  for folder in open private readonly full; do echo "$folder https://$ARTEFACTS:8443/$folder/"; done
+  echo "plain http://$ARTEFACTS:8080/open/"
 }
 artefacts_answer() { inside bash -c "exec 3<>/dev/tcp/$ARTEFACTS/8443" 2>/dev/null; }
 stop_artefacts() {
@@ -203,8 +208,9 @@ stop_artefacts() {
 make_artefacts() {
   nginx -V 2>&1 | grep -q http_dav_module || die "the nginx of this host has no WebDAV: install another one (nginx-core)"
   local who
-  mkdir -p "$STATE"/artefacts/{open,private,readonly,full,body}
-  nsenter -t "$(world)" -m -- mount -t tmpfs -o size=8m tmpfs "$STATE/artefacts/full"
+  mkdir -p "$STATE"/artefacts/{open,private,readonly,small,body}
+  nsenter -t "$(world)" -m -- mount -t tmpfs -o size=8m tmpfs "$STATE/artefacts/small"
+  nsenter -t "$(world)" -m -- mkdir "$STATE/artefacts/small/full"
   make_ca site-ca 'CA of the site'
   make_certificate site-ca artefacts "DNS:artefacts.example,IP:$ARTEFACTS"
   for who in reader writer; do
@@ -221,23 +227,56 @@ make_artefacts() {
 cmd_share() {
   [ $# -ge 3 ] || usage
   need_world
-  [[ $1 =~ ^([a-z][a-z0-9-]*)(,ro)?(,[0-9]+[kmg])?$ ]] || die "not FILESYSTEM[,ro][,SIZE]: $1"
-  local name=${BASH_REMATCH[1]} ro=${BASH_REMATCH[2]#,} size=${BASH_REMATCH[3]#,} path=$2 node
+  [[ $1 =~ ^([a-z][a-z0-9-]*)(,ro)?(,[1-9][0-9]*[kmg])?$ ]] || die "not FILESYSTEM[,ro][,SIZE]: $1"
+  local name=${BASH_REMATCH[1]} mode=${BASH_REMATCH[2]:-,rw} size=${BASH_REMATCH[3]#,} path=$2 node
   shift 2
+  check_path "$path"
   for node; do need_node "$node"; done
-  if [ ! -e "$STATE/shares/$name" ]; then
-    mkdir "$STATE/shares/$name"
-    [ -z "$size" ] || nsenter -t "$(world)" -m -- mount -t tmpfs -o "mode=755,size=$size" tmpfs "$STATE/shares/$name"
+  make_share "$name" "$size"
+  on_nodes "$name cannot be mounted at $path on" "$@" -- "$path" "/.shares/$name" "${mode#,}" <<'SCRIPT'
+      if mountpoint -q "$1"; then
+        [ "$(stat -c %d:%i "$1")" = "$(stat -c %d:%i "$2")" ] || { echo "something else is mounted there" >&2; exit 1; }
+      else
+        mkdir -p "$1"
+        mount --bind "$2" "$1"
+      fi
+      mount -o "remount,bind,$3" "$1"
+SCRIPT
+}
+make_share() { # NAME SIZE
+  local folder=$STATE/shares/$1 had
+  if [ -e "$folder" ]; then
+    had=$(cat "$STATE/share-$1")
+    [ -z "$2" ] || [ "$2" = "$had" ] || die "$1 is there already, ${had:-without a size}"
+    return
   fi
-  for node; do
-    cmd_ssh "$node" "mkdir -p '$path' && mount --bind '/.shares/$name' '$path'${ro:+ && mount -o remount,bind,ro '$path'}"
-  done
+  mkdir "$folder"
+  # only the world and its nodes see what is in a tmpfs, for the host has other mounts
+  [ -z "$2" ] || inside mount -t tmpfs -o "mode=755,size=$2" tmpfs "$folder"
+  echo "$2" >"$STATE/share-$1"
 }
 cmd_unshare() { # PATH NODE..
   [ $# -ge 2 ] || usage
   local path=$1 node
   shift
-  for node; do cmd_ssh "$node" "umount '$path'"; done
+  check_path "$path"
+  for node; do need_node "$node"; done
+  # shellcheck disable=SC2016 # expanded on the nodes
+  on_nodes "$path cannot be unmounted on" "$@" -- "$path" <<<'umount "$1"'
+}
+check_path() { [[ $1 =~ ^/[A-Za-z0-9._/-]+$ ]] || die "not a path of plain characters: $1"; }
+# on_nodes COMPLAINT NODE.. -- ARG..: runs the script on standard input on all of the nodes at once, as root
+on_nodes() {
+  local complaint=$1 script nodes=() node processes=() process failed=0
+  shift
+  script=$(cat)
+  while [ "$1" != -- ]; do nodes+=("$1"); shift; done
+  for node in "${nodes[@]}"; do
+    { cmd_ssh "$node" sh -es "$@" <<<"$script" || die "$complaint $node"; } &
+    processes+=($!)
+  done
+  for process in "${processes[@]}"; do wait "$process" || failed=1; done
+  return "$failed"
 }
 
 cmd_requests() {

@@ -6,19 +6,22 @@ shift
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-tree() { # PID: it and its children, whose sessions are their own (ansible-core 2.19)
-  local child
-  echo "$1"
-  for child in $(pgrep -P "$1"); do tree "$child"; done
+# all that it has started, whatever their parents and sessions are (ansible-core 2.19 gives each worker one of its own)
+started() { grep -lsz "^KILL_WHEN=$$\$" /proc/[0-9]*/environ | cut -d/ -f3 || true; }
+kill_all() {
+  local pids
+  while pids=$(started) && [ -n "$pids" ]; do
+    # shellcheck disable=SC2086 # one word a process
+    kill -KILL $pids 2>/dev/null || true
+    sleep 0.02
+  done
 }
 
-"$@" >"$log" 2>&1 &
+env KILL_WHEN=$$ "$@" >"$log" 2>&1 &
 run=$!
 for _ in {1..1200}; do
   if bash -c "$condition"; then
-    kill -STOP "$run" # it shall start nothing meanwhile
-    mapfile -t all < <(tree "$run")
-    kill -KILL "${all[@]}" 2>/dev/null || true
+    kill_all
     exit
   fi
   if ! kill -0 "$run" 2>/dev/null; then
@@ -28,6 +31,6 @@ for _ in {1..1200}; do
   fi
   sleep 0.05
 done
-kill -KILL "$run"
+kill_all
 echo "It never came to: $condition" >&2
 exit 1

@@ -20,7 +20,7 @@ _ARGUMENTS = {
     "stage_dir": {"type": "str", "required": True},
     "options": {"type": "list", "elements": "str", "default": []},
     "wait": {"type": "int", "default": 60},
-    "fanout": {"type": "int", "default": 0},
+    "fanout": {"type": "int", "default": 2},
 }
 
 

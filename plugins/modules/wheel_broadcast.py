@@ -68,7 +68,7 @@ options:
     description:
       - To how many nodes each node passes on what it gets; with V(0), as Slurm is configured (C(TreeWidth)).
     type: int
-    default: 0
+    default: 2
 seealso:
   - module: airgap.torch_extensions.wheel_plan
   - module: airgap.torch_extensions.wheel_fetch

@@ -46,11 +46,13 @@ class ActionModule(DeliveringAction):
         listed = [*(arguments.get("wheels") or []), *(arguments.get("requirements") or [])]
         digests = {wheel["filename"]: wheel.get("sha256") for wheel in listed}
         files = [_delivery.File(path, digests.get(os.path.basename(path))) for path in paths]
+        if not self._task.check_mode:  # for then they may not be here
+            _check(files)
         given = _Given(files, delivery, served, os.path.join(cache or default_cache(), "locks"), task_vars)
         told, failures = {}, []
         if facts:
             told["proofs"] = self._proofs(facts, environment, arguments, given)
-        if files and not self._task.check_mode:  # which may not be on the control node then
+        if files and not self._task.check_mode:
             told["delivery"], failures = self._deliver(given, arguments)
         result = {**self._installed(arguments, task_vars), **told}
         if failures:
@@ -73,9 +75,8 @@ class ActionModule(DeliveringAction):
         try:
             return self._prove(facts, environment, arguments, given.task_vars)
         except Failed:
-            if (
-                given.served and not given.served["reason"] and not self._task.check_mode
-            ):  # what Slurm has brought in vain
+            # what Slurm has brought in vain
+            if given.served and not given.served["reason"] and not self._task.check_mode:
                 _delivery.discard(given.files, arguments["folder"], self.execute)
             raise
 
@@ -156,20 +157,10 @@ class ActionModule(DeliveringAction):
         }
         if delivery["pull_ca_path"]:
             asked["ca"] = _certificates(delivery["pull_ca_path"])
-        pulled = self._pull(asked, given)
-        uploaded = [file for file in given.files if file.name in pulled["missing"]]
-        if uploaded:
-            # of those alone whose nodes find nothing on the server
-            from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._upload import Uploader
-
-            word = hashlib.sha256("\n".join([delivery["pull_url"], *pulled["missing"]]).encode()).hexdigest()[:32]
-            # all nodes of a run would hear the same from the server, each after the whole wheel has been sent
-            with alone(given.locks, word, once=f"{os.getppid()} {self._task._uuid}"):
-                uploader = Uploader(delivery["pull_url"], delivery["pull_ca_path"])
-                sent = [file.name for file in uploaded if uploader.upload(file)]
+        pulled, sent = self._pull(asked, given), False
+        if pulled["missing"]:
+            sent = self._uploaded([file for file in given.files if file.name in pulled["missing"]], given)
             pulled = self._pull(asked, given)
-        else:
-            sent = []
         if pulled["missing"]:
             raise TorchExtensionError(
                 f"{delivery['pull_url']} took {' and '.join(pulled['missing'])} from the control node, and does not give it to"
@@ -177,7 +168,20 @@ class ActionModule(DeliveringAction):
                 " torch_extension_pull_url, or set torch_extension_delivery to another way, such as copy."
             )
         arguments["folder"] = pulled["folder"]
-        return {"folder": pulled["folder"], "sent": bool(sent), "url": delivery["pull_url"]}
+        return {"folder": pulled["folder"], "sent": sent, "url": delivery["pull_url"]}
+
+    def _uploaded(self, files, given):
+        """Put what a node has not found onto the server. Returns whether anything was sent."""
+        # of those alone whose nodes find nothing there
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._upload import Uploader
+
+        url, ca_path = (given.delivery[name] for name in ("pull_url", "pull_ca_path"))
+        word = hashlib.sha256("\n".join([url, *(file.name for file in files)]).encode()).hexdigest()[:32]
+        # all nodes of a run would hear the same from the server, each after the whole wheel has been sent
+        with alone(given.locks, word, once=f"{os.getppid()} {self._task._uuid}"):
+            uploader = Uploader(url, ca_path)
+            sent = [uploader.upload(file) for file in files]
+        return any(sent)
 
     def _pull(self, asked, given):
         try:
@@ -204,6 +208,15 @@ class ActionModule(DeliveringAction):
             )
         arguments["folder"] = staging.folder
         return {"folder": staging.folder, "sent": False}
+
+
+def _check(files):
+    """That the files are on the control node."""
+    for file in files:
+        if not os.path.isfile(file.path):
+            raise TorchExtensionError(
+                f"There is no file {file.path} on the control node. Have wheel_fetch bring it there."
+            )
 
 
 def _certificates(path):

@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
 from ansible.errors import AnsibleConnectionFailure
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _delivery, _ways
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._alone import alone
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._default_cache import default_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivering_action import DeliveringAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._slurm import Broadcast, Job
 
@@ -18,6 +21,7 @@ _ARGUMENTS = {
     "fetched": {"type": "dict", "required": True},
     "slurm_host": {"type": "str", "required": True},
     "stage_dir": {"type": "str", "required": True},
+    "cache_dir": {"type": "path"},
     "options": {"type": "list", "elements": "str", "default": []},
     "wait": {"type": "int", "default": 60},
     "fanout": {"type": "int", "default": 2},
@@ -63,11 +67,15 @@ class ActionModule(DeliveringAction):
 
     def _served(self, files, folder, nodes):
         """What goes wrong here is an error of the nodes that wanted it; the others of the play go on."""
+        host, cache = self._arguments["slurm_host"], self._arguments["cache_dir"] or default_cache()
+        word = hashlib.sha256(f"slurm {host}".encode()).hexdigest()[:32]
         try:
-            return self._broadcast(files, folder, nodes)
+            # another one would take away what is being brought: with strategy=free there is one for each node
+            with alone(os.path.join(cache, "locks"), word):
+                return self._broadcast(files, folder, nodes)
         except (TorchExtensionError, AnsibleConnectionFailure) as exc:
             reason = (
-                f"{self._arguments['slurm_host']} cannot be used to bring it through Slurm: {str(exc).rstrip('.')}. Look at"
+                f"{host} cannot be used to bring it through Slurm: {str(exc).rstrip('.')}. Look at"
                 " torch_extension_slurm_host and torch_extension_slurm_stage_dir, or set torch_extension_delivery to"
                 " [slurm, copy], or to copy."
             )

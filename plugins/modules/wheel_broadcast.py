@@ -52,6 +52,11 @@ options:
       - The folder on that machine that the files are brought to first. It is made for the user alone if it is not there.
     type: str
     required: true
+  cache_dir:
+    description:
+      - Folder on the control node in which processes see to it that one of them at a time uses O(slurm_host). Without it, as in
+        M(airgap.torch_extensions.wheel_fetch).
+    type: path
   options:
     description:
       - More options of C(salloc), each a word of its own, as in V(--partition=gpu). A job may take 30 minutes, unless C(--time)

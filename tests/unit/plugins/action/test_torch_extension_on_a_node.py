@@ -91,3 +91,15 @@ def test_files_want_a_folder(on_node, venv, shelf):
     wheel = build_wheel(shelf)
     failed = on_node("torch_extension", python=str(venv), wheels=[as_wanted(wheel)], files=[str(wheel)])
     assert (failed["failed"], "folder" in failed["msg"], "KeyError" in failed["said"]) == (True, True, False)
+
+
+def test_a_file_that_is_not_on_the_control_node_is_told_before_the_node_is_asked(install, shelf, stage):
+    wheel = build_wheel(shelf)
+    wanted = as_wanted(wheel)
+    wheel.unlink()
+    failed = install(wheels=[wanted], files=[str(wheel)])
+    assert (failed["failed"], failed["msg"]) == (
+        True,
+        f"There is no file {wheel} on the control node. Have wheel_fetch bring it there.",
+    )
+    assert not stage.exists()

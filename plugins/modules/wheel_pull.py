@@ -54,7 +54,7 @@ options:
     description:
       - Where to put them. It is made for the user alone if it is not there; one that others may write to is refused. It is
         removed if it is empty in the end.
-    type: str
+    type: path
     required: true
   ca:
     description:
@@ -119,7 +119,7 @@ def main():
                     "size": {"type": "int", "required": True},
                 },
             },
-            "folder": {"type": "str", "required": True},
+            "folder": {"type": "path", "required": True},
             "ca": {"type": "str"},
         },
         supports_check_mode=True,
@@ -137,7 +137,7 @@ def _run(module):
     for file in files:
         _wheel_file.parse_name(file.filename)  # no path, above all
     if module.check_mode:
-        folder = os.path.realpath(os.path.expanduser(module.params["folder"]))
+        folder = os.path.realpath(module.params["folder"])
         outcomes = {file.filename: _pull.THERE if _pull.is_there(folder, file) else _pull.PULLED for file in files}
     else:
         folder = _pull.make_folder(module.params["folder"])

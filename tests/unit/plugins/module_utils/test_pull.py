@@ -677,7 +677,7 @@ def test_two_that_fetch_the_same_do_not_get_in_each_others_way(pull, server, fol
     """A run that is killed leaves its module at the node, and the next one comes."""
     server.offer(PATH, BODY, pause=0.05)
     outcomes = []
-    both = [threading.Thread(target=lambda: outcomes.append(pull())) for _ in range(2)]
+    both = [threading.Thread(target=lambda: outcomes.append(pull())) for _number in range(2)]
     for thread in both:
         thread.start()
     for thread in both:

@@ -9,7 +9,7 @@ cp "$1" docs/execution-environment.yml "$built"
 cd "$built"
 ansible-builder create --verbosity 0 --file execution-environment.yml
 cd context/_build
-ansible-galaxy collection install --offline --requirements-file requirements.yml --collections-path "$built/collections" >"$built/install.log" ||
+ansible-galaxy collection install --offline --force --requirements-file requirements.yml --collections-path "$built/collections" >"$built/install.log" ||
   { cat "$built/install.log"; exit 1; }
 python scripts/introspect.py introspect --write-pip "$built/pip.txt" --write-bindep "$built/bindep.txt" "$built/collections" \
   >"$built/introspect.log"

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pty
@@ -17,6 +18,27 @@ from pathlib import Path
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import Done, File
 
 NAME = "flash_attn-2.8.3+cu12torch2.6-cp311-cp311-linux_x86_64.whl"
+
+
+#: of folders, whatever a shell would make of them
+ANY_NAMES = (
+    "with space",
+    "two  spaces",
+    "it's",
+    'say "so"',
+    "'\"'\"'",
+    "$(touch pwned)",
+    "`touch pwned`",
+    "a; touch pwned",
+    "&& touch pwned #",
+    "$HOME",
+    "*",
+    "~",
+    "a:b",
+    r"back\new\slash",
+    r"100%s\n",
+    "größe",
+)
 
 
 class Node:
@@ -53,14 +75,17 @@ class Node:
         ours, its = pty.openpty()
         done = subprocess.run(["sh", "-c", command], stdin=its, stdout=its, stderr=its, check=False, cwd=self.home)
         os.close(its)
-        said = b""
-        try:
-            while data := os.read(ours, 4096):
-                said += data
-        except OSError:  # the last one has closed it
-            pass
-        os.close(ours)
-        return Done(done.returncode, said.decode(), "")
+        return Done(done.returncode, read_terminal(ours), "")
+
+
+def read_terminal(ours: int) -> str:
+    """What is written to a terminal until the last one has closed it; closes our end, too."""
+    said = b""
+    with contextlib.suppress(OSError):
+        while data := os.read(ours, 4096):
+            said += data
+    os.close(ours)
+    return said.decode()
 
 
 def make_file(folder: Path, size: int, name: str = NAME, knows_hash: bool = True) -> File:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from servers import tunnelling
+from shells import read_terminal
 from wheels import LABEL, build_wheel, sha256
 
 
@@ -62,14 +63,8 @@ def in_a_terminal(command, columns, **environ):
         command, stdin=its, stdout=its, stderr=its, env={**os.environ, **environ}, close_fds=True
     )
     os.close(its)
-    said = b""
-    try:
-        while data := os.read(ours, 4096):
-            said += data
-    except OSError:  # the last one has closed it
-        pass
-    os.close(ours)
-    return process.wait(), said.decode()
+    said = read_terminal(ours)
+    return process.wait(), said
 
 
 def test_a_terminal_shows_how_far_it_is_in_one_line_and_the_log_file_does_not(slow, tmp_path, monkeypatch):

@@ -74,8 +74,8 @@ class Staging(t.NamedTuple):
     is_shared: bool = False  # whether other nodes read there
 
     def lacks(self, files: t.Iterable[File]) -> list[File]:
-        """Those of the files that are not there in their whole length."""
-        return [file for file in files if self.sizes.get(file.name) != file.size]
+        """Those of the files that are not there in their whole length, or of which nothing tells whether that is them."""
+        return [file for file in files if not file.sha256 or self.sizes.get(file.name) != file.size]
 
 
 #: Runs a command line of sh(1) on the node, with nothing of interest on its standard input.
@@ -175,7 +175,7 @@ def send(files: t.Sequence[File], staging: Staging, stream: Stream, execute: Exe
 
 def _missing(file: File, staging: Staging) -> int | None:
     """Where to begin with a file; None if all of it is there."""
-    if file.sha256 and staging.sizes.get(file.name) == file.size:
+    if not staging.lacks([file]):
         return None
     there = staging.sizes.get(file.part, 0) if file.sha256 else 0
     return there // _BLOCK * _BLOCK if there <= file.size else 0

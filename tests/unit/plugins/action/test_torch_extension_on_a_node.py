@@ -103,3 +103,12 @@ def test_a_file_that_is_not_on_the_control_node_is_told_before_the_node_is_asked
         f"There is no file {wheel} on the control node. Have wheel_fetch bring it there.",
     )
     assert not stage.exists()
+
+
+def test_a_file_of_that_size_whose_hash_nobody_knows_is_brought_again(install, packages, shelf, stage):
+    wheel = build_wheel(shelf)
+    stage.mkdir(mode=0o700)
+    (stage / wheel.name).write_bytes(bytes(wheel.stat().st_size))
+    done = install(wheels=[{**as_wanted(wheel), "sha256": None}], files=[str(wheel)])
+    assert (done["failed"], done["delivery"]["sent"]) == (False, True), done["said"]
+    assert (packages / "flash_attn/__init__.py").exists()

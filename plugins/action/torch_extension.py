@@ -12,6 +12,7 @@ import typing as t
 from ansible.errors import AnsibleConnectionFailure
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _verify
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery_options import COPY, PULL, SHARED, SLURM
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verdict import MISFIT
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _delivery, _report, _shared, _ways
@@ -25,7 +26,7 @@ class _Given(t.NamedTuple):
     """What all ways of a delivery go by."""
 
     files: list[_delivery.File]
-    delivery: dict[str, t.Any]  # as _ways.ARGUMENTS has it
+    delivery: dict[str, t.Any]  # as _delivery_options.OPTIONS has it
     served: dict[str, t.Any] | None  # what has become of this node in wheel_broadcast
     locks: str  # a folder of the control node
     task_vars: dict[str, t.Any]
@@ -105,27 +106,24 @@ class ActionModule(DeliveringAction):
         Returns what there is to tell of it, and why ways before it have failed.
         """
         ways = {
-            _ways.COPY: self._copied,
-            _ways.SHARED: self._shared,
-            _ways.PULL: self._pulled,
-            _ways.SLURM: self._broadcast,
+            COPY: self._copied,
+            SHARED: self._shared,
+            PULL: self._pulled,
+            SLURM: self._broadcast,
         }
         if not arguments.get("folder"):
             raise TorchExtensionError("There are files to bring, but folder does not say where on the node to.")
-        failures = []
+        node, failures = given.task_vars["inventory_hostname"], []
         for way in given.delivery["ways"]:
             try:
-                if way != _ways.COPY and any(file.sha256 is None for file in given.files):
+                if way != COPY and any(file.sha256 is None for file in given.files):
                     raise TorchExtensionError(
                         "It wants files whose sha256 is known. Give it in wheels and requirements."
                     )
                 return {"way": way, **ways[way](given, arguments)}, failures
             except TorchExtensionError as exc:
-                failures.append(str(exc) if way == _ways.COPY else f"{way} does not serve {self._node(given)}: {exc}")
+                failures.append(str(exc) if way == COPY else f"{way} does not serve {node}: {exc}")
         raise TorchExtensionError("\n".join(failures))
-
-    def _node(self, given):
-        return given.task_vars["inventory_hostname"]
 
     def _copied(self, given, arguments):
         folder = arguments["folder"]

@@ -9,8 +9,9 @@ import os
 
 from ansible.errors import AnsibleConnectionFailure
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery_options import SLURM
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _delivery, _ways
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _delivery
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._alone import alone
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._default_cache import default_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivering_action import DeliveringAction
@@ -51,11 +52,7 @@ class ActionModule(DeliveringAction):
         wanted = {}
         for node, plan in self._arguments["plans"].items():
             delivery, fetched = plan["delivery"], self._arguments["fetched"].get(node)
-            if (
-                delivery["ways"][0] != _ways.SLURM
-                or delivery["slurm_host"] != self._arguments["slurm_host"]
-                or not fetched
-            ):
+            if delivery["ways"][0] != SLURM or delivery["slurm_host"] != self._arguments["slurm_host"] or not fetched:
                 continue
             if fetched["errors"] or not fetched["wheels"]:
                 continue

@@ -385,7 +385,7 @@ import shutil
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _node, _staged, _verify
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _delivery_options, _node, _staged, _verify
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import KEEP
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import ALL, describe_one
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
@@ -430,22 +430,7 @@ _ARGUMENTS = {
         "options": _FILE,
     },
     # from here to errors they are the action's, which deals with them before the module runs
-    "delivery": {
-        "type": "dict",
-        "options": {
-            "ways": {
-                "type": "list",
-                "elements": "str",
-                "choices": ["copy", "shared", "pull", "slurm"],
-                "default": ["copy"],
-            },
-            "shared_dir": {"type": "str"},
-            "pull_url": {"type": "str"},
-            "pull_ca_path": {"type": "path"},
-            "slurm_host": {"type": "str"},
-            "slurm_node": {"type": "str"},
-        },
-    },
+    "delivery": {"type": "dict", "options": _delivery_options.OPTIONS},
     "served": {"type": "dict"},
     "cache_dir": {"type": "path"},
     "files": {"type": "list", "elements": "path", "default": []},

@@ -12,7 +12,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _verify
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import INSTALL, KEEP, REPLACE
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._ways import COPY
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery_options import COPY
 
 _TRIED = {
     _verify.GPU: "forward and backward on each GPU, against torch's own operators",

@@ -13,20 +13,14 @@ import typing as t
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery_options import (
+    OPTIONS,
+    PULL,
+    SHARED,
+    SLURM,
+    WAYS,
+)
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-
-COPY, SHARED, PULL, SLURM = "copy", "shared", "pull", "slurm"
-WAYS = [COPY, SHARED, PULL, SLURM]
-
-#: argument_spec of a delivery, as plan and installation take it
-ARGUMENTS: dict[str, t.Any] = {
-    "ways": {"type": "list", "elements": "str", "choices": WAYS, "default": [COPY]},
-    "shared_dir": {"type": "str"},
-    "pull_url": {"type": "str"},
-    "pull_ca_path": {"type": "path"},
-    "slurm_host": {"type": "str"},
-    "slurm_node": {"type": "str"},
-}
 
 _NEEDED = {
     SHARED: ("shared_dir", "a folder on a file system that the nodes share"),
@@ -38,11 +32,11 @@ _NEEDED = {
 def checked(given: t.Mapping[str, t.Any], stage_dir: str | None) -> dict[str, t.Any]:
     """A delivery with all its options, if there is all that its ways need.
 
-    :param given: as :data:`ARGUMENTS` has it; empty texts count as not given
+    :param given: as :data:`OPTIONS` has it; empty texts count as not given
     :param stage_dir: the folder of a node that wheels are brought to; None where none are to be brought
     :raises TorchExtensionError: for the first thing that is wrong
     """
-    validator = ArgumentSpecValidator(ARGUMENTS)
+    validator = ArgumentSpecValidator(OPTIONS)
     result = validator.validate({name: value for name, value in given.items() if value not in ("", None)})
     if result.error_messages:
         raise TorchExtensionError(f"delivery: {'; '.join(result.error_messages)}.")

@@ -6,16 +6,17 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery_options import OPTIONS
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._ways import ARGUMENTS, checked
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._ways import checked
 
 STAGE = "~/stage"
 URL = "https://artifacts.example/wheels/"
 
 
-@pytest.mark.parametrize("given", [{}, {"ways": None}, {"ways": ""}, dict.fromkeys(ARGUMENTS, "")])
+@pytest.mark.parametrize("given", [{}, {"ways": None}, {"ways": ""}, dict.fromkeys(OPTIONS, "")])
 def test_without_a_word_it_is_copied(given):
-    assert checked(given, STAGE) == {**dict.fromkeys(ARGUMENTS), "ways": ["copy"]}
+    assert checked(given, STAGE) == {**dict.fromkeys(OPTIONS), "ways": ["copy"]}
 
 
 @pytest.mark.parametrize(

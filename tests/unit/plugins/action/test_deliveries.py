@@ -11,10 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import pytest
+from binaries import read_facts
+from nodes import extension_wheel
 from servers import serving, tls_context
 from shells import mount_point
 from venvs import site_packages
 from wheels import LABEL, as_wanted, build_wheel, tree_state
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._staged import part
 
 COPIED = {"way": "copy", "sent": True}
 
@@ -40,8 +44,9 @@ def bring(on_node, make_venv, wheel, stage):
     """Brings the wheel to a node, which is an environment of its own, and installs it."""
 
     def bring(ways, node="venv", venv=None, **more):
-        served = more.pop("served", None)
+        own = {name: more.pop(name) for name in ("served", "wheels", "files", "facts") if more.get(name) is not None}
         wanted = more.pop("wanted", None) or as_wanted(wheel)
+        more.pop("served", None)
         arguments = {
             "python": str(venv or make_venv(node, pip=True)),
             "folder": str(stage) if "slurm" in ways else "~/stage",
@@ -49,7 +54,7 @@ def bring(on_node, make_venv, wheel, stage):
             "wheels": [wanted],
             "files": [str(wheel)],
             "delivery": {"ways": ways, **more},
-            **({"served": served} if served is not None else {}),
+            **own,
         }
         return on_node("torch_extension", **arguments)
 
@@ -205,6 +210,26 @@ def test_what_slurm_has_not_brought_is_copied_if_it_may_be(served, words, bring,
     done = bring(["slurm", "copy"], slurm_host="login", served=served)
     assert (done["failed"], done["delivery"]) == (False, {**COPIED, "folder": str(stage)})
     assert f"slurm does not serve node: {words}" in warned(done)
+
+
+def test_what_a_job_that_came_to_nothing_has_left_is_removed(bring, wheel, stage):
+    wanted = as_wanted(wheel)
+    stage.mkdir(mode=0o700)
+    (stage / part(wheel.name, wanted["sha256"])).write_bytes(b"half of it")
+    done = bring("slurm", slurm_host="login", served={"reason": "Slurm on login has node as down."})
+    assert (done["failed"], done["msg"]) == (True, "slurm does not serve node: Slurm on login has node as down.")
+    assert not stage.exists()
+
+
+def test_what_slurm_has_brought_in_vain_is_removed(bring, venv, torch_libraries, shelf, stage):
+    wheel = extension_wheel(shelf, torch_libraries, "2.6", serves=False)
+    facts = read_facts(shelf.with_name("compiled") / "2.6.so", "flash_attn_2_cuda.so", filename=wheel.name)
+    stage.mkdir(mode=0o700)
+    (stage / wheel.name).write_bytes(wheel.read_bytes())
+    brought = {"wheels": [as_wanted(wheel)], "files": [str(wheel)], "facts": [facts], "venv": venv}
+    done = bring("slurm", slurm_host="login", served={"reason": None}, **brought)
+    assert (done["failed"], "does not fit" in done["msg"]) == (True, True), done["said"]
+    assert not stage.exists()
 
 
 def test_what_slurm_has_brought_is_installed(bring, wheel, stage):

@@ -104,3 +104,16 @@ def test_after_a_failure_nothing_stays_on_the_machine_and_the_job_is_as_it_was_a
     assert "sbcast cannot bring it to cn1: No space left on device." in done["nodes"]["cn1"]["reason"]
     assert (target.exists(), os.path.lexists(home / "slurm")) == (False, False)
     assert {"--partition=gpu", "--fanout=4", "--immediate=7"} <= set(log(cluster))
+
+
+def test_where_it_is_brought_from_is_not_where_it_is_brought_to(broadcast, plan, target):
+    reason = broadcast({"cn1": plan()}, stage_dir=str(target))["nodes"]["cn1"]["reason"]
+    assert f"{target} is where it is brought from, and where it is brought to" in reason
+    assert "Look at torch_extension_slurm_host and torch_extension_slurm_stage_dir" in reason
+
+
+def test_one_at_a_time_brings_it_from_a_machine(broadcast, plan, cluster, tmp_path):
+    (tmp_path / "cache").touch()  # no place for locks
+    reason = broadcast({"cn1": plan()}, cache_dir=str(tmp_path / "cache"))["nodes"]["cn1"]["reason"]
+    assert ".lock on the control node cannot be written to" in reason
+    assert log(cluster) == []

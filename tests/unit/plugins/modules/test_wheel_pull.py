@@ -57,6 +57,15 @@ def test_what_the_server_does_not_have_is_told_and_the_others_are_fetched(pull, 
     assert os.listdir(home / "stage") == [wheels[1].name]
 
 
+def test_where_nothing_has_come_there_is_no_folder_afterwards(pull, wheels, server, home):
+    assert pull(wheels[0])["missing"] == [wheels[0].name]
+    assert os.listdir(home) == []
+    assert pull(wheels[0], url=f"{server.url}/nowhere?x")["failed"]
+    server.give(f"/wheels/{quote(wheels[0].name)}", b"", status=401)
+    assert pull(wheels[0])["failed"]
+    assert os.listdir(home) == []
+
+
 def test_a_hash_may_be_in_capitals(pull, wheels, server):
     offer(server, wheels[0])
     file = {"filename": wheels[0].name, "sha256": sha256(wheels[0]).upper(), "size": wheels[0].stat().st_size}

@@ -278,6 +278,14 @@ def test_the_job_is_asked_for_as_the_operator_has_it(fan_out, cluster):
     assert {"--immediate=7", "--partition=gpu", "--comment=a 'b'", "--fanout=4"} <= set(log(cluster))
 
 
+def test_a_job_ends_after_half_an_hour_unless_the_operator_says_otherwise(fan_out, cluster):
+    fan_out(cluster / "target", job=Job(["--time=5"]))
+    assert [word for word in log(cluster) if word.startswith("--time")] == [
+        "--time=30",
+        "--time=5",
+    ]  # the last one counts
+
+
 def test_salloc_gets_options_alone_until_the_command_begins(fan_out, cluster):
     """A word that is no option it takes for the command, also behind an option that may stand alone (--immediate)."""
     fan_out(cluster / "target")

@@ -86,9 +86,6 @@ class ActionModule(DeliveringAction):
                 f"{folder} is where it is brought from, and where it is brought to; what is brought would be removed"
             )
         try:
-            broadcast = Broadcast(
-                host, files, staging.folder, folder, lambda command: self.execute(command, b"\n"), self._job
-            )
-            return broadcast.bring(nodes)
+            return Broadcast(host, files, staging.folder, folder, self.ask, self._job).bring(nodes)
         finally:
             _delivery.discard(files, staging.folder, self.execute)

@@ -50,14 +50,20 @@ class DeliveringAction(NodeAction):
         """
         staging = None
         if _connection.can_stream(self._connection):
-            # with something on its standard input a command gets no terminal, which some sudo wants
-            staging = enter(lambda command: self.execute(command, b"\n"))
+            staging = enter(self.ask)
         staging = staging or enter(self.execute)
         if staging is None:
             raise TorchExtensionError(
                 "The node runs no command of sh(1) by which wheels could be brought there. Nothing was changed."
             )
         return staging
+
+    def ask(self, command: str) -> _delivery.Done:
+        """Run a command of sh(1) without a terminal, which ssh gives to one that has nothing on its standard input.
+
+        A sudo that wants a terminal does not run it.
+        """
+        return self.execute(command, b"\n")
 
     def execute(self, command: str, data: bytes | None = None) -> _delivery.Done:
         """Run a command of sh(1)."""
@@ -68,8 +74,7 @@ class DeliveringAction(NodeAction):
         """A connection that is lost for a moment goes on from where it was."""
         while True:
             try:
-                # with something on its standard input a command gets no terminal, which some sudo wants
-                staging = enter(lambda command: self.execute(command, b"\n"))
+                staging = enter(self.ask)
                 if staging is None:
                     raise _delivery.NotStreamedError
                 if staging.lacks(files):

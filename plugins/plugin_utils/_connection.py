@@ -9,10 +9,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import re
 import shlex
 import shutil
+import subprocess
 import typing as t
 
 if t.TYPE_CHECKING:
@@ -24,6 +27,8 @@ _FLAGS = re.compile("-[46AaCfGgKkMNnqsTtVvXxYy]+")  # those of ssh(1) that take 
 _COMPRESSION = re.compile(r"(-o)?\s*compression[\s=]+yes", re.IGNORECASE)
 _CONTROL_PATH = re.compile(r"(-o)?\s*controlpath[\s=]+\"?(?P<path>[^\"]+)", re.IGNORECASE)
 _PIECE = 1 << 18  # bytes that are read at a time
+_PIPE = 1 << 20  # bytes, of Linux, whose pipes have 1 << 16 and more than this for root alone
+_NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOPNOTSUPP)  # other systems send to sockets alone
 _NO_SOCKET = "none"
 _OWN = "-u"  # "uncompressed"; short, since the path of a socket has 108 bytes at most
 
@@ -68,20 +73,29 @@ def streaming(connection: ConnectionBase, file: t.BinaryIO) -> t.Iterator[bytes]
 
 
 class _Instead:
-    """A pipe into which a file goes, whatever is written."""
+    """A pipe into which a file goes, whatever is written, and not by way of our memory where the system can do without."""
 
     def __init__(self, pipe: t.BinaryIO, file: t.BinaryIO, begin: int) -> None:
         self._pipe, self._file, self._begin = pipe, file, begin
 
     def write(self, _data: bytes) -> None:
-        self._file.seek(self._begin)
-        shutil.copyfileobj(self._file, self._pipe, _PIECE)
+        with contextlib.suppress(AttributeError, OSError):  # not everywhere, and not as much for everybody
+            fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, _PIPE)
+        at = self._begin
+        try:
+            while sent := os.sendfile(self._pipe.fileno(), self._file.fileno(), at, _PIECE):
+                at += sent
+        except OSError as exc:
+            if exc.errno not in _NO_SENDFILE:
+                raise
+            self._file.seek(at)
+            shutil.copyfileobj(self._file, self._pipe, _PIECE)
 
     def close(self) -> None:
         self._pipe.close()
 
 
-def avoid_compression(connection: ConnectionBase, lazily: bool = False) -> None:
+def avoid_compression(connection: ConnectionBase, lazily: bool = False) -> bool:
     """Turn off the compression that Ansible's default of ``ssh_args`` asks for (``-C``).
 
     A wheel is compressed already, and to compress it again takes eight times as long as to send it. A connection that is open
@@ -89,16 +103,17 @@ def avoid_compression(connection: ConnectionBase, lazily: bool = False) -> None:
 
     :param lazily: whether a connection that an earlier task has opened may serve, where there is one: to log in once more
         is worth it for a wheel, not for a question
+    :returns: whether this makes for another connection
     """
     if connection._load_name not in _SSH:
-        return
+        return False
     words = {name: shlex.split(connection.get_option(name) or "") for name in _ARGUMENTS}
     if not any(_compresses(word) for each in words.values() for word in each):
-        return
+        return False
     paths = [match["path"] for each in words.values() for match in map(_CONTROL_PATH.fullmatch, each) if match]
     path = paths[0] if paths else connection.get_option("control_path") or _default_control_path(connection)
     if lazily and _is_open(path, connection):
-        return
+        return False
     first = ["-o", "Compression=no"]  # ssh takes the first value that it is given
     if not paths:
         connection.set_option("control_path", path if path.lower() == _NO_SOCKET else path + _OWN)
@@ -107,6 +122,49 @@ def avoid_compression(connection: ConnectionBase, lazily: bool = False) -> None:
     words["ssh_args"] = first + words["ssh_args"]
     for name, each in words.items():
         connection.set_option(name, shlex.join(filter(None, map(_plain, each))))
+    return True
+
+
+def prefer_aes(connection: ConnectionBase) -> None:
+    """Have a new connection take AES-GCM before ChaCha20, where nobody has said what ssh shall take, and in what order.
+
+    Both are what ssh offers by itself, ChaCha20 first (to OpenSSH 10), for processors without instructions for AES. With them a
+    wheel costs a quarter less of both processors.
+    """
+    if not _has_aes():
+        return
+    program, words = connection.get_option("ssh_executable"), shlex.split(connection.get_option("ssh_args") or "")
+    more = [word for name in _ARGUMENTS[1:] for word in shlex.split(connection.get_option(name) or "")]
+    for flag, name in (("-p", "port"), ("-l", "remote_user")):  # a Match of ssh's configuration may ask for them
+        value = connection.get_option(name)
+        more += [flag, str(value)] if value else []
+    offered = _ciphers([program, *words, *more, "-G", connection.get_option("host")])
+    if not offered or offered != _ciphers([program, "-F", "none", "-G", "localhost"]):
+        return
+    first = [cipher for cipher in offered if "-gcm@" in cipher]
+    order = ",".join([*first, *(cipher for cipher in offered if cipher not in first)])
+    connection.set_option("ssh_args", shlex.join(["-o", f"Ciphers={order}", *words]))
+
+
+def _has_aes() -> bool:
+    """Whether this processor has instructions for AES. That of a node that has GPUs does."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            return re.search(r"^(flags|Features)\s*:.*\baes\b", file.read(_PIECE >> 4), re.MULTILINE) is not None
+    except OSError:
+        return False
+
+
+def _ciphers(command: list[str]) -> list[str]:
+    """Those that ssh would offer, in its order; none if it does not tell."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    found = re.search(r"^ciphers (\S+)$", done.stdout, re.MULTILINE)
+    return found[1].split(",") if found else []
 
 
 def _compresses(word: str) -> bool:

@@ -48,7 +48,8 @@ class NodeAction(ActionBase):
         gc.freeze()
         super().run(tmp, task_vars)
         _connection.pipeline(self._connection)
-        _connection.avoid_compression(self._connection, lazily=True)
+        if _connection.avoid_compression(self._connection, lazily=True):
+            _connection.prefer_aes(self._connection)
         try:
             return self.act(task_vars or {})
         except Failed as exc:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import shlex
 import shutil
@@ -19,6 +20,7 @@ from ansible.plugins.loader import become_loader, connection_loader
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _connection
 
+SIZE = 2_300_001  # bytes, more than go through a pipe at once
 PERSIST = "-o ControlMaster=auto -o ControlPersist=60s"
 
 
@@ -230,11 +232,79 @@ def test_where_nothing_is_compressed_nothing_is_changed(name, given, make_connec
     assert connection._options == before
 
 
+CHACHA, CTR, GCM = "chacha20-poly1305@openssh.com", "aes128-ctr", "aes128-gcm@openssh.com"
+
+
+@pytest.fixture
+def ssh(tmp_path, monkeypatch):
+    """Stands in the place of ssh, and tells which ciphers it would offer: by itself, and with what is configured."""
+    monkeypatch.setattr(_connection, "_has_aes", lambda: True)
+
+    def make(own, configured):
+        path = tmp_path / "ssh"
+        path.write_text(
+            "#!/bin/sh\n"
+            f'echo "$@" >> {tmp_path}/asked\n'
+            f'case "$*" in *"-F none"*) echo ciphers {own};; *) echo port 22; echo ciphers {configured};; esac\n'
+        )
+        path.chmod(0o755)
+        return str(path)
+
+    return make
+
+
+def test_aes_gcm_comes_first_of_what_ssh_offers_by_itself(ssh, make_connection, tmp_path):
+    both = f"{CHACHA},{CTR},{GCM}"
+    connection = make_connection(
+        ansible_ssh_executable=ssh(both, both), ansible_ssh_args=f"{PERSIST} -F /my/config", ansible_user="trainer"
+    )
+    before = words(connection)
+    _connection.prefer_aes(connection)
+    assert words(connection) == ["-o", f"Ciphers={GCM},{CHACHA},{CTR}", *before]
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked[0] == f"{PERSIST} -F /my/config -l trainer -G node"
+
+
+@pytest.mark.parametrize("configured", [CTR, f"{GCM},{CHACHA},{CTR}", f"{CHACHA},{GCM},{CTR}", ""])
+def test_an_order_that_somebody_has_set_stays(configured, ssh, make_connection):
+    connection = make_connection(ansible_ssh_executable=ssh(f"{CHACHA},{CTR},{GCM}", configured))
+    before = words(connection)
+    _connection.prefer_aes(connection)
+    assert words(connection) == before
+
+
+@pytest.mark.parametrize("given", [{"ansible_ssh_executable": "/bin/false"}, {"ansible_ssh_executable": "/none/ssh"}])
+def test_an_ssh_that_does_not_tell_takes_what_it_takes(given, make_connection, monkeypatch):
+    monkeypatch.setattr(_connection, "_has_aes", lambda: True)
+    connection = make_connection(**given)
+    before = words(connection)
+    _connection.prefer_aes(connection)
+    assert words(connection) == before
+
+
+def test_a_processor_without_aes_takes_what_ssh_takes(ssh, make_connection, monkeypatch):
+    connection = make_connection(ansible_ssh_executable=ssh(f"{CHACHA},{GCM}", f"{CHACHA},{GCM}"))
+    monkeypatch.setattr(_connection, "_has_aes", lambda: False)
+    before = words(connection)
+    _connection.prefer_aes(connection)
+    assert words(connection) == before
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="there is no ssh here")
+def test_ssh_itself_takes_the_order_that_it_is_given(make_connection, monkeypatch):
+    monkeypatch.setattr(_connection, "_has_aes", lambda: True)
+    connection = make_connection(ansible_ssh_args="-F none")
+    before = _connection._ciphers(["ssh", "-F", "none", "-G", "node"])
+    _connection.prefer_aes(connection)
+    after = _connection._ciphers(["ssh", *words(connection), "-G", "node"])
+    assert set(after) == set(before)
+    assert "-gcm@" in after[0]
+
+
 @pytest.fixture
 def file(tmp_path):
-    """More than goes through a pipe at once."""
     path = tmp_path / "wheel"
-    path.write_bytes(random.Random(1).randbytes(300_001))  # noqa: S311
+    path.write_bytes(random.Random(1).randbytes(SIZE))  # noqa: S311
     with open(path, "rb") as opened:
         yield opened
 
@@ -243,7 +313,7 @@ def start(*words):
     return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
-@pytest.mark.parametrize("begin", [0, 1, 1 << 16, 300_001])
+@pytest.mark.parametrize("begin", [0, 1, 1 << 16, SIZE])
 def test_a_command_is_given_the_file_from_where_it_stands_and_then_the_end(begin, make_connection, file):
     connection = make_connection()
     file.seek(begin)
@@ -254,6 +324,31 @@ def test_a_command_is_given_the_file_from_where_it_stands_and_then_the_end(begin
     file.seek(begin)
     wanted = subprocess.run(["sha256sum"], input=file.read(), capture_output=True, check=True).stdout
     assert said == wanted
+
+
+def test_it_is_given_the_same_where_the_system_sends_files_to_sockets_alone(make_connection, file, monkeypatch):
+    def sendfile(*_arguments):
+        raise OSError(errno.ENOTSOCK, "Socket operation on non-socket")
+
+    monkeypatch.setattr("os.sendfile", sendfile)
+    monkeypatch.delattr("fcntl.F_SETPIPE_SZ")
+    connection = make_connection()
+    file.seek(7)
+    with _connection.streaming(connection, file) as data, start("timeout", "20", "wc", "-c") as process:
+        connection._send_initial_data(process.stdin, data, process)
+        assert int(process.stdout.read()) == SIZE - 7
+
+
+def test_a_file_that_cannot_be_read_is_no_end_of_it(make_connection, file, monkeypatch):
+    def sendfile(*_arguments):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.sendfile", sendfile)
+    connection = make_connection()
+    with _connection.streaming(connection, file) as data, start("timeout", "20", "cat") as process:
+        with pytest.raises(AnsibleConnectionFailure):
+            connection._send_initial_data(process.stdin, data, process)
+        process.stdin.close()
 
 
 def test_when_ansible_tries_again_the_command_is_given_the_same(make_connection, file):

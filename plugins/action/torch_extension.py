@@ -14,7 +14,6 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _verify
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery_options import COPY, PULL, SHARED, SLURM
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._verdict import MISFIT
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _delivery, _report, _shared, _ways
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._alone import alone
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._default_cache import default_cache
@@ -37,24 +36,24 @@ class ActionModule(DeliveringAction):
 
     def act(self, task_vars):
         arguments = dict(self._task.args)
-        paths, facts, errors = (arguments.pop(name, None) or [] for name in ("files", "facts", "errors"))
-        environment, delivery, served, cache = (
-            arguments.pop(name, None) for name in ("environment", "delivery", "served", "cache_dir")
-        )
+        paths, errors = (arguments.pop(name, None) or [] for name in ("files", "errors"))
+        delivery, served, cache = (arguments.pop(name, None) for name in ("delivery", "served", "cache_dir"))
         delivery = _ways.checked(delivery or {}, arguments.get("folder"))
         if errors:
             raise TorchExtensionError("\n".join(errors))
-        listed = [*(arguments.get("wheels") or []), *(arguments.get("requirements") or [])]
-        digests = {wheel["filename"]: wheel.get("sha256") for wheel in listed}
-        files = [_delivery.File(path, digests.get(os.path.basename(path))) for path in paths]
-        if not self._task.check_mode:  # for then they may not be here
-            _check(files)
-        given = _Given(files, delivery, served, os.path.join(cache or default_cache(), "locks"), task_vars)
         told, failures = {}, []
-        if facts:
-            told["proofs"] = self._proofs(facts, environment, arguments, given)
-        if files and not self._task.check_mode:
-            told["delivery"], failures = self._deliver(given, arguments)
+        if not self._task.check_mode:
+            # what the plan knew of the node is for what comes before anything changes there
+            foreknown = {name: arguments.pop(name, None) for name in ("facts", "environment")}
+            listed = [*(arguments.get("wheels") or []), *(arguments.get("requirements") or [])]
+            digests = {wheel["filename"]: wheel.get("sha256") for wheel in listed}
+            files = [_delivery.File(path, digests.get(os.path.basename(path))) for path in paths]
+            _check(files)
+            given = _Given(files, delivery, served, os.path.join(cache or default_cache(), "locks"), task_vars)
+            if foreknown["facts"]:
+                told["proofs"] = self._proofs({**arguments, **foreknown}, given)
+            if files:
+                told["delivery"], failures = self._deliver(given, arguments)
         result = {**self._installed(arguments, task_vars), **told}
         if failures:
             result["warnings"] = [*result.get("warnings", []), *failures]
@@ -72,33 +71,18 @@ class ActionModule(DeliveringAction):
                 )
             raise
 
-    def _proofs(self, facts, environment, arguments, given):
-        try:
-            return self._prove(facts, environment, arguments, given.task_vars)
-        except Failed:
-            # what Slurm has brought in vain
-            if given.served and not given.served["reason"] and not self._task.check_mode:
-                _delivery.discard(given.files, arguments["folder"], self.execute)
-            raise
-
-    def _prove(self, facts, environment, arguments, task_vars):
+    def _proofs(self, arguments, given):
+        """What the node tells of wheels before they are brought, by the module that installs them: to build another one for each
+        node takes the control node longer than the proof takes."""
         if arguments.get("verify") == _verify.NONE:
             return []
-        asked = {"python": arguments.get("python"), "facts": facts, "environment": environment}
-        found = self.module("wheel_proof", asked, task_vars)
-        misfits = [
-            f"{proof['filename']} does not fit {found['executable']}: it {'; it '.join(proof['reasons'])}."
-            for proof in found["proofs"]
-            if proof["verdict"] == MISFIT
-        ]
-        if misfits:
-            knobs = (
-                "Nothing was copied to this node or changed on it. Knobs: torch_extension_packages (another version),"
-                " torch_extension_sources (a wheel that was built for such nodes); torch_extension_verify=none installs it"
-                " all the same."
-            )
-            raise Failed({"failed": True, "msg": "\n".join([*misfits, knobs]), "proofs": found["proofs"]})
-        return found["proofs"]
+        try:
+            return self.module("torch_extension", arguments, given.task_vars, check_mode=True)["proofs"]
+        except Failed:
+            # what Slurm has brought in vain
+            if given.served and not given.served["reason"]:
+                _delivery.discard(given.files, arguments["folder"], self.execute)
+            raise
 
     def _deliver(self, given, arguments):
         """Bring files to the node, by the first way that serves it, and let the module's arguments say where they are.

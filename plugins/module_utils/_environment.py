@@ -45,7 +45,7 @@ def describe(
     """
     if sdists:
         _pip_to_ask().check(sdists)
-    gpus, driver, warnings = _node.gpus_and_driver(run, lambda name, search: shutil.which(name, path=search))
+    gpus, driver, warnings = _gpus_and_driver(run)
     environments, refusals = [], []
     for python in pythons:
         try:
@@ -111,6 +111,25 @@ def describe_one(
     if environment["platform"]["libstdcxx"] is None:
         warnings.append(f"No libstdc++.so.6 was found for {interpreter.executable}: its version is not known.")
     return environment, warnings
+
+
+def with_gpus(
+    environment: t.Mapping[str, t.Any], run: _python.Run, warn: t.Callable[[str], object]
+) -> t.Mapping[str, t.Any]:
+    """The same environment with the GPUs and their driver, as :func:`describe` gives them; that may take a second.
+
+    One that has them stays as it is.
+    """
+    if "gpus" in environment:
+        return environment
+    gpus, driver, warnings = _gpus_and_driver(run)
+    for warning in warnings:
+        warn(warning)
+    return {**environment, "gpus": gpus, "driver": driver}
+
+
+def _gpus_and_driver(run: _python.Run) -> tuple[t.Any, t.Any, list[str]]:
+    return _node.gpus_and_driver(run, lambda name, search: shutil.which(name, path=search))
 
 
 def _pip_to_ask() -> t.Any:

@@ -14,6 +14,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _gpu_code
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._elf import ElfError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._libraries import (
     Extension,
     Library,
@@ -47,6 +48,27 @@ def prove_all(
     """
     with Process.with_torch(environment, environ) as process:
         return [prove(facts, environment, process) for facts in wheels]
+
+
+def proofs(
+    wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any], environ: t.Mapping[str, str]
+) -> list[dict[str, t.Any]]:
+    """The verdicts of :func:`prove_all` as modules return them: ``filename``, ``verdict`` and ``reasons`` of each wheel.
+
+    :raises TorchExtensionError: if the facts of a wheel are not whole
+    """
+    try:
+        verdicts = prove_all(wheels, environment, environ)
+        return [{"filename": facts["filename"], **verdict._asdict()} for facts, verdict in zip(wheels, verdicts)]
+    except KeyError as exc:
+        raise TorchExtensionError(
+            f"facts has a wheel without {exc}. Give what was read from the wheel, as it is."
+        ) from exc
+
+
+def needs_gpus(wheels: t.Iterable[t.Mapping[str, t.Any]]) -> bool:
+    """Whether the environment has to tell of its GPUs and their driver."""
+    return any(facts.get("architectures") or facts.get("cuda") for facts in wheels)
 
 
 def prove(facts: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], process: Process) -> Verdict:

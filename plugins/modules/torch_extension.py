@@ -152,7 +152,8 @@ options:
     default: []
   environment:
     description:
-      - For O(facts), what M(airgap.torch_extensions.torch_info) has just returned, which is then not asked for again.
+      - For O(facts) and in check mode, what M(airgap.torch_extensions.torch_info) has just returned, which is then not asked for
+        again.
     type: dict
   errors:
     description:
@@ -381,13 +382,12 @@ find_links:
 
 import contextlib
 import os
-import shutil
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _delivery_options, _node, _staged, _verify
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _delivery_options, _staged, _verify
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import KEEP
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import ALL, describe_one
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import ALL, describe_one, with_gpus
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 
 _FILE = {
@@ -429,13 +429,13 @@ _ARGUMENTS = {
         "default": [],
         "options": _FILE,
     },
+    "facts": {"type": "list", "elements": "dict", "default": []},
+    "environment": {"type": "dict"},
     # from here to errors they are the action's, which deals with them before the module runs
     "delivery": {"type": "dict", "options": _delivery_options.OPTIONS},
     "served": {"type": "dict"},
     "cache_dir": {"type": "path"},
     "files": {"type": "list", "elements": "path", "default": []},
-    "facts": {"type": "list", "elements": "dict", "default": []},
-    "environment": {"type": "dict"},
     "errors": {"type": "list", "elements": "str", "default": []},
     "folder": {"type": "path"},
     "shared_folder": {"type": "path"},
@@ -500,13 +500,17 @@ def _run(module):
 
     names = [wheel["name"] for wheel in [*params["wheels"], *params["requirements"]]]
     cleared = _unwanted(module)
-    environment, _warnings = describe_one(params["python"], [ALL, *names], run, os.environ)
+    foreknown = params["environment"] if module.check_mode else None
+    environment = foreknown or describe_one(params["python"], [ALL, *names], run, os.environ)[0]
+    result = {}
+    if params["facts"]:
+        result["proofs"] = _proofs(module, environment, run)
     mode = params["mode"]
     installer = _installer(mode)
     leftovers = installer.leftovers(params["wheels"], environment) if mode == "install" else []
     if leftovers and not module.check_mode:
         installer.clear(params["wheels"], environment)
-        environment, _warnings = describe_one(params["python"], [ALL, *names], run, os.environ)
+        environment = describe_one(params["python"], [ALL, *names], run, os.environ)[0]
     looks = (environment, run) if mode == "install" else (environment,)
     actions = []
     for wheel in params["wheels"]:
@@ -514,14 +518,15 @@ def _run(module):
             raise TorchExtensionError(f"{wheel['filename']} cannot serve this node: {'; '.join(wheel['conflicts'])}.")
         actions.append(installer.examine(wheel, *looks))
     needed = [wheel for wheel, action in zip(params["wheels"], actions) if action.action != KEEP]
-    absent = [file for file in params["requirements"] if needed and environment["distributions"][file["name"]] is None]
-    result = {}
+    absent = [
+        file for file in params["requirements"] if needed and environment["distributions"].get(file["name"]) is None
+    ]
     diff = _diff(params["wheels"], actions, absent, [*leftovers, *cleared])
     if mode == "find_links":
-        result = {"find_links": installer.folder_of(environment)}
+        result["find_links"] = installer.folder_of(environment)
         settings = installer.settings(environment)
         diff = [diff, settings.diff()] if settings.before != settings.after else diff
-    verify = _way(module, run) if needed and mode == "install" else _verify.NONE
+    verify = _way(module, environment, run) if needed and mode == "install" else _verify.NONE
     found = {}
     if needed and not module.check_mode:
         folder = params["shared_folder"] or params["folder"]
@@ -580,10 +585,34 @@ def _installer(mode):
     return _install
 
 
-def _way(module, run):
-    gpus, _driver, warnings = _node.gpus_and_driver(run, lambda name, search: shutil.which(name, path=search))
-    for warning in warnings:
-        module.warn(warning)
+def _proofs(module, environment, run):
+    """That the node has what the wheels need, before anything is done with them."""
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils import _proof
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._verdict import MISFIT
+
+    facts = module.params["facts"]
+    if module.params["verify"] == _verify.NONE:
+        return []
+    if _proof.needs_gpus(facts):
+        environment = with_gpus(environment, run, module.warn)
+    proofs = _proof.proofs(facts, environment, os.environ)
+    misfits = [
+        f"{proof['filename']} does not fit {environment['python']['executable']}: it {'; it '.join(proof['reasons'])}."
+        for proof in proofs
+        if proof["verdict"] == MISFIT
+    ]
+    if misfits:
+        knobs = (
+            "Nothing was copied to this node or changed on it. Knobs: torch_extension_packages (another version),"
+            " torch_extension_sources (a wheel that was built for such nodes); torch_extension_verify=none installs it"
+            " all the same."
+        )
+        module.fail_json(msg="\n".join([*misfits, knobs]), proofs=proofs)
+    return proofs
+
+
+def _way(module, environment, run):
+    gpus = with_gpus(environment, run, module.warn)["gpus"]
     return _verify.resolve(module.params["verify"], gpus, module.params["devices"])
 
 

@@ -92,13 +92,12 @@ milliseconds:
 """
 
 import os
-import shutil
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof import prove_all
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof import needs_gpus, proofs
 
 
 def main():
@@ -110,44 +109,29 @@ def main():
         },
         supports_check_mode=True,
     )
-    facts = module.params["facts"]
     try:
         environment = module.params["environment"] or _describe(module)
+        start = time.monotonic()
+        found = proofs(module.params["facts"], environment, os.environ)
     except TorchExtensionError as exc:
         module.fail_json(msg=str(exc))
-    start = time.monotonic()
-    try:
-        verdicts = prove_all(facts, environment, os.environ)
-    except KeyError as exc:
-        module.fail_json(msg=f"facts has a wheel without {exc}. Give what was read from the wheel, as it is.")
     module.exit_json(
         changed=False,
         executable=environment["python"]["executable"],
-        proofs=[
-            {"filename": wheel["filename"], "verdict": verdict.verdict, "reasons": verdict.reasons}
-            for wheel, verdict in zip(facts, verdicts)
-        ],
+        proofs=found,
         milliseconds=round((time.monotonic() - start) * 1000),
     )
 
 
 def _describe(module):
     # a node compiles what it imports each time, and the role gives what is told here
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import describe_one
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import gpus_and_driver
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import describe_one, with_gpus
 
     def run(command):
         return module.run_command(list(command), environ_update={"LC_ALL": "C"})
 
     environment, _warnings = describe_one(module.params["python"], [], run, os.environ)
-    facts = module.params["facts"]
-    if any(wheel.get("architectures") or wheel.get("cuda") for wheel in facts):  # it may take a second to answer
-        environment["gpus"], environment["driver"], warnings = gpus_and_driver(
-            run, lambda name, search: shutil.which(name, path=search)
-        )
-        for warning in warnings:
-            module.warn(warning)
-    return environment
+    return with_gpus(environment, run, module.warn) if needs_gpus(module.params["facts"]) else environment
 
 
 if __name__ == "__main__":

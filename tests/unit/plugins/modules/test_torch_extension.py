@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from binaries import no_facts
 from wheels import LABEL, as_wanted, build_wheel, tree_state
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _node, _staged, _verify
@@ -77,6 +78,39 @@ def test_a_requirement_that_is_installed_in_any_version_is_left_alone(venv, deli
     assert (result["changed"], result["requirements"]) == (True, [])
     assert list(venv.rglob("einops-0.6.dist-info"))
     assert not list(venv.rglob("einops-0.8.1.dist-info"))
+
+
+def test_in_check_mode_what_was_just_told_of_the_node_is_not_asked_for_again(venv, deliver, run_module, run, tmp_path):
+    wheel = deliver(label=LABEL)
+    told, _warnings = describe_one(str(venv), ["*", "flash-attn"], run, os.environ)
+    arguments = {"python": str(venv), "wheels": [wheel], "folder": str(tmp_path / "delivered"), "environment": told}
+    run_module(torch_extension, **{**arguments, "environment": None})
+    [foreseen] = run_module(torch_extension, check_mode=True, **arguments)["wheels"]
+    assert foreseen["reason"] == "flash-attn is not installed", "as it was told"
+    [done] = run_module(torch_extension, **arguments)["wheels"]
+    assert done["action"] == "keep", "as it is"
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_wheel_that_is_proven_not_to_fit_is_refused_before_anything_changes(
+    check_mode, venv, deliver, run_module, tmp_path
+):
+    wheel = deliver(label=LABEL)
+    facts = [no_facts(filename=wheel["filename"], version=1, problems=[])]
+    arguments = {"python": str(venv), "wheels": [wheel], "folder": str(tmp_path / "delivered")}
+    unclear = run_module(torch_extension, check_mode=True, **arguments, facts=facts)
+    assert [proof["verdict"] for proof in unclear["proofs"]] == ["cannot be told"]
+    before = tree_state(venv)
+    library = {"path": "x.so", "machine": "s390x", "needed": [], "runpath": [], "versions": {}, "undefined": []}
+    misfit = no_facts(filename=wheel["filename"], libraries=[library])
+    refused = run_module(torch_extension, check_mode=check_mode, **arguments, facts=[misfit])
+    assert refused["failed"]
+    assert "does not fit" in refused["msg"]
+    assert "it is for s390x" in refused["msg"]
+    assert "Nothing was copied to this node or changed on it. Knobs: torch_extension_packages" in refused["msg"]
+    assert [proof["verdict"] for proof in refused["proofs"]] == ["does not fit"]
+    assert tree_state(venv) == before
+    assert run_module(torch_extension, **arguments, facts=[misfit], verify="none")["proofs"] == []
 
 
 def test_a_wheel_with_conflicts_is_refused(venv, deliver, run_module, tmp_path):

@@ -17,9 +17,17 @@ class ActionModule(ControllerAction):
         "require_sha256": {"type": "bool", "default": False},
     }
 
+    def run(self, tmp=None, task_vars=None):
+        self._task_vars = task_vars or {}
+        return super().run(tmp, task_vars)
+
     def act(self, arguments, means):
         # Ansible imports actions before it forks a process for each node, and what downloads is for this one alone
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _payload
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._fetch import fetch
 
-        result = fetch(arguments["plans"], means, predict=self._task.check_mode)
+        def meanwhile():
+            _payload.build(self, "torch_extension", self._task_vars)  # which comes next
+
+        result = fetch(arguments["plans"], means, predict=self._task.check_mode, meanwhile=meanwhile)
         return {"changed": bool(result["downloads"]), **result}

@@ -32,13 +32,19 @@ class _Wanted(t.NamedTuple):
     size: int | None  # bytes
 
 
-def fetch(plans: t.Mapping[str, Plan], means: Means, predict: bool = False) -> dict[str, t.Any]:
+def fetch(
+    plans: t.Mapping[str, Plan],
+    means: Means,
+    predict: bool = False,
+    meanwhile: t.Callable[[], object] = lambda: None,
+) -> dict[str, t.Any]:
     """Download what nodes need.
 
     A file that cannot be had is an error of the nodes that need it, not of the others.
 
     :param plans: of each node its ``environment``, its ``wheels``, and whether to fetch what these require (``requirements``)
     :param predict: tell what would be downloaded, using no network
+    :param meanwhile: is called while the files are on their way
     :returns: ``nodes``: for each node ``wheels``, ``requirements``, ``files`` and ``errors``; ``downloads``: what is new in
         the cache; ``facts``: what the binaries of each wheel need, by its SHA-256, as far as it is there; ``warnings``: what
         the operator should know
@@ -55,6 +61,7 @@ def fetch(plans: t.Mapping[str, Plan], means: Means, predict: bool = False) -> d
     with means.progress, ThreadPoolExecutor(_AT_ONCE) as pool:
         bring = _predicted if predict else Downloader.get
         coming = {wanted: pool.submit(bring, downloader, *wanted) for wanted in users}
+        meanwhile()
     for wanted, outcome in coming.items():
         try:
             files[wanted] = file = outcome.result()

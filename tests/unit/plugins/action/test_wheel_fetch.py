@@ -45,6 +45,14 @@ def test_the_action_runs_on_the_control_node_through_a_proxy_and_predicts_in_che
     assert (status, "node | SUCCESS" in said, server.requests) == (0, True, [url]), said
 
 
+def test_the_archive_of_the_module_that_comes_next_is_built_here(wheel_fetch, tmp_path, monkeypatch):
+    monkeypatch.setenv("ANSIBLE_DEBUG", "1")
+    arguments = {"plans": {}, "cache_dir": str(tmp_path / "cache")}
+    status, said = wheel_fetch("--become", "-e", "ansible_connection=ssh ansible_host=host.invalid", **arguments)
+    assert status == 0, said
+    assert re.search(r"ANSIBALLZ: Acquiring lock\n(.*\n)*.*ANSIBALLZ: Done creating module", said), said
+
+
 @pytest.fixture
 def slow(tls_server, tmp_path, environment):
     """The plans for a wheel that takes two seconds and a half, and whose hash nobody knows."""

@@ -66,9 +66,10 @@ def plan(new: str, site_packages: str) -> Exchange | None:
     if comes is None or goes is None:
         return None
     touched = {name for name in (*comes, *goes) if os.path.lexists(os.path.join(site_packages, name))}
-    others = _files(found for name, found in present.items() if name not in arriving and found.complete)
-    if touched & {path.split("/", 1)[0] for path in others}:
-        return None
+    if touched:  # to read all records takes long
+        others = _files(found for name, found in present.items() if name not in arriving and found.complete)
+        if touched & {path.split("/", 1)[0] for path in others}:
+            return None
     strange = (path for name in touched for path in _walk(site_packages, name))
     if any(path not in ours and not path.endswith(".pyc") for path in strange):
         return None

@@ -41,17 +41,21 @@ class ActionModule(DeliveringAction):
         delivery = _ways.checked(delivery or {}, arguments.get("folder"))
         if errors:
             raise TorchExtensionError("\n".join(errors))
+        wheels, requirements = (arguments.get(name) or [] for name in ("wheels", "requirements"))
+        facts, environment = (arguments.pop(name, None) for name in ("facts", "environment"))
+        known = {wheel["sha256"]: facts[wheel["sha256"]] for wheel in wheels if wheel.get("sha256") in (facts or {})}
+        # what the plan knew of the node is for what comes before anything changes there
+        foreseeing = {**arguments, "facts": known, "environment": environment}
         told, failures = {}, []
-        if not self._task.check_mode:
-            # what the plan knew of the node is for what comes before anything changes there
-            foreknown = {name: arguments.pop(name, None) for name in ("facts", "environment")}
-            listed = [*(arguments.get("wheels") or []), *(arguments.get("requirements") or [])]
-            digests = {wheel["filename"]: wheel.get("sha256") for wheel in listed}
+        if self._task.check_mode:
+            arguments = foreseeing
+        else:
+            digests = {wheel["filename"]: wheel.get("sha256") for wheel in [*wheels, *requirements]}
             files = [_delivery.File(path, digests.get(os.path.basename(path))) for path in paths]
             _check(files)
             given = _Given(files, delivery, served, os.path.join(cache or default_cache(), "locks"), task_vars)
-            if foreknown["facts"]:
-                told["proofs"] = self._proofs({**arguments, **foreknown}, given)
+            if known:
+                told["proofs"] = self._proofs(foreseeing, given)
             if files:
                 told["delivery"], failures = self._deliver(given, arguments)
         result = {**self._installed(arguments, task_vars), **told}
@@ -72,8 +76,7 @@ class ActionModule(DeliveringAction):
             raise
 
     def _proofs(self, arguments, given):
-        """What the node tells of wheels before they are brought, by the module that installs them: to build another one for each
-        node takes the control node longer than the proof takes."""
+        """What the node tells of wheels before they are brought, by the module that installs them."""
         if arguments.get("verify") == _verify.NONE:
             return []
         try:

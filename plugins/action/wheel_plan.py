@@ -35,6 +35,7 @@ _ARGUMENTS = {
     "sha256": {"type": "dict", "default": {}},
     "require_sha256": {"type": "bool", "default": False},
     "stage_dir": {"type": "str"},
+    "keep_files": {"type": "bool", "default": True},
     "delivery": {"type": "dict", "default": {}},
     "match": {"type": "str", "choices": MATCHES, "default": EXACT},
     "progress": {"type": "bool", "default": True},
@@ -74,7 +75,7 @@ class ActionModule(NodeAction):
             "requirements": arguments["mode"] != _plan.PIP_CACHE,
             "delivery": delivery,
             "stage_dir": arguments["stage_dir"],
-            "staged": _plan.staged(plan, told.get("staged", [])),
+            "staged": _plan.staged(plan, told.get("staged", []), arguments["keep_files"]),
             "report": report,
             "warnings": list(dict.fromkeys(warnings)),
         }

@@ -144,12 +144,11 @@ options:
     default: []
   facts:
     description:
-      - What the binaries of O(wheels) need, as M(airgap.torch_extensions.wheel_fetch) has read it. The node proves first that it
-        has all of that, as with M(airgap.torch_extensions.wheel_proof); a wheel that does not fit is refused before anything is
-        brought. O(verify=none) leaves that out.
-    type: list
-    elements: dict
-    default: []
+      - What the binaries of wheels need, by the wheel's SHA-256, as M(airgap.torch_extensions.wheel_fetch) returns it. The node proves
+        first that it has all that O(wheels) need, as with M(airgap.torch_extensions.wheel_proof); a wheel that does not fit is refused
+        before anything is brought. O(verify=none) leaves that out.
+    type: dict
+    default: {}
   environment:
     description:
       - For O(facts) and in check mode, what M(airgap.torch_extensions.torch_info) has just returned, which is then not asked for
@@ -255,7 +254,7 @@ EXAMPLES = r"""
     wheels: "{{ fetched.nodes[inventory_hostname].wheels }}"
     requirements: "{{ fetched.nodes[inventory_hostname].requirements }}"
     files: "{{ fetched.nodes[inventory_hostname].files }}"
-    facts: "{{ fetched.facts.values() | list }}"
+    facts: "{{ fetched.facts }}"
     folder: ~/.cache/airgap.torch_extensions
     keep_files: false
 
@@ -364,7 +363,7 @@ delivery:
     file_system: 6f4b1c5e-5a0c-4c2b-a3b8-0d6f5c7f2f60
 proofs:
   description: As in RV(airgap.torch_extensions.wheel_proof#module:proofs).
-  returned: with O(facts), also where one of the wheels does not fit
+  returned: with O(facts) of any of O(wheels), also where one of them does not fit
   type: list
   elements: dict
 report:
@@ -429,7 +428,7 @@ _ARGUMENTS = {
         "default": [],
         "options": _FILE,
     },
-    "facts": {"type": "list", "elements": "dict", "default": []},
+    "facts": {"type": "dict", "default": {}},
     "environment": {"type": "dict"},
     # from here to errors they are the action's, which deals with them before the module runs
     "delivery": {"type": "dict", "options": _delivery_options.OPTIONS},
@@ -503,8 +502,9 @@ def _run(module):
     foreknown = params["environment"] if module.check_mode else None
     environment = foreknown or describe_one(params["python"], [ALL, *names], run, os.environ)[0]
     result = {}
-    if params["facts"]:
-        result["proofs"] = _proofs(module, environment, run)
+    known = [params["facts"][wheel["sha256"]] for wheel in params["wheels"] if wheel["sha256"] in params["facts"]]
+    if known:
+        result["proofs"] = _proofs(known, module, environment, run)
     mode = params["mode"]
     installer = _installer(mode)
     leftovers = installer.leftovers(params["wheels"], environment) if mode == "install" else []
@@ -585,12 +585,11 @@ def _installer(mode):
     return _install
 
 
-def _proofs(module, environment, run):
+def _proofs(facts, module, environment, run):
     """That the node has what the wheels need, before anything is done with them."""
     from ansible_collections.airgap.torch_extensions.plugins.module_utils import _proof
     from ansible_collections.airgap.torch_extensions.plugins.module_utils._verdict import MISFIT
 
-    facts = module.params["facts"]
     if module.params["verify"] == _verify.NONE:
         return []
     if _proof.needs_gpus(facts):

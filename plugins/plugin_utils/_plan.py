@@ -73,9 +73,12 @@ def cleared(plan: Plan, examined: t.Iterable[t.Mapping[str, t.Any]]) -> list[dic
     return [{**wheel, **found.get(wheel["filename"], {})} for wheel in plan]
 
 
-def staged(plan: Plan, there: t.Iterable[str]) -> list[str]:
-    """What runs of ours have left in the folder that wheels are brought to, where an operator may keep wheels, too."""
-    ours = {wheel["filename"] for wheel in plan}
+def staged(plan: Plan, there: t.Iterable[str], keep_files: bool) -> list[str]:
+    """What runs of ours have left in the folder that wheels are brought to, where an operator may keep wheels, too.
+
+    :param keep_files: whether whole wheels are to stay there
+    """
+    ours = set() if keep_files else {wheel["filename"] for wheel in plan}
     return [name for name in there if name in ours or _staged.is_part(name)]
 
 

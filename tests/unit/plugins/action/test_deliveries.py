@@ -16,7 +16,7 @@ from nodes import extension_wheel
 from servers import serving, tls_context
 from shells import mount_point
 from venvs import site_packages
-from wheels import LABEL, as_wanted, build_wheel, tree_state
+from wheels import LABEL, as_wanted, build_wheel, sha256, tree_state
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._staged import part
 
@@ -226,7 +226,7 @@ def test_what_slurm_has_brought_in_vain_is_removed(bring, venv, torch_libraries,
     facts = read_facts(shelf.with_name("compiled") / "2.6.so", "flash_attn_2_cuda.so", filename=wheel.name)
     stage.mkdir(mode=0o700)
     (stage / wheel.name).write_bytes(wheel.read_bytes())
-    brought = {"wheels": [as_wanted(wheel)], "files": [str(wheel)], "facts": [facts], "venv": venv}
+    brought = {"wheels": [as_wanted(wheel)], "files": [str(wheel)], "facts": {sha256(wheel): facts}, "venv": venv}
     done = bring("slurm", slurm_host="login", served={"reason": None}, **brought)
     assert (done["failed"], "does not fit" in done["msg"]) == (True, True), done["said"]
     assert not stage.exists()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from binaries import no_facts, read_facts
 from nodes import extension_wheel
-from wheels import as_wanted, build_wheel, tree_state
+from wheels import as_wanted, build_wheel, sha256, tree_state
 
 
 @pytest.fixture
@@ -70,19 +70,21 @@ def test_a_wheel_that_the_node_proves_not_to_fit_is_not_brought(install, venv, t
     wheel = extension_wheel(shelf, torch_libraries, "2.6", serves=False)
     facts = read_facts(shelf.with_name("compiled") / "2.6.so", "flash_attn_2_cuda.so", filename=wheel.name)
     before = tree_state(venv)
-    failed = install(wheels=[as_wanted(wheel)], files=[str(wheel)], facts=[facts])
+    failed = install(wheels=[as_wanted(wheel)], files=[str(wheel)], facts={sha256(wheel): facts})
     assert failed["failed"]
     assert f"{wheel.name} does not fit {venv}/bin/python: it needs a symbol" in failed["msg"]
     assert "torch_extension_verify=none installs it all the same" in failed["msg"]
     assert failed["proofs"][0]["verdict"] == "does not fit"
     assert (stage.exists(), tree_state(venv)) == (False, before)
-    done = install(wheels=[as_wanted(wheel)], files=[str(wheel)], facts=[facts], verify="none")
+    done = install(wheels=[as_wanted(wheel)], files=[str(wheel)], facts={sha256(wheel): facts}, verify="none")
     assert (done["failed"], done["changed"], done["proofs"]) == (False, True, [])
 
 
 def test_a_proof_is_in_the_report(install, torch_libraries, shelf):
     wheel = build_wheel(shelf)
-    done = install(wheels=[as_wanted(wheel)], files=[str(wheel)], facts=[no_facts(filename=wheel.name)])
+    other = no_facts(filename="other.whl", problems=["is not for this node"])
+    facts = {"0" * 64: other, sha256(wheel): no_facts(filename=wheel.name)}
+    done = install(wheels=[as_wanted(wheel)], files=[str(wheel)], facts=facts)
     assert [proof["verdict"] for proof in done["proofs"]] == ["fits"], done["said"]
     assert "proof: fits" in done["report"]
 

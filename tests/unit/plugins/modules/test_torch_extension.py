@@ -96,21 +96,21 @@ def test_a_wheel_that_is_proven_not_to_fit_is_refused_before_anything_changes(
     check_mode, venv, deliver, run_module, tmp_path
 ):
     wheel = deliver(label=LABEL)
-    facts = [no_facts(filename=wheel["filename"], version=1, problems=[])]
+    facts = {wheel["sha256"]: no_facts(filename=wheel["filename"], version=1)}
     arguments = {"python": str(venv), "wheels": [wheel], "folder": str(tmp_path / "delivered")}
     unclear = run_module(torch_extension, check_mode=True, **arguments, facts=facts)
     assert [proof["verdict"] for proof in unclear["proofs"]] == ["cannot be told"]
     before = tree_state(venv)
     library = {"path": "x.so", "machine": "s390x", "needed": [], "runpath": [], "versions": {}, "undefined": []}
     misfit = no_facts(filename=wheel["filename"], libraries=[library])
-    refused = run_module(torch_extension, check_mode=check_mode, **arguments, facts=[misfit])
+    refused = run_module(torch_extension, check_mode=check_mode, **arguments, facts={wheel["sha256"]: misfit})
     assert refused["failed"]
     assert "does not fit" in refused["msg"]
     assert "it is for s390x" in refused["msg"]
     assert "Nothing was copied to this node or changed on it. Knobs: torch_extension_packages" in refused["msg"]
     assert [proof["verdict"] for proof in refused["proofs"]] == ["does not fit"]
     assert tree_state(venv) == before
-    assert run_module(torch_extension, **arguments, facts=[misfit], verify="none")["proofs"] == []
+    assert run_module(torch_extension, **arguments, facts={wheel["sha256"]: misfit}, verify="none")["proofs"] == []
 
 
 def test_a_wheel_with_conflicts_is_refused(venv, deliver, run_module, tmp_path):

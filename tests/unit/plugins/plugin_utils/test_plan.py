@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._staged import part
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _plan
 
 FLASH, CONV = "flash-attn==2.8.3", "causal-conv1d==1.5.0"
@@ -97,3 +98,10 @@ def test_a_refusal_names_each_wheel_with_what_speaks_against_it_and_the_knobs():
 def test_a_refusal_that_names_knobs_names_no_others():
     said = _plan.refusal([wheel(conflicts=["Set torch_extension_sources."])], "/opt/venv/bin/python")
     assert said.splitlines()[-1] == "Nothing was changed on this node."
+
+
+@pytest.mark.parametrize(("keep_files", "whole"), [(True, []), (False, ["wanted.whl"])])
+def test_what_runs_have_left_is_parts_of_anything_and_what_is_planned_if_it_is_not_to_stay(keep_files, whole):
+    half = part("gone.whl", "0" * 64)
+    there = ["wanted.whl", half, "mine.whl", "notes.txt"]
+    assert sorted(_plan.staged([{"filename": "wanted.whl"}], there, keep_files)) == sorted([*whole, half])

@@ -19,7 +19,7 @@ from email.parser import HeaderParser
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._distributions import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 
-_CHUNK = 1 << 20  # bytes
+_CHUNK = 1 << 22  # bytes
 _METADATA_LIMIT = 4 << 20  # bytes; real ones are a few KiB, and a hostile one must not fill the memory
 
 

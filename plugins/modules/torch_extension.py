@@ -388,6 +388,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils import _de
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import KEEP
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import ALL, describe_one, with_gpus
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._told import check_environment
 
 _FILE = {
     "name": {"type": "str", "required": True},
@@ -499,8 +500,10 @@ def _run(module):
 
     names = [wheel["name"] for wheel in [*params["wheels"], *params["requirements"]]]
     cleared = _unwanted(module)
-    foreknown = params["environment"] if module.check_mode else None
-    environment = foreknown or describe_one(params["python"], [ALL, *names], run, os.environ)[0]
+    environment = params["environment"] if module.check_mode else None
+    if environment is None:
+        environment = describe_one(params["python"], [ALL, *names], run, os.environ)[0]
+    check_environment(environment)
     result = {}
     known = [params["facts"][wheel["sha256"]] for wheel in params["wheels"] if wheel["sha256"] in params["facts"]]
     if known:

@@ -98,6 +98,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof import needs_gpus, proofs
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._told import check_environment
 
 
 def main():
@@ -109,8 +110,11 @@ def main():
         },
         supports_check_mode=True,
     )
+    environment = module.params["environment"]
     try:
-        environment = module.params["environment"] or _describe(module)
+        if environment is None:
+            environment = _describe(module)
+        check_environment(environment)
         start = time.monotonic()
         found = proofs(module.params["facts"], environment, os.environ)
     except TorchExtensionError as exc:

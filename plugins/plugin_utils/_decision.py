@@ -18,6 +18,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._action im
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._choice import EXACT, PROVEN
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._label import deliverable
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._told import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._default_cache import default_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._find import NothingFitsError, Wanted, find
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import check_url
@@ -32,7 +33,6 @@ except ImportError as exc:
 else:
     PACKAGING_IMPORT_ERROR = None
 
-_ENVIRONMENT_KEYS = ("python", "platform", "torch", "installers", "pip_cache", "variables", "distributions", "origins")
 _DIGEST_LENGTHS = {"md5": 32, "sha1": 40, "sha224": 56, "sha256": 64, "sha384": 96, "sha512": 128}
 _NO_ANSWER = {
     "name": None,
@@ -107,7 +107,7 @@ def decide(term: str, environment: t.Any, settings: Settings, strict: bool = Tru
             f"The Python that runs Ansible on the control node lacks packaging ({PACKAGING_IMPORT_ERROR}). "
             "Install the collection's requirements.txt into it."
         )
-    _check_environment(environment)
+    check_environment(environment)
     sources = [parse_source(source) for source in settings.sources]
     if not sources:
         raise TorchExtensionError("torch_extension_sources is empty. Name at least one source, such as release.")
@@ -238,19 +238,6 @@ def _action(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -
     if answer["pip_cache_path"]:
         return Action("examine", "only the node knows what its pip's cache holds")
     return decide_action(answer, environment)
-
-
-def _check_environment(environment: t.Any) -> None:
-    if not isinstance(environment, t.Mapping):
-        raise TorchExtensionError(
-            f"environment is {type(environment).__name__}, wanted is the dictionary 'environment' that torch_info"
-            " returns."
-        )
-    missing = [key for key in _ENVIRONMENT_KEYS if key not in environment]
-    if missing:
-        raise TorchExtensionError(
-            f"environment lacks {', '.join(missing)}: wanted is the dictionary 'environment' that torch_info returns."
-        )
 
 
 def _sdist_url(name: str, given: str | t.Mapping[str, str] | None) -> str | None:

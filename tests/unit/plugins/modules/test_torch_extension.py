@@ -89,6 +89,9 @@ def test_in_check_mode_what_was_just_told_of_the_node_is_not_asked_for_again(ven
     assert foreseen["reason"] == "flash-attn is not installed", "as it was told"
     [done] = run_module(torch_extension, **arguments)["wheels"]
     assert done["action"] == "keep", "as it is"
+    refused = run_module(torch_extension, check_mode=True, **{**arguments, "environment": {"python": {}}})
+    assert refused["failed"]
+    assert refused["msg"].startswith("environment lacks platform, torch, installers")
 
 
 @pytest.mark.parametrize("check_mode", [True, False])

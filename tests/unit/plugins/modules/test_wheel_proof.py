@@ -64,6 +64,12 @@ def test_what_is_no_environment_is_a_failure(run_module):
     assert "No interpreter at /opt/nowhere" in result["msg"]
 
 
+def test_an_environment_that_is_not_whole_is_a_failure_that_says_so(run_module):
+    result = run_module(wheel_proof, environment={"python": {}}, facts=[])
+    assert result["failed"]
+    assert "environment lacks platform, torch" in result["msg"]
+
+
 def test_facts_that_are_not_whole_are_a_failure_that_says_so(make_venv, run_module):
     result = run_module(wheel_proof, python=str(make_venv()), facts=[{"version": 2, "filename": "a.whl"}])
     assert result["failed"]

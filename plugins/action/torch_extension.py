@@ -14,6 +14,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import _verify
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery_options import COPY, PULL, SHARED, SLURM
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._told import check_facts
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _delivery, _report, _shared, _ways
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._alone import alone
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._default_cache import default_cache
@@ -43,7 +44,9 @@ class ActionModule(DeliveringAction):
             raise TorchExtensionError("\n".join(errors))
         wheels, requirements = (arguments.get(name) or [] for name in ("wheels", "requirements"))
         facts, environment = (arguments.pop(name, None) for name in ("facts", "environment"))
-        known = {wheel["sha256"]: facts[wheel["sha256"]] for wheel in wheels if wheel.get("sha256") in (facts or {})}
+        facts = facts or {}
+        check_facts(facts)
+        known = {wheel["sha256"]: facts[wheel["sha256"]] for wheel in wheels if wheel.get("sha256") in facts}
         # what the plan knew of the node is for what comes before anything changes there
         foreseeing = {**arguments, "facts": known, "environment": environment}
         told, failures = {}, []

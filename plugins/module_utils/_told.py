@@ -21,7 +21,22 @@ def check_environment(environment: t.Any) -> None:
     """
     wanted = "wanted is the dictionary 'environment' that torch_info returns."
     if not isinstance(environment, t.Mapping):
-        raise TorchExtensionError(f"environment is {type(environment).__name__}, {wanted}")
+        raise TorchExtensionError(f"environment is {_kind(environment)}, {wanted}")
     missing = [key for key in _ENVIRONMENT if key not in environment]
     if missing:
         raise TorchExtensionError(f"environment lacks {', '.join(missing)}: {wanted}")
+
+
+def check_facts(facts: t.Any) -> None:
+    """
+    :raises TorchExtensionError: if these are not the facts of wheels by their SHA-256
+    """
+    if not isinstance(facts, t.Mapping):
+        raise TorchExtensionError(
+            f"facts is {_kind(facts)}, wanted is the dictionary 'facts' that wheel_fetch returns."
+        )
+
+
+def _kind(value: t.Any) -> str:
+    """The type, and not what Ansible has derived from it (ansible-core 2.19: _AnsibleTaggedList)."""
+    return next(base.__name__ for base in type(value).__mro__ if base.__module__ == "builtins")

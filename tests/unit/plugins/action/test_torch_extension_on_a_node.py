@@ -80,6 +80,13 @@ def test_a_wheel_that_the_node_proves_not_to_fit_is_not_brought(install, venv, t
     assert (done["failed"], done["changed"], done["proofs"]) == (False, True, [])
 
 
+def test_facts_in_another_form_are_refused(install, shelf, stage):
+    wheel = build_wheel(shelf)
+    failed = install(wheels=[as_wanted(wheel)], files=[str(wheel)], facts=[no_facts(filename=wheel.name)])
+    assert (failed["failed"], "facts is list, wanted is the dictionary" in failed["msg"]) == (True, True), failed
+    assert not stage.exists()
+
+
 def test_a_proof_is_in_the_report(install, torch_libraries, shelf):
     wheel = build_wheel(shelf)
     other = no_facts(filename="other.whl", problems=["is not for this node"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._told import check_environment
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._told import check_environment, check_facts
 
 
 def test_an_environment_is_taken_whatever_else_is_in_it(environment):
@@ -20,3 +20,13 @@ def test_what_an_environment_lacks_is_told_and_where_to_get_it(missing, environm
     rest = {key: value for key, value in environment.items() if key != missing}
     with pytest.raises(TorchExtensionError, match=f"environment lacks {missing}: wanted is .* torch_info returns"):
         check_environment(rest)
+
+
+class TaggedList(list):
+    """As ansible-core makes one."""
+
+
+def test_facts_in_any_other_form_would_be_overlooked_and_are_refused():
+    check_facts({})
+    with pytest.raises(TorchExtensionError, match="facts is list, wanted is the dictionary 'facts' that wheel_fetch"):
+        check_facts(TaggedList([{"filename": "a.whl"}]))

@@ -77,8 +77,8 @@ class DeliveringAction(NodeAction):
                 staging = enter(self.ask)
                 if staging is None:
                     raise _delivery.NotStreamedError
-                if staging.lacks(files) and _connection.avoid_compression(self._connection):
-                    _connection.prefer_aes(self._connection)
+                if staging.lacks(files):
+                    _connection.quicken(self._connection)
                 _delivery.send(files, staging, self._stream, self.execute)
                 return staging
             except AnsibleConnectionFailure:

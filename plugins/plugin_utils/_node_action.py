@@ -48,8 +48,7 @@ class NodeAction(ActionBase):
         gc.freeze()
         super().run(tmp, task_vars)
         _connection.pipeline(self._connection)
-        if _connection.avoid_compression(self._connection, lazily=True):
-            _connection.prefer_aes(self._connection)
+        _connection.quicken(self._connection, lazily=True)
         try:
             return self.act(task_vars or {})
         except Failed as exc:

@@ -35,7 +35,7 @@ _ARGUMENTS = {
     "sha256": {"type": "dict", "default": {}},
     "require_sha256": {"type": "bool", "default": False},
     "stage_dir": {"type": "str"},
-    "keep_files": {"type": "bool", "default": True},
+    "keep_files": {"type": "bool", "default": False},
     "delivery": {"type": "dict", "default": {}},
     "match": {"type": "str", "choices": MATCHES, "default": EXACT},
     "progress": {"type": "bool", "default": True},

@@ -74,7 +74,7 @@ options:
     description:
       - Whether whole wheels are to stay in O(stage_dir), as with O(airgap.torch_extensions.torch_extension#module:keep_files).
     type: bool
-    default: true
+    default: false
   progress:
     description:
       - Whether to show how far downloads are.
@@ -127,7 +127,7 @@ requirements:
 staged:
   description:
     - Files that earlier runs have left in O(stage_dir), as O(airgap.torch_extensions.torch_extension#module:staged) wants them; parts
-      of any wheel, and with O(keep_files=false) those wheels of RV(plan) that are there.
+      of any wheel, and without O(keep_files) those wheels of RV(plan) that are there.
   returned: success
   type: list
   elements: str

@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import typing as t
+from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils import (
     _distributions,
@@ -31,6 +33,9 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._action im
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import find_uv, refuse_foreign
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._python import Run
+
+#: What is known of each wheel, by its path.
+_Files = t.Mapping[str, t.Mapping[str, t.Any]]
 
 
 def examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], run: Run) -> Action:
@@ -75,20 +80,20 @@ def install(
     """
     python = environment["python"]
     refuse_foreign(environment, [python["site_packages"]])
-    for wheel in [*wheels, *requirements]:
-        _wheel_file.check_delivered(wheel, folder, environment)
-    paths = [os.path.join(folder, wheel["filename"]) for wheel in [*wheels, *requirements]]
+    files = {os.path.join(folder, file["filename"]): file for file in [*wheels, *requirements]}
+    for file in files.values():
+        _wheel_file.check_tags(file["filename"], environment)
     with _locked(python["site_packages"]):
         _swap.clear(python["site_packages"], _names(wheels))
         with _swap.scratch(python["site_packages"]) as new:
-            _run_installer(paths, new, environment, run)
+            _unpack(files, new, environment, run)
             exchange = _swap.plan(new, python["site_packages"])
             if exchange is not None:
                 unpacked()  # before they, too, are written to the disk
             with _swap.writing(new):
                 results = _try_out(wheels, new, environment, run, verify, devices)
             if exchange is None:
-                _run_installer(paths, None, environment, run)
+                _run_installer(files, None, environment, run)
             else:
                 _swap.put(exchange, new, python["site_packages"])
     installed = _distributions.installed([python["site_packages"]])
@@ -163,7 +168,42 @@ def _try_out(
     return results
 
 
-def _run_installer(paths: t.Sequence[str], target: str | None, environment: t.Mapping[str, t.Any], run: Run) -> None:
+def _unpack(files: _Files, target: str, environment: t.Mapping[str, t.Any], run: Run) -> None:
+    """Unpack wheels, after a check that they are what was promised.
+
+    :raises TorchExtensionError: if one is something else; nothing was unpacked then
+    """
+    for path, file in files.items():
+        if not _is_hashed_by_pip(file, environment):
+            _wheel_file.check_sha256(path, file["sha256"])
+    try:
+        _run_installer(files, target, environment, run)
+    except TorchExtensionError:
+        for path, file in files.items():  # in our words, what pip has many for
+            _wheel_file.check_sha256(path, file["sha256"])
+            _wheel_file.check(path, file["filename"])
+        raise
+    for path, file in files.items():
+        _wheel_file.check(path, file["filename"])
+
+
+def _is_hashed_by_pip(file: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> bool:
+    """Whether pip itself holds a file against its hash before it unpacks it.
+
+    It does so with a hash in the fragment of the file's URL (pip 8 and later), and takes what does not look like one for none.
+    Without, it reads the whole file all the same, to tell its hash in direct_url.json (PEP 610): here, too, would be twice.
+    """
+    return bool(environment["installers"]["pip"] and re.match(r"[0-9a-fA-F]{64}\Z", file["sha256"] or ""))
+
+
+def _source(path: str, file: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> str:
+    """How an installer is told of a file: by its path or, with the hash to check it by, by its URL."""
+    if not _is_hashed_by_pip(file, environment):
+        return path
+    return f"file://{quote(os.fsencode(os.path.abspath(path)))}#sha256={file['sha256'].lower()}"
+
+
+def _run_installer(files: _Files, target: str | None, environment: t.Mapping[str, t.Any], run: Run) -> None:
     """Offline, from files alone, with nobody's settings: neither index nor build nor dependencies."""
     python = environment["python"]
     uv = find_uv(python["prefix"])
@@ -184,11 +224,12 @@ def _run_installer(paths: t.Sequence[str], target: str | None, environment: t.Ma
     settings = [word for name in sorted(os.environ) if name.startswith(("PIP_", "UV_")) for word in ("-u", name)]
     # pip unpacks in TMPDIR first: /tmp may be small or another file system
     temporary = [f"TMPDIR={os.path.dirname(target)}"] if target else []
-    status, out, err = run(["env", *settings, f"PIP_CONFIG_FILE={os.devnull}", *temporary, *command, *paths])
+    sources = [_source(path, file, environment) for path, file in files.items()]
+    status, out, err = run(["env", *settings, f"PIP_CONFIG_FILE={os.devnull}", *temporary, *command, *sources])
     if status != 0:
         lines = [line for line in (err + "\n" + out).splitlines() if line.strip()]
         errors = [line for line in lines if line.lower().startswith("error")] or lines[-1:] or [f"exit status {status}"]
         raise TorchExtensionError(
             f"{'pip' if environment['installers']['pip'] else 'uv'} of this node could not install"
-            f" {', '.join(map(os.path.basename, paths))}: {' '.join(errors)}"
+            f" {', '.join(map(os.path.basename, files))}: {' '.join(errors)}"
         )

@@ -22,12 +22,15 @@ WAYS = [AUTO, GPU, IMPORT, NONE]
 
 _SECONDS = "300"  # for all GPUs of a node; a GPU that fell off the bus makes programs hang for ever
 
-# sys.path[0] is the working directory, in which anything may lie; the scratch place takes its turn.
+# sys.path[0] is the working directory, in which anything may lie; the scratch place takes its turn. Of an import of torch,
+# looking for garbage takes a fifth of the time, most of it at the end: what is frozen is not looked at.
 _IMPORT = """
-import importlib, sys
+import gc, importlib, sys
+gc.disable()
 sys.path[0:1] = sys.argv[1:2] if sys.argv[1] else []
 for name in sys.argv[2:]:
     importlib.import_module(name)
+gc.freeze()
 """
 
 #: What the last words of CUDA, torch and the packages mean for an operator.

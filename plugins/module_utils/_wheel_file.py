@@ -127,6 +127,16 @@ def check(path: str, filename: str) -> WheelMetadata:
     return metadata
 
 
+def check_tags(filename: str, environment: t.Mapping[str, t.Any]) -> None:
+    """Check that a file is named as a wheel whose tags serve an environment.
+
+    :raises TorchExtensionError: if it is no name of a wheel, holds a path, or is for another interpreter
+    """
+    reason = misfit(parse_name(filename), environment)
+    if reason:
+        raise TorchExtensionError(f"{filename} does not fit {environment['python']['executable']}: {reason}.")
+
+
 def check_delivered(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[str, t.Any]) -> WheelMetadata:
     """Check that a file in a folder is the wheel that a plan names, and that its tags serve an environment.
 
@@ -134,14 +144,10 @@ def check_delivered(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Ma
     :returns: what the wheel says of itself
     :raises TorchExtensionError: if it is another one, or is for another interpreter
     """
-    name = parse_name(wheel["filename"])
+    check_tags(wheel["filename"], environment)
     path = os.path.join(folder, wheel["filename"])
     check_sha256(path, wheel["sha256"])
-    metadata = check(path, wheel["filename"])
-    reason = misfit(name, environment)
-    if reason:
-        raise TorchExtensionError(f"{wheel['filename']} does not fit {environment['python']['executable']}: {reason}.")
-    return metadata
+    return check(path, wheel["filename"])
 
 
 def public_version(version: str) -> str:

@@ -157,22 +157,38 @@ def test_what_only_pythonpath_has_is_not_there(node, tmp_path, monkeypatch):
         node.install(node.deliver(files={"flash_attn/__init__.py": "import einops\n"}))
 
 
+def rename(wheel, path):
+    other = path.with_name(path.name.replace("2.8.3", "2.8.4"))
+    path.rename(other)
+    wheel.update(filename=other.name)
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
         (lambda wheel, path: wheel.update(sha256="0" * 64), "has sha256 .*, wanted is 000"),
+        (lambda wheel, path: wheel.update(sha256="none"), "has sha256 .*, wanted is none"),
         (lambda wheel, path: path.unlink(), "cannot be read: No such file"),
         (lambda wheel, path: os.truncate(path, 300), "has sha256"),
         (lambda wheel, path: (os.truncate(path, 300), wheel.update(sha256=None)), "is not a wheel"),
         (lambda wheel, path: wheel.update(filename="../x.tar.gz"), "is not the name of a wheel"),
+        (rename, "is not what its name says"),
     ],
-    ids=["wrong hash", "not delivered", "cut", "cut, hash not known", "no wheel"],
+    ids=["wrong hash", "no hash", "not delivered", "cut", "cut, hash not known", "no wheel", "another version"],
 )
-def test_what_was_not_delivered_well_is_refused(spoil, words, node):
-    wheel = node.deliver()
-    spoil(wheel, node.folder / wheel["filename"])
-    with node.refuses(words):
-        node.install(wheel)
+def test_what_was_not_delivered_well_is_refused(spoil, words, any_node, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    wheel = any_node.deliver()
+    spoil(wheel, any_node.folder / wheel["filename"])
+    with any_node.refuses(words):
+        any_node.install(wheel, verify="none")
+
+
+def test_wheels_come_from_a_folder_of_any_name(make_venv, tmp_path, run):
+    node = Node(make_venv(pip=True), tmp_path / "a%20b [c] #sha256=0, \xe9", run)
+    wheel = node.deliver(label=LABEL)
+    node.install({**wheel, "sha256": wheel["sha256"].upper()})
+    assert (node.version(), node.environment["origins"]["flash-attn"]["sha256"]) == ("2.8.3", wheel["sha256"])
 
 
 def test_a_wheel_for_another_python_is_refused(node):

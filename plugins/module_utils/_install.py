@@ -37,6 +37,14 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._python im
 #: What is known of each wheel, by its path.
 _Files = t.Mapping[str, t.Mapping[str, t.Any]]
 
+# python -m pip, without the search for garbage, which takes a tenth of its time for one wheel; what is frozen is not looked at.
+_PIP = """
+import atexit, gc, runpy
+gc.disable()
+atexit.register(gc.freeze)
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+
 
 def examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], run: Run) -> Action:
     """What to do with a wheel, looking closer where the environment alone does not tell.
@@ -209,7 +217,7 @@ def _run_installer(files: _Files, target: str | None, environment: t.Mapping[str
     uv = find_uv(python["prefix"])
     where = ["--target", target] if target else []
     if environment["installers"]["pip"]:
-        command = [python["executable"], "-I", "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input"]
+        command = [python["executable"], "-I", "-c", _PIP, "--isolated", "--disable-pip-version-check", "--no-input"]
         command += ["install", "--no-index", "--no-deps", "--no-cache-dir"]
         command += where or ["--force-reinstall"]
     elif uv:

@@ -13,7 +13,7 @@ import shutil
 import signal
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _distributions, _gpu_check
+from ansible_collections.airgap.torch_extensions.plugins.module_utils import _distributions
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._python import Run
 
@@ -69,7 +69,7 @@ def resolve(way: str, gpus: t.Sequence[t.Any] | None, devices: t.Sequence[str] =
 
 def has_check(name: str) -> bool:
     """Whether it is known how to check a package on a GPU; if not, it is imported and no more."""
-    return _distributions.canonical(name) in _gpu_check.CHECKS
+    return _distributions.canonical(name) in _gpu_checks().CHECKS
 
 
 def import_failure(executable: str, modules: t.Sequence[str], run: Run, folder: str = "") -> str | None:
@@ -93,7 +93,8 @@ def on_gpus(
         well. A failure before there is any device has null for these.
     """
     # a real file, for linters and readers; the loader has its text also where modules come in an archive
-    source = _gpu_check.__spec__.loader.get_source(_gpu_check.__name__)
+    module = _gpu_checks()
+    source = module.__spec__.loader.get_source(module.__name__)
     timeout = shutil.which("timeout")
     command = [timeout, "-k", "5", _SECONDS] if timeout else []
     command += [executable, "-E", "-B", "-c", source, folder, _distributions.canonical(name)]
@@ -112,6 +113,13 @@ def on_gpus(
         results += [{**device, **result} for device, result in zip(found[len(results) :], told)]
         if len(results) >= len(found):
             return results
+
+
+def _gpu_checks() -> t.Any:
+    # a node compiles what it imports each time, and those without GPUs need none of this
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils import _gpu_check
+
+    return _gpu_check
 
 
 def explain(result: t.Mapping[str, t.Any]) -> str:

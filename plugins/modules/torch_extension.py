@@ -380,6 +380,7 @@ find_links:
 """
 
 import contextlib
+import gc
 import os
 
 from ansible.module_utils.basic import AnsibleModule
@@ -448,6 +449,7 @@ _ARGUMENTS = {
 
 
 def main():
+    gc.freeze()  # what Ansible has loaded: to search that for garbage takes long, and this process ends soon
     module = AnsibleModule(argument_spec=_ARGUMENTS, supports_check_mode=True)
     try:
         with _removing(module):

@@ -199,6 +199,7 @@ staged:
   sample: [.flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp311-cp311-linux_x86_64.whl.5a176a0589635270.part]
 """
 
+import gc
 import os
 
 from ansible.module_utils.basic import AnsibleModule
@@ -209,6 +210,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors im
 
 
 def main():
+    gc.freeze()  # what Ansible has loaded: to search that for garbage takes long, and this process ends soon
     module = AnsibleModule(
         argument_spec={
             "python": {"type": "list", "elements": "str", "default": ["python3"]},

@@ -112,7 +112,7 @@ def avoid_compression(connection: ConnectionBase, lazily: bool = False) -> bool:
 
     :param lazily: whether a connection that an earlier task has opened may serve, where there is one: to log in once more
         is worth it for a wheel, not for a question
-    :returns: whether this makes for another connection
+    :returns: whether this makes for another connection, which is not open yet
     """
     if connection._load_name not in _SSH:
         return False
@@ -131,7 +131,7 @@ def avoid_compression(connection: ConnectionBase, lazily: bool = False) -> bool:
     words["ssh_args"] = first + words["ssh_args"]
     for name, each in words.items():
         connection.set_option(name, shlex.join(filter(None, map(_plain, each))))
-    return True
+    return not _is_open(path + _OWN, connection)
 
 
 def prefer_aes(connection: ConnectionBase) -> None:

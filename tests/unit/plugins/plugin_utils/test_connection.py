@@ -290,6 +290,18 @@ def test_a_processor_without_aes_takes_what_ssh_takes(ssh, make_connection, monk
     assert words(connection) == before
 
 
+def test_ssh_is_asked_what_it_would_take_only_where_there_is_no_connection_yet(ssh, make_connection, tmp_path):
+    program = ssh(f"{CHACHA},{GCM}", f"{CHACHA},{GCM}")
+    settings = {"ansible_ssh_executable": program, "ansible_control_path": str(tmp_path / "socket")}
+    for is_open in (False, True):
+        connection = make_connection(ansible_ssh_args=f"-C {PERSIST}", **settings)
+        _connection.quicken(connection, lazily=True)
+        assert command(connection)[1] == f"{tmp_path}/socket-u"
+        assert (tmp_path / "asked").exists() is not is_open
+        (tmp_path / "asked").unlink(missing_ok=True)
+        (tmp_path / "socket-u").touch()
+
+
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="there is no ssh here")
 def test_ssh_itself_takes_the_order_that_it_is_given(make_connection, monkeypatch):
     monkeypatch.setattr(_connection, "_has_aes", lambda: True)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import sys
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._controller_action import ControllerAction
@@ -28,7 +27,6 @@ class ActionModule(ControllerAction):
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._fetch import fetch
 
         def meanwhile():
-            sys.setswitchinterval(0.0005)  # or the thread that hashes a wheel waits 5 ms for its turn after each piece
             _payload.build(self, "torch_extension", self._task_vars)  # which comes next
 
         result = fetch(arguments["plans"], means, predict=self._task.check_mode, meanwhile=meanwhile)

@@ -14,7 +14,9 @@ mapfile -t nodes < <(seq -f 'n%02g=torch' "$number")
 $stand up "${nodes[@]}"
 $stand publish example/flash-attention-large v2.8.3.post2 .cache/bench/large/*.whl
 
-play() { $stand control ansible-playbook -i $stand "$@" benchmarks/plays/role.yml >.cache/bench/knobs.log || { cat .cache/bench/knobs.log; exit 1; }; }
+role=benchmarks/plays/role.yml throttled=.cache/bench/throttled.yml
+sed 's/^  gather_facts: false$/&\n  throttle: 2/' $role >$throttled # no setting of Ansible's, but the play's
+play() { $stand control ansible-playbook -i $stand "$@" >.cache/bench/knobs.log || { cat .cache/bench/knobs.log; exit 1; }; }
 forget() {
   $stand control ansible all -i $stand --forks 8 -m ansible.builtin.command \
     -a '/opt/venv/bin/pip uninstall --quiet --yes flash-attn einops' >/dev/null
@@ -32,27 +34,27 @@ with() { # NAME=VALUE CMD..
   shift
   "$@"
 }
-play --forks 8 # all have it from here on
+play --forks 8 $role # all have it from here on
 
 {
   for ((run = 0; run < runs; run++)); do
     for forks in 20 50; do
-      timed "idle,forks=$forks changed" play --forks "$forks"
-      timed "idle,forks=$forks default" play
+      timed "idle,forks=$forks changed" play --forks "$forks" $role
+      timed "idle,forks=$forks default" play $role
     done
-    timed 'idle,strategy=free changed' with ANSIBLE_STRATEGY=free play
-    timed 'idle,strategy=free default' play
-    timed 'idle,become,pipelining changed' with ANSIBLE_PIPELINING=true play --user deploy --become
-    timed 'idle,become,pipelining default' play --user deploy --become
+    timed 'idle,strategy=free changed' with ANSIBLE_STRATEGY=free play $role
+    timed 'idle,strategy=free default' play $role
+    timed 'idle,become,pipelining changed' with ANSIBLE_PIPELINING=true play --user deploy --become $role
+    timed 'idle,become,pipelining default' play --user deploy --become $role
     for what in forks=20 throttle=2 strategy=free; do
       forget
       case $what in
-        forks=*) timed "first,$what changed" play --forks "${what#*=}" ;;
-        throttle=*) timed "first,$what changed" play -e "at_once=${what#*=}" ;;
-        strategy=*) timed "first,$what changed" with "ANSIBLE_STRATEGY=${what#*=}" play ;;
+        forks=*) timed "first,$what changed" play --forks "${what#*=}" $role ;;
+        throttle=*) timed "first,$what changed" play $throttled ;;
+        strategy=*) timed "first,$what changed" with "ANSIBLE_STRATEGY=${what#*=}" play $role ;;
       esac
       forget
-      timed "first,$what default" play
+      timed "first,$what default" play $role
     done
   done
 } | python3 benchmarks/ratio.py ms

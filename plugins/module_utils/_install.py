@@ -34,9 +34,6 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._environme
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._python import Run
 
-#: What is known of each wheel, by its path.
-_Files = t.Mapping[str, t.Mapping[str, t.Any]]
-
 # python -m pip, without the search for garbage, which takes a tenth of its time for one wheel; what is frozen is not looked at.
 _PIP = """
 import atexit, gc, runpy
@@ -88,20 +85,20 @@ def install(
     """
     python = environment["python"]
     refuse_foreign(environment, [python["site_packages"]])
-    files = {os.path.join(folder, file["filename"]): file for file in [*wheels, *requirements]}
-    for file in files.values():
+    files = [*wheels, *requirements]
+    for file in files:
         _wheel_file.check_tags(file["filename"], environment)
     with _locked(python["site_packages"]):
         _swap.clear(python["site_packages"], _names(wheels))
         with _swap.scratch(python["site_packages"]) as new:
-            _unpack(files, new, environment, run)
+            _unpack(files, folder, new, environment, run)
             exchange = _swap.plan(new, python["site_packages"])
             if exchange is not None:
                 unpacked()  # before they, too, are written to the disk
             with _swap.writing(new):
                 results = _try_out(wheels, new, environment, run, verify, devices)
             if exchange is None:
-                _run_installer(files, None, environment, run)
+                _run_installer(files, folder, None, environment, run)
             else:
                 _swap.put(exchange, new, python["site_packages"])
     installed = _distributions.installed([python["site_packages"]])
@@ -176,23 +173,28 @@ def _try_out(
     return results
 
 
-def _unpack(files: _Files, target: str, environment: t.Mapping[str, t.Any], run: Run) -> None:
+def _unpack(
+    files: t.Sequence[t.Mapping[str, t.Any]],
+    folder: str,
+    target: str,
+    environment: t.Mapping[str, t.Any],
+    run: Run,
+) -> None:
     """Unpack wheels, and check that they are what was promised: their hashes before anything is unpacked.
 
     :raises TorchExtensionError: if one is something else
     """
-    for path, file in files.items():
+    for file in files:
         if not _is_hashed_by_pip(file, environment):
-            _wheel_file.check_sha256(path, file["sha256"])
+            _wheel_file.check_delivered(file, folder, environment)
     try:
-        _run_installer(files, target, environment, run)
+        _run_installer(files, folder, target, environment, run)
     except TorchExtensionError:
-        for path, file in files.items():  # in our words, what pip has many for
-            _wheel_file.check_sha256(path, file["sha256"])
-            _wheel_file.check(path, file["filename"])
+        for file in files:  # in our words, what pip has many for
+            _wheel_file.check_delivered(file, folder, environment)
         raise
-    for path, file in files.items():
-        _wheel_file.check(path, file["filename"])
+    for file in files:
+        _wheel_file.check(os.path.join(folder, file["filename"]), file["filename"])
 
 
 def _is_hashed_by_pip(file: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> bool:
@@ -205,14 +207,21 @@ def _is_hashed_by_pip(file: t.Mapping[str, t.Any], environment: t.Mapping[str, t
     return bool(environment["installers"]["pip"] and re.match(r"[0-9a-fA-F]{64}\Z", file["sha256"] or ""))
 
 
-def _source(path: str, file: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> str:
+def _source(file: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[str, t.Any]) -> str:
     """How an installer is told of a file: by its path or, with the hash to check it by, by its URL."""
+    path = os.path.join(folder, file["filename"])
     if not _is_hashed_by_pip(file, environment):
         return path
     return f"file://{quote(os.fsencode(os.path.abspath(path)))}#sha256={file['sha256'].lower()}"
 
 
-def _run_installer(files: _Files, target: str | None, environment: t.Mapping[str, t.Any], run: Run) -> None:
+def _run_installer(
+    files: t.Sequence[t.Mapping[str, t.Any]],
+    folder: str,
+    target: str | None,
+    environment: t.Mapping[str, t.Any],
+    run: Run,
+) -> None:
     """Offline, from files alone, with nobody's settings: neither index nor build nor dependencies."""
     python = environment["python"]
     uv = find_uv(python["prefix"])
@@ -233,12 +242,12 @@ def _run_installer(files: _Files, target: str | None, environment: t.Mapping[str
     settings = [word for name in sorted(os.environ) if name.startswith(("PIP_", "UV_")) for word in ("-u", name)]
     # pip unpacks in TMPDIR first: /tmp may be small or another file system
     temporary = [f"TMPDIR={os.path.dirname(target)}"] if target else []
-    sources = [_source(path, file, environment) for path, file in files.items()]
+    sources = [_source(file, folder, environment) for file in files]
     status, out, err = run(["env", *settings, f"PIP_CONFIG_FILE={os.devnull}", *temporary, *command, *sources])
     if status != 0:
         lines = [line for line in (err + "\n" + out).splitlines() if line.strip()]
         errors = [line for line in lines if line.lower().startswith("error")] or lines[-1:] or [f"exit status {status}"]
         raise TorchExtensionError(
             f"{'pip' if environment['installers']['pip'] else 'uv'} of this node could not install"
-            f" {', '.join(map(os.path.basename, files))}: {' '.join(errors)}"
+            f" {', '.join(file['filename'] for file in files)}: {' '.join(errors)}"
         )

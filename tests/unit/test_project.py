@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import jinja2
+import jinja2.meta
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -47,6 +48,14 @@ def load(path: str):
 
 def run(*command: str) -> str:
     return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def templates(value: object) -> list[str]:
+    """The strings in it, at any depth."""
+    if isinstance(value, str):
+        return [value]
+    within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [text for one in within for text in templates(one)]
 
 
 def requirements(path: str) -> list[Requirement]:
@@ -98,13 +107,22 @@ def test_variables_of_a_role_bear_its_name(role):
     assert [name for name in options if not name.startswith(f"{role}_")] == []
 
 
-def test_a_node_with_nothing_to_do_costs_no_filter():
-    plan, install = load("roles/torch_extension/tasks/plan.yml")[0], load("roles/torch_extension/tasks/install.yml")[0]
-    templates = [text for text in plan["airgap.torch_extensions.wheel_plan"].values() if isinstance(text, str)]
-    templates.append("{{ " + install["when"][0] + " }}")
-    assert len(templates) > 10
-    for text in templates:
-        assert not list(jinja2.Environment(autoescape=True).parse(text).find_all(jinja2.nodes.Filter)), text
+@pytest.mark.parametrize("tasks", ["plan", "install"])
+def test_what_the_process_of_a_node_templates_has_no_filter(tasks):
+    (task,) = load(f"roles/torch_extension/tasks/{tasks}.yml")
+    (arguments,) = (value for name, value in task.items() if name.startswith("airgap."))
+    unread = [*templates(arguments), "{{ " + task.get("when", "true") + " }}"]
+    variables = load("roles/torch_extension/defaults/main.yml") | load("roles/torch_extension/vars/main.yml")
+    environment, names = jinja2.Environment(autoescape=True), set()
+    assert len(unread) > 10
+    for text in unread:
+        tree = environment.parse(text)
+        assert not list(tree.find_all(jinja2.nodes.Filter)), text
+        # Jinja looks up all names of a template before it decides which of them it needs
+        new = jinja2.meta.find_undeclared_variables(tree) - names
+        names |= new
+        unread += [text for name in sorted(new) for text in templates(variables.get(name))]
+    assert any(name in variables for name in names)
 
 
 @pytest.mark.parametrize("path", DOCUMENTED)

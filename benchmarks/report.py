@@ -24,7 +24,8 @@ COMPARED = {  # a line, and what it is divided by
     "probe-cold": ["import-cold"],
     "memory-role": ["memory-ping", "memory-role-small"],
     "memory-role-small": ["memory-ping"],
-    "memory-role-idle": ["memory-ping"],
+    "memory-role-idle": ["memory-ping", "memory-pings"],
+    "memory-pings": ["memory-ping"],
 }
 COMPARED |= {f"{way}-{links}": [f"copy-{links}"] for links in LINKS for way in WAYS if way != "copy"}
 DRAWN = ("naive-first", "naive-again", "floor", "role-first", "role-idle", "role-one-new", "ping")
@@ -97,7 +98,7 @@ def goals(found: Results) -> Iterator[tuple[str, float, float | None]]:
 def table(results: dict) -> Iterator[str]:
     found = Results(results)
     nodes_before = None
-    yield f"{'line':<18}{'nodes':>6}{'runs':>5}{'median':>12}{'min':>10}{'max':>10}{'MB sent':>10}   ratios"
+    yield f"{'line':<18}{'nodes':>6}{'runs':>5}{'median':>12}{'min':>10}{'max':>10}{'MB sent':>10}   ratios, and of memory the part of a fork"
     for line, nodes in found.keys:
         if nodes_before not in (None, nodes):
             yield ""
@@ -111,7 +112,10 @@ def table(results: dict) -> Iterator[str]:
         sent = [sample["sent"] for sample in found.of(line, nodes) if "sent" in sample]
         megabytes = f"{statistics.median(sent) / 1e6:.1f}" if sent else ""
         ratios = ((ratio(values, found.values(baseline, nodes)), baseline) for baseline in COMPARED.get(line, []))
-        told = ", ".join(f"{number:.3f} {baseline}" for number, baseline in ratios if number is not None)
+        notes = [f"{number:.3f} {baseline}" for number, baseline in ratios if number is not None]
+        forks = found.memory(line, nodes, "per_fork") if line.startswith("memory") else []
+        notes += [f"a fork {scale * statistics.median(forks):.1f}"] if forks else []
+        told = ", ".join(notes)
         yield f"{line:<18}{nodes:>6}{len(values):>5}{median:>8} {unit:<3}{least:>10}{most:>10}{megabytes:>10}   {told}".rstrip()
 
     yield ""

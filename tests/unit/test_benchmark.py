@@ -106,6 +106,20 @@ def test_lines_are_told_with_median_and_ratios(module):
     assert line.split() == ["role-idle", "8", "3", "3.0", "s", "2.0", "4.0", "0.0", "1.500", "ping"]
 
 
+def test_memory_is_told_with_the_part_of_a_fork(module):
+    told = results(memory_role=30, memory_ping=20)
+    for sample in told["samples"]:
+        sample["memory"] = {"peak": sample["seconds"] * 1024, "per_fork": sample["seconds"] * 102.4}
+    (line,) = (line for line in module("report").table(told) if line.startswith("memory-role"))
+    assert line.split()[3:5] == ["30.0", "MiB"]
+    assert line.endswith("1.500 memory-ping, a fork 3.0")
+
+
+def test_the_role_that_only_pings_has_the_arguments_of_ours():
+    ours = BENCHMARKS.parent / "roles/torch_extension/meta/argument_specs.yml"
+    assert (BENCHMARKS / "plays/roles/pings/meta/argument_specs.yml").read_text() == ours.read_text()
+
+
 def test_the_large_wheel_is_a_whole_wheel_and_always_the_same(module, tmp_path):
     small = tmp_path / "x-1-py3-none-any.whl"
     with zipfile.ZipFile(small, "w") as archive:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from servers import make_certificate, serving, tls_context
-from shells import mount_point
+from shells import mount_point, remove_tree
 from venvs import add_pip, make_plain_venv, site_packages
 
 import ansible_collections
@@ -107,10 +106,7 @@ def shared():
         pytest.skip("nothing is mounted at /dev/shm")
     folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
     yield folder
-    for path in folder.rglob("*"):
-        if path.is_dir():
-            path.chmod(0o700)
-    shutil.rmtree(folder)
+    remove_tree(folder)
 
 
 @pytest.fixture

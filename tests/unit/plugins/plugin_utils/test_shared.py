@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import shells
-from shells import Node, content, mount_point
+from shells import Node, content, mount_point, remove_tree
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import Done, NotStreamedError, send
@@ -174,6 +174,16 @@ def test_what_stands_where_the_word_should_is_left_alone(there_already, node, sh
     assert there_already == "file" or list(path.iterdir()) == []
 
 
+def test_cleaning_up_after_these_tests_leaves_what_links_lead_to(tmp_path):
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "system").mkdir(mode=0o755)
+    (tmp_path / "a/b/.id").symlink_to(tmp_path / "system")
+    (tmp_path / "a/b").chmod(0o500)
+    remove_tree(tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["system"]
+    assert stat.S_IMODE((tmp_path / "system").stat().st_mode) == 0o755
+
+
 @pytest.mark.parametrize("target", ["/etc", "../../x", WORD.upper(), f"{WORD}0", f"{WORD}\n"])
 def test_a_link_that_is_none_of_ours_is_told(target, node, shared):
     (shared / FOLDER).mkdir(mode=0o700)
@@ -194,7 +204,7 @@ def read_only(node, shared):
         for path in [folder, *folder.rglob("*")]:
             if os.geteuid() == 0:
                 os.chown(path, NOBODY, -1, follow_symlinks=False)
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 path.chmod(0o500)
         if os.geteuid() == 0:
             if not shutil.which("setpriv"):

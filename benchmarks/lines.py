@@ -87,7 +87,7 @@ MEMORY_LINES = {
     ),
     "memory-role-idle": Line("the role, nothing to do", f"{MEMORY}/role.yml", on="memory-role", leaves="large"),
     "memory-ping": Line("one bare module round trip", f"{MEMORY}/ping.yml", on=ANY),
-    "memory-pings": Line("a role with as many arguments, which only pings", f"{MEMORY}/pings.yml", on=ANY),
+    "memory-bare-role": Line("a role with as many arguments, which only pings", f"{MEMORY}/bare_role.yml", on=ANY),
 }
 # What every machine of the cluster may send and receive, and what the control node may send.
 LINKS = {"narrow": "512mbit 64mbit", "equal": "512mbit 512mbit"}

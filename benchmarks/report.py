@@ -24,8 +24,8 @@ COMPARED = {  # a line, and what it is divided by
     "probe-cold": ["import-cold"],
     "memory-role": ["memory-ping", "memory-role-small"],
     "memory-role-small": ["memory-ping"],
-    "memory-role-idle": ["memory-ping", "memory-pings"],
-    "memory-pings": ["memory-ping"],
+    "memory-role-idle": ["memory-ping", "memory-bare-role"],
+    "memory-bare-role": ["memory-ping"],
 }
 COMPARED |= {f"{way}-{links}": [f"copy-{links}"] for links in LINKS for way in WAYS if way != "copy"}
 DRAWN = ("naive-first", "naive-again", "floor", "role-first", "role-idle", "role-one-new", "ping")
@@ -114,7 +114,7 @@ def table(results: dict) -> Iterator[str]:
         ratios = ((ratio(values, found.values(baseline, nodes)), baseline) for baseline in COMPARED.get(line, []))
         notes = [f"{number:.3f} {baseline}" for number, baseline in ratios if number is not None]
         forks = found.memory(line, nodes, "per_fork") if line.startswith("memory") else []
-        notes += [f"a fork {scale * statistics.median(forks):.1f}"] if forks else []
+        notes += [f"a fork {scale * statistics.median(forks):.1f} {unit}"] if forks else []
         told = ", ".join(notes)
         yield f"{line:<18}{nodes:>6}{len(values):>5}{median:>8} {unit:<3}{least:>10}{most:>10}{megabytes:>10}   {told}".rstrip()
 

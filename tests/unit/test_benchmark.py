@@ -112,12 +112,12 @@ def test_memory_is_told_with_the_part_of_a_fork(module):
         sample["memory"] = {"peak": sample["seconds"] * 1024, "per_fork": sample["seconds"] * 102.4}
     (line,) = (line for line in module("report").table(told) if line.startswith("memory-role"))
     assert line.split()[3:5] == ["30.0", "MiB"]
-    assert line.endswith("1.500 memory-ping, a fork 3.0")
+    assert line.endswith("1.500 memory-ping, a fork 3.0 MiB")
 
 
-def test_the_role_that_only_pings_has_the_arguments_of_ours():
+def test_the_bare_role_has_the_arguments_of_ours():
     ours = BENCHMARKS.parent / "roles/torch_extension/meta/argument_specs.yml"
-    assert (BENCHMARKS / "plays/roles/pings/meta/argument_specs.yml").read_text() == ours.read_text()
+    assert (BENCHMARKS / "plays/roles/bare/meta/argument_specs.yml").read_text() == ours.read_text()
 
 
 def test_the_large_wheel_is_a_whole_wheel_and_always_the_same(module, tmp_path):

@@ -11,15 +11,23 @@ import typing as t
 
 from ansible.errors import AnsibleConnectionFailure
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _verify
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery_options import COPY, PULL, SHARED, SLURM
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._told import check_facts
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _delivery, _report, _shared, _ways
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._alone import alone
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._default_cache import default_cache
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivering_action import DeliveringAction
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._node_action import Failed
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.told import check_facts
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.delivery_options import (
+    COPY,
+    PULL,
+    SHARED,
+    SLURM,
+)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import verify as _verify
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivering_action import DeliveringAction
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node_action import Failed
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.alone import alone
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.default_cache import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import delivery as _delivery
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import shared as _shared
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import ways as _ways
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import report as _report
 
 
 class _Given(t.NamedTuple):
@@ -161,7 +169,7 @@ class ActionModule(DeliveringAction):
     def _uploaded(self, files, given):
         """Put what a node has not found onto the server. Returns whether anything was sent."""
         # of those alone whose nodes find nothing there
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._upload import Uploader
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.upload import Uploader
 
         url, ca_path = (given.delivery[name] for name in ("pull_url", "pull_ca_path"))
         word = hashlib.sha256("\n".join([url, *(file.name for file in files)]).encode()).hexdigest()[:32]
@@ -210,7 +218,7 @@ def _check(files):
 def _certificates(path):
     """What of a file of CAs is for nodes to see."""
     # of a node, which most deliveries do without here
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils._pull import certificates
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.pull import certificates
 
     try:
         with open(path, encoding="utf-8", errors="replace") as file:

@@ -7,8 +7,9 @@ from __future__ import annotations
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _choice, _guess
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _connection
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import guess as _guess
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import choice as _choice
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection as _connection
 
 
 class ActionModule(ActionBase):

@@ -9,13 +9,13 @@ import os
 
 from ansible.errors import AnsibleConnectionFailure
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery_options import SLURM
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _delivery
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._alone import alone
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._default_cache import default_cache
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivering_action import DeliveringAction
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._slurm import Broadcast, Job
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.delivery_options import SLURM
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivering_action import DeliveringAction
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.alone import alone
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.default_cache import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import delivery as _delivery
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import Broadcast, Job
 
 _ARGUMENTS = {
     "plans": {"type": "dict", "required": True},

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._controller_action import ControllerAction
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.controller_action import ControllerAction
 
 
 class ActionModule(ControllerAction):
@@ -23,8 +23,8 @@ class ActionModule(ControllerAction):
 
     def act(self, arguments, means):
         # Ansible imports actions before it forks a process for each node, and what downloads is for this one alone
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _payload
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._fetch import fetch
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import payload as _payload
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch
 
         def meanwhile():
             _payload.build(self, "torch_extension", self._task_vars)  # which comes next

@@ -4,17 +4,19 @@
 
 from __future__ import annotations
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import KEEP
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._choice import EXACT, MATCHES
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._verdict import FITS, MISFIT, UNKNOWN
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _plan, _report, _ways
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._decision import decide, settings
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._default_cache import default_cache
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import proxied
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._node_action import NodeAction
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._proven import Shown, settle
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import RELEASE
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import FITS, MISFIT, UNKNOWN
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.choice import EXACT, MATCHES
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node_action import NodeAction
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.default_cache import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import ways as _ways
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.network import proxied
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import plan as _plan
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import report as _report
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import decide, settings
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.proven import Shown, settle
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.sources import RELEASE
 
 _ARGUMENTS = {
     "packages": {"type": "list", "elements": "str", "required": True},
@@ -97,8 +99,8 @@ class ActionModule(NodeAction):
     def _settled(self, wheel, environment, downloads):
         """The same wheel or one for another torch that has been proven to serve."""
         # what downloads and reads wheels is slow to import, and rarely wanted here
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._controller_action import progress
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._means import Means
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.controller_action import progress
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.means import Means
 
         means = Means(
             cache=self._arguments["cache_dir"] or default_cache(),

@@ -220,9 +220,9 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._decision import decide, settings
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import proxied
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.network import proxied
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import decide, settings
 
 display = Display()
 

@@ -385,11 +385,19 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _delivery_options, _staged, _verify
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._action import KEEP
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import ALL, describe_one, with_gpus
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._told import check_environment
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.told import check_environment
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import (
+    delivery_options as _delivery_options,
+)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staged as _staged
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import (
+    ALL,
+    describe_one,
+    with_gpus,
+)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import verify as _verify
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP
 
 _FILE = {
     "name": {"type": "str", "required": True},
@@ -578,22 +586,22 @@ def _run(module):
 def _installer(mode):
     # a node compiles what it imports each time, and one of the three will do
     if mode == "pip_cache":
-        from ansible_collections.airgap.torch_extensions.plugins.module_utils import _seed
+        from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import seed as _seed
 
         return _seed
     if mode == "find_links":
-        from ansible_collections.airgap.torch_extensions.plugins.module_utils import _find_links
+        from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import find_links as _find_links
 
         return _find_links
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils import _install
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import install as _install
 
     return _install
 
 
 def _proofs(facts, module, environment, run):
     """That the node has what the wheels need, before anything is done with them."""
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils import _proof
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils._verdict import MISFIT
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof import proof as _proof
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import MISFIT
 
     if module.params["verify"] == _verify.NONE:
         return []

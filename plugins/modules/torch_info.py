@@ -204,9 +204,9 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _staged
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import describe
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staged as _staged
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe
 
 
 def main():

@@ -144,9 +144,10 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _installed, _verify
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import ALL, describe
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import ALL, describe
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import installed as _installed
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import verify as _verify
 
 
 def main():

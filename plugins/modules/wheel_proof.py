@@ -96,9 +96,9 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof import needs_gpus, proofs
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._told import check_environment
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.told import check_environment
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.proof import needs_gpus, proofs
 
 
 def main():
@@ -129,7 +129,10 @@ def main():
 
 def _describe(module):
     # a node compiles what it imports each time, and the role gives what is told here
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import describe_one, with_gpus
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import (
+        describe_one,
+        with_gpus,
+    )
 
     def run(command):
         return module.run_command(list(command), environ_update={"LC_ALL": "C"})

@@ -101,8 +101,10 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _pull, _staged, _wheel_file
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import pull as _pull
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staged as _staged
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file as _wheel_file
 
 
 def main():

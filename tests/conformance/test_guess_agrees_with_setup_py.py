@@ -23,12 +23,12 @@ import upstream
 from environments import environments
 from packaging.version import Version
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._guess import (
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.guess import (
     NoGuessError,
     guess,
     requires_python,
 )
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._packages import PACKAGES
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
 
 ENVIRONMENTS = list(environments())
 DOWNLOADS = 4

@@ -8,5 +8,5 @@ fi
 tests/tools/venv.sh .venv-newest newest 3.12 3.14
 export PATH=$PWD/.venv-newest/bin:$PATH
 ansible --version | head -n 1
-PYTHONPATH=.ansible/collections pytest --numprocesses=auto tests/unit/plugins/{action,lookup,modules,plugin_utils/test_connection.py}
+PYTHONPATH=.ansible/collections pytest --numprocesses=auto tests/unit/plugins/{action,lookup,modules,plugin_utils/_delivery/test_connection.py}
 tests/tools/molecule.sh default

@@ -20,9 +20,9 @@ import nodes
 from downloads import cache, fetch
 from pinned import WHEELS, Build, Wheel
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _environment
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof import prove_all
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _wheel_facts
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import environment as _environment
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.proof import prove_all
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries import wheel_facts as _wheel_facts
 
 _QUESTIONS = Path(__file__).with_name("importing.py")
 

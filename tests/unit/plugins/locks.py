@@ -10,7 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import Iterable
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils import _lock
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock as _lock
 
 
 def planned(filename: str, requirement: str, **more) -> dict:

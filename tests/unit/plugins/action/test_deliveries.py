@@ -18,7 +18,7 @@ from shells import mount_point
 from venvs import site_packages
 from wheels import LABEL, as_wanted, build_wheel, sha256, tree_state
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._staged import part
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.staged import part
 
 COPIED = {"way": "copy", "sent": True}
 

@@ -10,9 +10,11 @@ import pytest
 from binaries import no_facts
 from wheels import LABEL, as_wanted, build_wheel, tree_state
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _node, _staged, _verify
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import describe_one
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip_cache import wheel_path
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staged as _staged
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import node as _node
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_one
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.pip_cache import wheel_path
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import verify as _verify
 from ansible_collections.airgap.torch_extensions.plugins.modules import torch_extension
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _staged
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staged as _staged
 from ansible_collections.airgap.torch_extensions.plugins.modules import torch_info
 
 

@@ -8,7 +8,8 @@ import pytest
 from wheels import build_wheel, tree_state
 
 from ansible_collections.airgap.torch_extensions.plugins.action.torch_verify import _misfits
-from ansible_collections.airgap.torch_extensions.plugins.module_utils import _node, _verify
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import node as _node
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import verify as _verify
 from ansible_collections.airgap.torch_extensions.plugins.modules import torch_verify
 
 WHEEL = "flash_attn-2.8.3+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"

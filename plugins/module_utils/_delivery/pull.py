@@ -1,0 +1,411 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""A node fetches files from an HTTP server inside the gap, with nothing but the standard library."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import http.client
+import netrc
+import os
+import re
+import shutil
+import ssl
+import stat
+import time
+import typing as t
+import urllib.error
+import urllib.parse
+import urllib.request
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staged as _staged
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file as _wheel_file
+
+#: What has become of a file: it was there already, has been fetched, or the server does not have it.
+THERE, PULLED, MISSING = "there", "pulled", "missing"
+
+_SECONDS = 60  # to connect, and between two pieces of an answer
+_TRIES = 5  # in a row that bring nothing new
+_PAUSE = 1.0  # seconds before the second of them; doubled before each more
+_CHUNK = 1 << 20  # bytes
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s]+-----END CERTIFICATE-----")
+_PASSING = (408, 425, 429, 500, 502, 503, 504)
+_ELSE = "Nothing was changed. torch_extension_delivery has other ways, such as copy."
+
+
+class Wanted(t.NamedTuple):
+    """A file that the server shall have."""
+
+    filename: str
+    sha256: str  # in hexadecimal
+    size: int  # bytes
+
+
+class _PassingError(Exception):
+    """Another try may go better."""
+
+
+class _MissingError(Exception):
+    """The server does not have it."""
+
+
+class _Credentials(urllib.request.BaseHandler):
+    """Those that ``~/.netrc`` has for the host of a request, over TLS alone, and anew after each redirection.
+
+    Where the server redirects to another host, that one gets what is there for it by name, and not what is there for all.
+    """
+
+    def __init__(self, entries: netrc.netrc | None) -> None:
+        self._entries = entries
+
+    def https_request(self, request: urllib.request.Request) -> urllib.request.Request:
+        host = urllib.parse.urlsplit(request.full_url).hostname or ""
+        entries = self._entries
+        is_named = entries is not None and (host in entries.hosts or host == request.origin_req_host.strip("[]"))
+        found = entries.authenticators(host) if entries is not None and is_named else None
+        if found:
+            text = "{}:{}".format(found[0] or "", found[2] or "").encode()
+            # one that is not taken along to where the server sends us
+            request.add_unredirected_header("Authorization", "Basic " + base64.b64encode(text).decode())
+        return request
+
+
+def check_url(url: str) -> str:
+    """Returns the URL of the folder on the server, as it is.
+
+    :raises TorchExtensionError: if it is none, or holds credentials, which would be shown
+    """
+    reason = None
+    try:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            reason = "wanted is http:// or https:// and a host"
+    except ValueError:  # in words that may hold a piece of a password
+        reason = "wanted is http:// or https://, a host, and perhaps a port, a number"
+    if reason is None and (parts.query or parts.fragment):
+        reason = "wanted is a folder, without ? or #"
+    if reason is None and not re.fullmatch("[!-~]+", url):
+        reason = "wanted are printable characters of ASCII, and any other as %20"
+    if reason:
+        raise TorchExtensionError(f"torch_extension_pull_url is no address of a folder on a server: {reason}.")
+    if parts.username is not None:
+        raise TorchExtensionError(
+            f"torch_extension_pull_url holds credentials for {parts.hostname}, which would be shown. Put them into ~/.netrc,"
+            " of the control node for the upload and of the nodes for reading, and leave them out of the URL."
+        )
+    return url
+
+
+def is_there(folder: str, wanted: Wanted) -> bool:
+    """Whether a file is there in its whole length; whoever installs it checks its hash."""
+    return _size(os.path.join(folder, wanted.filename)) == wanted.size
+
+
+def certificates(text: str) -> str:
+    """The certificates of a file (PEM), without what else is in it: a key, or comments.
+
+    :raises TorchExtensionError: if it has none
+    """
+    found = _CERTIFICATE.findall(text)
+    if not found:
+        raise TorchExtensionError("torch_extension_pull_ca_path has no certificates (PEM: BEGIN CERTIFICATE).")
+    return "\n".join(found) + "\n"
+
+
+def opener(ca: str | None = None, path: str = "~/.netrc") -> urllib.request.OpenerDirector:
+    """What asks servers, by the proxies of the environment.
+
+    :param ca: certificates of CAs (PEM) to trust instead of the system's
+    :param path: a file of credentials, which need not be there
+    :raises TorchExtensionError: if one of the two cannot be read
+    """
+    try:
+        context = ssl.create_default_context(cadata=None if ca is None else certificates(ca))
+    except (ssl.SSLError, ValueError, TypeError) as exc:
+        raise TorchExtensionError(f"torch_extension_pull_ca_path has no certificates (PEM): {exc}.") from exc
+    return urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _Credentials(_entries(path)))
+
+
+def _entries(path: str) -> netrc.netrc | None:
+    path = os.path.expanduser(path)
+    try:
+        return netrc.netrc(path) if os.path.exists(path) else None
+    except netrc.NetrcParseError as exc:
+        reason = f"line {exc.lineno} is not understood"  # what stands there may be a password
+    except ValueError:
+        reason = "its characters are not understood"
+    except OSError as exc:
+        reason = exc.strerror or "unknown error"
+    raise TorchExtensionError(f"{path} on the node cannot be read: {reason}. Correct it. {_ELSE}")
+
+
+def make_folder(folder: str) -> str:
+    """Make a folder that its user alone may write to.
+
+    :param folder: ``~`` is the home of the user
+    :returns: its path, without links
+    :raises TorchExtensionError: if it cannot be made, or belongs to another user, or others may write to it
+    """
+    path = os.path.expanduser(folder)
+    before = os.umask(0o077)  # also for folders on the way
+    try:
+        os.makedirs(path, exist_ok=True)
+        found = os.stat(path)
+        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
+            raise PermissionError(0, "it belongs to another user, or others may write to it")
+    except OSError as exc:
+        raise TorchExtensionError(
+            f"The folder {folder} on the node cannot be made or used ({exc.strerror}). Nothing was changed. Set"
+            " torch_extension_stage_dir."
+        ) from exc
+    finally:
+        os.umask(before)
+    return os.path.realpath(path)
+
+
+class Puller:
+    """Fetches files from below one URL into one folder."""
+
+    def __init__(
+        self,
+        url: str,
+        folder: str,
+        opens: urllib.request.OpenerDirector,
+        sleep: t.Callable[[float], None] = time.sleep,
+        seconds: float = _SECONDS,
+    ) -> None:
+        """
+        :param folder: of the user alone (:func:`make_folder`)
+        :param opens: asks servers (:func:`opener`)
+        :param seconds: to connect, and between two pieces of an answer
+        """
+        self._url, self._folder, self._opens = url.rstrip("/"), folder, opens
+        self._sleep, self._seconds = sleep, seconds
+
+    def pull(self, wanted: Wanted) -> str:
+        """Fetch a file, or what is still missing of it. It has its name once all of it is there, and has its hash.
+
+        :returns: ``THERE``, ``PULLED`` or ``MISSING``
+        :raises TorchExtensionError: if it cannot be had; a part of it stays only where the next run can go on from there
+        """
+        try:
+            with self._alone(wanted):
+                return self._pull(wanted)
+        except OSError as exc:  # of the disk: those of the network are explained
+            with contextlib.suppress(OSError):
+                os.unlink(self._part(wanted))
+            raise TorchExtensionError(
+                f"{wanted.filename} cannot be written to {self._folder} on the node ({exc.strerror}). Make room there, or set"
+                " torch_extension_stage_dir."
+            ) from exc
+
+    @contextlib.contextmanager
+    def _alone(self, wanted: Wanted) -> t.Iterator[None]:
+        """Wait for a process that a lost run has left at the same part; the system frees the lock of one that died."""
+        part = self._part(wanted)
+        while True:
+            handle = os.open(part, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                with contextlib.suppress(OSError):  # of a file system without locks
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+                if os.path.exists(part) and os.path.samestat(os.fstat(handle), os.stat(part)):
+                    yield
+                    break
+            finally:
+                if _size(part) == 0:
+                    _discard(part)
+                os.close(handle)
+
+    def _pull(self, wanted: Wanted) -> str:
+        part = self._part(wanted)
+        if is_there(self._folder, wanted):
+            return THERE
+        for is_resumed in (_size(part) > 0, False):
+            self._check_room(wanted, part)
+            if not self._bring(wanted, part):
+                return MISSING
+            found = _wheel_file.sha256(part)
+            if found == wanted.sha256:
+                os.replace(part, os.path.join(self._folder, wanted.filename))
+                return PULLED
+            _empty(part)
+            if not is_resumed:
+                break
+        raise self._another(wanted, f"has sha256 {found}, wanted is {wanted.sha256}")
+
+    def _part(self, wanted: Wanted) -> str:
+        return os.path.join(self._folder, _staged.part(wanted.filename, wanted.sha256))
+
+    def _another(self, wanted: Wanted, facts: str) -> TorchExtensionError:
+        return TorchExtensionError(
+            f"{self._url_of(wanted)} {facts}: it is another file. Remove it from that server, or name another folder in"
+            f" torch_extension_pull_url. {_ELSE}"
+        )
+
+    def _url_of(self, wanted: Wanted) -> str:
+        return f"{self._url}/{urllib.parse.quote(wanted.filename, safe='')}"
+
+    def _check_room(self, wanted: Wanted, part: str) -> None:
+        free, lacking = shutil.disk_usage(self._folder).free, wanted.size - _size(part)
+        if lacking > free:
+            _empty(part)
+            raise TorchExtensionError(
+                f"{self._folder} on the node has {free >> 20} MiB free, wanted are {-(-lacking >> 20)} MiB. Nothing was"
+                " changed. Make room, or set torch_extension_stage_dir."
+            )
+
+    def _bring(self, wanted: Wanted, part: str) -> bool:
+        """Bring as many bytes as the file has. False if the server does not have it."""
+        tries, pause, most = _TRIES, _PAUSE, _size(part)
+        while True:
+            try:
+                self._ask(wanted, part)
+                return True
+            except _MissingError:
+                return False
+            except _PassingError as exc:
+                if _size(part) > most:  # not only more than the last one, of a server that begins anew each time
+                    tries, pause, most = _TRIES, _PAUSE, _size(part)
+                else:
+                    tries -= 1
+                if not tries:
+                    raise TorchExtensionError(
+                        f"{self._url_of(wanted)} cannot be fetched by this node{self._through()}: {exc}. What has come stays, and"
+                        f" the next run goes on. {_ELSE}"
+                    ) from exc
+            self._sleep(pause)
+            pause *= 2
+
+    def _through(self) -> str:
+        """What stands between this node and the server, as far as the environment says so."""
+        parts = urllib.parse.urlsplit(self._url)
+        if parts.scheme not in urllib.request.getproxies() or urllib.request.proxy_bypass(parts.netloc):
+            return ""
+        return f" through the proxy of its environment (no_proxy={parts.hostname} goes without)"
+
+    def _ask(self, wanted: Wanted, part: str) -> None:
+        """One question, and what comes of it.
+
+        :raises _PassingError: if not all has come
+        :raises _MissingError: if there is nothing to come
+        """
+        begin = _size(part)
+        if begin == wanted.size:
+            return
+        if begin > wanted.size:
+            _empty(part)
+            begin = 0
+        request = urllib.request.Request(self._url_of(wanted), headers={"Accept-Encoding": "identity"})  # noqa: S310 - see check_url
+        if begin:
+            request.add_header("Range", f"bytes={begin}-")
+        with self._explained(wanted):
+            answer = self._opens.open(request, timeout=self._seconds)
+        with answer:
+            if answer.status != 206:
+                begin = 0
+            elif not _begins(answer.headers.get("Content-Range"), begin):
+                _empty(part)
+                raise _PassingError(f"the server gives {answer.headers.get('Content-Range')}, asked for was {begin}-")
+            length = answer.headers.get("Content-Length")
+            if length is not None and length.isdigit() and begin + int(length) != wanted.size:
+                _empty(part)
+                raise self._another(wanted, f"has {begin + int(length)} bytes, wanted are {wanted.size}")
+            handle = os.open(part, os.O_WRONLY | os.O_CREAT, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.truncate(begin)
+                file.seek(begin)
+                while begin <= wanted.size:  # one that goes on for ever is another file
+                    with self._explained(wanted):
+                        data = answer.read(_CHUNK)
+                    if not data:
+                        break
+                    begin += file.write(data)
+        if begin > wanted.size:
+            _empty(part)
+            raise self._another(wanted, f"has more than {wanted.size} bytes, which are wanted")
+        if begin < wanted.size:
+            raise _PassingError(f"{begin} bytes came, wanted are {wanted.size}")
+
+    @contextlib.contextmanager
+    def _explained(self, wanted: Wanted) -> t.Iterator[None]:
+        """Turn what the standard library raises into what it means for the operator.
+
+        :raises _MissingError: if the server does not have the file
+        :raises _PassingError: if another try may go better
+        :raises TorchExtensionError: if it will not
+        """
+        url = self._url_of(wanted)
+        host = urllib.parse.urlsplit(url).hostname
+        try:
+            yield
+        except urllib.error.HTTPError as exc:
+            with exc:
+                if exc.code in (404, 410):
+                    raise _MissingError from exc
+                if exc.code == 416:  # what is here is longer than what is there
+                    _empty(self._part(wanted))
+                if exc.code == 416 or exc.code in _PASSING:
+                    raise _PassingError(f"the server answers {exc.code} ({exc.reason})") from exc
+                if exc.code in (401, 403):
+                    raise TorchExtensionError(
+                        f"{url} is refused to this node ({exc.code} {exc.reason}). Put credentials for {host} into ~/.netrc"
+                        " of the user that the task becomes there, which are sent over https alone; or let everybody read it."
+                        f" {_ELSE}"
+                    ) from exc
+                raise TorchExtensionError(
+                    f"{url} cannot be fetched by this node{self._through()}: the server answers {exc.code} ({exc.reason}). Look at"
+                    f" torch_extension_pull_url. {_ELSE}"
+                ) from exc
+        except ssl.SSLCertVerificationError as exc:
+            raise _untrusted(host, exc) from exc
+        except urllib.error.URLError as exc:
+            if isinstance(exc.reason, ssl.SSLCertVerificationError):
+                raise _untrusted(host, exc.reason) from exc
+            raise _PassingError(str(getattr(exc.reason, "strerror", None) or exc.reason)) from exc
+        except OSError as exc:
+            raise _PassingError(exc.strerror or str(exc)) from exc
+        except (http.client.InvalidURL, ValueError) as exc:  # in words that may hold a piece of a proxy's password
+            raise TorchExtensionError(
+                f"{url} cannot be fetched by this node{self._through()}: one of their addresses is none. Look at"
+                f" torch_extension_pull_url, and at http_proxy and https_proxy of the node. {_ELSE}"
+            ) from exc
+        except http.client.HTTPException as exc:
+            raise _PassingError(f"the server's answer is broken ({exc!r})") from exc
+
+
+def _untrusted(host: str | None, exc: ssl.SSLCertVerificationError) -> TorchExtensionError:
+    return TorchExtensionError(
+        f"This node does not trust the certificate of {host}: {exc.verify_message}. Name the file of your site's CA in"
+        f" torch_extension_pull_ca_path. {_ELSE}"
+    )
+
+
+def _begins(content_range: str | None, begin: int) -> bool:
+    match = re.match(r"bytes (\d+)-", content_range or "")
+    return match is not None and int(match.group(1)) == begin
+
+
+def _empty(path: str) -> None:
+    """What stays has the lock, and goes with it."""
+    with contextlib.suppress(FileNotFoundError):
+        os.truncate(path, 0)
+
+
+def _discard(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _size(path: str) -> int:
+    """Bytes; 0 if there is no such file."""
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,233 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""Keep delivered wheels in a folder of an environment, and have the environment's pip look there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import typing as t
+from urllib.parse import quote
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import files as _files
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import refuse_foreign
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import pip_conf as _pip_conf
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import pip_settings as _pip_settings
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file as _wheel_file
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
+    INSTALL,
+    KEEP,
+    REPLACE,
+    Action,
+)
+
+_FOLDER = ("share", "airgap.torch_extensions", "wheels")
+_CREDENTIALS = r"(://)[^/@\s]+@"
+
+
+class Settings(t.NamedTuple):
+    """A pip.conf, as it is and as it has to be."""
+
+    path: str
+    before: str
+    after: str
+
+    def diff(self) -> dict[str, str]:
+        """What changes, for people: without the credentials that the file may hold."""
+        before, after = (re.sub(_CREDENTIALS, r"\1********@", text) for text in (self.before, self.after))
+        return {"before_header": self.path, "after_header": self.path, "before": before, "after": after}
+
+
+def folder_of(environment: t.Mapping[str, t.Any]) -> str:
+    """The folder that holds an environment's wheels."""
+    return os.path.join(environment["python"]["prefix"], *_FOLDER)
+
+
+def settings(environment: t.Mapping[str, t.Any]) -> Settings:
+    """The pip.conf of an environment, with the folder in it.
+
+    :raises TorchExtensionError: if it cannot be had without harm
+    """
+    prefix = environment["python"]["prefix"]
+    path, folder = os.path.join(prefix, "pip.conf"), folder_of(environment)
+    # pip takes apart what it reads at white space
+    place = f"file://{quote(folder)}" if re.search(r"\s", folder) else folder
+    # not our own PIP_…: they are the ones of this run
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    effective = _pip_settings.settings(prefix, environ).get("find-links", "").split()
+    before = _read(path)
+    if place in effective:
+        return Settings(path, before, before)
+    if any(re.search(_CREDENTIALS, other) and other not in before for other in effective):
+        raise TorchExtensionError(
+            f"pip's find-links hold credentials in another file than {path}, which would take their place and which"
+            f" anybody may read. Put them into {path} yourself, or use torch_extension_mode: install."
+        )
+    return Settings(path, before, _pip_conf.with_find_links(before, place, effective, path))
+
+
+def examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
+    """What to do with a wheel in the folder of an environment.
+
+    :raises TorchExtensionError: if it cannot be put there
+    """
+    action = _examine(wheel, environment)
+    if action.action != KEEP:
+        refuse_foreign(environment, _places(environment))
+    return action
+
+
+def place(
+    wheels: t.Sequence[t.Mapping[str, t.Any]],
+    requirements: t.Sequence[t.Mapping[str, t.Any]],
+    folder: str,
+    environment: t.Mapping[str, t.Any],
+) -> None:
+    """Put wheels, and the wheels that they require, into the folder of an environment and name it in its pip.conf.
+
+    Any other wheel there of the same distribution gives way: it may be for another torch, and pip could not tell.
+
+    :param wheels: each with ``name``, ``filename`` and ``sha256``
+    :param requirements: likewise
+    :param folder: where they lie, each under its file name
+    :raises TorchExtensionError: if something is wrong; nothing is changed then
+    """
+    refuse_foreign(environment, _places(environment))
+    change = settings(environment)
+    names = {file["filename"]: _check_delivered(file, folder, environment) for file in [*wheels, *requirements]}
+    target = folder_of(environment)
+    owner = os.stat(environment["python"]["prefix"])
+    _make_folder(target, owner)
+    sums = {}
+    for delivered, name in names.items():
+        src = os.path.join(folder, delivered)
+        sums[name] = _wheel_file.sha256(src)
+        _files.put(os.path.join(target, name), lambda file, src=src: _files.copy(src, file), like=owner)
+        for other in _others(target, name):
+            os.remove(os.path.join(target, other))
+    for wheel in wheels:
+        name = names[wheel["filename"]]
+        record = {
+            "wheel": wheel["filename"],
+            "file": name,
+            "sha256": sums[name],
+            "requirements": {file["filename"]: sums[names[file["filename"]]] for file in requirements},
+        }
+        text = json.dumps(record, indent=2, sort_keys=True) + "\n"
+        _files.put(
+            _record_path(target, wheel["filename"]), lambda file, text=text: file.write(text.encode()), like=owner
+        )
+    if change.after != change.before:
+        _write(change, owner)
+
+
+def _examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
+    folder, change = folder_of(environment), settings(environment)
+    record = _read_record(folder, wheel["filename"])
+    if record is None:
+        return Action(INSTALL, f"{folder} has no wheel of {wheel['name']}")
+    if record["wheel"] != wheel["filename"]:
+        return Action(REPLACE, f"{folder} holds {record['wheel']}")
+    if wheel["sha256"] and wheel["sha256"].lower() != record["sha256"]:
+        return Action(REPLACE, f"{folder} holds a file of this name with sha256 {record['sha256']}")
+    others = _others(folder, record["file"])
+    if others:
+        return Action(REPLACE, f"{folder} holds {', '.join(others)} too")
+    needed = {
+        name: digest
+        for name, digest in record["requirements"].items()
+        if environment["distributions"].get(_wheel_file.parse_name(name).name) is None  # else it is installed
+    }
+    for name, digest in {record["file"]: record["sha256"], **needed}.items():
+        try:
+            _wheel_file.check_sha256(os.path.join(folder, name), digest)
+        except TorchExtensionError as exc:
+            return Action(REPLACE, f"{folder} holds a damaged wheel: {exc}")
+    if change.before != change.after:
+        return Action(INSTALL, f"{change.path} does not name {folder}")
+    return Action(KEEP, f"{folder} holds this wheel")
+
+
+def _places(environment: t.Mapping[str, t.Any]) -> tuple[str, str]:
+    """What is written to: the environment's own folder, for its pip.conf, and the nearest one above the wheels."""
+    folder = folder_of(environment)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return environment["python"]["prefix"], folder
+
+
+def _check_delivered(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[str, t.Any]) -> str:
+    """Check a delivered wheel. Returns the name under which pip takes it from a folder."""
+    metadata = _wheel_file.check_delivered(wheel, folder, environment)
+    # pip >= 20.3 passes over a wheel in a folder whose name has another version than its METADATA: the official ones
+    # have a label in the name alone.
+    stem, _version, rest = wheel["filename"].split("-", 2)
+    name = f"{stem}-{metadata.version}-{rest}"
+    _wheel_file.parse_name(name)
+    return name
+
+
+def _others(folder: str, name: str) -> list[str]:
+    """Other wheels of the same distribution."""
+    distribution = _wheel_file.parse_name(name).name
+    found = []
+    for entry in os.listdir(folder):
+        try:
+            other = entry != name and _wheel_file.parse_name(entry).name == distribution
+        except TorchExtensionError:
+            continue
+        if other:
+            found.append(entry)
+    return sorted(found)
+
+
+def _make_folder(folder: str, owner: os.stat_result) -> None:
+    """Make a folder that anybody may look into, as an environment's folders are."""
+    if not os.path.isdir(folder):
+        _make_folder(os.path.dirname(folder), owner)
+        os.mkdir(folder)
+        os.chmod(folder, 0o755)  # noqa: S103 (whoever uses the environment runs pip)
+        _files.give(folder, owner)
+
+
+def _record_path(folder: str, filename: str) -> str:
+    return os.path.join(folder, f"{_wheel_file.parse_name(filename).name}.json")
+
+
+def _read_record(folder: str, filename: str) -> dict[str, t.Any] | None:
+    """What we put down of a wheel: its file name has lost the label that says for which torch it is."""
+    try:
+        with open(_record_path(folder, filename), encoding="utf-8") as file:
+            record = json.load(file)
+        for name in (record["file"], *record["requirements"]):
+            _wheel_file.parse_name(name)  # holds no path
+        return {key: record[key] for key in ("wheel", "file", "sha256", "requirements")}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, TorchExtensionError):
+        return None
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as exc:
+        raise TorchExtensionError(
+            f"{path} cannot be read ({type(exc).__name__}). Mend it, or become its owner (become, become_user)."
+        ) from exc
+
+
+def _write(change: Settings, owner: os.stat_result) -> None:
+    path = os.path.realpath(change.path)  # a link stays one
+    mode = 0o644
+    if os.path.exists(path):
+        owner = os.stat(path)
+        mode = owner.st_mode & 0o7777
+    _files.put(path, lambda file: file.write(change.after.encode()), mode, owner)

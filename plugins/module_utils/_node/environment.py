@@ -1,0 +1,173 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""The environment of a node: the value that the node gives and the control node decides by."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions as _distributions
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import leftovers as _leftovers
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import node as _node
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import python as _python
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import torch as _torch
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import pip_settings as _pip_settings
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import VARIABLES
+
+ALL = "*"
+
+
+def describe(
+    pythons: t.Sequence[str],
+    wanted: t.Sequence[str],
+    run: _python.Run,
+    environ: t.Mapping[str, str],
+    sdists: t.Sequence[str] = (),
+) -> tuple[list[dict[str, t.Any]], list[str]]:
+    """The environments of a node, one for each interpreter asked for, and warnings about what could not be told.
+
+    :param pythons: interpreters, commands or folders of environments
+    :param wanted: distributions whose versions are asked for; "*" asks for all
+    :param run: runs a command line
+    :param environ: environment variables
+    :param sdists: pinned requirements whose place in pip's cache is asked for
+    :raises TorchExtensionError: for a bad requirement; for every interpreter that is missing and every torch that is broken, in one message
+    """
+    if sdists:
+        _pip_to_ask().check(sdists)
+    gpus, driver, warnings = _gpus_and_driver(run)
+    environments, refusals = [], []
+    for python in pythons:
+        try:
+            environment, doubts = describe_one(python, wanted, run, environ, sdists)
+        except TorchExtensionError as exc:
+            refusals.append(str(exc))
+            continue
+        environments.append({**environment, "gpus": gpus, "driver": driver})
+        warnings += doubts
+    if refusals:
+        raise TorchExtensionError("\n".join(refusals))
+    return environments, warnings
+
+
+def describe_one(
+    python: str,
+    wanted: t.Sequence[str],
+    run: _python.Run,
+    environ: t.Mapping[str, str],
+    sdists: t.Sequence[str] = (),
+) -> tuple[dict[str, t.Any], list[str]]:
+    """One environment as :func:`describe` gives it, without the GPUs and their driver."""
+    interpreter = _python.ask(python, run)
+    try:
+        installed = _distributions.installed(interpreter.site_packages)
+    except OSError as exc:
+        raise TorchExtensionError(
+            f"The packages of {interpreter.executable} cannot be read: {exc}. Run as a user who may (become,"
+            " become_user)."
+        ) from exc
+    torch, warnings = _torch.read(interpreter.site_packages, installed.get("torch"), interpreter.prefix)
+    names = {_distributions.canonical(name) for name in wanted if name != ALL}
+    if ALL in wanted:
+        names.update(installed)
+    present = [installed[name] for name in sorted(names) if name in installed]
+    origins = {distribution.name: _distributions.origin(distribution) for distribution in present}
+    pip = installed["pip"].version if "pip" in installed else None
+    pip_cache = _pip_settings.describe(interpreter.prefix, environ, lambda path: os.access(path, os.W_OK), os.geteuid())
+    environment = {
+        "python": {
+            "executable": interpreter.executable,
+            "version": interpreter.version,
+            "tag": interpreter.tag,
+            "abi": interpreter.abi,
+            "implementation": interpreter.implementation,
+            "externally_managed": interpreter.externally_managed,
+            "prefix": interpreter.prefix,
+            "site_packages": next(iter(interpreter.site_packages), None),
+        },
+        "platform": _node.platform(interpreter.prefix),
+        "torch": torch,
+        "installers": {
+            "pip": pip,
+            "uv": _uv(interpreter.prefix, run),
+        },
+        "pip_cache": pip_cache,
+        "sdists": _pip_to_ask().ask(sdists, interpreter.executable, pip, pip_cache, run) if sdists else {},
+        "variables": {name: environ[name] for name in VARIABLES if name in environ},
+        "distributions": {name: installed[name].version if name in installed else None for name in sorted(names)},
+        "origins": {name: origin for name, origin in origins.items() if origin is not None},
+        "leftovers": _leftovers.leftovers(next(iter(interpreter.site_packages), None)),
+    }
+    if environment["platform"]["libstdcxx"] is None:
+        warnings.append(f"No libstdc++.so.6 was found for {interpreter.executable}: its version is not known.")
+    return environment, warnings
+
+
+def with_gpus(
+    environment: t.Mapping[str, t.Any], run: _python.Run, warn: t.Callable[[str], object]
+) -> t.Mapping[str, t.Any]:
+    """The same environment with the GPUs and their driver, as :func:`describe` gives them; that may take a second.
+
+    One that has them stays as it is.
+    """
+    if "gpus" in environment:
+        return environment
+    gpus, driver, warnings = _gpus_and_driver(run)
+    for warning in warnings:
+        warn(warning)
+    return {**environment, "gpus": gpus, "driver": driver}
+
+
+def _gpus_and_driver(run: _python.Run) -> tuple[t.Any, t.Any, list[str]]:
+    return _node.gpus_and_driver(run, lambda name, search: shutil.which(name, path=search))
+
+
+def _pip_to_ask() -> t.Any:
+    # a node compiles what it imports each time, and what is not installed into pip's cache needs none of this
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import ask_pip as _ask_pip
+
+    return _ask_pip
+
+
+def _uv(prefix: str, run: _python.Run) -> str | None:
+    program = find_uv(prefix)
+    if program is None:
+        return None
+    _status, out, _err = run([program, "--version"])
+    found = re.match(r"uv (\S+)", out)
+    return found.group(1) if found else None
+
+
+def find_uv(prefix: str) -> str | None:
+    """The uv that serves an environment: its own, or the user's."""
+    search = [os.path.join(prefix, "bin"), os.environ.get("PATH", os.defpath), os.path.expanduser("~/.local/bin")]
+    return shutil.which("uv", path=os.pathsep.join(search))
+
+
+def refuse_foreign(environment: t.Mapping[str, t.Any], folders: t.Iterable[str | None]) -> None:
+    """Refuse to change an environment that is not the user's to change.
+
+    :param folders: what would be written to
+    :raises TorchExtensionError: if it belongs to the operating system (PEP 668) or to somebody else
+    """
+    python = environment["python"]
+    advice = "Make a venv there and name it in torch_extension_python."
+    if python["externally_managed"]:
+        raise TorchExtensionError(
+            f"{python['executable']} belongs to the operating system (EXTERNALLY-MANAGED, PEP 668): nothing is"
+            f" installed into it. {advice}"
+        )
+    for folder in folders:
+        if folder is None or not os.access(folder, os.W_OK):
+            raise TorchExtensionError(
+                f"User id {os.geteuid()} cannot write to {folder}. Become its owner (become, become_user). Or:"
+                f" {advice.lower()}"
+            )

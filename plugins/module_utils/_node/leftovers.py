@@ -1,0 +1,42 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""What runs that were killed have left in a folder of packages."""
+
+from __future__ import annotations
+
+import os
+import re
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
+
+#: Beside the packages: there the user may write, there is room for what will be installed, and shared objects may be
+#: loaded (a home or /tmp may be mounted noexec). The dot keeps it from being importable.
+SCRATCH = ".torch_extension-"
+
+
+def leftovers(site_packages: str | None, names: t.Iterable[str] = ()) -> list[str]:
+    """What killed runs have left in a folder of packages: our scratch places, and what pip had put aside of our packages.
+
+    pip renames a folder that it is about to remove: "~", some of "-~.=%0123456789", and the end of the name, as long as
+    it was; or all of the name (AdjacentTempDirectory in pip/_internal/utils/temp_dir.py, pip 19 to 26).
+
+    :param names: of packages or modules, besides the known ones
+    :returns: names in this folder
+    """
+    known = {name for package in PACKAGES.values() for name in (package.distribution, *package.imports)}
+    known.update(name.replace("-", "_") for name in names)
+    found = []
+    for entry in sorted(os.listdir(site_packages)) if site_packages else []:
+        aside = re.match(r"(~[-~.=%0-9]*(\w+?))(-[^-]*\.dist-info)?$", entry)
+        if entry.startswith(SCRATCH) or (aside and any(_stands_for(aside[1], aside[2], name) for name in known)):
+            found.append(entry)
+    return found
+
+
+def _stands_for(aside: str, end: str, name: str) -> bool:
+    return aside.endswith(name) or (len(aside) == len(name) and name.endswith(end))

@@ -1,0 +1,66 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""The files of installed distributions, as their installers wrote them down."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import os
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import Distribution
+
+
+class Recorded(t.NamedTuple):
+    """A line of RECORD: a path relative to the folder of packages, and what was there when it was installed."""
+
+    path: str
+    hash: str  # "sha256=…" in base64 without padding, or empty
+    size: str  # in bytes, or empty
+
+
+def record(distribution: Distribution) -> list[Recorded]:
+    """The files of a distribution, as its installer wrote them down (PEP 376)."""
+    with open(os.path.join(distribution.path, "RECORD"), encoding="utf-8", newline="") as file:
+        return [Recorded(*[*row, "", ""][:3]) for row in csv.reader(file) if row]
+
+
+def missing_files(distribution: Distribution) -> list[str]:
+    """The files of a distribution that its RECORD lists and that are not there: of an installation that broke off, some.
+
+    What installers write about themselves does not count. A package without its ``__init__.py`` can still be imported, so importing it does not tell.
+    """
+    if not distribution.complete:
+        return [os.path.join(os.path.basename(distribution.path), "RECORD")]
+    folder, own = os.path.split(distribution.path)
+    listed = [row.path for row in record(distribution)]
+    return [path for path in listed if not path.startswith(own) and not os.path.exists(os.path.join(folder, path))]
+
+
+def changed_files(distribution: Distribution) -> list[str]:
+    """The files of a distribution that are there, but are not what its RECORD says: size and SHA-256.
+
+    Files without a hash (what Python compiles) do not count.
+    """
+    changed = []
+    for row in record(distribution) if distribution.complete else []:
+        path = os.path.join(os.path.dirname(distribution.path), row.path)
+        if not row.hash.startswith("sha256=") or not os.path.exists(path):
+            continue
+        if (row.size and int(row.size) != os.path.getsize(path)) or _sha256(path) != row.hash:
+            changed.append(row.path)
+    return changed
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            digest.update(chunk)
+    return "sha256=" + base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()

@@ -1,0 +1,106 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""What torch is, read from its files: importing it takes seconds and runs code of the environment."""
+
+from __future__ import annotations
+
+import ast
+import mmap
+import os
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import Distribution
+
+# The constructor c10::Error(SourceLocation, std::string) with each std::string. Other symbols prove nothing: torch
+# 2.5.1+cu124 is built with the old ABI and has 213 names with "__cxx11" in it (from headers instantiated inline).
+_NEW_ABI = b"_ZN3c105ErrorC2ENS_14SourceLocationENSt7__cxx1112basic_string"
+_OLD_ABI = b"_ZN3c105ErrorC2ENS_14SourceLocationESs"
+
+# Debian's and conda-forge's torch keep the libraries outside of the package.
+_SYSTEM_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
+
+
+def read(
+    site_packages: t.Iterable[str], distribution: Distribution | None, prefix: str
+) -> tuple[dict[str, t.Any] | None, list[str]]:
+    """The torch that an environment would import, and warnings about what could not be told.
+
+    :param site_packages: folders in the order of sys.path
+    :param distribution: torch's own metadata, if there is any
+    :param prefix: folder of the environment
+    :returns: a dict with ``version``, ``cuda``, ``hip``, ``cxx11_abi`` and ``path``, or None where there is no torch
+    :raises TorchExtensionError: where torch is there only in part
+    """
+    folders = [os.path.join(folder, "torch") for folder in site_packages]
+    path = next((folder for folder in folders if os.path.isdir(folder)), None)
+    repair = "Install torch anew, or remove what is left of it."
+    if path is None:
+        if distribution is None:
+            return None, []
+        raise TorchExtensionError(
+            f"torch is broken: {distribution.path} says {distribution.version}, but no folder torch is beside it."
+            f" {repair}"
+        )
+    version_file = os.path.join(path, "version.py")
+    try:
+        facts = _assignments(version_file)
+        version = facts["__version__"]
+    except FileNotFoundError:
+        raise TorchExtensionError(
+            f"torch is broken or half removed: there is {path}, but no version.py in it. {repair}"
+        ) from None
+    except (OSError, SyntaxError, ValueError, KeyError) as exc:
+        raise TorchExtensionError(
+            f"torch is broken: {version_file} does not tell its version ({type(exc).__name__}: {exc}). {repair}"
+        ) from exc
+    cxx11_abi = _cxx11_abi([os.path.join(path, "lib"), os.path.join(prefix, "lib"), *_SYSTEM_LIBRARIES], path, repair)
+    warnings = []
+    if cxx11_abi is None:
+        warnings.append(
+            f"The C++ ABI of torch {version} in {path} cannot be told: its libc10.so has neither form of c10::Error's"
+            " constructor."
+        )
+    return {
+        "version": version,
+        "cuda": facts.get("cuda"),
+        "hip": facts.get("hip"),
+        "cxx11_abi": cxx11_abi,
+        "path": path,
+    }, warnings
+
+
+def _assignments(path: str) -> dict[str, t.Any]:
+    """The constants that a Python file assigns, with or without annotation, without running it."""
+    with open(path, "rb") as file:
+        tree = ast.parse(file.read())
+    constants = {}
+    for node in tree.body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        for target in targets:
+            if isinstance(target, ast.Name) and isinstance(node.value, ast.Constant):
+                constants[target.id] = node.value.value
+    return constants
+
+
+def _cxx11_abi(folders: t.Iterable[str], torch: str, repair: str) -> bool | None:
+    for folder in folders:
+        library = os.path.join(folder, "libc10.so")
+        try:
+            with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                if content.find(_NEW_ABI) != -1:
+                    return True
+                return False if content.find(_OLD_ABI) != -1 else None
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as exc:
+            raise TorchExtensionError(f"torch is broken: {library} cannot be read ({exc}). {repair}") from exc
+    raise TorchExtensionError(
+        f"torch is broken or half removed: {torch} has no libc10.so, looked for in {', '.join(folders)}. {repair}"
+    )

@@ -1,0 +1,122 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""The text of a pip.conf, and how one more place gets into its find-links with all else as it was."""
+
+from __future__ import annotations
+
+import configparser
+import io
+import re
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+
+_KEY = "find-links"
+_STRONGEST = "install"  # for `pip install` its settings take the place of [global]'s, whatever files the two are in
+
+
+def with_find_links(text: str, place: str, effective: t.Sequence[str], path: str) -> str:
+    """The text of a pip.conf with one more place in find-links.
+
+    :param text: what stands in it
+    :param place: without white space
+    :param effective: the find-links that pip has without this change, from this file or another; a setting of this file
+        takes the place of another file's, so these are kept in it
+    :param path: of the file, for messages
+    :raises TorchExtensionError: if pip could not read it, or if it has a form that is not known here
+    """
+    before = _parse(text, path)
+    own = {section: values[_KEY].split() for section, values in before.items() if _KEY in values}
+    if _STRONGEST in own:
+        section, places = _STRONGEST, own[_STRONGEST]
+    elif own.get("global") and own["global"] == list(effective):
+        section, places = "global", own["global"]
+    else:
+        section, places = _STRONGEST, list(effective)
+    edited = _edit(text, section, places, place, section in own)
+    wanted = {name: dict(values) for name, values in before.items()}
+    wanted.setdefault(section, {})[_KEY] = [*places, place]
+    try:
+        after = _parse(edited, path)
+        after[section][_KEY] = after[section][_KEY].split()
+    except (TorchExtensionError, KeyError):
+        after = {}
+    if after != wanted:
+        raise TorchExtensionError(
+            f"{path} is written in a way that is not understood here. Add {place} to find-links in its section"
+            f" [{section}] by hand."
+        )
+    return edited
+
+
+def _parse(text: str, path: str) -> dict[str, dict[str, t.Any]]:
+    parser = configparser.RawConfigParser()  # as pip does
+    try:
+        parser.read_string(text)
+    except configparser.Error as exc:
+        # without its text, which quotes lines of the file
+        raise TorchExtensionError(f"pip cannot read {path} ({type(exc).__name__}). Mend it.") from None
+    return {
+        section: {name.replace("_", "-"): value or "" for name, value in parser.items(section)}
+        for section in parser.sections()
+    }
+
+
+def _edit(text: str, section: str, places: t.Sequence[str], place: str, is_there: bool) -> str:
+    """A place more, or, where the setting is not there yet, the setting with all its places."""
+    newline = "\r\n" if "\r\n" in text else "\n"
+    lines = list(io.StringIO(text))  # as configparser does; str.splitlines knows more ends of a line
+    last, indent = _end_of(lines, section, _KEY if is_there else None)
+    if last is None:
+        added = ["", f"[{section}]"] if text.strip() else [f"[{section}]"]
+        last, indent = len(lines) - 1, ""
+    else:
+        added = []
+    if is_there:
+        added.append(f"{indent}    {place}")
+    else:
+        values = [*places, place]
+        added += (
+            [f"{indent}{_KEY} = {place}"]
+            if len(values) == 1
+            else [f"{indent}{_KEY} =", *(f"{indent}    {value}" for value in values)]
+        )
+    if lines and not lines[last].endswith(("\n", "\r")):
+        lines[last] += newline
+    lines[last + 1 : last + 1] = [line + newline for line in added]
+    return "".join(lines)
+
+
+def _end_of(lines: t.Sequence[str], section: str, key: str | None) -> tuple[int | None, str]:
+    """The number of the last line of a section's setting (or of its last one), and the indentation of the setting.
+
+    A deeper line continues a setting; comments and empty lines do not end it (configparser).
+    """
+    last, found_indent = None, ""
+    here, inside, indent = None, False, ""
+    in_setting = False
+    for number, line in enumerate(lines):
+        words = line.strip()
+        if not words or words[0] in "#;":
+            continue
+        margin = line[: len(line) - len(line.lstrip())]
+        if in_setting and len(margin) > len(indent):
+            if inside:
+                last = number
+            continue
+        indent = margin
+        header = re.match(r"\[(.+)\]", words)
+        in_setting = header is None
+        if header:
+            here = header.group(1)
+            inside = here == section and key is None
+        else:
+            name = re.split(r"\s*[=:]", words, maxsplit=1)[0].lower().replace("_", "-")
+            inside = here == section and key in (None, name)
+        if inside:
+            last, found_indent = number, indent
+    return last, found_indent

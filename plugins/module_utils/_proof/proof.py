@@ -1,0 +1,270 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""Whether an environment of this node has what the binaries of a wheel need, told before the wheel is here."""
+
+from __future__ import annotations
+
+import os
+import re
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof import gpu_code as _gpu_code
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.elf import ElfError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.libraries import (
+    Extension,
+    Library,
+    Process,
+    closure,
+)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import (
+    MISFIT,
+    UNKNOWN,
+    Finding,
+    Verdict,
+    conclude,
+)
+
+FACTS_VERSION = 2
+
+_NAMES = 5  # symbols that a message names
+_LENGTH = 100  # characters of each, for those of C++ go on for lines
+_TORCH = frozenset(("at", "c10", "c10d", "caffe2", "torch"))  # namespaces
+
+# What the compiler puts at both ends of a library refers to these weakly: they may be absent.
+_OPTIONAL = frozenset(("__gmon_start__", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__cxa_finalize"))
+
+
+def prove_all(
+    wheels: t.Iterable[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any], environ: t.Mapping[str, str]
+) -> list[Verdict]:
+    """A verdict for each wheel, as :func:`prove` gives it.
+
+    :param environ: the environment variables that a process of the environment would have, as far as they are known
+    """
+    with Process.with_torch(environment, environ) as process:
+        return [prove(facts, environment, process) for facts in wheels]
+
+
+def proofs(
+    wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any], environ: t.Mapping[str, str]
+) -> list[dict[str, t.Any]]:
+    """The verdicts of :func:`prove_all` as modules return them: ``filename``, ``verdict`` and ``reasons`` of each wheel.
+
+    :raises TorchExtensionError: if the facts of a wheel are not whole
+    """
+    try:
+        verdicts = prove_all(wheels, environment, environ)
+        return [{"filename": facts["filename"], **verdict._asdict()} for facts, verdict in zip(wheels, verdicts)]
+    except KeyError as exc:
+        raise TorchExtensionError(
+            f"facts has a wheel without {exc}. Give what was read from the wheel, as it is."
+        ) from exc
+
+
+def needs_gpus(wheels: t.Iterable[t.Mapping[str, t.Any]]) -> bool:
+    """Whether the environment has to tell of its GPUs and their driver."""
+    return any(facts.get("architectures") or facts.get("cuda") for facts in wheels)
+
+
+def prove(facts: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], process: Process) -> Verdict:
+    """Whether the libraries of a wheel would load in an environment, and have code for its GPUs.
+
+    A library loads when each library that it needs is found, and each of these defines the versions that are needed of it,
+    and each symbol is exported by something in its scope: what all see (the interpreter, and what torch loads with
+    RTLD_GLOBAL), and what it needs itself, directly or not (dlopen(3)). Symbols are looked up without their version: the
+    loader, too, holds versions against the library as a whole before it looks for a symbol.
+
+    :param facts: what the wheel's binaries need
+    :param environment: as torch_info describes it, with its GPUs and driver
+    :param process: a process of that environment that has imported its torch; it stays as it is
+    """
+    if facts["version"] != FACTS_VERSION:
+        wanted = f"its facts are of version {facts['version']}, wanted is {FACTS_VERSION}: another version of this collection"
+        return Verdict(UNKNOWN, [wanted])
+    findings = [Finding(UNKNOWN, problem) for problem in facts["problems"]]
+    libc = (environment["platform"]["libc"] or {}).get("name")
+    if facts["libraries"] and libc != "glibc":
+        # another loader has other rules
+        findings.append(Finding(UNKNOWN, f"needs glibc, and this node has {libc or 'an unknown C library'}"))
+        return conclude(findings)
+    found = list(_judge_libraries(facts, environment, process)) if facts["libraries"] else []
+    if found:  # else all symbols were found, and the ABI is proven with them
+        findings += _judge_abi(facts, environment)
+    return conclude([*findings, *found, *_gpu_code.judge(facts, environment.get("gpus"), environment.get("driver"))])
+
+
+def _judge_libraries(
+    facts: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], process: Process
+) -> t.Iterator[Finding]:
+    """Find what keeps the libraries of a wheel from loading.
+
+    Which of them needs which other one is not judged: it came with the wheel, and its Python code may load them in any order.
+    Each is taken to see what any other of them brings along.
+    """
+    machine = process.program.elf.machine if process.program else environment["platform"]["machine"]
+    foreign = [library for library in facts["libraries"] if library["machine"] != machine]
+    if foreign:
+        yield from (
+            Finding(MISFIT, f"is for {library['machine']}, the interpreter for {machine} ({library['path']})")
+            for library in foreign
+        )
+        return
+    fork = process.fork()
+    found: dict[str, Library] = {}
+    gaps: list[Finding] = []  # in which more symbols may be
+    for library in facts["libraries"]:
+        place = _folder(library["path"], environment)
+        more, missing = fork.load(Extension(place, library["needed"], library["runpath"]))
+        found.update(more)
+        gaps += [_missing(name, "", fork, environment) for name in missing]
+    for item in closure(found.values()):
+        gaps += [_missing(name, item.elf.path, fork, environment) for name in item.missing]
+    names = {name for library in facts["libraries"] for name in library["undefined"]} - _OPTIONAL
+    absent, unread = _absent(names, closure([*process.everywhere, *found.values()]))
+    gaps += [Finding(UNKNOWN, f"cannot be held against a library: {reason}") for reason in unread]
+    absences = list(gaps)
+    if absent and gaps:
+        absences.append(
+            Finding(UNKNOWN, f"needs {_count(absent)} that may be in a library that is not known here: {_list(absent)}")
+        )
+    elif absent:
+        absences += [Finding(MISFIT, reason) for reason in _missing_symbols(absent, environment)]
+    yield from _doubted(absences, process) if process.doubts else absences
+    for library in facts["libraries"]:
+        yield from _judge_versions(library["versions"], found, environment)
+
+
+def _folder(member: str, environment: t.Mapping[str, t.Any]) -> str:
+    """Where a library of a wheel comes to lie (PEP 427: NAME.data/purelib and platlib are site-packages)."""
+    folder = os.path.dirname(re.sub(r"^[^/]+\.data/(purelib|platlib)/", "", member))
+    site_packages = environment["python"]["site_packages"] or os.sep  # there may be none yet
+    return os.path.normpath(os.path.join(site_packages, folder))
+
+
+def _doubted(absences: t.Sequence[Finding], process: Process) -> t.Iterator[Finding]:
+    """Absences where not even torch's own libraries are all known: what is not found may be where they are."""
+    if absences:
+        yield from (Finding(UNKNOWN, doubt) for doubt in process.doubts)
+    yield from (Finding(UNKNOWN, absence.reason) for absence in absences)
+
+
+def _missing(name: str, of: str, process: Process, environment: t.Mapping[str, t.Any]) -> Finding:
+    chain = f"needs {of}, which needs {name}" if of else f"needs {name}"
+    if name in process.unreadable:
+        return Finding(UNKNOWN, f"{chain}, which cannot be judged ({process.unreadable[name]})")
+    torch = environment["torch"] or {}
+    # libcudart, libcublas, …, libnccl, libnvrtc
+    known = (
+        f" (torch is built for CUDA {torch['cuda']})" if re.match("lib(cu|nccl|nv)", name) and torch.get("cuda") else ""
+    )
+    return Finding(MISFIT, f"{chain}, which is nowhere on this node{known}")
+
+
+def _judge_versions(
+    versions: t.Mapping[str, t.Sequence[str]], found: t.Mapping[str, Library], environment: t.Mapping[str, t.Any]
+) -> t.Iterator[Finding]:
+    for name, wanted in versions.items():
+        library = found.get(name)
+        if library is None or not library.elf.versions:  # the loader only warns of a library that defines none
+            continue
+        lacking = sorted(set(wanted) - library.elf.versions, key=_numbers)
+        if lacking:
+            yield Finding(MISFIT, f"needs {', '.join(lacking)} of {name}, {_has(name, library, lacking, environment)}")
+
+
+def _has(name: str, library: Library, lacking: t.Sequence[str], environment: t.Mapping[str, t.Any]) -> str:
+    libc = environment["platform"]["libc"]
+    if name == "libc.so.6" and libc["version"]:
+        return f"this node has glibc {libc['version']}"
+    family = lacking[-1].split("_")[0] + "_"  # GLIBCXX_3.4.30
+    newest = max(
+        (version for version in library.elf.versions if version.startswith(family)), key=_numbers, default="none"
+    )
+    return f"the newest in {library.elf.path} is {newest}"
+
+
+def _absent(names: t.Iterable[str], scope: t.Iterable[Library]) -> tuple[list[str], list[str]]:
+    """The names that no library of a scope exports, and why some of them could not be asked."""
+    wanted = set(names)
+    unread = []
+    for library in scope:
+        if not wanted:
+            break
+        try:
+            wanted -= library.elf.exports(wanted)
+        except ElfError as exc:
+            unread.append(str(exc))
+    return sorted(wanted), unread
+
+
+def _missing_symbols(names: t.Sequence[str], environment: t.Mapping[str, t.Any]) -> t.Iterator[str]:
+    """Who should have exported some names, in words."""
+    torch = environment["torch"] or {}
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        if (readable(name) or "").partition("::")[0] in _TORCH:
+            owner = f"torch {torch.get('version')} does not export"
+        elif re.match("_?Py", name):
+            owner = f"Python {environment['python']['version']} does not export"
+        else:
+            owner = "no library here exports"
+        groups.setdefault(owner, []).append(name)
+    for owner, group in groups.items():
+        yield f"needs {_count(group)} that {owner}: {_list(group)}"
+
+
+def _count(names: t.Sequence[str]) -> str:
+    return "a symbol" if len(names) == 1 else f"{len(names)} symbols"
+
+
+def _list(names: t.Sequence[str]) -> str:
+    told = []
+    for name in names[:_NAMES]:
+        meaning = readable(name)
+        told.append(name[:_LENGTH] + "…" * (len(name) > _LENGTH) + (f" ({meaning})" if meaning else ""))
+    return ", ".join(told) + (f" and {len(names) - _NAMES} more" if len(names) > _NAMES else "")
+
+
+def readable(name: str) -> str | None:
+    """The qualified name at the start of a mangled one (Itanium C++ ABI, "Mangling"), without what it is called with.
+
+    None where there is no such name, as in C.
+    """
+    start = re.match(r"_Z(T[VTIS])?(N[rVK]*[RO]?)?(St)?", name)
+    if start is None:
+        return None
+    at, parts = start.end(), ["std"] if start.group(3) else []
+    while at < len(name):
+        length = re.compile(r"[1-9]\d*").match(name, at)
+        if length:
+            at = length.end() + int(length.group())
+            parts.append(name[length.end() : at])
+            if not start.group(2):
+                break
+        else:
+            if parts and re.compile("[CD][0-5]").match(name, at):  # constructor or destructor of the last one
+                parts.append("~" * (name[at] == "D") + parts[-1])
+            break
+    return "::".join(parts) or None
+
+
+def _judge_abi(facts: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> t.Iterator[Finding]:
+    abi, torch = facts["cxx11_abi"], environment["torch"] or {}
+    if abi is None or torch.get("cxx11_abi") in (None, abi):
+        return
+    label = re.search("cxx11abi(TRUE|FALSE)", facts["filename"], re.IGNORECASE)
+    lie = f" although its name says {label.group(1)}" if label and (label.group(1).upper() == "TRUE") != abi else ""
+    words = {True: "new", False: "old"}
+    other = words[torch["cxx11_abi"]]
+    yield Finding(
+        MISFIT, f"was built with the {words[abi]} C++ ABI{lie}; torch {torch['version']} was built with the {other} one"
+    )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]

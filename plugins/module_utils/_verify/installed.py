@@ -1,0 +1,84 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""Whether the extensions that are installed in an environment are whole and work. Nothing is changed."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions as _distributions
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import record as _record
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.python import Run
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import verify as _verify
+
+_MOST_FILES = 3  # named in one reason
+
+
+def examine(
+    environment: t.Mapping[str, t.Any], run: Run, verify: str, devices: t.Sequence[str] = ()
+) -> list[dict[str, t.Any]]:
+    """The known packages that are installed, each with what is wrong with it.
+
+    :param environment: as torch_info returns it, with all its distributions
+    :param verify: how to try them out: gpu, import or none
+    :param devices: torch's names of those to try them out on; all GPUs if there are none
+    :returns: ``name``, ``version``, ``filename`` of the wheel, ``ok``, ``reasons``, ``verify`` and ``gpus``
+    :raises OSError: if files cannot be read
+    """
+    packages = []
+    for name in sorted(PACKAGES):
+        version = environment["distributions"].get(name)
+        if version is None and not _has_folder(environment, PACKAGES[name].distribution):
+            continue
+        reasons = list(_damage(name, environment))
+        way = verify if _verify.has_check(name) or verify != _verify.GPU else _verify.IMPORT
+        gpus: list[dict[str, t.Any]] = []
+        executable = environment["python"]["executable"]
+        failure = None
+        if way != _verify.NONE:
+            failure = _verify.import_failure(executable, PACKAGES[name].imports, run)
+        if failure:
+            reasons.append(f"it cannot be imported: {failure}")
+        elif way == _verify.GPU:
+            gpus = _verify.on_gpus(executable, name, run, devices=devices)
+            reasons += [f"it {_verify.explain(result)}" for result in gpus if result["failure"]]
+        packages.append(
+            {
+                "name": name,
+                "version": version,
+                "filename": environment["origins"].get(name, {}).get("filename"),
+                "ok": not reasons,
+                "reasons": reasons,
+                "verify": way,
+                "gpus": gpus,
+            }
+        )
+    return packages
+
+
+def _has_folder(environment: t.Mapping[str, t.Any], package: str) -> bool:
+    folder = environment["python"]["site_packages"]
+    return folder is not None and os.path.isdir(os.path.join(folder, package))
+
+
+def _damage(name: str, environment: t.Mapping[str, t.Any]) -> t.Iterator[str]:
+    folder = environment["python"]["site_packages"]
+    if environment["distributions"].get(name) is None:
+        yield f"there is a folder {PACKAGES[name].distribution} in {folder}, but no metadata: an installation broke off"
+        return
+    found = _distributions.installed([folder]).get(name) if folder else None
+    if found is None:
+        return  # it is in another folder of sys.path, which is not the environment's own
+    for files, what in (
+        (_record.missing_files(found), "missing"),
+        (_record.changed_files(found), "not as installed"),
+    ):
+        if files:
+            more = f" and {len(files) - _MOST_FILES} more" if len(files) > _MOST_FILES else ""
+            yield f"{', '.join(files[:_MOST_FILES])}{more} of it {'is' if len(files) == 1 else 'are'} {what}"

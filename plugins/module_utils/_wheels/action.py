@@ -1,0 +1,54 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""Whether a wheel has to be installed on a node, decided from the node's environment alone."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.wheel_file import public_version
+
+INSTALL = "install"  # it is not there
+REPLACE = "replace"  # another one is there
+KEEP = "keep"  # it is there
+EXAMINE = "examine"  # the environment does not tell; the node must look
+
+
+class Action(t.NamedTuple):
+    """What to do with a wheel on a node, and the reason in a few words."""
+
+    action: str
+    reason: str
+
+
+def decide(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
+    """What to do with a wheel in the environment that pip installs into.
+
+    A wheel is known by its file name, which says for which torch, CUDA, Python and ABI it was built: if torch has been
+    upgraded since, another name is wanted now than the one that was installed.
+
+    :param wheel: ``name``, ``version``, ``filename`` and ``sha256`` of the wheel wanted (``sha256`` may be None)
+    :param environment: as torch_info returns it
+    """
+    name, version = wheel["name"], wheel["version"]
+    if name not in environment["distributions"]:
+        return Action(EXAMINE, f"whether {name} is installed was not asked")
+    installed = environment["distributions"][name]
+    if installed is None:
+        return Action(INSTALL, f"{name} is not installed")
+    if public_version(installed) != version:
+        return Action(REPLACE, f"{name} {installed} is installed")
+    origin = environment["origins"].get(name)
+    if origin is None:
+        return Action(EXAMINE, f"{name} {installed} is installed, from which wheel is not recorded")
+    if origin["filename"] != wheel["filename"]:
+        return Action(REPLACE, f"{name} {installed} is installed from {origin['filename']}")
+    if wheel["sha256"] and origin["sha256"] and wheel["sha256"].lower() != origin["sha256"]:
+        return Action(
+            REPLACE, f"{name} {installed} is installed from a file of this name with sha256 {origin['sha256']}"
+        )
+    return Action(KEEP, f"{name} {installed} is installed from this wheel")

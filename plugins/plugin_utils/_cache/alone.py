@@ -1,0 +1,52 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+
+"""One at a time, over all processes of the user who runs Ansible."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+
+
+@contextlib.contextmanager
+def alone(folder: str, word: str, once: str = "") -> t.Iterator[None]:
+    """Wait until nobody else deals with what a word names.
+
+    :param folder: of the control node, for locks
+    :param once: names a run that does not try again what has failed in it for somebody else
+    :raises TorchExtensionError: if the folder cannot be written to, or with what it has failed with
+    """
+    path = os.path.join(folder, f"{word}.lock")
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - it is closed below
+    except OSError as exc:
+        raise TorchExtensionError(
+            f"{path} on the control node cannot be written to ({exc.strerror}). Set torch_extension_cache_dir."
+        ) from exc
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)  # the system frees the lock of a process that died
+        except OSError as exc:
+            raise TorchExtensionError(
+                f"{path} on the control node cannot be locked ({exc.strerror}): wanted is a file system that has locks. Set"
+                " torch_extension_cache_dir."
+            ) from exc
+        file.seek(0)
+        failed_in, _newline, reason = file.read().partition("\n")
+        if once and failed_in == once:
+            raise TorchExtensionError(reason)
+        file.truncate(0)
+        try:
+            yield
+        except TorchExtensionError as exc:
+            file.write(f"{once}\n{exc}")
+            raise

@@ -1,0 +1,268 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+
+"""What a wheel requires and a node lacks, brought to the control node with the control node's pip."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import tags as _tags
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file as _wheel_file
+
+try:
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+    from packaging.utils import parse_wheel_filename
+    from packaging.version import Version
+except ImportError:
+    pass  # _decision says so, before anything comes here
+
+# Nobody wants another torch than the one that the wheel was chosen for.
+_NEVER = ("torch",)
+_SECONDS = 300
+
+
+Get = t.Callable[[str, str, str, int], t.Any]
+
+
+class Required(t.NamedTuple):
+    """A wheel of a requirement, on the control node."""
+
+    name: str
+    filename: str
+    path: str
+    sha256: str
+    required_by: tuple[str, ...] = ()  # names of the distributions that declare it
+
+    @property
+    def version(self) -> str:
+        return str(parse_wheel_filename(self.filename)[1])
+
+
+class NotCachedError(TorchExtensionError):
+    """What would have to be downloaded, where nothing may be."""
+
+
+class Requirements:
+    """Finds and downloads what wheels require, each distinct file once."""
+
+    def __init__(self, folder: str, get: Get | None = None, offline: bool = False) -> None:
+        """
+        :param folder: of the control node's cache
+        :param get: fetches the file at a URL into that folder, as ``Downloader.get`` does, for locked requirements that have one
+        :param offline: whether what is not in that folder is an error
+        """
+        self._folder = folder
+        self._get_url = get
+        self._offline = offline
+        self._found: dict[tuple[str, str], Required] = {}
+        self.new: list[str] = []
+
+    def complete(
+        self,
+        wheels: t.Iterable[str],
+        environment: t.Mapping[str, t.Any],
+        locked: t.Collection[t.Mapping[str, t.Any]] | None = None,
+    ) -> list[Required]:
+        """The wheels of all that wheels require, directly or not, and that is not installed on a node, in whatever version.
+
+        :param wheels: paths of the wheels on the control node
+        :param environment: of the node, with all its distributions
+        :param locked: the only files that may be taken, if a lock tells them
+        :raises TorchExtensionError: if one of them cannot be had
+        """
+        markers = marker_environment(environment)
+        present = {name for name, version in environment["distributions"].items() if version is not None}
+        present.update(_NEVER)
+        required: dict[str, Required] = {}
+        required_by: dict[str, set[str]] = {}
+        waiting: list[tuple[str, t.Collection[str]]] = [(wheel, ()) for wheel in wheels]
+        present.update(_wheel_file.read_metadata(wheel).name for wheel, _extras in waiting)
+        while waiting:
+            wheel, extras = waiting.pop()
+            for requirement in _declared(wheel, markers, extras):
+                name = canonical(requirement.name)
+                required_by.setdefault(name, set()).add(_wheel_file.parse_name(os.path.basename(wheel)).name)
+                if name not in present and name not in required:
+                    if locked is None:
+                        required[name] = self._get(requirement, environment, os.path.basename(wheel))
+                    else:
+                        item = _locked(locked, requirement, os.path.basename(wheel))
+                        required[name] = self.get_locked(item, environment)
+                    waiting.append((required[name].path, requirement.extras))
+        return [required[name]._replace(required_by=tuple(sorted(required_by[name]))) for name in sorted(required)]
+
+    def get_locked(self, item: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Required:
+        """The very file that a lock names: from the cache, from its URL, or from the index of the control node's pip.
+
+        :param item: ``name``, ``version``, ``filename``, ``size``, ``sha256`` and, from a bundle, ``url``
+        :param environment: of a node, of which Python and platform are read
+        :raises TorchExtensionError: if it cannot be had
+        """
+        name, filename, digest = item["name"], item["filename"], item["sha256"]
+        _wheel_file.parse_name(filename)  # it becomes a path
+        path = os.path.join(self._folder, filename)
+        if not os.path.isfile(path) or _wheel_file.sha256(path) != digest:
+            if self._offline:
+                raise NotCachedError(f"{filename} is not in {self._folder}.")
+            if item.get("url") and self._get_url:
+                path = self._get_url(item["url"], filename, digest, item["size"]).path
+            else:
+                _download_locked(item, environment, self._folder)
+                self.new.append(path)
+        return Required(name, filename, path, digest)
+
+    def _get(self, requirement: Requirement, environment: t.Mapping[str, t.Any], wanted_by: str) -> Required:
+        key = (str(requirement), _kind(environment))
+        if key not in self._found:
+            path = _newest(self._folder, requirement, environment)
+            if path is None and self._offline:
+                raise NotCachedError(f"{requirement} is not in {self._folder}.")
+            if path is None:
+                path = _download(requirement, environment, self._folder, wanted_by)
+                self.new.append(path)
+            name = canonical(requirement.name)
+            self._found[key] = Required(name, os.path.basename(path), path, _wheel_file.sha256(path))
+        return self._found[key]
+
+
+def marker_environment(environment: t.Mapping[str, t.Any]) -> dict[str, str]:
+    """The variables of environment markers (PEP 508) for a node, of which packaging knows only its own machine's."""
+    python, platform = environment["python"], environment["platform"]
+    implementation = python["implementation"]
+    return {
+        "extra": "",
+        "implementation_name": implementation,
+        "implementation_version": python["version"],
+        "os_name": "posix",
+        "platform_machine": platform["machine"],
+        "platform_python_implementation": {"cpython": "CPython", "pypy": "PyPy"}.get(implementation, implementation),
+        "platform_release": "",
+        "platform_system": platform["system"].capitalize(),
+        "platform_version": "",
+        "python_full_version": python["version"],
+        "python_version": ".".join(python["version"].split(".")[:2]),
+        "sys_platform": platform["system"],
+    }
+
+
+def _declared(wheel: str, markers: dict[str, str], extras: t.Collection[str]) -> list[Requirement]:
+    requirements = []
+    for text in _wheel_file.read_metadata(wheel).requires:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement as exc:
+            raise TorchExtensionError(
+                f"{os.path.basename(wheel)} declares a requirement that cannot be read: {exc}"
+            ) from exc
+        settings = [{**markers, "extra": extra} for extra in extras or ("",)]
+        if requirement.marker is None or any(requirement.marker.evaluate(setting) for setting in settings):
+            requirements.append(requirement)
+    return requirements
+
+
+def _kind(environment: t.Mapping[str, t.Any]) -> str:
+    """All of a node that the choice of a file depends on."""
+    platform, libc = environment["platform"], environment["platform"]["libc"] or {}
+    return "-".join([environment["python"]["abi"], platform["machine"], f"{libc.get('name')}{libc.get('version')}"])
+
+
+def _newest(folder: str, requirement: Requirement, environment: t.Mapping[str, t.Any]) -> str | None:
+    """The newest file of earlier runs that meets a requirement and fits a node."""
+    candidates = {}
+    supported = _tags.supported(environment)
+    for filename in os.listdir(folder) if os.path.isdir(folder) else []:
+        if not filename.endswith(".whl"):
+            continue
+        name, version, _build, tags = parse_wheel_filename(filename)
+        if name != canonical(requirement.name) or not requirement.specifier.contains(version):
+            continue
+        if not tags.isdisjoint(supported) and _suits(os.path.join(folder, filename), environment["python"]["version"]):
+            candidates[version] = filename
+    return os.path.join(folder, candidates[max(candidates)]) if candidates else None
+
+
+def _suits(wheel: str, python: str) -> bool:
+    try:
+        return SpecifierSet(_wheel_file.read_metadata(wheel).requires_python).contains(python, prereleases=True)
+    except InvalidSpecifier:
+        return True  # as pip has it
+
+
+def _download(requirement: Requirement, environment: t.Mapping[str, t.Any], folder: str, wanted_by: str) -> str:
+    """Let the control node's pip, with its own settings (index, credentials, CA), download one wheel for the node."""
+    wanted = f"{canonical(requirement.name)}{requirement.specifier}"
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
+        errors = _pip_download([wanted], environment, part)
+        files = os.listdir(part)
+        if errors is not None or len(files) != 1:
+            raise TorchExtensionError(
+                f"{wanted}, which {wanted_by} requires and the node lacks, cannot be had from the index of the control"
+                f" node: {errors or ''} Configure pip on the control node (index-url, proxy, cert in pip.conf, or"
+                " PIP_… in the environment), or install it on the node beforehand."
+            )
+        path = os.path.join(folder, files[0])
+        os.replace(os.path.join(part, files[0]), path)
+    return path
+
+
+def _locked(
+    locked: t.Collection[t.Mapping[str, t.Any]], requirement: Requirement, wanted_by: str
+) -> t.Mapping[str, t.Any]:
+    of_name = [item for item in locked if item["name"] == canonical(requirement.name)]
+    fitting = [item for item in of_name if requirement.specifier.contains(item["version"], prereleases=True)]
+    if not fitting:
+        found = " and ".join(item["version"] for item in of_name)
+        raise TorchExtensionError(
+            f"{requirement}, which {wanted_by} requires and the node lacks, is not in the lock, which has"
+            f" {found or 'none'} for nodes of this kind. Run the playbook lock again with this node, or install it on the"
+            " node beforehand."
+        )
+    return max(fitting, key=lambda item: Version(item["version"]))
+
+
+def _download_locked(item: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], folder: str) -> None:
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part, tempfile.TemporaryDirectory() as scratch:
+        wanted = os.path.join(scratch, "requirements.txt")
+        with open(wanted, "w", encoding="utf-8") as file:
+            file.write(f"{item['name']}=={item['version']} --hash=sha256:{item['sha256']}\n")
+        # The lock is the judge of whether the file suits the Python of a node, of which it tells no patch release.
+        errors = _pip_download(["--ignore-requires-python", "--require-hashes", "-r", wanted], environment, part)
+        if errors is not None or os.listdir(part) != [item["filename"]]:
+            raise TorchExtensionError(
+                f"{item['filename']} with sha256 {item['sha256']}, as the lock has it, cannot be had from the index of"
+                f" the control node: {errors or 'it gave ' + ', '.join(os.listdir(part))} Configure pip on the control"
+                " node (index-url, proxy, cert in pip.conf, or PIP_… in the environment), or run the playbook lock"
+                " again."
+            )
+        os.replace(os.path.join(part, item["filename"]), os.path.join(folder, item["filename"]))
+
+
+def _pip_download(wanted: list[str], environment: t.Mapping[str, t.Any], folder: str) -> str | None:
+    """Download with the tags of a node; what pip says if it fails."""
+    python = environment["python"]
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--no-deps"]
+    command += ["--quiet", "--progress-bar=off", "--only-binary=:all:", "--dest", folder]
+    command += ["--implementation", python["tag"][:2], "--python-version", python["version"]]
+    command += [item for tag in (python["abi"], "abi3", "none") for item in ("--abi", tag)]
+    command += [item for tag in _tags.platforms(environment["platform"]) for item in ("--platform", tag)]
+    try:
+        done = subprocess.run([*command, *wanted], capture_output=True, text=True, check=False, timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"no end after {_SECONDS} s"
+    if done.returncode == 0:
+        return None
+    lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    return " ".join(lines or done.stderr.splitlines()[-1:])

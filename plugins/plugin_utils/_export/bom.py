@@ -1,0 +1,104 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+
+"""The bill of materials of a lock, in CycloneDX's JSON."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import typing as t
+import uuid
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import canonical
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock import Lock
+
+try:
+    from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, XsUri
+    from cyclonedx.model.bom import Bom
+    from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.output.json import JsonV1Dot6
+    from packageurl import PackageURL
+except ImportError as exc:
+    CYCLONEDX_IMPORT_ERROR = exc
+else:
+    CYCLONEDX_IMPORT_ERROR = None
+
+_NAMESPACE = uuid.UUID("4f0ff4ad-5c7a-5a43-9a0a-7d8ed1c5a6b0")  # of the serial numbers; made up once
+_EPOCH = "SOURCE_DATE_EPOCH"
+
+
+def bill(lock: Lock, text: str) -> str:
+    """What a bundle of a lock consists of: a component for each distinct file.
+
+    It is the same for the same lock: its serial number follows from the lock, and its time is that of SOURCE_DATE_EPOCH,
+    or none.
+
+    :param text: of the lock
+    :raises TorchExtensionError: if the library is missing, or SOURCE_DATE_EPOCH is no number
+    """
+    if CYCLONEDX_IMPORT_ERROR:
+        raise TorchExtensionError(
+            f"The Python that runs Ansible on the control node lacks cyclonedx-python-lib ({CYCLONEDX_IMPORT_ERROR})."
+            " Install the collection's requirements.txt into it."
+        )
+    bom = Bom(serial_number=uuid.uuid5(_NAMESPACE, hashlib.sha256(text.encode()).hexdigest()))
+    time = _time()
+    if time:
+        bom.metadata.timestamp = time
+    components = {item["filename"]: _component(item) for item in lock.files()}
+    bom.components.update(components.values())
+    for filename, required in _dependencies(lock).items():
+        bom.register_dependency(components[filename], [components[name] for name in sorted(required)])
+    data = json.loads(JsonV1Dot6(bom).output_as_string())
+    if not time:
+        del data["metadata"]  # the library sets the time of day, and there is nothing else in it
+    return json.dumps(data, indent=2, sort_keys=True) + "\n"
+
+
+def _component(item: t.Mapping[str, t.Any]) -> Component:
+    name, digest = canonical(item["name"]), HashType(alg=HashAlgorithm.SHA_256, content=item["sha256"])
+    references = []
+    if item.get("url"):
+        references.append(
+            ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(item["url"]), hashes=[digest])
+        )
+    return Component(
+        type=ComponentType.LIBRARY,
+        name=name,
+        version=item["version"],
+        bom_ref=item["filename"],
+        hashes=[digest],
+        # several files may be of one version, for several kinds of nodes
+        purl=PackageURL("pypi", None, name, item["version"], {"file_name": item["filename"]}),
+        external_references=references,
+    )
+
+
+def _dependencies(lock: Lock) -> dict[str, set[str]]:
+    """File names of what each file requires, in any environment."""
+    required: dict[str, set[str]] = {item["filename"]: set() for item in lock.files()}
+    for entry in lock.environments:
+        for requirement in entry["requirements"]:
+            for item in [*entry["wheels"], *entry["requirements"]]:
+                if canonical(item["name"]) in requirement["required_by"]:
+                    required[item["filename"]].add(requirement["filename"])
+    return required
+
+
+def _time() -> datetime.datetime | None:
+    seconds = os.environ.get(_EPOCH)
+    if not seconds:
+        return None
+    try:
+        return datetime.datetime.fromtimestamp(int(seconds), tz=datetime.UTC)
+    except (ValueError, OverflowError, OSError) as exc:
+        raise TorchExtensionError(
+            f"{_EPOCH} in the environment of ansible-playbook is {seconds!r}, wanted are seconds since 1970, or unset it."
+        ) from exc

@@ -1,0 +1,88 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+
+"""What the operator says of the network of the control node: proxies, certificates, addresses. It uses none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import typing as t
+from urllib.parse import urlsplit
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+
+_PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+
+
+@contextlib.contextmanager
+def proxied(proxy: str | None) -> t.Iterator[None]:
+    """Let everything in this process, and the programs that it starts, use a proxy, but for what no_proxy excepts.
+
+    :raises TorchExtensionError: if this is no address of a proxy
+
+    The environment is the one place that requests and pip both read, redirects and no_proxy included. Ansible runs an
+    action in a process of its own, so nothing else sees the change.
+    """
+    if not proxy:
+        yield
+        return
+    try:
+        host = urlsplit(proxy).hostname if "://" in proxy else None
+    except ValueError:
+        host = None
+    if not host:
+        # without its value, which may hold credentials
+        raise TorchExtensionError("torch_extension_proxy is no address of a proxy such as http://proxy.example:3128.")
+    before = {name: os.environ.get(name) for name in _PROXY_VARIABLES}
+    for name in _PROXY_VARIABLES:
+        os.environ.pop(name, None)
+    os.environ.update(http_proxy=proxy, https_proxy=proxy)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def check_ca_path(ca_path: str | None) -> None:
+    """
+    :raises TorchExtensionError: if there is no such file
+    """
+    if ca_path and not os.path.isfile(ca_path):
+        raise TorchExtensionError(
+            f"torch_extension_ca_path is {ca_path}, and there is no such file on the control node."
+        )
+
+
+def check_url(url: str, knob: str) -> None:
+    """
+    :param knob: where the operator has set it
+    :raises TorchExtensionError: if it is no address of a server, or holds credentials, which would be shown
+    """
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            raise ValueError("wanted is http:// or https:// and a host")
+    except ValueError as exc:
+        raise TorchExtensionError(f"{knob} is no address of a server: {cause(exc)}.") from exc
+    if parts.username is not None:
+        raise TorchExtensionError(
+            f"{knob} holds credentials for {parts.hostname}, which would be shown in plans and reports. "
+            "Put them into ~/.netrc of the control node and leave them out of the URL."
+        )
+
+
+def cause(exc: BaseException) -> str:
+    """The innermost reason of an error, in the library's words; they name hosts, but no credentials."""
+    if isinstance(exc, OSError) and exc.errno is not None and exc.strerror:  # of the system itself
+        return exc.strerror
+    inner = getattr(exc.args[0], "reason", exc.args[0]) if exc.args else exc
+    text = re.sub(r"<[^>]*>:? ?", "", str(inner))
+    return re.sub(r"//[^/\s]*@", "//", text).rstrip(".")

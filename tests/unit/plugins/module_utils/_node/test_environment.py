@@ -1,0 +1,139 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from venvs import site_packages
+from wheels import LABEL, build_wheel, sha256
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import (
+    ALL,
+    describe,
+    describe_one,
+)
+
+
+def install(venv, wheel):
+    command = [venv / "bin" / "python", "-m", "pip", "install", "-q", "--no-index", "--no-deps", wheel]
+    subprocess.check_call(command)
+
+
+def test_an_environment_is_told_from_its_files_alone(venv, packages, tmp_path, home, run, make_torch):
+    make_torch(packages)
+    wheel = build_wheel(tmp_path, label=LABEL, files={"flash_attn/__init__.py": "raise SystemExit('imported')\n"})
+    install(venv, wheel)
+    environment, warnings = describe_one(
+        str(venv), ["Flash.Attn", "einops"], run, {"HOME": str(home), "FLASH_ATTENTION_FORCE_BUILD": "TRUE", "A": "b"}
+    )
+    assert [warning for warning in warnings if "libstdc++" not in warning] == []
+    assert environment["python"]["executable"] == str(venv / "bin" / "python")
+    assert environment["python"]["site_packages"] == str(packages)
+    assert environment["python"]["prefix"] == str(venv)
+    assert environment["torch"]["version"] == "2.6.0+cu124"
+    pip = subprocess.check_output([venv / "bin" / "python", "-m", "pip", "--version"], text=True).split()[1]
+    uv = subprocess.check_output(["uv", "--version"], text=True).split()[1]
+    assert environment["installers"] == {"pip": pip, "uv": uv}
+    assert environment["pip_cache"] == {
+        "dir": f"{home}/.cache/pip",
+        "usable": True,
+        "reason": None,
+        "only_binary": [],
+        "no_binary": [],
+    }
+    assert environment["sdists"] == {}
+    assert environment["variables"] == {"FLASH_ATTENTION_FORCE_BUILD": "TRUE"}
+    assert environment["distributions"] == {"einops": None, "flash-attn": "2.8.3"}
+    assert environment["origins"] == {"flash-attn": {"filename": wheel.name, "sha256": sha256(wheel)}}
+
+
+def test_all_distributions_are_told_where_all_are_asked_for(venv, run):
+    environment, _warnings = describe_one(str(venv), [ALL, "einops"], run, os.environ)
+    assert environment["distributions"]["einops"] is None
+    assert environment["distributions"]["pip"] == environment["installers"]["pip"]
+
+
+def test_the_environments_own_uv_goes_before_the_users(make_venv, run):
+    venv = make_venv()
+    own = venv / "bin" / "uv"
+    own.write_text("#!/bin/sh\necho 'uv 0.1.2 (abc 2024-01-01)'\n")
+    own.chmod(0o755)
+    assert describe_one(str(venv), [], run, os.environ)[0]["installers"] == {"pip": None, "uv": "0.1.2"}
+
+
+def test_an_environment_without_installers_has_none(make_venv, run, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert describe_one(str(make_venv()), [], run, os.environ)[0]["installers"] == {"pip": None, "uv": None}
+
+
+def test_a_library_that_is_not_there_is_a_warning(make_venv, run, monkeypatch):
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import node as _node
+
+    monkeypatch.setattr(_node, "_SYSTEM_LIBRARIES", ())
+    environment, warnings = describe_one(str(make_venv()), [], run, os.environ)
+    assert environment["platform"]["libstdcxx"] is None
+    assert ["libstdc++.so.6" in warning for warning in warnings] == [True]
+
+
+def test_packages_that_cannot_be_read_are_an_error_that_says_so(make_venv, run, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", folder)
+
+    venv = make_venv()
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(TorchExtensionError, match=f"packages of {venv}/bin/python cannot be read.*denied.*become_user"):
+        describe_one(str(venv), [], run, os.environ)
+
+
+def test_environments_come_in_their_order_with_the_same_gpus_and_all_warnings(make_venv, make_torch, run):
+    venvs = [str(make_venv(name)) for name in "ba"]
+    for venv in venvs:
+        make_torch(site_packages(Path(venv)), library=b"neither")
+    environments, warnings = describe([*venvs, sys._base_executable], [], run, os.environ)
+    assert [item["python"]["prefix"] for item in environments[:2]] == venvs
+    assert environments[2]["python"]["prefix"] == sys.base_prefix
+    assert [venv for venv in venvs for warning in warnings if f"{venv}/" in warning and "C++ ABI" in warning] == venvs
+    assert [item["gpus"] for item in environments] == [environments[0]["gpus"]] * 3
+
+
+def test_all_that_is_wrong_is_told_in_one_error(make_venv, run, tmp_path, make_torch):
+    venv = make_venv()
+    shutil.rmtree(make_torch(site_packages(venv)) / "lib")
+    with pytest.raises(TorchExtensionError) as error:
+        describe([str(tmp_path / "none"), str(venv), sys._base_executable], [], run, os.environ)
+    assert ["No interpreter at" in line or "torch is broken" in line for line in str(error.value).splitlines()] == [
+        True,
+        True,
+    ]
+
+
+def test_a_plain_probe_imports_nothing_that_it_does_not_need(make_venv):
+    code = f"""
+import os, subprocess, sys
+sys.path[:] = {sys.path!r}
+from {describe.__module__} import describe
+def run(command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+describe(sys.argv[2:], ["*"], run, os.environ, sys.argv[1].split())
+print(*(".".join(name.split(".")[-2:]) for name in sys.modules))
+"""
+
+    bare = make_venv()  # its pip cannot be asked
+
+    def imported(sdists):
+        done = subprocess.run([sys.executable, "-c", code, sdists, bare], stdout=subprocess.PIPE, text=True, check=True)
+        return {"_pip.ask_pip", "_pip.pip_cache", "_node.record", "_install.swap", "configparser", "csv"} & set(
+            done.stdout.split()
+        )
+
+    assert imported("") == set()
+    assert imported("flash-attn==2.8.3") == {"_pip.ask_pip"}

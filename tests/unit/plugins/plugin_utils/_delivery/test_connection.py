@@ -1,0 +1,401 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Ansible's real connections, of the ansible-core that is installed."""
+
+from __future__ import annotations
+
+import errno
+import random
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from ansible.errors import AnsibleConnectionFailure
+from ansible.playbook.play_context import PlayContext
+from ansible.plugins.loader import become_loader, connection_loader
+
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection as _connection
+
+SIZE = 2_300_001  # bytes, more than go through a pipe at once
+PERSIST = "-o ControlMaster=auto -o ControlPersist=60s"
+
+
+@pytest.fixture
+def make_connection(monkeypatch):
+    """Makes a connection as Ansible does, with what the operator has set in variables and in the environment."""
+    monkeypatch.delenv("ANSIBLE_PIPELINING", raising=False)
+
+    def make(name="ssh", environ=None, become=None, **variables):
+        for key, value in (environ or {}).items():
+            monkeypatch.setenv(key, value)
+        made = connection_loader.get(name, PlayContext(), "/dev/null")
+        made.set_options(var_options={"inventory_hostname": "node", "ansible_host": "node", **variables})
+        if become:
+            made.set_become_plugin(become_loader.get(become))
+        return made
+
+    return make
+
+
+def pipelines(connection):
+    _connection.pipeline(connection)
+    return connection.get_option("pipelining")
+
+
+@pytest.mark.parametrize("name", ["ssh", "local"])
+def test_modules_are_piped_where_nobody_has_said_whether_to(name, make_connection):
+    assert make_connection(name).get_option("pipelining") is False
+    assert pipelines(make_connection(name)) is True
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"environ": {"ANSIBLE_PIPELINING": "0"}},
+        {"ansible_pipelining": False},
+        {"ansible_ssh_pipelining": False},
+        {"become": "sudo"},
+    ],
+    ids=str,
+)
+def test_what_the_operator_says_of_pipelining_stays_and_so_does_what_sudo_may_want(said, make_connection):
+    assert pipelines(make_connection(**said)) is False
+
+
+@pytest.mark.parametrize(
+    ("name", "become", "can"),
+    [
+        ("ssh", None, True),
+        ("ssh", "sudo", True),
+        ("ssh", "su", False),  # it wants a terminal
+        ("local", None, False),
+    ],
+)
+def test_a_file_is_streamed_where_the_way_to_the_command_leaves_its_standard_input_alone(
+    name, become, can, make_connection
+):
+    assert _connection.can_stream(make_connection(name, become=become)) is can
+
+
+def words(connection, option="ssh_args"):
+    return shlex.split(connection.get_option(option) or "")
+
+
+def command(connection):
+    """The words of the command line that Ansible would run, and the place of its socket."""
+    connection.host = connection.get_option("host")  # as exec_command does
+    built = [word.decode() for word in connection._build_command("ssh", "ssh", "-tt", "node", "true")]
+    paths = [word.partition("=")[2].strip('"') for word in built if word.lower().startswith("controlpath=")]
+    return built, paths[0] if paths else None
+
+
+def test_ansibles_own_compression_is_off_over_a_connection_beside_the_one_that_compresses(make_connection):
+    before, compressed_path = command(make_connection())
+    assert "-C" in before, "what is turned off"
+    connection = make_connection()
+    _connection.avoid_compression(connection)
+    after, path = command(connection)
+    assert "-C" not in after
+    assert after[after.index("-o") + 1] == "Compression=no"
+    assert {"ControlMaster=auto", "ControlPersist=60s"} <= set(after)
+    assert path != compressed_path
+    assert path.rpartition("/")[0] == compressed_path.rpartition("/")[0]
+
+
+def test_each_node_and_user_has_a_socket_of_its_own(make_connection):
+    paths = set()
+    for variables in ({}, {"ansible_host": "other"}, {"ansible_port": 2222}, {"ansible_user": "trainer"}):
+        connection = make_connection(**variables)
+        _connection.avoid_compression(connection)
+        paths.add(command(connection)[1])
+    assert len(paths) == 4
+
+
+def test_to_turn_it_off_twice_is_to_turn_it_off(make_connection):
+    connection = make_connection()
+    _connection.avoid_compression(connection)
+    once = command(connection)
+    _connection.avoid_compression(connection)
+    assert command(connection) == once
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ("-C", []),
+        ("-vC", ["-v"]),
+        ("-CA4", ["-A4"]),
+        ("-o Compression=yes", ["-o", "Compression=no"]),
+        ("-oCompression=yes -v", ["-oCompression=no", "-v"]),
+        ("-o 'compression yes'", ["-o", "compression no"]),
+        ("-C -i '/my keys/C' -l C", ["-i", "/my keys/C", "-l", "C"]),
+    ],
+)
+@pytest.mark.parametrize("option", ["ssh_args", "ssh_common_args", "ssh_extra_args"])
+def test_compression_is_off_however_it_was_asked_for(option, given, left, make_connection):
+    connection = make_connection(**{"ansible_ssh_args": PERSIST, f"ansible_{option}": given})
+    _connection.avoid_compression(connection)
+    assert words(connection)[:2] == ["-o", "Compression=no"]
+    rest = words(connection, option)
+    assert (rest[2:] if option == "ssh_args" else rest) == left
+
+
+def test_to_turn_it_off_twice_is_to_turn_it_off_whatever_asked_for_it(make_connection):
+    connection = make_connection(ansible_ssh_args=f"{PERSIST} -o Compression=yes -o ControlPath=/run/%h")
+    _connection.avoid_compression(connection)
+    once = command(connection)
+    _connection.avoid_compression(connection)
+    assert command(connection) == once
+
+
+@pytest.mark.parametrize(
+    ("settings", "socket"),
+    [
+        ({"ansible_control_path": "%(directory)s/%%h-%%r-%%p"}, "node-trainer-2222"),
+        ({"ansible_ssh_args": f"{PERSIST} -C -o ControlPath=FOLDER/mine-%n"}, "mine-node"),
+    ],
+)
+def test_a_connection_that_is_open_serves_for_a_question(settings, socket, make_connection, tmp_path):
+    settings = {key: value.replace("FOLDER", str(tmp_path)) for key, value in settings.items()}
+    settings |= {"ansible_host": "node", "ansible_user": "trainer", "ansible_port": 2222}
+    settings |= {"ansible_control_path_dir": str(tmp_path)}
+    for is_open in (False, True):
+        if is_open:
+            (tmp_path / socket).touch()
+        connection = make_connection(**settings)
+        before = command(connection)
+        _connection.avoid_compression(connection, lazily=True)
+        assert (command(connection) == before) is is_open
+    _connection.avoid_compression(connection)
+    assert command(connection) != before
+
+
+def test_ansibles_own_socket_is_known(make_connection, tmp_path):
+    settings = {"ansible_control_path_dir": str(tmp_path), "ansible_host": "node"}
+    connection = make_connection(**settings)
+    before = command(connection)
+    Path(before[1]).touch()
+    _connection.avoid_compression(connection, lazily=True)
+    assert command(connection) == before
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="there is no ssh here")
+@pytest.mark.parametrize("given", ["-C", "-vC", "-o Compression=yes", "-oCompression=yes"])
+def test_ssh_itself_says_that_it_does_not_compress(given, make_connection):
+    connection = make_connection(ansible_ssh_args=given)
+    for wanted in ("yes", "no"):
+        asked = ["ssh", "-G", *(word for word in words(connection) if word != "-v"), "node"]
+        said = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+        assert f"compression {wanted}\n" in said
+        _connection.avoid_compression(connection)
+
+
+@pytest.mark.parametrize("where", ["ssh_args", "ssh_common_args", "ssh_extra_args"])
+@pytest.mark.parametrize("form", ["-o ControlPath={}", "-oControlPath={}", "-o 'controlpath {}'"])
+def test_the_operators_place_for_sockets_stays_under_another_name(form, where, make_connection):
+    arguments = {"ansible_ssh_args": f"-C {PERSIST}"}
+    arguments[f"ansible_{where}"] = f"{arguments.get(f'ansible_{where}', '')} {form.format('/run/me/%C')}"
+    connection = make_connection(**arguments)
+    _connection.avoid_compression(connection)
+    assert words(connection)[:4] == ["-o", "Compression=no", "-o", "ControlPath=/run/me/%C-u"]
+
+
+@pytest.mark.parametrize("where", ["ansible_control_path", "ansible_ssh_args"])
+def test_where_the_operator_wants_no_socket_there_is_none(where, make_connection):
+    said = {"ansible_ssh_args": "-C"} if where == "ansible_control_path" else {}
+    said[where] = "none" if where == "ansible_control_path" else f"-C {PERSIST} -o ControlPath=none"
+    connection = make_connection(**said)
+    before = connection.get_option("control_path")
+    _connection.avoid_compression(connection)
+    assert connection.get_option("control_path") == before
+    assert not any("-u" in word for word in words(connection))
+
+
+def test_the_place_for_sockets_of_ansibles_own_option_stays_under_another_name(make_connection):
+    connection = make_connection(ansible_control_path="%(directory)s/%%C")
+    _connection.avoid_compression(connection)
+    assert command(connection)[1].endswith("/%C-u")
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("ssh", {"ansible_ssh_args": PERSIST}), ("ssh", {"ansible_ssh_args": "-o Compression=no"}), ("local", {})],
+)
+def test_where_nothing_is_compressed_nothing_is_changed(name, given, make_connection):
+    connection = make_connection(name, **given)
+    before = dict(connection._options)
+    _connection.avoid_compression(connection)
+    assert connection._options == before
+
+
+CHACHA, CTR, GCM = "chacha20-poly1305@openssh.com", "aes128-ctr", "aes128-gcm@openssh.com"
+
+
+@pytest.fixture
+def ssh(tmp_path, monkeypatch):
+    """Stands in the place of ssh, and tells which ciphers it would offer: by itself, and with what is configured."""
+    monkeypatch.setattr(_connection, "_has_aes", lambda: True)
+
+    def make(own, configured):
+        path = tmp_path / "ssh"
+        path.write_text(
+            "#!/bin/sh\n"
+            f'echo "$@" >> {tmp_path}/asked\n'
+            f'case "$*" in *"-F none"*) echo ciphers {own};; *) echo port 22; echo ciphers {configured};; esac\n'
+        )
+        path.chmod(0o755)
+        return str(path)
+
+    return make
+
+
+def test_aes_gcm_comes_first_of_what_ssh_offers_by_itself(ssh, make_connection, tmp_path):
+    both = f"{CHACHA},{CTR},{GCM}"
+    connection = make_connection(
+        ansible_ssh_executable=ssh(both, both), ansible_ssh_args=f"{PERSIST} -F /my/config", ansible_user="trainer"
+    )
+    before = words(connection)
+    _connection.prefer_aes(connection)
+    assert words(connection) == ["-o", f"Ciphers={GCM},{CHACHA},{CTR}", *before]
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked[0] == f"{PERSIST} -F /my/config -l trainer -G node"
+
+
+@pytest.mark.parametrize("configured", [CTR, f"{GCM},{CHACHA},{CTR}", f"{CHACHA},{GCM},{CTR}", ""])
+def test_an_order_that_somebody_has_set_stays(configured, ssh, make_connection):
+    connection = make_connection(ansible_ssh_executable=ssh(f"{CHACHA},{CTR},{GCM}", configured))
+    before = words(connection)
+    _connection.prefer_aes(connection)
+    assert words(connection) == before
+
+
+@pytest.mark.parametrize("given", [{"ansible_ssh_executable": "/bin/false"}, {"ansible_ssh_executable": "/none/ssh"}])
+def test_an_ssh_that_does_not_tell_takes_what_it_takes(given, make_connection, monkeypatch):
+    monkeypatch.setattr(_connection, "_has_aes", lambda: True)
+    connection = make_connection(**given)
+    before = words(connection)
+    _connection.prefer_aes(connection)
+    assert words(connection) == before
+
+
+def test_a_processor_without_aes_takes_what_ssh_takes(ssh, make_connection, monkeypatch):
+    connection = make_connection(ansible_ssh_executable=ssh(f"{CHACHA},{GCM}", f"{CHACHA},{GCM}"))
+    monkeypatch.setattr(_connection, "_has_aes", lambda: False)
+    before = words(connection)
+    _connection.prefer_aes(connection)
+    assert words(connection) == before
+
+
+def test_ssh_is_asked_what_it_would_take_only_where_there_is_no_connection_yet(ssh, make_connection, tmp_path):
+    program = ssh(f"{CHACHA},{GCM}", f"{CHACHA},{GCM}")
+    settings = {"ansible_ssh_executable": program, "ansible_control_path": str(tmp_path / "socket")}
+    for is_open in (False, True):
+        connection = make_connection(ansible_ssh_args=f"-C {PERSIST}", **settings)
+        _connection.quicken(connection, lazily=True)
+        assert command(connection)[1] == f"{tmp_path}/socket-u"
+        assert (tmp_path / "asked").exists() is not is_open
+        (tmp_path / "asked").unlink(missing_ok=True)
+        (tmp_path / "socket-u").touch()
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="there is no ssh here")
+def test_ssh_itself_takes_the_order_that_it_is_given(make_connection, monkeypatch):
+    monkeypatch.setattr(_connection, "_has_aes", lambda: True)
+    connection = make_connection(ansible_ssh_args="-F none")
+    before = _connection._ciphers(["ssh", "-F", "none", "-G", "node"])
+    _connection.prefer_aes(connection)
+    after = _connection._ciphers(["ssh", *words(connection), "-G", "node"])
+    assert set(after) == set(before)
+    assert "-gcm@" in after[0]
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "wheel"
+    path.write_bytes(random.Random(1).randbytes(SIZE))  # noqa: S311
+    with open(path, "rb") as opened:
+        yield opened
+
+
+def start(*words):
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("begin", [0, 1, 1 << 16, SIZE])
+def test_a_command_is_given_the_file_from_where_it_stands_and_then_the_end(begin, make_connection, file):
+    connection = make_connection()
+    file.seek(begin)
+    with _connection.streaming(connection, file) as data, start("timeout", "20", "sha256sum") as process:
+        assert data, "Ansible writes nothing if there is nothing to write"
+        connection._send_initial_data(process.stdin, data, process)
+        said = process.stdout.read()
+    file.seek(begin)
+    wanted = subprocess.run(["sha256sum"], input=file.read(), capture_output=True, check=True).stdout
+    assert said == wanted
+
+
+def test_it_is_given_the_same_where_the_system_sends_files_to_sockets_alone(make_connection, file, monkeypatch):
+    def sendfile(*_arguments):
+        raise OSError(errno.ENOTSOCK, "Socket operation on non-socket")
+
+    monkeypatch.setattr("os.sendfile", sendfile)
+    monkeypatch.delattr("fcntl.F_SETPIPE_SZ")
+    connection = make_connection()
+    file.seek(7)
+    with _connection.streaming(connection, file) as data, start("timeout", "20", "wc", "-c") as process:
+        connection._send_initial_data(process.stdin, data, process)
+        assert int(process.stdout.read()) == SIZE - 7
+
+
+def test_a_file_that_cannot_be_read_is_no_end_of_it(make_connection, file, monkeypatch):
+    def sendfile(*_arguments):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.sendfile", sendfile)
+    connection = make_connection()
+    with _connection.streaming(connection, file) as data, start("timeout", "20", "cat") as process:
+        with pytest.raises(AnsibleConnectionFailure):
+            connection._send_initial_data(process.stdin, data, process)
+        process.stdin.close()
+
+
+def test_when_ansible_tries_again_the_command_is_given_the_same(make_connection, file):
+    connection = make_connection()
+    file.seek(7)
+    with _connection.streaming(connection, file) as data:
+        said = []
+        for _try in range(2):
+            with start("timeout", "20", "sha256sum") as process:
+                connection._send_initial_data(process.stdin, data, process)
+                said.append(process.stdout.read())
+    assert said[0] == said[1]
+
+
+def test_afterwards_commands_are_given_what_they_should_be(make_connection, file):
+    connection = make_connection()
+    with pytest.raises(KeyError), _connection.streaming(connection, file):
+        raise KeyError
+    with start("timeout", "20", "cat") as process:
+        connection._send_initial_data(process.stdin, b"a module", process)
+        assert process.stdout.read() == b"a module"
+
+
+def test_a_connection_that_breaks_while_ssh_lives_fails_as_ansible_has_it(make_connection, file):
+    connection = make_connection()
+    with _connection.streaming(connection, file) as data, start("sh", "-c", "exec <&-; echo; sleep 5") as process:
+        process.stdout.readline()
+        with pytest.raises(AnsibleConnectionFailure, match="Data could not be sent to remote host"):
+            connection._send_initial_data(process.stdin, data, process)
+        process.kill()
+
+
+def test_where_ssh_has_ended_it_is_left_to_its_exit_status(make_connection, file):
+    connection = make_connection()
+    with _connection.streaming(connection, file) as data, start("false") as process:
+        process.wait()
+        connection._send_initial_data(process.stdin, data, process)
+        assert process.returncode == 1

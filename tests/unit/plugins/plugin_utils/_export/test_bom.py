@@ -1,0 +1,79 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from locks import lacked, planned
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export import bom as _bom
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock as _lock
+
+WHEEL = "flash_attn-2.8.3+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
+EINOPS = "einops-0.8.1-py3-none-any.whl"
+
+
+@pytest.fixture
+def text(environment):
+    plan = {
+        "environment": environment,
+        "wheels": [planned(WHEEL, "flash-attn"), planned(WHEEL, "flash-attn==2.8.3")],
+        "requirements": [lacked(EINOPS, "flash-attn", "mamba-ssm")],
+    }
+    other = {**plan, "environment": {**environment, "variables": {"A": "1"}}}
+    return _lock.dump(_lock.build({"a": plan, "b": other}))
+
+
+def bill(text):
+    return _bom.bill(_lock.load(text, "a.yml"), text)
+
+
+@pytest.mark.parametrize("seconds", ["", "0", "1700000000"])
+def test_the_bill_is_what_cyclonedx_says_that_it_must_be(seconds, text, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", seconds)
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill(text)) is None
+
+
+def test_each_file_is_one_component_with_its_hash_and_origin_and_what_it_requires(text):
+    data = json.loads(bill(text))
+    lock = _lock.load(text, "a.yml")
+    wheel, einops = lock.environments[0]["wheels"][0], lock.environments[0]["requirements"][0]
+    assert [component["bom-ref"] for component in data["components"]] == [EINOPS, WHEEL]
+    for component, item in zip(data["components"], (einops, wheel), strict=True):
+        assert (component["type"], component["name"], component["version"]) == (
+            "library",
+            item["name"],
+            item["version"],
+        )
+        assert component["hashes"] == [{"alg": "SHA-256", "content": item["sha256"]}]
+        assert component["purl"].startswith(f"pkg:pypi/{item['name']}@{item['version']}")
+    [origin] = data["components"][1]["externalReferences"]
+    assert (origin["type"], origin["url"]) == ("distribution", wheel["url"])
+    assert {"ref": WHEEL, "dependsOn": [EINOPS]} in data["dependencies"]
+
+
+def test_the_same_lock_has_the_same_bill_and_another_lock_another_serial_number(text):
+    assert bill(text) == bill(text)
+    assert json.loads(bill(text))["serialNumber"] != json.loads(bill(text + "# more\n"))["serialNumber"]
+
+
+def test_the_time_is_that_of_source_date_epoch_or_none(text, monkeypatch):
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    assert "timestamp" not in bill(text)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    assert json.loads(bill(text))["metadata"]["timestamp"].startswith("1970-01-01T00:00:00")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "today")
+    with pytest.raises(TorchExtensionError, match=r"SOURCE_DATE_EPOCH .* is 'today', wanted are seconds"):
+        bill(text)
+
+
+def test_without_the_library_the_requirements_are_named(text, monkeypatch):
+    monkeypatch.setattr(_bom, "CYCLONEDX_IMPORT_ERROR", ImportError("No module named 'cyclonedx'"))
+    with pytest.raises(TorchExtensionError, match=r"lacks cyclonedx-python-lib .*requirements\.txt"):
+        bill(text)

@@ -1,0 +1,330 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import Settings, decide, parse
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.sources import Access
+
+WHEEL = "flash_attn-2.5.3+cu122torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
+RELEASES = "Dao-AILab/flash-attention/releases/download"
+SDIST_URL = (
+    "https://pypi.tuna.tsinghua.edu.cn/packages/b9/ec/953adfbd9d95b0e9385d3946b81c0446ae723f70fafcb0b5c40e10f5d7f2"
+    "/flash_attn-2.5.3.tar.gz#sha256=5a176a0589635270be7181c8b96c3bdf432a28f8d7a916ffce434cd43f982fda"
+)
+CACHED = f"/home/user/.cache/pip/wheels/0b/b5/fb/4eb31ffcf262c7b78dd3ae076329e02560008d5bb11c6c6f6d/{WHEEL}"
+
+
+def guessing(github_url="https://github.com", **settings):
+    return Settings(Access(cache="/none", github_url=github_url), sources=("guess",), **settings)
+
+
+def test_the_answer_is_the_whole_plan_of_one_wheel(environment):
+    assert decide("Flash_Attn == 2.5.3", environment, guessing()) == {
+        "name": "flash-attn",
+        "requirement": "Flash_Attn == 2.5.3",
+        "version": "2.5.3",
+        "filename": WHEEL,
+        "url": f"https://github.com/{RELEASES}/v2.5.3/{WHEEL}",
+        "source": "guess",
+        "release": None,
+        "sha256": None,
+        "size": None,
+        "imports": ["flash_attn"],
+        "requirements": None,
+        "ground": "it is what setup.py of flash-attn 2.5.3 would ask for here; whether it exists is not known",
+        "refused": [],
+        "newer": [],
+        "warnings": [],
+        "sdist_url": None,
+        "pip_cache_path": None,
+        "provable": [],
+        "conflicts": [],
+        "action": "install",
+        "reason": "flash-attn is not installed",
+    }
+
+
+def test_a_mirror_has_the_paths_of_github(environment):
+    answer = decide("flash-attn==2.5.3", environment, guessing(github_url="http://mirror.example:8080/gh/"))
+    assert answer["url"] == f"http://mirror.example:8080/gh/{RELEASES}/v2.5.3/{WHEEL}"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://me:secret@mirror.example", "credentials for mirror.example.*netrc"),
+        ("https://token@mirror.example/gh", "credentials for mirror.example.*netrc"),
+        ("mirror.example", "no address of a server"),
+        ("ftp://mirror.example", "no address of a server"),
+        ("https://", "no address of a server"),
+        ("https://[::1", "no address of a server"),
+        ("", "no address of a server"),
+    ],
+)
+def test_a_bad_mirror_is_refused_and_no_secret_is_repeated(url, words, environment):
+    with pytest.raises(TorchExtensionError, match=words) as error:
+        decide("flash-attn==2.5.3", environment, guessing(github_url=url), strict=False)
+    assert "secret" not in str(error.value)
+    assert "token" not in str(error.value)
+
+
+def test_the_path_in_pips_cache_follows_from_the_sdists_url(environment):
+    answer = decide("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL))
+    assert (answer["pip_cache_path"], answer["sdist_url"], answer["action"]) == (CACHED, SDIST_URL, "examine")
+
+
+def test_each_package_has_its_own_sdist(environment):
+    settings = guessing(sdist_url={"Flash_Attn": SDIST_URL})
+    assert decide("flash-attn==2.5.3", environment, settings)["pip_cache_path"] == CACHED
+    assert decide("causal-conv1d==1.2.0.post2", environment, settings)["pip_cache_path"] is None
+
+
+@pytest.mark.parametrize(
+    ("digest", "sha256"), [("A" * 64, "a" * 64), (None, None)], ids=["in capitals", "of another file"]
+)
+def test_a_known_hash_belongs_to_its_file(digest, sha256, environment):
+    known = {WHEEL: digest} if digest else {"other.whl": "b" * 64}
+    assert decide("flash-attn==2.5.3", environment, guessing(sha256=known))["sha256"] == sha256
+
+
+@pytest.mark.parametrize("digest", ["", "abc", "g" * 64, "a" * 65, "a" * 64 + "\n", 12])
+def test_what_is_no_hash_is_refused(digest, environment):
+    with pytest.raises(TorchExtensionError, match="wanted are 64 hexadecimal digits"):
+        decide("flash-attn==2.5.3", environment, guessing(sha256={WHEEL: digest}))
+
+
+@pytest.mark.parametrize(
+    ("term", "words"),
+    [
+        ("flash-attn", "does not pin one version.*flash-attn==2"),
+        ("flash-attn>=2.5", "does not pin one version"),
+        ("flash-attn==2.5.*", "does not pin one version"),
+        ("flash-attn==2.5.3,!=2.5.4", "does not pin one version"),
+        ("flash-attn===2.5.3", "does not pin one version"),
+        ("flash-attn==2.5.3; python_version > '3'", "has a marker"),
+        ("flash-attn[all]==2.5.3", "has extras"),
+        ("flash-attn @ https://mirror.example/a.whl", "has a URL"),
+        ("flash attn", "is not a requirement such as"),
+        ("", "is not a requirement such as"),
+        ("numpy==1.26.4", "numpy"),
+        ("flash-attn==99.0", r"99\.0"),
+    ],
+)
+def test_what_is_no_pinned_requirement_of_a_known_package_cannot_be_guessed(term, words, environment):
+    with pytest.raises(TorchExtensionError, match=words):
+        decide(term, environment, guessing())
+
+
+@pytest.mark.parametrize("version", ["2.5.3", "2.5.3.0", "02.5.3"])
+def test_a_version_may_be_spelt_as_its_standard_allows(version):
+    wanted = parse(f"flash-attn=={version}")
+    assert (wanted.name, wanted.version) == ("flash-attn", "2.5.3")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (None, "environment is NoneType"),
+        ("{{ probe }}", "environment is str"),
+        ({}, "environment lacks python, platform, torch"),
+        ({"changed": False, "environment": {}}, "environment lacks"),
+    ],
+)
+def test_what_is_no_environment_is_refused_even_if_not_strict(wrong, words):
+    with pytest.raises(TorchExtensionError, match=f"{words}.*torch_info"):
+        decide("flash-attn==2.5.3", wrong, guessing(), strict=False)
+
+
+def test_no_answer_is_an_error_or_a_refusal_with_the_same_words(environment):
+    environment["torch"] = None
+    with pytest.raises(TorchExtensionError) as error:
+        decide("flash-attn==2.5.3", environment, guessing())
+    answer = decide("flash-attn==2.5.3", environment, guessing(), strict=False)
+    assert answer["conflicts"] == [str(error.value)]
+    assert (answer["name"], answer["url"], answer["action"]) == ("flash-attn==2.5.3", None, "refuse")
+    assert "torch" in str(error.value)
+
+
+def test_a_wheel_that_cannot_serve_the_node_is_refused_with_its_url(environment):
+    environment["torch"].update(version="2.9.0+cu130", cuda="13.0", cxx11_abi=True)
+    answer = decide("flash-attn==2.8.3", environment, guessing())
+    assert "+cu12torch2.9" in answer["url"]
+    assert answer["action"] == "refuse"
+    assert ["CUDA 12" in conflict and "13" in conflict for conflict in answer["conflicts"]] == [True]
+
+
+def test_an_old_pip_has_an_old_place(environment):
+    environment["installers"]["pip"] = "19.3.1"
+    path = decide("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL))["pip_cache_path"]
+    assert path.endswith(WHEEL)
+    assert path != CACHED
+
+
+TOLD = {
+    "requirement": "Flash_Attn == 2.5.3",
+    "url": "http://index.example/a.tar.gz",
+    "folder": "/c/wheels",
+    "error": None,
+}
+FAILED = {**TOLD, "url": None, "folder": None, "error": "the index is down"}
+PIP_CACHE = guessing(pip_cache=True)
+
+
+@pytest.mark.parametrize("pip_cache", [True, False])
+def test_without_a_url_the_nodes_own_pip_tells_the_place(pip_cache, environment):
+    environment["sdists"] = {"flash-attn": TOLD}
+    answer = decide("flash-attn==2.5.3", environment, guessing(pip_cache=pip_cache))
+    assert (answer["pip_cache_path"], answer["sdist_url"]) == (f"/c/wheels/{WHEEL}", TOLD["url"])
+    assert (answer["action"], answer["conflicts"]) == ("examine", [])
+
+
+def test_a_url_goes_before_what_the_nodes_pip_told(environment):
+    environment["sdists"] = {"flash-attn": FAILED}
+    answer = decide("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL, pip_cache=True))
+    assert (answer["pip_cache_path"], answer["sdist_url"]) == (CACHED, SDIST_URL)
+
+
+@pytest.mark.parametrize(
+    ("sdists", "words"),
+    [
+        ({"flash-attn": FAILED}, "the index is down"),
+        ({"flash-attn": {**TOLD, "requirement": "flash-attn==2.5.2"}}, "Nobody has told.*torch_extension_sdist_url"),
+        ({"causal-conv1d": TOLD}, "Nobody has told"),
+        ({}, "Nobody has told"),
+    ],
+    ids=["failed", "another version", "another package", "not asked"],
+)
+def test_no_place_is_a_conflict_only_where_one_is_wanted(sdists, words, environment):
+    environment["sdists"] = sdists
+    answer = decide("flash-attn==2.5.3", environment, guessing())
+    assert (answer["action"], answer["pip_cache_path"]) == ("install", None)
+    with pytest.raises(TorchExtensionError, match=words) as error:
+        decide("flash-attn==2.5.3", environment, PIP_CACHE)
+    answer = decide("flash-attn==2.5.3", environment, PIP_CACHE, strict=False)
+    assert (answer["action"], answer["conflicts"]) == ("refuse", [str(error.value)])
+
+
+def test_no_place_is_told_beside_what_else_speaks_against_the_wheel(environment):
+    environment["torch"].update(version="2.9.0+cu130", cuda="13.0", cxx11_abi=True)
+    conflicts = decide("flash-attn==2.8.3", environment, PIP_CACHE, strict=False)["conflicts"]
+    assert ["CUDA 12" in conflict for conflict in conflicts] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("cache", "pip", "words"),
+    [
+        ({"usable": False, "reason": "it is off"}, "24.0", "would not use its cache: it is off"),
+        ({"only_binary": [":all:"]}, "24.0", "only-binary in its settings forbids the sdist of flash-attn"),
+        ({"only_binary": ["flash-attn"], "no_binary": [":all:"]}, "24.0", "only-binary"),
+        (
+            {"no_binary": ["flash-attn"], "only_binary": [":all:"]},
+            "23.0.1",
+            "no-binary in its settings covers flash-attn",
+        ),
+        ({"no_binary": ["flash-attn"], "only_binary": [":all:"]}, "23.1", None),
+        ({"no_binary": ["einops"], "only_binary": ["einops"]}, "20.0", None),
+    ],
+)
+def test_settings_that_keep_pip_from_its_cache_are_a_conflict_where_it_is_wanted(cache, pip, words, environment):
+    environment["pip_cache"].update(cache)
+    environment["installers"]["pip"] = pip
+    answer = decide("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL, pip_cache=True), strict=False)
+    assert (answer["action"] == "refuse") == bool(words)
+    assert [words in conflict for conflict in answer["conflicts"]] == [True] * bool(words)
+    assert decide("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL))["conflicts"] == []
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://m.example/a.tar.gz#sha256=abc", "sha256 in the sdist_url of flash-attn is 'abc', wanted are 64"),
+        ("https://m.example/a.tar.gz#egg=a&md5=" + "g" * 32, "wanted are 32 hexadecimal digits"),
+        ("https://m.example/a.tar.gz#SHA256=" + "a" * 65, "wanted are 64"),
+        ("m.example/a.tar.gz", "no URL of a file"),
+        (["https://m.example/a.tar.gz"], "is list, wanted is a URL"),
+        ({"flash-attn": 5}, "is int, wanted is a URL"),
+        ({"flash_atn": "https://m.example/a.tar.gz"}, "flash_atn"),
+    ],
+)
+def test_a_bad_sdist_url_is_refused(url, words, environment):
+    with pytest.raises(TorchExtensionError, match=words):
+        decide("flash-attn==2.5.3", environment, guessing(sdist_url=url))
+
+
+def test_what_is_installed_from_this_wheel_is_kept(environment):
+    environment["distributions"]["flash-attn"] = "2.5.3"
+    environment["origins"]["flash-attn"] = {"filename": WHEEL, "sha256": None}
+    assert decide("flash-attn==2.5.3", environment, guessing())["action"] == "keep"
+
+
+def test_the_environment_is_only_read_and_answers_share_nothing(environment):
+    before = copy.deepcopy(environment)
+    decide("flash-attn==2.5.3", environment, guessing())["conflicts"].append("mine")
+    decide("flash-attn==2.5.3", environment, guessing())["imports"].append("mine")
+    assert environment == before
+    assert "mine" not in str(decide("flash-attn==2.5.3", environment, guessing()))
+
+
+OTHERS = [f"flash_attn-2.5.3+cu122torch{torch}cxx11abiFALSE-cp311-cp311-linux_x86_64.whl" for torch in ("2.1", "2.0")]
+
+
+@pytest.fixture
+def others(tmp_path, environment):
+    """Decides where there are only wheels for another torch."""
+    for name in OTHERS:
+        (tmp_path / name).write_bytes(b"wheel")
+
+    def decide_by(term="flash-attn==2.5.3", strict=False, **settings):
+        access = Access(cache=str(tmp_path / "cache"))
+        return decide(term, environment, Settings(access, sources=(f"directory:{tmp_path}",), **settings), strict)
+
+    return decide_by
+
+
+def test_wheels_for_another_torch_are_told_only_where_they_may_be_taken(others):
+    exact, proven = others(), others(match="proven")
+    assert exact["provable"] == []
+    assert [each["filename"] for each in proven["provable"]] == OTHERS
+    assert {**proven, "provable": []} == exact
+    assert (proven["action"], len(proven["conflicts"])) == ("refuse", 1)
+    with pytest.raises(TorchExtensionError, match=r"No wheel of flash-attn==2\.5\.3 fits this node"):
+        others(match="proven", strict=True)
+
+
+def test_a_wheel_for_another_torch_is_the_answer_that_it_would_be_once_it_is_proven(others, environment):
+    environment["distributions"]["flash-attn"] = "2.5.3"
+    environment["origins"]["flash-attn"] = {"filename": OTHERS[1], "sha256": None}
+    answer = others("Flash_Attn>=2.5", match="proven", sdist_url=None, sha256={OTHERS[0]: "A" * 64})
+    first, second = answer["provable"]
+    assert set(first) == set(answer), "it can take the place of the answer"
+    assert (first["name"], first["requirement"], first["version"]) == ("flash-attn", "Flash_Attn>=2.5", "2.5.3")
+    assert (first["sha256"], first["imports"], first["size"]) == ("a" * 64, ["flash_attn"], 5)
+    assert (first["conflicts"], first["provable"], first["warnings"]) == ([], [], [])
+    assert [first["action"], second["action"]] == ["replace", "keep"]
+    assert first["ground"].startswith("its name says torch 2.1")
+
+
+def test_a_wheel_for_another_torch_has_its_place_in_pips_cache(others):
+    first = others(match="proven", sdist_url=SDIST_URL)["provable"][0]
+    assert (first["pip_cache_path"], first["action"]) == (CACHED.replace(WHEEL, OTHERS[0]), "examine")
+
+
+def test_of_wheels_for_another_torch_those_are_left_out_that_the_operator_does_not_want_and_why_is_told(others):
+    answer = others(match="proven", require_sha256=True, sha256={OTHERS[1]: "a" * 64})
+    assert [each["filename"] for each in answer["provable"]] == [OTHERS[1]]
+    _nothing_fits, why = answer["conflicts"]
+    assert why.startswith(f"{OTHERS[0]} has no published hash where it comes from")
+    assert answer["action"] == "refuse"
+
+
+def test_of_wheels_for_another_torch_those_without_a_place_in_pips_cache_are_left_out(others):
+    answer = others(match="proven", pip_cache=True)
+    assert answer["provable"] == []
+    assert ["Nobody has told where the sdist" in why for why in answer["conflicts"]] == [False, True, True]

@@ -1,0 +1,223 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+from github_server import Api, asset, release
+from servers import serving
+from urllib3.util import Retry
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import Settings, decide
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.find import NothingFitsError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.sources import Access
+
+TAGS = "cp311-cp311-linux_x86_64"
+COMMUNITY = "mjun0812/flash-attention-prebuild-wheels"
+
+
+def wheel(version="2.5.3", label="cu122torch2.2cxx11abiFALSE", tags=TAGS):
+    return f"flash_attn-{version}+{label}-{tags}.whl"
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(Retry, "get_backoff_time", lambda self: 0)
+
+
+@pytest.fixture
+def api():
+    with serving() as server:
+        yield Api(server)
+
+
+@pytest.fixture
+def ask(api, tmp_path, environment):
+    """What the lookup answers, with a requirement and other settings."""
+
+    def ask(term="flash-attn==2.5.3", *sources, access=None, strict=True, **settings):
+        access = Access(str(tmp_path / "cache"), github_api_url=api.server.url, **(access or {}))
+        return decide(term, environment, Settings(access, sources or ("release",), **settings), strict)
+
+    return ask
+
+
+def test_what_the_release_holds_is_taken_with_its_size_and_hash(api, ask):
+    api.serve_release(release(asset(wheel(), size=7), asset(wheel(label="cu118torch2.2cxx11abiFALSE")), tag="v2.5.3"))
+    answer = ask()
+    assert (answer["filename"], answer["size"], answer["source"], answer["release"]) == (
+        wheel(),
+        7,
+        "release",
+        "v2.5.3",
+    )
+    assert len(answer["sha256"]) == 64
+    assert answer["url"].endswith(f"/{wheel().replace('+', '%2B')}")
+    assert answer["ground"].startswith("its name says torch 2.2, CUDA 12.2, C++11 ABI FALSE")
+    assert [item["reasons"] for item in answer["refused"]] == [["it is for CUDA 11, this node has CUDA 12.1"]]
+    assert (answer["conflicts"], answer["action"], len(api.requests)) == ([], "install", 1)
+
+
+def test_a_version_that_the_table_does_not_know_is_found(api, ask):
+    api.serve_release(release(asset(wheel("99.1")), tag="v99.1"))
+    assert ask("flash-attn==99.1")["filename"] == wheel("99.1")
+
+
+def test_a_release_need_not_bear_the_versions_name(api, ask):
+    api.serve_releases([release(asset(wheel("2.5.4")), tag="v2.5.4.post3")])
+    assert ask("flash-attn==2.5.4")["release"] == "v2.5.4.post3"
+
+
+def test_a_range_takes_the_newest_that_fits_and_tells_what_it_newer(api, ask):
+    api.serve_releases(
+        [
+            release(asset(wheel("2.8.3", "cu12torch2.8cxx11abiTRUE")), tag="v2.8.3"),
+            release(asset(wheel("2.5.6")), tag="v2.5.6"),
+            release(asset(wheel("2.5.3")), tag="v2.5.3"),
+        ]
+    )
+    assert ask("flash-attn")["version"] == "2.5.6"
+    assert ask("flash-attn<2.5.6")["version"] == "2.5.3"
+    assert [item["version"] for item in ask("flash-attn")["newer"]] == ["2.8.3"]
+
+
+def test_the_first_source_that_has_a_wheel_answers_and_the_next_is_not_asked(api, ask):
+    api.serve_release(release(asset(wheel()), tag="v2.5.3"))
+    assert ask("flash-attn==2.5.3", "release", f"github:{COMMUNITY}")["source"] == "release"
+    assert not any(COMMUNITY in path for path in api.requests)
+
+
+def test_a_source_without_a_wheel_makes_way_for_the_next(api, ask):
+    api.serve_release(release(asset(wheel(label="cu118torch2.2cxx11abiFALSE")), tag="v2.5.3"))
+    api.serve_releases([])
+    api.serve_releases([release(asset(wheel(label="cu121torch2.2")), tag="v0.0.1")], repository=COMMUNITY)
+    answer = ask("flash-attn==2.5.3", "release", f"github:{COMMUNITY}")
+    assert (answer["source"], answer["filename"]) == (f"github:{COMMUNITY}", wheel(label="cu121torch2.2"))
+
+
+def test_a_folder_serves_without_any_network(api, ask, tmp_path):
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / wheel()).write_bytes(b"wheel")
+    answer = ask("flash-attn", f"directory:{tmp_path}/wheels", "release")
+    assert (answer["source"], answer["size"]) == (f"directory:{tmp_path}/wheels", 5)
+    assert answer["url"].startswith(f"file://{tmp_path}/wheels/")
+    assert api.requests == []
+
+
+def test_a_page_with_links_serves(api, ask):
+    api.server.page("/wheels/", f'<a href="{wheel().replace("+", "%2B")}#sha256={"a" * 64}">a wheel</a>')
+    answer = ask("flash-attn", f"index:{api.server.url}/wheels/")
+    assert (answer["filename"], answer["sha256"]) == (wheel(), "a" * 64)
+    assert answer["url"] == f"{api.server.url}/wheels/{wheel().replace('+', '%2B')}"
+
+
+def test_a_mirror_of_github_takes_the_place_of_its_address_in_what_the_api_says(api, ask):
+    url = f"https://github.com/Dao-AILab/flash-attention/releases/download/v2.5.3/{wheel()}"
+    api.serve_release(release(asset(wheel(), browser_download_url=url), tag="v2.5.3"))
+    assert ask()["url"] == url
+    mirrored = ask(access={"github_url": "https://mirror.example/gh"})
+    assert mirrored["url"] == url.replace("https://github.com", "https://mirror.example/gh")
+
+
+def test_where_the_api_cannot_be_asked_a_pinned_version_is_guessed_and_that_is_said(api, ask):
+    api.serve_release(release(asset(wheel()), tag="v2.5.3"))
+    api.status = 503
+    answer = ask()
+    assert (answer["source"], answer["filename"], answer["sha256"]) == ("guess", wheel(), None)
+    assert "503" in answer["warnings"][0]
+    assert "the one that its setup.py would guess" in answer["warnings"][0]
+
+
+def test_where_the_api_cannot_be_asked_a_range_is_refused(api, ask):
+    api.serve_releases([])
+    api.status = 503
+    with pytest.raises(TorchExtensionError, match="503"):
+        ask("flash-attn>=2.5")
+
+
+def test_a_source_that_cannot_be_asked_makes_way_for_the_next_and_that_is_said(api, ask, tmp_path):
+    (tmp_path / wheel()).write_bytes(b"wheel")
+    api.serve_releases([], repository=COMMUNITY)
+    api.status = 503
+    answer = ask("flash-attn", f"github:{COMMUNITY}", f"directory:{tmp_path}")
+    assert answer["source"] == f"directory:{tmp_path}"
+    assert answer["warnings"][0].startswith(f"github:{COMMUNITY}: ")
+
+
+def test_where_nothing_fits_the_refusal_says_what_the_node_is_what_is_nearest_and_what_to_do(api, ask):
+    wheels = [asset(wheel(label=f"cu122torch{torch}cxx11abiFALSE")) for torch in ("2.1", "2.3")]
+    api.serve_release(release(*wheels, asset(wheel(tags="cp312-cp312-linux_x86_64")), tag="v2.5.3"))
+    api.serve_releases([release(*wheels, tag="v2.5.3"), release(asset(wheel("2.5.6")), tag="v2.5.6")])
+    with pytest.raises(TorchExtensionError) as refusal:
+        ask()
+    assert str(refusal.value) == (
+        "No wheel of flash-attn==2.5.3 fits this node: Python cp311, torch 2.2.0+cu121 (CUDA 12.1, C++11 ABI FALSE),"
+        " linux x86_64, glibc 2.36. Looked at in release: 2 of flash-attn==2.5.3 and 1 of other versions."
+        " There is one for torch 2.3 or 2.1. For this node as it is there is a wheel of version 2.5.6."
+        " Knobs: torch_extension_packages (another version), torch_extension_sources (more places), or another torch on"
+        " the node."
+    )
+    answer = ask(strict=False)
+    assert (answer["conflicts"], answer["action"]) == ([str(refusal.value)], "refuse")
+
+
+def test_a_hash_that_contradicts_the_release_is_refused_before_anything_is_downloaded(api, ask):
+    api.serve_release(release(asset(wheel()), tag="v2.5.3"))
+    with pytest.raises(TorchExtensionError, match=r"by release, and torch_extension_sha256 wants 0{64}"):
+        ask(sha256={wheel(): "0" * 64})
+
+
+def test_a_file_without_a_hash_is_refused_where_one_is_required(api, ask):
+    api.serve_release(release(asset(wheel(), digest=None), tag="v2.5.3"))
+    assert ask()["sha256"] is None
+    with pytest.raises(TorchExtensionError, match=r"no published hash where it comes from \(release\)"):
+        ask(require_sha256=True)
+    assert ask(require_sha256=True, sha256={wheel(): "a" * 64})["sha256"] == "a" * 64
+
+
+def test_a_name_that_no_pip_takes_is_delivered_under_another(api, ask, environment):
+    name = "transformer_engine_torch-2.11.0+cu12torch2.2.0+cu121cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
+    api.serve_releases([release(asset(name), tag="v2.11")], repository="NVIDIA/TransformerEngine")
+    answer = ask("transformer-engine-torch==2.11.0")
+    assert answer["filename"] == name.replace("2.2.0+cu121", "2.2.0.cu121")
+    assert answer["url"].endswith(name.replace("+", "%2B"))
+
+
+@pytest.mark.parametrize(("torch", "words"), [(None, "the environment has none"), ({"cuda": None}, "for the CPU only")])
+def test_an_environment_without_cuda_is_refused_before_anybody_is_asked(torch, words, api, ask, environment):
+    environment["torch"] = torch and {**environment["torch"], **torch}
+    with pytest.raises(TorchExtensionError, match=words):
+        ask()
+    assert api.requests == []
+
+
+def test_the_trouble_of_a_single_source_is_told_as_it_is(ask, tmp_path):
+    with pytest.raises(TorchExtensionError, match=r"^The folder .*/nowhere on the control node cannot be read"):
+        ask("flash-attn", f"directory:{tmp_path}/nowhere")
+
+
+def test_where_nothing_fits_wheels_for_another_torch_are_told_as_their_sources_have_them(api, ask, tmp_path):
+    older, newer = wheel(label="cu122torch2.1cxx11abiFALSE"), wheel(label="cu122torch2.3cxx11abiFALSE")
+    api.serve_release(
+        release(asset(newer), asset(older), asset(wheel(label="cu118torch2.2cxx11abiFALSE")), tag="v2.5.3")
+    )
+    for name in (older, wheel(label="cu121torch2.3cxx11abiFALSE")):
+        (tmp_path / name).write_bytes(b"wheel")
+    api.serve_releases([release(asset(newer), asset(older), tag="v2.5.3")])
+    with pytest.raises(NothingFitsError) as refusal:
+        ask("flash-attn==2.5.3", "release", f"directory:{tmp_path}")
+    first, second = refusal.value.provable
+    assert (first["filename"], first["source"], first["release"], first["size"]) == (older, "release", "v2.5.3", 7)
+    assert first["ground"] == "its name says torch 2.1, CUDA 12.2, C++11 ABI FALSE, cp311-cp311-linux_x86_64"
+    assert second["filename"] == wheel(label="cu121torch2.3cxx11abiFALSE"), "torch's own CUDA minor is nearer"
+    assert (second["source"], second["size"], second["warnings"]) == (f"directory:{tmp_path}", 5, [])
+    assert second["url"].startswith("file://")
+
+
+def test_a_wheel_whose_name_tells_nothing_is_refused_in_plain_words(api, ask, tmp_path):
+    (tmp_path / f"flash_attn-2.5.3-{TAGS}.whl").write_bytes(b"wheel")
+    with pytest.raises(NothingFitsError, match=r"There is one for torch \(its name does not tell\)") as refusal:
+        ask("flash-attn", f"directory:{tmp_path}")
+    assert refusal.value.provable == []

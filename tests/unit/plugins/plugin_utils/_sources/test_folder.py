@@ -1,0 +1,110 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from urllib.request import urlopen
+
+import pytest
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.choice import Asset
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.folder import wheels
+
+NAME = "flash_attn-2.8.3+cu126torch2.13-cp312-cp312-linux_x86_64.whl"
+SHA256 = "ab" * 32
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a wheel; its name has what a URL has to quote."""
+    made = tmp_path / "our wheels #1%"
+    made.mkdir()
+    (made / NAME).write_bytes(b"wheel")
+    return made
+
+
+def names(folder, name="flash-attn"):
+    return [asset.filename for asset in wheels(str(folder), name)]
+
+
+def test_a_wheel_is_told_with_address_and_size(folder):
+    (found,) = wheels(str(folder), "Flash_Attn")
+    assert found == Asset(NAME, found.url, 5)
+    assert found.url.startswith("file:///")
+    assert found.url.endswith("/our%20wheels%20%231%25/" + NAME.replace("+", "%2B"))
+    with urlopen(found.url) as file:
+        assert file.read() == b"wheel"
+
+
+def test_wheels_are_found_one_level_below_but_not_deeper(folder):
+    for place in ("b/" + NAME, "a/flash_attn-1-py3-none-any.whl", "a/deep/flash_attn-2-py3-none-any.whl"):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).touch()
+    assert names(folder) == [NAME, "flash_attn-1-py3-none-any.whl", NAME]
+
+
+def test_what_is_no_wheel_of_the_package_is_left_out(folder):
+    for name in ("flash_attn_3-3.0.0-cp39-abi3-any.whl", "flash_attn.whl", "flash_attn-2.8.3.tar.gz", f"{NAME}.part"):
+        (folder / name).touch()
+    (folder / "flash_attn-9-py3-none-any.whl").mkdir()
+    (folder / "flash_attn-8-py3-none-any.whl").symlink_to("gone")
+    assert names(folder) == [NAME]
+
+
+def test_links_may_leave_the_folder(folder, tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "flash_attn-1-py3-none-any.whl").touch()
+    (folder / "linked").symlink_to(tmp_path / "store")
+    (folder / "flash_attn-0-py3-none-any.whl").symlink_to(tmp_path / "store" / "flash_attn-1-py3-none-any.whl")
+    assert names(folder) == ["flash_attn-0-py3-none-any.whl", NAME, "flash_attn-1-py3-none-any.whl"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("SHA256SUMS", f"{'00' * 32}  other.whl\n{SHA256}  {NAME}\n"),
+        ("SHA256SUMS", f"{SHA256.upper()} *./{NAME}\r\n"),
+        (f"{NAME}.sha256", f"{SHA256}  {NAME}\n"),
+        (f"{NAME}.sha256", f"{SHA256}\n"),
+    ],
+)
+def test_a_hash_is_taken_from_beside_the_wheel(file, text, folder):
+    (folder / file).write_text(text)
+    assert wheels(str(folder), "flash-attn")[0].sha256 == SHA256
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("SHA256SUMS", f"{SHA256}  other.whl\n"),
+        ("SHA256SUMS", f"{SHA256}\n"),
+        ("SHA256SUMS", f"{SHA256[1:]}  {NAME}\n"),
+        (f"{NAME}.sha256", ""),
+        (f"{NAME}.sha256", f"{SHA256}  other.whl\n"),
+        (f"{NAME}.sha256", "\0\xff"),
+    ],
+)
+def test_what_is_not_the_hash_of_the_wheel_is_none(file, text, folder):
+    (folder / file).write_text(text)
+    assert wheels(str(folder), "flash-attn")[0].sha256 is None
+
+
+def test_a_folder_may_be_named_from_home_or_from_here(folder, home, monkeypatch):
+    (home / "wheels").symlink_to(folder)
+    assert names("~/wheels") == [NAME]
+    monkeypatch.chdir(folder.parent)
+    assert wheels(folder.name, "flash-attn") == wheels(str(folder), "flash-attn")
+
+
+@pytest.mark.parametrize("path", ["gone", "file", "file/below"])
+def test_a_folder_that_cannot_be_read_is_told_with_the_knob(path, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(TorchExtensionError, match=r"on the control node cannot be read \(.*torch_extension_sources"):
+        wheels(str(tmp_path / path), "flash-attn")
+
+
+def test_a_home_that_nobody_has_is_told(tmp_path):
+    with pytest.raises(TorchExtensionError, match="torch_extension_sources"):
+        wheels("~nobody-of-this-name/wheels", "flash-attn")

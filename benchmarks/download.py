@@ -30,7 +30,7 @@ def make(folder: str) -> None:
 
 
 def get(url: str, sha256: str, ca_path: str, cache: str) -> None:
-    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.download import Downloader
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Downloader
 
     start = time.perf_counter()
     found = Downloader(cache, ca_path).get(url, url.rpartition("/")[2], sha256)

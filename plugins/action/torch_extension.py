@@ -12,28 +12,25 @@ import typing as t
 from ansible.errors import AnsibleConnectionFailure
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.told import check_facts
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.delivery_options import (
-    COPY,
-    PULL,
-    SHARED,
-    SLURM,
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_facts
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import COPY, PULL, SHARED, SLURM
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivery import DeliveringAction
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import Failed
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import alone
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import (
+    options,
+    shared_file_system,
+    streaming,
 )
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import verify as _verify
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivering_action import DeliveringAction
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node_action import Failed
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.alone import alone
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.default_cache import default_cache
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import delivery as _delivery
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import shared as _shared
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import ways as _ways
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import report as _report
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import report_lines
 
 
 class _Given(t.NamedTuple):
     """What all ways of a delivery go by."""
 
-    files: list[_delivery.File]
+    files: list[streaming.File]
     delivery: dict[str, t.Any]  # as _delivery_options.OPTIONS has it
     served: dict[str, t.Any] | None  # what has become of this node in wheel_broadcast
     locks: str  # a folder of the control node
@@ -47,7 +44,7 @@ class ActionModule(DeliveringAction):
         arguments = dict(self._task.args)
         paths, errors = (arguments.pop(name, None) or [] for name in ("files", "errors"))
         delivery, served, cache = (arguments.pop(name, None) for name in ("delivery", "served", "cache_dir"))
-        delivery = _ways.checked(delivery or {}, arguments.get("folder"))
+        delivery = options.checked(delivery or {}, arguments.get("folder"))
         if errors:
             raise TorchExtensionError("\n".join(errors))
         wheels, requirements = (arguments.get(name) or [] for name in ("wheels", "requirements"))
@@ -62,7 +59,7 @@ class ActionModule(DeliveringAction):
             arguments = foreseeing
         else:
             digests = {wheel["filename"]: wheel.get("sha256") for wheel in [*wheels, *requirements]}
-            files = [_delivery.File(path, digests.get(os.path.basename(path))) for path in paths]
+            files = [streaming.File(path, digests.get(os.path.basename(path))) for path in paths]
             _check(files)
             given = _Given(files, delivery, served, os.path.join(cache or default_cache(), "locks"), task_vars)
             if known:
@@ -73,7 +70,7 @@ class ActionModule(DeliveringAction):
         if failures:
             result["warnings"] = [*result.get("warnings", []), *failures]
         mode = arguments.get("mode", "install")
-        return {**result, "report": _report.done(arguments["wheels"], result, mode, self._task.check_mode)}
+        return {**result, "report": report_lines.done(arguments["wheels"], result, mode, self._task.check_mode)}
 
     def _installed(self, arguments, task_vars):
         try:
@@ -88,14 +85,14 @@ class ActionModule(DeliveringAction):
 
     def _proofs(self, arguments, given):
         """What the node tells of wheels before they are brought, by the module that installs them."""
-        if arguments.get("verify") == _verify.NONE:
+        if arguments.get("verify") == trial.NONE:
             return []
         try:
             return self.module("torch_extension", arguments, given.task_vars, check_mode=True)["proofs"]
         except Failed:
             # what Slurm has brought in vain
             if given.served and not given.served["reason"]:
-                _delivery.discard(given.files, arguments["folder"], self.execute)
+                streaming.discard(given.files, arguments["folder"], self.execute)
             raise
 
     def _deliver(self, given, arguments):
@@ -126,14 +123,14 @@ class ActionModule(DeliveringAction):
     def _copied(self, given, arguments):
         folder = arguments["folder"]
         staging = self.bring(
-            given.files, lambda execute: _delivery.prepare(given.files, folder, execute), given.task_vars
+            given.files, lambda execute: streaming.prepare(given.files, folder, execute), given.task_vars
         )
         arguments["folder"] = staging.folder
         return {"folder": staging.folder, "sent": bool(staging.lacks(given.files))}
 
-    def _shared(self, given, arguments):
+    def shared_file_system(self, given, arguments):
         def enter(execute):
-            return _shared.look(given.files, given.delivery["shared_dir"], execute)
+            return shared_file_system.look(given.files, given.delivery["shared_dir"], execute)
 
         staging = self.enter(enter)
         word, sent = staging.told["word"], False
@@ -192,9 +189,9 @@ class ActionModule(DeliveringAction):
             )
         if given.served["reason"]:
             with contextlib.suppress(AnsibleConnectionFailure):  # what a job that came to nothing may have left
-                _delivery.discard(given.files, arguments["folder"], self.execute)
+                streaming.discard(given.files, arguments["folder"], self.execute)
             raise TorchExtensionError(given.served["reason"])
-        staging = self.enter(lambda execute: _delivery.prepare(given.files, arguments["folder"], execute))
+        staging = self.enter(lambda execute: streaming.prepare(given.files, arguments["folder"], execute))
         lacking = staging.lacks(given.files)
         if lacking:
             raise TorchExtensionError(

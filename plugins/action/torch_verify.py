@@ -7,9 +7,9 @@ from __future__ import annotations
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import guess as _guess
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import choice as _choice
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection as _connection
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import setup_py
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import selection
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection
 
 
 class ActionModule(ActionBase):
@@ -18,12 +18,12 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp=None, task_vars=None):
-        if not _guess.HAS_PACKAGING:
+        if not setup_py.HAS_PACKAGING:
             raise AnsibleActionFail("torch_verify needs packaging on the control node. See requirements.txt.")
         super().run(tmp, task_vars)
-        _connection.pipeline(self._connection)
+        connection.pipeline(self._connection)
         result = self._execute_module(task_vars=task_vars)
-        match = self._task.args.get("match", _choice.EXACT)
+        match = self._task.args.get("match", selection.EXACT)
         for package in result.get("packages", []):
             package["reasons"] = [*_misfits(package, result["environment"], match), *package["reasons"]]
             package["ok"] = not package["reasons"]
@@ -37,11 +37,11 @@ def _misfits(package, environment, match):
         return ["it needs torch, and the environment has none"]
     if package["filename"] is None:
         return []
-    asset = _choice.Asset(package["filename"], url="")
+    asset = selection.Asset(package["filename"], url="")
     return [
         f"the wheel it was installed from is for {misfit.part} {misfit.wanted}, this node has {misfit.found}"
-        for candidate in _choice.judge(package["name"], [asset], environment)
+        for candidate in selection.judge(package["name"], [asset], environment)
         if candidate.label is not None
         for misfit in candidate.misfits
-        if match == _choice.EXACT or misfit.part != "torch"  # whether it loads here was seen
+        if match == selection.EXACT or misfit.part != "torch"  # whether it loads here was seen
     ]

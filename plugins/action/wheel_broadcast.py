@@ -10,11 +10,11 @@ import os
 from ansible.errors import AnsibleConnectionFailure
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.delivery_options import SLURM
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivering_action import DeliveringAction
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.alone import alone
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.default_cache import default_cache
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import delivery as _delivery
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import SLURM
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivery import DeliveringAction
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import alone
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import streaming
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import Broadcast, Job
 
 _ARGUMENTS = {
@@ -57,7 +57,7 @@ class ActionModule(DeliveringAction):
             if fetched["errors"] or not fetched["wheels"]:
                 continue
             digests = {file["filename"]: file["sha256"] for file in [*fetched["wheels"], *fetched["requirements"]]}
-            files = tuple(_delivery.File(path, digests[os.path.basename(path)]) for path in fetched["files"])
+            files = tuple(streaming.File(path, digests[os.path.basename(path)]) for path in fetched["files"])
             nodes = wanted.setdefault((files, plan["stage_dir"]), {})
             nodes.setdefault(delivery["slurm_node"] or node, []).append(node)
         return wanted
@@ -80,7 +80,7 @@ class ActionModule(DeliveringAction):
 
     def _broadcast(self, files, folder, nodes):
         host, stage_dir = (self._arguments[name] for name in ("slurm_host", "stage_dir"))
-        staging = self.bring(files, lambda execute: _delivery.prepare(files, stage_dir, execute), self._task_vars)
+        staging = self.bring(files, lambda execute: streaming.prepare(files, stage_dir, execute), self._task_vars)
         if os.path.normpath(folder) == staging.folder:
             raise TorchExtensionError(
                 f"{folder} is where it is brought from, and where it is brought to; what is brought would be removed"
@@ -88,4 +88,4 @@ class ActionModule(DeliveringAction):
         try:
             return Broadcast(host, files, staging.folder, folder, self.ask, self._job).bring(nodes)
         finally:
-            _delivery.discard(files, staging.folder, self.execute)
+            streaming.discard(files, staging.folder, self.execute)

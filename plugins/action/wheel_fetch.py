@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.controller_action import ControllerAction
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.control_node import ControllerAction
 
 
 class ActionModule(ControllerAction):
@@ -23,11 +23,11 @@ class ActionModule(ControllerAction):
 
     def act(self, arguments, means):
         # Ansible imports actions before it forks a process for each node, and what downloads is for this one alone
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import payload as _payload
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import module_archive
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch
 
         def meanwhile():
-            _payload.build(self, "torch_extension", self._task_vars)  # which comes next
+            module_archive.build(self, "torch_extension", self._task_vars)  # which comes next
 
         result = fetch(arguments["plans"], means, predict=self._task.check_mode, meanwhile=meanwhile)
         return {"changed": bool(result["downloads"]), **result}

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.controller_action import ControllerAction
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.control_node import ControllerAction
 
 
 class ActionModule(ControllerAction):
@@ -20,6 +20,6 @@ class ActionModule(ControllerAction):
 
     def act(self, arguments, means):
         # Ansible imports actions before it forks a process for each node, and what downloads is for this one alone
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.carry import write_lock
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_writing import write_lock
 
         return write_lock(arguments["plans"], os.path.realpath(arguments["path"]), means, predict=self._task.check_mode)

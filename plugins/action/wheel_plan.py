@@ -7,22 +7,21 @@ from __future__ import annotations
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import FITS, MISFIT, UNKNOWN
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.choice import EXACT, MATCHES
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node_action import NodeAction
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.default_cache import default_cache
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import ways as _ways
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.network import proxied
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import plan as _plan
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import report as _report
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, MATCHES
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import NodeAction
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import options
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import proxied
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import node_plan, report_lines
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import decide, settings
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.proven import Shown, settle
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.sources import RELEASE
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.proven_match import Shown, settle
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import RELEASE
 
 _ARGUMENTS = {
     "packages": {"type": "list", "elements": "str", "required": True},
     "python": {"type": "str", "default": "python3"},
     "environment": {"type": "dict"},
-    "mode": {"type": "str", "choices": _plan.MODES, "default": _plan.INSTALL},
+    "mode": {"type": "str", "choices": node_plan.MODES, "default": node_plan.INSTALL},
     "refuse": {"type": "bool", "default": True},
     "source": {"type": "list", "elements": "str", "default": [RELEASE]},
     "lock": {"type": "path"},
@@ -50,7 +49,7 @@ class ActionModule(NodeAction):
     def act(self, task_vars):
         _validated, arguments = self.validate_argument_spec(_ARGUMENTS)
         self._arguments, self._task_vars = arguments, task_vars
-        delivery = _ways.checked(arguments["delivery"], arguments["stage_dir"])
+        delivery = options.checked(arguments["delivery"], arguments["stage_dir"])
         told = {"environment": arguments["environment"]} if arguments["environment"] else self._probe()
         environment = told["environment"]
         with proxied(arguments["proxy"]):
@@ -60,24 +59,24 @@ class ActionModule(NodeAction):
                 plan = [self._settled(wheel, environment, downloads) if wheel["provable"] else wheel for wheel in plan]
         warnings = [*told.get("warnings", []), *(warning for wheel in plan for warning in wheel["warnings"])]
         warnings += [file.warning for file in downloads if file.warning]
-        reason = _plan.refusal(plan, environment["python"]["executable"])
+        reason = node_plan.refusal(plan, environment["python"]["executable"])
         if reason and arguments["refuse"]:
             raise TorchExtensionError(reason)
         looked = {} if reason or arguments["environment"] else self._look_closer(plan)
-        plan = _plan.cleared(plan, looked.get("wheels", []))
-        wanted = [_plan.for_node(wheel) for wheel in plan if wheel["action"] != KEEP and not wheel["conflicts"]]
-        report = _report.planned(environment, plan)
+        plan = node_plan.cleared(plan, looked.get("wheels", []))
+        wanted = [node_plan.for_node(wheel) for wheel in plan if wheel["action"] != KEEP and not wheel["conflicts"]]
+        report = report_lines.planned(environment, plan)
         if looked.get("find_links") and not wanted:
-            report += _report.find_links(looked["find_links"])
+            report += report_lines.find_links(looked["find_links"])
         return {
             "changed": bool(downloads),
             "environment": environment,
             "plan": plan,
             "wheels": wanted,
-            "requirements": arguments["mode"] != _plan.PIP_CACHE,
+            "requirements": arguments["mode"] != node_plan.PIP_CACHE,
             "delivery": delivery,
             "stage_dir": arguments["stage_dir"],
-            "staged": _plan.staged(plan, told.get("staged", []), arguments["keep_files"]),
+            "staged": node_plan.staged(plan, told.get("staged", []), arguments["keep_files"]),
             "report": report,
             "warnings": list(dict.fromkeys(warnings)),
         }
@@ -86,23 +85,23 @@ class ActionModule(NodeAction):
         return self.module(name, {"python": self._arguments["python"], **arguments}, self._task_vars, check_mode)
 
     def _probe(self):
-        asked = _plan.questions(*(self._arguments[name] for name in ("packages", "mode", "sdist_url")))
+        asked = node_plan.questions(*(self._arguments[name] for name in ("packages", "mode", "sdist_url")))
         stage_dir = self._arguments["stage_dir"]
         return self._run("torch_info", {**asked._asdict(), **({"stage_dir": stage_dir} if stage_dir else {})})
 
     def _look_closer(self, plan):
         """What only the node can tell of the wheels, without changing anything."""
         mode = self._arguments["mode"]
-        unclear = _plan.unclear(plan, mode)
+        unclear = node_plan.unclear(plan, mode)
         return self._run("torch_extension", {"mode": mode, "wheels": unclear}, check_mode=True) if unclear else {}
 
     def _settled(self, wheel, environment, downloads):
         """The same wheel or one for another torch that has been proven to serve."""
         # what downloads and reads wheels is slow to import, and rarely wanted here
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.controller_action import progress
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.means import Means
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.control_node import progress
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 
-        means = Means(
+        means = DownloadContext(
             cache=self._arguments["cache_dir"] or default_cache(),
             ca_path=self._arguments["ca_path"],
             require_sha256=self._arguments["require_sha256"],
@@ -137,5 +136,5 @@ class ActionModule(NodeAction):
 
 
 def _decide(environment, arguments):
-    chosen_by = settings(arguments.get)._replace(pip_cache=arguments["mode"] == _plan.PIP_CACHE)
+    chosen_by = settings(arguments.get)._replace(pip_cache=arguments["mode"] == node_plan.PIP_CACHE)
     return [decide(term, environment, chosen_by, strict=False) for term in arguments["packages"]]

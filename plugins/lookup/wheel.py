@@ -221,7 +221,7 @@ from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.network import proxied
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import proxied
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import decide, settings
 
 display = Display()

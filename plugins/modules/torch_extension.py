@@ -386,17 +386,14 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.told import check_environment
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import (
-    delivery_options as _delivery_options,
-)
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staged as _staged
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_environment
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import options, staging
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import (
     ALL,
     describe_one,
     with_gpus,
 )
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import verify as _verify
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP
 
 _FILE = {
@@ -441,7 +438,7 @@ _ARGUMENTS = {
     "facts": {"type": "dict", "default": {}},
     "environment": {"type": "dict"},
     # from here to errors they are the action's, which deals with them before the module runs
-    "delivery": {"type": "dict", "options": _delivery_options.OPTIONS},
+    "delivery": {"type": "dict", "options": options.OPTIONS},
     "served": {"type": "dict"},
     "cache_dir": {"type": "path"},
     "files": {"type": "list", "elements": "path", "default": []},
@@ -451,7 +448,7 @@ _ARGUMENTS = {
     "keep_files": {"type": "bool", "default": True},
     "staged": {"type": "list", "elements": "str", "default": []},
     "mode": {"type": "str", "choices": ["install", "pip_cache", "find_links"], "default": "install"},
-    "verify": {"type": "str", "choices": _verify.WAYS, "default": "auto"},
+    "verify": {"type": "str", "choices": trial.WAYS, "default": "auto"},
     "devices": {"type": "list", "elements": "str", "default": []},
 }
 
@@ -483,7 +480,7 @@ def _remove(module):
     if not module.params["keep_files"]:
         names += _delivered(module)
     if folder and not module.check_mode and (names or not module.params["keep_files"]):
-        _staged.clear(folder, names)
+        staging.clear_staged(folder, names)
 
 
 def _delivered(module):
@@ -495,10 +492,10 @@ def _unwanted(module):
     names = set(module.params["staged"]) - set(_delivered(module))
     if module.check_mode:  # the rest of these would have come
         files = [*module.params["wheels"], *module.params["requirements"]]
-        names -= {_staged.part(file["filename"], file["sha256"]) for file in files}
+        names -= {staging.part_name(file["filename"], file["sha256"]) for file in files}
     if module.params["keep_files"]:
-        names = {name for name in names if _staged.is_part(name)}
-    there = _staged.look(module.params["folder"]) if names and module.params["folder"] else []
+        names = {name for name in names if staging.is_part(name)}
+    there = staging.list_staged(module.params["folder"]) if names and module.params["folder"] else []
     return [name for name in there if name in names]
 
 
@@ -539,7 +536,7 @@ def _run(module):
         result["find_links"] = installer.folder_of(environment)
         settings = installer.settings(environment)
         diff = [diff, settings.diff()] if settings.before != settings.after else diff
-    verify = _way(module, environment, run) if needed and mode == "install" else _verify.NONE
+    verify = _way(module, environment, run) if needed and mode == "install" else trial.NONE
     found = {}
     if needed and not module.check_mode:
         folder = params["shared_folder"] or params["folder"]
@@ -570,8 +567,8 @@ def _run(module):
         told = {key: wheel[key] for key in ("name", "version", "filename")}
         wheels.append({**told, **action._asdict()})
         if mode == "install" and action.action != KEEP:
-            is_on_gpu = verify == _verify.GPU and _verify.has_check(wheel["name"])
-            way = _verify.IMPORT if verify == _verify.GPU and not is_on_gpu else verify
+            is_on_gpu = verify == trial.GPU and trial.has_check(wheel["name"])
+            way = trial.IMPORT if verify == trial.GPU and not is_on_gpu else verify
             wheels[-1].update(verify=way, gpus=found.get(wheel["name"], []))
     return {
         "changed": bool(needed or leftovers or cleared),
@@ -586,28 +583,28 @@ def _run(module):
 def _installer(mode):
     # a node compiles what it imports each time, and one of the three will do
     if mode == "pip_cache":
-        from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import seed as _seed
+        from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import pip_cache
 
-        return _seed
+        return pip_cache
     if mode == "find_links":
-        from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import find_links as _find_links
+        from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import find_links
 
-        return _find_links
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import install as _install
+        return find_links
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import site_packages
 
-    return _install
+    return site_packages
 
 
 def _proofs(facts, module, environment, run):
     """That the node has what the wheels need, before anything is done with them."""
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof import proof as _proof
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.proof import needs_gpus, prove_wheels
     from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import MISFIT
 
-    if module.params["verify"] == _verify.NONE:
+    if module.params["verify"] == trial.NONE:
         return []
-    if _proof.needs_gpus(facts):
+    if needs_gpus(facts):
         environment = with_gpus(environment, run, module.warn)
-    proofs = _proof.proofs(facts, environment, os.environ)
+    proofs = prove_wheels(facts, environment, os.environ)
     misfits = [
         f"{proof['filename']} does not fit {environment['python']['executable']}: it {'; it '.join(proof['reasons'])}."
         for proof in proofs
@@ -625,7 +622,7 @@ def _proofs(facts, module, environment, run):
 
 def _way(module, environment, run):
     gpus = with_gpus(environment, run, module.warn)["gpus"]
-    return _verify.resolve(module.params["verify"], gpus, module.params["devices"])
+    return trial.resolve(module.params["verify"], gpus, module.params["devices"])
 
 
 def _diff(wheels, actions, requirements, leftovers):

@@ -205,7 +205,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staged as _staged
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe
 
 
@@ -235,7 +235,7 @@ def main():
     for warning in warnings:
         module.warn(warning)
     stage_dir = module.params["stage_dir"]
-    staged = {"staged": _staged.look(stage_dir)} if stage_dir else {}
+    staged = {"staged": staging.list_staged(stage_dir)} if stage_dir else {}
     module.exit_json(changed=False, environment=environments[0], environments=environments, **staged)
 
 

@@ -146,15 +146,14 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import ALL, describe
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import installed as _installed
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import verify as _verify
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import installed, trial
 
 
 def main():
     module = AnsibleModule(
         argument_spec={
             "python": {"type": "str", "required": True},
-            "verify": {"type": "str", "choices": _verify.WAYS, "default": "auto"},
+            "verify": {"type": "str", "choices": trial.WAYS, "default": "auto"},
             "devices": {"type": "list", "elements": "str", "default": []},
             "match": {"type": "str", "choices": ["exact", "proven"], "default": "exact"},  # the action's
         },
@@ -167,8 +166,8 @@ def main():
     devices = module.params["devices"]
     try:
         (environment,), warnings = describe([module.params["python"]], [ALL], run, os.environ)
-        way = _verify.resolve(module.params["verify"], environment["gpus"], devices)
-        packages = _installed.examine(environment, run, way, devices)
+        way = trial.resolve(module.params["verify"], environment["gpus"], devices)
+        packages = installed.examine(environment, run, way, devices)
     except TorchExtensionError as exc:
         module.fail_json(msg=str(exc))
     except OSError as exc:

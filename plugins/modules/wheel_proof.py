@@ -97,8 +97,8 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.told import check_environment
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.proof import needs_gpus, proofs
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_environment
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.proof import needs_gpus, prove_wheels
 
 
 def main():
@@ -116,7 +116,7 @@ def main():
             environment = _describe(module)
         check_environment(environment)
         start = time.monotonic()
-        found = proofs(module.params["facts"], environment, os.environ)
+        found = prove_wheels(module.params["facts"], environment, os.environ)
     except TorchExtensionError as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(

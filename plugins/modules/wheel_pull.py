@@ -102,9 +102,8 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import pull as _pull
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staged as _staged
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file as _wheel_file
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import pull, staging
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 
 
 def main():
@@ -134,22 +133,22 @@ def main():
 
 
 def _run(module):
-    url = _pull.check_url(module.params["url"])
-    files = [_pull.Wanted(file["filename"], file["sha256"].lower(), file["size"]) for file in module.params["files"]]
+    url = pull.check_url(module.params["url"])
+    files = [pull.Wanted(file["filename"], file["sha256"].lower(), file["size"]) for file in module.params["files"]]
     for file in files:
-        _wheel_file.parse_name(file.filename)  # no path, above all
+        wheel_file.parse_name(file.filename)  # no path, above all
     if module.check_mode:
         folder = os.path.realpath(module.params["folder"])
-        outcomes = {file.filename: _pull.THERE if _pull.is_there(folder, file) else _pull.PULLED for file in files}
+        outcomes = {file.filename: pull.THERE if pull.is_there(folder, file) else pull.PULLED for file in files}
     else:
-        folder = _pull.make_folder(module.params["folder"])
+        folder = pull.make_folder(module.params["folder"])
         try:
-            puller = _pull.Puller(url, folder, _pull.opener(module.params["ca"]))
+            puller = pull.Puller(url, folder, pull.opener(module.params["ca"]))
             outcomes = {file.filename: puller.pull(file) for file in files}
         finally:
-            _staged.clear(folder, [])  # if nothing has come
+            staging.clear_staged(folder, [])  # if nothing has come
     pulled, missing = (
-        [name for name, each in outcomes.items() if each == what] for what in (_pull.PULLED, _pull.MISSING)
+        [name for name, each in outcomes.items() if each == what] for what in (pull.PULLED, pull.MISSING)
     )
     return {"changed": bool(pulled), "folder": folder, "pulled": pulled, "missing": missing}
 

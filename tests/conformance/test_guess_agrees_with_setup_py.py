@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The table of ``_packages`` against every sdist on the package index."""
+"""The table of ``packages`` against every sdist on the package index."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ import upstream
 from environments import environments
 from packaging.version import Version
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.guess import (
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.setup_py import (
     NoGuessError,
     guess,
     requires_python,
 )
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
 
 ENVIRONMENTS = list(environments())
 DOWNLOADS = 4

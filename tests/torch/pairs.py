@@ -20,9 +20,9 @@ import nodes
 from downloads import cache, fetch
 from pinned import WHEELS, Build, Wheel
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import environment as _environment
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import environment as environment_module
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.proof import prove_all
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries import wheel_facts as _wheel_facts
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries import facts as facts_module
 
 _QUESTIONS = Path(__file__).with_name("importing.py")
 
@@ -54,14 +54,14 @@ def run(command: Sequence[str | Path]) -> tuple[int, str, str]:
 @functools.cache
 def environment(build: Build) -> dict[str, Any]:
     """The environment of a build as ``torch_info`` tells it, but without GPUs: they have no part in the question."""
-    return _environment.describe_one(str(nodes.with_torch(build)), [], run, {})[0]
+    return environment_module.describe_one(str(nodes.with_torch(build)), [], run, {})[0]
 
 
 @functools.cache
 def facts(wheel: Wheel) -> dict[str, Any]:
     """What the binaries of a wheel need."""
     with tempfile.TemporaryDirectory(dir=cache()) as scratch:
-        return _wheel_facts.read(str(fetch(wheel, nodes.interpreter())), scratch)
+        return facts_module.read_facts(str(fetch(wheel, nodes.interpreter())), scratch)
 
 
 @functools.cache

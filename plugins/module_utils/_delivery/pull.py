@@ -25,8 +25,8 @@ import urllib.parse
 import urllib.request
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staged as _staged
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file as _wheel_file
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 
 #: What has become of a file: it was there already, has been fetched, or the server does not have it.
 THERE, PULLED, MISSING = "there", "pulled", "missing"
@@ -231,7 +231,7 @@ class Puller:
             self._check_room(wanted, part)
             if not self._bring(wanted, part):
                 return MISSING
-            found = _wheel_file.sha256(part)
+            found = wheel_file.sha256(part)
             if found == wanted.sha256:
                 os.replace(part, os.path.join(self._folder, wanted.filename))
                 return PULLED
@@ -241,7 +241,7 @@ class Puller:
         raise self._another(wanted, f"has sha256 {found}, wanted is {wanted.sha256}")
 
     def _part(self, wanted: Wanted) -> str:
-        return os.path.join(self._folder, _staged.part(wanted.filename, wanted.sha256))
+        return os.path.join(self._folder, staging.part_name(wanted.filename, wanted.sha256))
 
     def _another(self, wanted: Wanted, facts: str) -> TorchExtensionError:
         return TorchExtensionError(

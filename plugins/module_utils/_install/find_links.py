@@ -15,11 +15,13 @@ import typing as t
 from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import files as _files
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import refuse_foreign
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import pip_conf as _pip_conf
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import pip_settings as _pip_settings
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file as _wheel_file
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import configuration
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.settings import (
+    read_settings as read_pip_settings,
+)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
     INSTALL,
     KEEP,
@@ -60,7 +62,7 @@ def settings(environment: t.Mapping[str, t.Any]) -> Settings:
     place = f"file://{quote(folder)}" if re.search(r"\s", folder) else folder
     # not our own PIP_…: they are the ones of this run
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
-    effective = _pip_settings.settings(prefix, environ).get("find-links", "").split()
+    effective = read_pip_settings(prefix, environ).get("find-links", "").split()
     before = _read(path)
     if place in effective:
         return Settings(path, before, before)
@@ -69,7 +71,7 @@ def settings(environment: t.Mapping[str, t.Any]) -> Settings:
             f"pip's find-links hold credentials in another file than {path}, which would take their place and which"
             f" anybody may read. Put them into {path} yourself, or use torch_extension_mode: install."
         )
-    return Settings(path, before, _pip_conf.with_find_links(before, place, effective, path))
+    return Settings(path, before, configuration.with_find_links(before, place, effective, path))
 
 
 def examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
@@ -107,8 +109,8 @@ def place(
     sums = {}
     for delivered, name in names.items():
         src = os.path.join(folder, delivered)
-        sums[name] = _wheel_file.sha256(src)
-        _files.put(os.path.join(target, name), lambda file, src=src: _files.copy(src, file), like=owner)
+        sums[name] = wheel_file.sha256(src)
+        atomic.put(os.path.join(target, name), lambda file, src=src: atomic.copy(src, file), like=owner)
         for other in _others(target, name):
             os.remove(os.path.join(target, other))
     for wheel in wheels:
@@ -120,7 +122,7 @@ def place(
             "requirements": {file["filename"]: sums[names[file["filename"]]] for file in requirements},
         }
         text = json.dumps(record, indent=2, sort_keys=True) + "\n"
-        _files.put(
+        atomic.put(
             _record_path(target, wheel["filename"]), lambda file, text=text: file.write(text.encode()), like=owner
         )
     if change.after != change.before:
@@ -142,11 +144,11 @@ def _examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -
     needed = {
         name: digest
         for name, digest in record["requirements"].items()
-        if environment["distributions"].get(_wheel_file.parse_name(name).name) is None  # else it is installed
+        if environment["distributions"].get(wheel_file.parse_name(name).name) is None  # else it is installed
     }
     for name, digest in {record["file"]: record["sha256"], **needed}.items():
         try:
-            _wheel_file.check_sha256(os.path.join(folder, name), digest)
+            wheel_file.check_sha256(os.path.join(folder, name), digest)
         except TorchExtensionError as exc:
             return Action(REPLACE, f"{folder} holds a damaged wheel: {exc}")
     if change.before != change.after:
@@ -164,22 +166,22 @@ def _places(environment: t.Mapping[str, t.Any]) -> tuple[str, str]:
 
 def _check_delivered(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[str, t.Any]) -> str:
     """Check a delivered wheel. Returns the name under which pip takes it from a folder."""
-    metadata = _wheel_file.check_delivered(wheel, folder, environment)
+    metadata = wheel_file.check_delivered(wheel, folder, environment)
     # pip >= 20.3 passes over a wheel in a folder whose name has another version than its METADATA: the official ones
     # have a label in the name alone.
     stem, _version, rest = wheel["filename"].split("-", 2)
     name = f"{stem}-{metadata.version}-{rest}"
-    _wheel_file.parse_name(name)
+    wheel_file.parse_name(name)
     return name
 
 
 def _others(folder: str, name: str) -> list[str]:
     """Other wheels of the same distribution."""
-    distribution = _wheel_file.parse_name(name).name
+    distribution = wheel_file.parse_name(name).name
     found = []
     for entry in os.listdir(folder):
         try:
-            other = entry != name and _wheel_file.parse_name(entry).name == distribution
+            other = entry != name and wheel_file.parse_name(entry).name == distribution
         except TorchExtensionError:
             continue
         if other:
@@ -193,11 +195,11 @@ def _make_folder(folder: str, owner: os.stat_result) -> None:
         _make_folder(os.path.dirname(folder), owner)
         os.mkdir(folder)
         os.chmod(folder, 0o755)  # noqa: S103 (whoever uses the environment runs pip)
-        _files.give(folder, owner)
+        atomic.give(folder, owner)
 
 
 def _record_path(folder: str, filename: str) -> str:
-    return os.path.join(folder, f"{_wheel_file.parse_name(filename).name}.json")
+    return os.path.join(folder, f"{wheel_file.parse_name(filename).name}.json")
 
 
 def _read_record(folder: str, filename: str) -> dict[str, t.Any] | None:
@@ -206,7 +208,7 @@ def _read_record(folder: str, filename: str) -> dict[str, t.Any] | None:
         with open(_record_path(folder, filename), encoding="utf-8") as file:
             record = json.load(file)
         for name in (record["file"], *record["requirements"]):
-            _wheel_file.parse_name(name)  # holds no path
+            wheel_file.parse_name(name)  # holds no path
         return {key: record[key] for key in ("wheel", "file", "sha256", "requirements")}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, TorchExtensionError):
         return None
@@ -230,4 +232,4 @@ def _write(change: Settings, owner: os.stat_result) -> None:
     if os.path.exists(path):
         owner = os.stat(path)
         mode = owner.st_mode & 0o7777
-    _files.put(path, lambda file: file.write(change.after.encode()), mode, owner)
+    atomic.put(path, lambda file: file.write(change.after.encode()), mode, owner)

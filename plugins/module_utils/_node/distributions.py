@@ -33,7 +33,7 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def installed(site_packages: t.Iterable[str]) -> dict[str, Distribution]:
+def find_installed(site_packages: t.Iterable[str]) -> dict[str, Distribution]:
     """The distributions in folders given in the order of sys.path, by normalised name; the first of a name counts.
 
     :raises OSError: if a folder cannot be read
@@ -56,7 +56,7 @@ def installed(site_packages: t.Iterable[str]) -> dict[str, Distribution]:
     return found
 
 
-def origin(distribution: Distribution) -> dict[str, str | None] | None:
+def read_origin(distribution: Distribution) -> dict[str, str | None] | None:
     """From which file a distribution was installed: its ``filename`` and ``sha256``, or None where that is not recorded.
 
     Installers record it in direct_url.json (PEP 610) when they are given a file, as this collection does; uv leaves

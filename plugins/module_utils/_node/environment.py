@@ -14,12 +14,10 @@ import shutil
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions as _distributions
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import leftovers as _leftovers
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import node as _node
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import python as _python
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import torch as _torch
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import pip_settings as _pip_settings
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, leftovers, system
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import Run, ask_interpreter
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.torch import read_torch
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import settings
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import VARIABLES
 
 ALL = "*"
@@ -28,7 +26,7 @@ ALL = "*"
 def describe(
     pythons: t.Sequence[str],
     wanted: t.Sequence[str],
-    run: _python.Run,
+    run: Run,
     environ: t.Mapping[str, str],
     sdists: t.Sequence[str] = (),
 ) -> tuple[list[dict[str, t.Any]], list[str]]:
@@ -42,7 +40,7 @@ def describe(
     :raises TorchExtensionError: for a bad requirement; for every interpreter that is missing and every torch that is broken, in one message
     """
     if sdists:
-        _pip_to_ask().check(sdists)
+        _sdist_finder().check(sdists)
     gpus, driver, warnings = _gpus_and_driver(run)
     environments, refusals = [], []
     for python in pythons:
@@ -61,27 +59,29 @@ def describe(
 def describe_one(
     python: str,
     wanted: t.Sequence[str],
-    run: _python.Run,
+    run: Run,
     environ: t.Mapping[str, str],
     sdists: t.Sequence[str] = (),
 ) -> tuple[dict[str, t.Any], list[str]]:
     """One environment as :func:`describe` gives it, without the GPUs and their driver."""
-    interpreter = _python.ask(python, run)
+    interpreter = ask_interpreter(python, run)
     try:
-        installed = _distributions.installed(interpreter.site_packages)
+        installed = distributions.find_installed(interpreter.site_packages)
     except OSError as exc:
         raise TorchExtensionError(
             f"The packages of {interpreter.executable} cannot be read: {exc}. Run as a user who may (become,"
             " become_user)."
         ) from exc
-    torch, warnings = _torch.read(interpreter.site_packages, installed.get("torch"), interpreter.prefix)
-    names = {_distributions.canonical(name) for name in wanted if name != ALL}
+    torch, warnings = read_torch(interpreter.site_packages, installed.get("torch"), interpreter.prefix)
+    names = {distributions.canonical(name) for name in wanted if name != ALL}
     if ALL in wanted:
         names.update(installed)
     present = [installed[name] for name in sorted(names) if name in installed]
-    origins = {distribution.name: _distributions.origin(distribution) for distribution in present}
+    origins = {distribution.name: distributions.read_origin(distribution) for distribution in present}
     pip = installed["pip"].version if "pip" in installed else None
-    pip_cache = _pip_settings.describe(interpreter.prefix, environ, lambda path: os.access(path, os.W_OK), os.geteuid())
+    pip_cache = settings.describe_cache(
+        interpreter.prefix, environ, lambda path: os.access(path, os.W_OK), os.geteuid()
+    )
     environment = {
         "python": {
             "executable": interpreter.executable,
@@ -93,27 +93,25 @@ def describe_one(
             "prefix": interpreter.prefix,
             "site_packages": next(iter(interpreter.site_packages), None),
         },
-        "platform": _node.platform(interpreter.prefix),
+        "platform": system.platform(interpreter.prefix),
         "torch": torch,
         "installers": {
             "pip": pip,
             "uv": _uv(interpreter.prefix, run),
         },
         "pip_cache": pip_cache,
-        "sdists": _pip_to_ask().ask(sdists, interpreter.executable, pip, pip_cache, run) if sdists else {},
+        "sdists": _sdist_finder().find_sdists(sdists, interpreter.executable, pip, pip_cache, run) if sdists else {},
         "variables": {name: environ[name] for name in VARIABLES if name in environ},
         "distributions": {name: installed[name].version if name in installed else None for name in sorted(names)},
         "origins": {name: origin for name, origin in origins.items() if origin is not None},
-        "leftovers": _leftovers.leftovers(next(iter(interpreter.site_packages), None)),
+        "leftovers": leftovers.find_leftovers(next(iter(interpreter.site_packages), None)),
     }
     if environment["platform"]["libstdcxx"] is None:
         warnings.append(f"No libstdc++.so.6 was found for {interpreter.executable}: its version is not known.")
     return environment, warnings
 
 
-def with_gpus(
-    environment: t.Mapping[str, t.Any], run: _python.Run, warn: t.Callable[[str], object]
-) -> t.Mapping[str, t.Any]:
+def with_gpus(environment: t.Mapping[str, t.Any], run: Run, warn: t.Callable[[str], object]) -> t.Mapping[str, t.Any]:
     """The same environment with the GPUs and their driver, as :func:`describe` gives them; that may take a second.
 
     One that has them stays as it is.
@@ -126,18 +124,18 @@ def with_gpus(
     return {**environment, "gpus": gpus, "driver": driver}
 
 
-def _gpus_and_driver(run: _python.Run) -> tuple[t.Any, t.Any, list[str]]:
-    return _node.gpus_and_driver(run, lambda name, search: shutil.which(name, path=search))
+def _gpus_and_driver(run: Run) -> tuple[t.Any, t.Any, list[str]]:
+    return system.gpus_and_driver(run, lambda name, search: shutil.which(name, path=search))
 
 
-def _pip_to_ask() -> t.Any:
+def _sdist_finder() -> t.Any:
     # a node compiles what it imports each time, and what is not installed into pip's cache needs none of this
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import ask_pip as _ask_pip
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import sdists
 
-    return _ask_pip
+    return sdists
 
 
-def _uv(prefix: str, run: _python.Run) -> str | None:
+def _uv(prefix: str, run: Run) -> str | None:
     program = find_uv(prefix)
     if program is None:
         return None

@@ -19,7 +19,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.
 SCRATCH = ".torch_extension-"
 
 
-def leftovers(site_packages: str | None, names: t.Iterable[str] = ()) -> list[str]:
+def find_leftovers(site_packages: str | None, names: t.Iterable[str] = ()) -> list[str]:
     """What killed runs have left in a folder of packages: our scratch places, and what pip had put aside of our packages.
 
     pip renames a folder that it is about to remove: "~", some of "-~.=%0123456789", and the end of the name, as long as

@@ -25,7 +25,7 @@ _OLD_ABI = b"_ZN3c105ErrorC2ENS_14SourceLocationESs"
 _SYSTEM_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
 
 
-def read(
+def read_torch(
     site_packages: t.Iterable[str], distribution: Distribution | None, prefix: str
 ) -> tuple[dict[str, t.Any] | None, list[str]]:
     """The torch that an environment would import, and warnings about what could not be told.

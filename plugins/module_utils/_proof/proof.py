@@ -13,9 +13,9 @@ import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof import gpu_code as _gpu_code
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.elf import ElfError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.libraries import (
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof import gpu_code
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.library_exports import ElfError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.loader import (
     Extension,
     Library,
     Process,
@@ -50,7 +50,7 @@ def prove_all(
         return [prove(facts, environment, process) for facts in wheels]
 
 
-def proofs(
+def prove_wheels(
     wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any], environ: t.Mapping[str, str]
 ) -> list[dict[str, t.Any]]:
     """The verdicts of :func:`prove_all` as modules return them: ``filename``, ``verdict`` and ``reasons`` of each wheel.
@@ -95,7 +95,7 @@ def prove(facts: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], proc
     found = list(_judge_libraries(facts, environment, process)) if facts["libraries"] else []
     if found:  # else all symbols were found, and the ABI is proven with them
         findings += _judge_abi(facts, environment)
-    return conclude([*findings, *found, *_gpu_code.judge(facts, environment.get("gpus"), environment.get("driver"))])
+    return conclude([*findings, *found, *gpu_code.judge(facts, environment.get("gpus"), environment.get("driver"))])
 
 
 def _judge_libraries(

@@ -6,7 +6,7 @@
 
 """A forward and a backward pass of a package on a device, against torch's own operators.
 
-The source of this file runs in the interpreter of the environment that is checked (``_verify`` hands it over), so it
+The source of this file runs in the interpreter of the environment that is checked (``trial`` hands it over), so it
 imports nothing of this collection. One function a package makes its cases; ``CHECKS`` lists them.
 
 The rule is that of flash-attn's own tests: the largest error against torch in float32 is at most twice (for gradients

@@ -11,11 +11,10 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions as _distributions
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import record as _record
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.python import Run
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, records
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import verify as _verify
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 
 _MOST_FILES = 3  # named in one reason
 
@@ -37,17 +36,17 @@ def examine(
         if version is None and not _has_folder(environment, PACKAGES[name].distribution):
             continue
         reasons = list(_damage(name, environment))
-        way = verify if _verify.has_check(name) or verify != _verify.GPU else _verify.IMPORT
+        way = verify if trial.has_check(name) or verify != trial.GPU else trial.IMPORT
         gpus: list[dict[str, t.Any]] = []
         executable = environment["python"]["executable"]
         failure = None
-        if way != _verify.NONE:
-            failure = _verify.import_failure(executable, PACKAGES[name].imports, run)
+        if way != trial.NONE:
+            failure = trial.import_failure(executable, PACKAGES[name].imports, run)
         if failure:
             reasons.append(f"it cannot be imported: {failure}")
-        elif way == _verify.GPU:
-            gpus = _verify.on_gpus(executable, name, run, devices=devices)
-            reasons += [f"it {_verify.explain(result)}" for result in gpus if result["failure"]]
+        elif way == trial.GPU:
+            gpus = trial.on_gpus(executable, name, run, devices=devices)
+            reasons += [f"it {trial.explain(result)}" for result in gpus if result["failure"]]
         packages.append(
             {
                 "name": name,
@@ -72,12 +71,12 @@ def _damage(name: str, environment: t.Mapping[str, t.Any]) -> t.Iterator[str]:
     if environment["distributions"].get(name) is None:
         yield f"there is a folder {PACKAGES[name].distribution} in {folder}, but no metadata: an installation broke off"
         return
-    found = _distributions.installed([folder]).get(name) if folder else None
+    found = distributions.find_installed([folder]).get(name) if folder else None
     if found is None:
         return  # it is in another folder of sys.path, which is not the environment's own
     for files, what in (
-        (_record.missing_files(found), "missing"),
-        (_record.changed_files(found), "not as installed"),
+        (records.missing_files(found), "missing"),
+        (records.changed_files(found), "not as installed"),
     ):
         if files:
             more = f" and {len(files) - _MOST_FILES} more" if len(files) > _MOST_FILES else ""

@@ -18,7 +18,7 @@ import zipfile
 import zlib
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.cache import check_room, writing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.entry import check_room, writing
 
 _CHUNK = 1 << 20  # bytes
 _DIRECTORY = 4 << 20  # bytes of an archive's directory, which zipfile reads whole; torch's wheel has 1.5 MiB
@@ -82,7 +82,7 @@ class Archive:
 
 
 @contextlib.contextmanager
-def opened(path: str, folder: str) -> t.Iterator[Archive]:
+def open_archive(path: str, folder: str) -> t.Iterator[Archive]:
     """Open a wheel, and look at all that its directory says before anything is read.
 
     :param folder: of the control node, for one unpacked file at a time

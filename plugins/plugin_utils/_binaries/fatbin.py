@@ -39,7 +39,7 @@ from __future__ import annotations
 import struct
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.binary import (
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.bounded_reading import (
     Budget,
     UnreadableError,
     read,

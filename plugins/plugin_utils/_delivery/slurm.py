@@ -15,7 +15,7 @@ import re
 import shlex
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.delivery import (
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import (
     ITS_USERS_ALONE,
     TELL,
     Done,

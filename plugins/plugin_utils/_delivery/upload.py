@@ -13,9 +13,9 @@ import typing as t
 from urllib.parse import quote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.delivery import File
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http as _http
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.network import cause
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import File
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import cause
 
 try:
     import requests
@@ -45,7 +45,7 @@ class Uploader:
         :param ca_path: a file of CA certificates (PEM) to trust instead of the usual ones
         :raises TorchExtensionError: if a library is missing
         """
-        _http.check_library()
+        http.check_library()
         self._url, self._host = url.rstrip("/"), urlsplit(url).hostname
         self._session = _Session()
         self._session.headers["Accept-Encoding"] = "identity"  # or there may be no Content-Length
@@ -109,7 +109,7 @@ class Uploader:
         try:
             yield
         except (requests.exceptions.RequestException, OSError) as exc:
-            if not _http.is_certificate(exc):
+            if not http.is_certificate(exc):
                 raise TorchExtensionError(
                     f"{file.name} cannot be put onto {self._url} from the control node: {cause(exc)}. If the control node"
                     f" has a proxy, except {self._host} from it in no_proxy. {_ELSE}"

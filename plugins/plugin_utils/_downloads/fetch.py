@@ -13,10 +13,10 @@ import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.download import Download, Downloader
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.means import Means
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Download, Downloader
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import Requirements
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock import locked_requirements
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import locked_requirements
 
 Plan = t.Mapping[str, t.Any]
 
@@ -34,7 +34,7 @@ class _Wanted(t.NamedTuple):
 
 def fetch(
     plans: t.Mapping[str, Plan],
-    means: Means,
+    means: DownloadContext,
     predict: bool = False,
     meanwhile: t.Callable[[], object] = lambda: None,
 ) -> dict[str, t.Any]:

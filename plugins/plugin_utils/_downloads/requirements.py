@@ -16,8 +16,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import canonical
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import tags as _tags
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file as _wheel_file
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import compatibility_tags, wheel_file
 
 try:
     from packaging.requirements import InvalidRequirement, Requirement
@@ -87,12 +86,12 @@ class Requirements:
         required: dict[str, Required] = {}
         required_by: dict[str, set[str]] = {}
         waiting: list[tuple[str, t.Collection[str]]] = [(wheel, ()) for wheel in wheels]
-        present.update(_wheel_file.read_metadata(wheel).name for wheel, _extras in waiting)
+        present.update(wheel_file.read_metadata(wheel).name for wheel, _extras in waiting)
         while waiting:
             wheel, extras = waiting.pop()
             for requirement in _declared(wheel, markers, extras):
                 name = canonical(requirement.name)
-                required_by.setdefault(name, set()).add(_wheel_file.parse_name(os.path.basename(wheel)).name)
+                required_by.setdefault(name, set()).add(wheel_file.parse_name(os.path.basename(wheel)).name)
                 if name not in present and name not in required:
                     if locked is None:
                         required[name] = self._get(requirement, environment, os.path.basename(wheel))
@@ -110,9 +109,9 @@ class Requirements:
         :raises TorchExtensionError: if it cannot be had
         """
         name, filename, digest = item["name"], item["filename"], item["sha256"]
-        _wheel_file.parse_name(filename)  # it becomes a path
+        wheel_file.parse_name(filename)  # it becomes a path
         path = os.path.join(self._folder, filename)
-        if not os.path.isfile(path) or _wheel_file.sha256(path) != digest:
+        if not os.path.isfile(path) or wheel_file.sha256(path) != digest:
             if self._offline:
                 raise NotCachedError(f"{filename} is not in {self._folder}.")
             if item.get("url") and self._get_url:
@@ -132,7 +131,7 @@ class Requirements:
                 path = _download(requirement, environment, self._folder, wanted_by)
                 self.new.append(path)
             name = canonical(requirement.name)
-            self._found[key] = Required(name, os.path.basename(path), path, _wheel_file.sha256(path))
+            self._found[key] = Required(name, os.path.basename(path), path, wheel_file.sha256(path))
         return self._found[key]
 
 
@@ -158,7 +157,7 @@ def marker_environment(environment: t.Mapping[str, t.Any]) -> dict[str, str]:
 
 def _declared(wheel: str, markers: dict[str, str], extras: t.Collection[str]) -> list[Requirement]:
     requirements = []
-    for text in _wheel_file.read_metadata(wheel).requires:
+    for text in wheel_file.read_metadata(wheel).requires:
         try:
             requirement = Requirement(text)
         except InvalidRequirement as exc:
@@ -180,7 +179,7 @@ def _kind(environment: t.Mapping[str, t.Any]) -> str:
 def _newest(folder: str, requirement: Requirement, environment: t.Mapping[str, t.Any]) -> str | None:
     """The newest file of earlier runs that meets a requirement and fits a node."""
     candidates = {}
-    supported = _tags.supported(environment)
+    supported = compatibility_tags.supported(environment)
     for filename in os.listdir(folder) if os.path.isdir(folder) else []:
         if not filename.endswith(".whl"):
             continue
@@ -194,7 +193,7 @@ def _newest(folder: str, requirement: Requirement, environment: t.Mapping[str, t
 
 def _suits(wheel: str, python: str) -> bool:
     try:
-        return SpecifierSet(_wheel_file.read_metadata(wheel).requires_python).contains(python, prereleases=True)
+        return SpecifierSet(wheel_file.read_metadata(wheel).requires_python).contains(python, prereleases=True)
     except InvalidSpecifier:
         return True  # as pip has it
 
@@ -257,7 +256,7 @@ def _pip_download(wanted: list[str], environment: t.Mapping[str, t.Any], folder:
     command += ["--quiet", "--progress-bar=off", "--only-binary=:all:", "--dest", folder]
     command += ["--implementation", python["tag"][:2], "--python-version", python["version"]]
     command += [item for tag in (python["abi"], "abi3", "none") for item in ("--abi", tag)]
-    command += [item for tag in _tags.platforms(environment["platform"]) for item in ("--platform", tag)]
+    command += [item for tag in compatibility_tags.platforms(environment["platform"]) for item in ("--platform", tag)]
     try:
         done = subprocess.run([*command, *wanted], capture_output=True, text=True, check=False, timeout=_SECONDS)
     except subprocess.TimeoutExpired:

@@ -17,7 +17,7 @@ import uuid
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import canonical
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock import Lock
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import Lock
 
 try:
     from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, XsUri

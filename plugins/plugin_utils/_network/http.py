@@ -14,7 +14,7 @@ import typing as t
 from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.network import cause
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import cause
 
 try:
     import requests

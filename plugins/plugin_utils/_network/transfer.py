@@ -19,8 +19,8 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.cache import check_room, writing
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http as _http
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.entry import check_room, writing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Gauge, Silence
 
 with contextlib.suppress(ImportError):  # _http says so
@@ -40,7 +40,7 @@ _ZIP = b"PK\x03\x04"  # what a wheel begins with (PKWARE's APPNOTE, 4.3.7)
 class Patience(t.NamedTuple):
     """When a transfer is given up."""
 
-    seconds: float = _http.SECONDS  # to connect, and between two pieces of an answer
+    seconds: float = http.SECONDS  # to connect, and between two pieces of an answer
     window: float = 60.0  # seconds in which at least so many bytes must come:
     least: int = 60 << 10  # bytes; a try that brought less counts as one without progress, too
     tries: int = 5  # more, without progress
@@ -144,16 +144,16 @@ class Transfer:
                 except _PassingError as exc:
                     again = exc
                 except Exception as exc:
-                    if isinstance(exc, TorchExtensionError) or not _http.is_passing(exc):
-                        with _http.explained(self._url):
+                    if isinstance(exc, TorchExtensionError) or not http.is_passing(exc):
+                        with http.explained(self._url):
                             raise
-                    again = _PassingError(_http.cause(exc), exc)
+                    again = _PassingError(http.cause(exc), exc)
                 if self._part.size >= best + self._patience.least:
                     tries, best = fresh, self._part.size
                 try:
                     tries = tries.increment()
                 except MaxRetryError:
-                    with _http.explained(self._url):
+                    with http.explained(self._url):
                         raise again.error from None
                 seconds = _pause(tries, again.response)
                 self._progress.note(f"{name}: {again}. It goes on in {seconds:.0f} s.")
@@ -340,7 +340,7 @@ def _refusal(url: str, status: int) -> str:
             " on the node."
         )
     if status == 407:
-        return _http.proxy_wants_credentials(urlsplit(url).hostname)
+        return http.proxy_wants_credentials(urlsplit(url).hostname)
     return (
         f"{url} was answered with HTTP status {status}. See whether the server or the proxy wants credentials"
         " (~/.netrc, torch_extension_proxy)."

@@ -13,23 +13,26 @@ import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.told import check_environment
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import pip_cache as _pip_cache
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import guess as _guess
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import packages as _packages
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_environment
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import cache
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import packages, setup_py
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import Action
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import decide as decide_action
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.choice import EXACT, PROVEN
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.label import deliverable
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.default_cache import default_cache
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.network import check_url
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.labels import deliverable
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, PROVEN
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import check_url
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.find import (
     NothingFitsError,
     Wanted,
     find,
 )
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.sources import RELEASE, Access, Source
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.sources import parse as parse_source
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import (
+    RELEASE,
+    Access,
+    Source,
+    parse_source,
+)
 
 try:
     from packaging.requirements import InvalidRequirement, Requirement
@@ -140,7 +143,7 @@ def _for_another_torch(
     found: dict[str, t.Any], term: str, environment: t.Mapping[str, t.Any], settings: Settings
 ) -> dict[str, t.Any]:
     """The answer that a wheel is, once it is proven."""
-    answer = {**_NO_ANSWER, "requirement": term, **_completed(found, parse(term), settings)}
+    answer = {**_NO_ANSWER, "requirement": term, **_completed(found, parse_requirement(term), settings)}
     answer.update(_place(answer, environment, settings))
     answer.update(_action(answer, environment)._asdict())
     return answer
@@ -149,11 +152,11 @@ def _for_another_torch(
 def _wheel(
     term: str, environment: t.Mapping[str, t.Any], sources: t.Sequence[Source], settings: Settings
 ) -> dict[str, t.Any]:
-    wanted = parse(term)
-    _guess.check_torch(str(wanted), environment["torch"])
+    wanted = parse_requirement(term)
+    setup_py.check_torch(str(wanted), environment["torch"])
     if settings.lock:
         # with what reads locks comes YAML
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock import read as read_lock
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import read as read_lock
 
         found = read_lock(settings.lock).find(str(wanted), environment)
     else:
@@ -179,7 +182,7 @@ def _completed(found: dict[str, t.Any], wanted: Wanted, settings: Settings) -> d
         "name": wanted.name,
         "filename": deliverable(found["filename"]),
         "sha256": known or found.get("sha256"),
-        "imports": list(_packages.PACKAGES[wanted.name].imports),
+        "imports": list(packages.PACKAGES[wanted.name].imports),
         "sdist_url": _sdist_url(wanted.name, settings.sdist_url),
     }
 
@@ -188,11 +191,11 @@ def _place(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], se
     """Where the node's pip looks for the wheel: as the operator's URL has it, else as the node's pip itself said."""
     name, filename, given = answer["name"], answer["filename"], answer["sdist_url"]
     if settings.pip_cache:
-        _pip_cache.check_used(name, environment)
+        cache.check_used(name, environment)
     if given:
-        return {"pip_cache_path": _pip_cache.wheel_path(given, filename, environment)}
+        return {"pip_cache_path": cache.wheel_path(given, filename, environment)}
     told = environment.get("sdists", {}).get(name)
-    if told and _same(parse(told["requirement"]), answer):
+    if told and _same(parse_requirement(told["requirement"]), answer):
         if told["error"] is None:
             return {"pip_cache_path": os.path.join(told["folder"], filename), "sdist_url": told["url"]}
         error = told["error"]
@@ -211,7 +214,7 @@ def _same(asked: Wanted, answer: t.Mapping[str, t.Any]) -> bool:
     return (asked.name, asked.version) == (answer["name"], answer["version"])
 
 
-def parse(term: str) -> Wanted:
+def parse_requirement(term: str) -> Wanted:
     """Read a requirement of a known package.
 
     :raises TorchExtensionError: if it is anything else
@@ -220,7 +223,7 @@ def parse(term: str) -> Wanted:
         requirement = Requirement(term)
     except InvalidRequirement as exc:
         raise TorchExtensionError(f"{term!r} is not a requirement such as 'flash-attn==2.8.3': {exc}") from exc
-    name, package = _guess.find_package(requirement.name)
+    name, package = setup_py.find_package(requirement.name)
     for part, text in (("a URL", requirement.url), ("extras", requirement.extras), ("a marker", requirement.marker)):
         if text:
             raise TorchExtensionError(
@@ -248,7 +251,7 @@ def _action(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -
 
 def _sdist_url(name: str, given: str | t.Mapping[str, str] | None) -> str | None:
     if isinstance(given, t.Mapping):
-        given = {_guess.find_package(key)[0]: url for key, url in given.items()}.get(name)
+        given = {setup_py.find_package(key)[0]: url for key, url in given.items()}.get(name)
     if not given:
         return None
     if not isinstance(given, str):

@@ -11,10 +11,17 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import guess as _guess
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import choice as _choice
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.answers import Unavailable
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import sources as _sources
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import setup_py
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import selection
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import Unavailable
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import (
+    BUNDLE,
+    GUESS,
+    RELEASE,
+    Access,
+    Catalogue,
+    Source,
+)
 
 if t.TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -41,25 +48,25 @@ class NothingFitsError(TorchExtensionError):
         self.provable = provable
 
 
-def find(
-    wanted: Wanted, environment: Environment, sources: t.Sequence[_sources.Source], access: _sources.Access
-) -> dict[str, t.Any]:
+def find(wanted: Wanted, environment: Environment, sources: t.Sequence[Source], access: Access) -> dict[str, t.Any]:
     """The wheel for a requirement, from the first source that has one that fits.
 
     :returns: the part of the lookup's answer that the source knows
     :raises NothingFitsError: if no source has one; it tells what comes nearest
     :raises TorchExtensionError: if it cannot be told
     """
-    shelves = _sources.Shelves(access)
+    shelves = Catalogue(access)
     failures: list[str] = []
-    seen: dict[_sources.Source, list[_choice.Candidate]] = {}
+    seen: dict[Source, list[selection.Candidate]] = {}
     for source in sources:
         try:
-            if source.kind == _sources.GUESS:
+            if source.kind == GUESS:
                 return guessed(wanted, environment, access.github_url)
-            if source.kind == _sources.BUNDLE:
+            if source.kind == BUNDLE:
                 # archives and pip's answers are for bundles alone
-                from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.bundle import open_bundle
+                from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.bundle_file import (
+                    open_bundle,
+                )
 
                 return {**open_bundle(source.where).find(str(wanted), environment), "source": source.text}
             choice, seen[source] = _from_shelves(source, wanted, environment, shelves)
@@ -68,7 +75,7 @@ def find(
                 more = {"ground": choice.ground, "refused": choice.refused, "newer": choice.newer, "warnings": warnings}
                 return {**_answer(choice.best, source), **more}
         except Unavailable as exc:
-            if source.kind == _sources.RELEASE and wanted.version:
+            if source.kind == RELEASE and wanted.version:
                 return _guess_instead(wanted, environment, access.github_url, str(exc))
             failures.append(f"{source.text}: {exc}")
         except TorchExtensionError as exc:
@@ -77,13 +84,13 @@ def find(
             failures.append(f"{source.text}: {exc}")
     candidates = [candidate for found in seen.values() for candidate in found]
     origins = {candidate.asset: source for source, found in reversed(seen.items()) for candidate in found}
-    provable = _choice.provable(candidates, wanted.requirement.specifier, environment)
+    provable = selection.provable(candidates, wanted.requirement.specifier, environment)
     raise NothingFitsError(
         _nothing_fits(wanted, environment, sources, candidates, failures),
         [
             {
                 **_answer(candidate, origins[candidate.asset]),
-                "ground": _choice.says(candidate),
+                "ground": selection.says(candidate),
                 "warnings": shelves.warnings,
             }
             for candidate in provable
@@ -97,25 +104,25 @@ def guessed(wanted: Wanted, environment: Environment, github_url: str) -> dict[s
     :raises TorchExtensionError: if the version guesses nothing on such a node, or the requirement pins none
     """
     if wanted.version is None:
-        newest = _guess.find_package(wanted.name)[1].versions[-1]
+        newest = setup_py.find_package(wanted.name)[1].versions[-1]
         raise TorchExtensionError(
             f"{str(wanted)!r} does not pin one version, which source=guess needs. Write for example"
             f" '{wanted.name}=={newest}', the newest that this collection knows."
         )
-    guess = _guess.guess(wanted.name, _guess.find_version(wanted.name, wanted.version), environment, github_url)
+    guess = setup_py.guess(wanted.name, setup_py.find_version(wanted.name, wanted.version), environment, github_url)
     return {
         "version": guess.version,
         "filename": guess.filename,
         "url": guess.url,
-        "source": _sources.GUESS,
-        "conflicts": _guess.conflicts(guess, environment),
+        "source": GUESS,
+        "conflicts": setup_py.conflicts(guess, environment),
         "ground": f"it is what setup.py of {guess.name} {guess.version} would ask for here; whether it exists is not known",
     }
 
 
 def _from_shelves(
-    source: _sources.Source, wanted: Wanted, environment: Environment, shelves: _sources.Shelves
-) -> tuple[_choice.Choice | None, list[_choice.Candidate]]:
+    source: Source, wanted: Wanted, environment: Environment, shelves: Catalogue
+) -> tuple[selection.Choice | None, list[selection.Candidate]]:
     specifier, candidates = wanted.requirement.specifier, []
     for assets in (
         lambda: shelves.likely(source, wanted.name, wanted.version),
@@ -125,14 +132,14 @@ def _from_shelves(
         found = assets()
         if found is None:
             continue
-        candidates = _choice.judge(wanted.name, found, environment)
-        choice = _choice.choose(candidates, specifier, environment)
+        candidates = selection.judge(wanted.name, found, environment)
+        choice = selection.choose(candidates, specifier, environment)
         if choice:
             return choice, candidates
     return None, candidates
 
 
-def _answer(candidate: _choice.Candidate, source: _sources.Source) -> dict[str, t.Any]:
+def _answer(candidate: selection.Candidate, source: Source) -> dict[str, t.Any]:
     asset = candidate.asset
     return {
         "version": str(candidate.version),
@@ -156,8 +163,8 @@ def _guess_instead(wanted: Wanted, environment: Environment, github_url: str, wh
 def _nothing_fits(
     wanted: Wanted,
     environment: Environment,
-    sources: t.Sequence[_sources.Source],
-    seen: t.Sequence[_choice.Candidate],
+    sources: t.Sequence[Source],
+    seen: t.Sequence[selection.Candidate],
     failures: t.Sequence[str],
 ) -> str:
     places = ", ".join(source.text for source in sources)
@@ -169,9 +176,9 @@ def _nothing_fits(
     )
     return " ".join(
         [
-            f"No wheel of {wanted} fits this node: {_choice.describe(environment)}.",
+            f"No wheel of {wanted} fits this node: {selection.describe(environment)}.",
             f"Looked at in {places}: {looked}.",
-            *_choice.nearest(seen, wanted.requirement.specifier),
+            *selection.nearest(seen, wanted.requirement.specifier),
             *failures,
             "Knobs: torch_extension_packages (another version), torch_extension_sources (more places), or another torch on"
             " the node.",

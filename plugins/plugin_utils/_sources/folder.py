@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import canonical
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.choice import Asset
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.listing import is_wheel_of
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.pages import is_wheel_of
 
 #: as sha256sum writes it: the digest, a space, a space or (binary) a star, the name
 _LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](?:\./)?(.+)")

@@ -15,9 +15,9 @@ import typing as t
 from urllib.parse import quote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.choice import Asset
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import network as _network
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.answers import (
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import (
     Answer,
     Answers,
     Failure,
@@ -82,7 +82,7 @@ class GitHub:
         :raises TorchExtensionError: for bad input, or if a library is missing, or the cache cannot be used
         """
         check_library()
-        _network.check_url(api_url, "torch_extension_github_api_url")
+        settings.check_url(api_url, "torch_extension_github_api_url")
         token = (token or "").strip()
         if not re.fullmatch(r"[!-~]*", token):
             # without its value; requests would show it

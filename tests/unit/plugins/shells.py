@@ -15,7 +15,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.delivery import Done, File
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import Done, File
 
 NAME = "flash_attn-2.8.3+cu12torch2.6-cp311-cp311-linux_x86_64.whl"
 

@@ -18,7 +18,7 @@ from shells import mount_point
 from venvs import site_packages
 from wheels import LABEL, as_wanted, build_wheel, sha256, tree_state
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.staged import part
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.staging import part_name
 
 COPIED = {"way": "copy", "sent": True}
 
@@ -215,7 +215,7 @@ def test_what_slurm_has_not_brought_is_copied_if_it_may_be(served, words, bring,
 def test_what_a_job_that_came_to_nothing_has_left_is_removed(bring, wheel, stage):
     wanted = as_wanted(wheel)
     stage.mkdir(mode=0o700)
-    (stage / part(wheel.name, wanted["sha256"])).write_bytes(b"half of it")
+    (stage / part_name(wheel.name, wanted["sha256"])).write_bytes(b"half of it")
     done = bring("slurm", slurm_host="login", served={"reason": "Slurm on login has node as down."})
     assert (done["failed"], done["msg"]) == (True, "slurm does not serve node: Slurm on login has node as down.")
     assert not stage.exists()

@@ -10,11 +10,11 @@ import pytest
 from binaries import no_facts
 from wheels import LABEL, as_wanted, build_wheel, tree_state
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staged as _staged
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import node as _node
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import system
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_one
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.pip_cache import wheel_path
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import verify as _verify
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.cache import wheel_path
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.modules import torch_extension
 
 
@@ -28,7 +28,7 @@ def venv(make_venv, monkeypatch):
 def gpus(monkeypatch):
     """The GPUs of this machine: none, until a test puts one in."""
     found = []
-    monkeypatch.setattr(_node, "gpus_and_driver", lambda run, find: (found, None, []))
+    monkeypatch.setattr(system, "gpus_and_driver", lambda run, find: (found, None, []))
     return found
 
 
@@ -226,7 +226,7 @@ def test_gpus_are_asked_for_where_there_are_none(venv, deliver, run_module, tmp_
 def test_it_is_told_how_it_was_tried_out(verify, there, way, gpus, venv, deliver, run_module, tmp_path, monkeypatch):
     gpus += there
     good = {"device": "cuda:0", "name": "NVIDIA H200", "compute_capability": "9.0", "seconds": 0.5, "max_error": 0.001}
-    monkeypatch.setattr(_verify, "on_gpus", lambda *args: [{**good, "failure": None}])
+    monkeypatch.setattr(trial, "on_gpus", lambda *args: [{**good, "failure": None}])
     arguments = {"python": str(venv), "wheels": [deliver()], "folder": str(tmp_path / "delivered"), "verify": verify}
     foretold = run_module(torch_extension, check_mode=True, **arguments)["wheels"][0]
     assert (foretold["verify"], foretold["gpus"]) == (way, [])
@@ -242,7 +242,7 @@ def test_what_fails_on_one_gpu_is_not_installed(gpus, venv, deliver, run_module,
             [None, "RuntimeError: CUDA error: no kernel image is available for execution on the device"]
         )
     ]
-    monkeypatch.setattr(_verify, "on_gpus", lambda *args: found)
+    monkeypatch.setattr(trial, "on_gpus", lambda *args: found)
     before = tree_state(venv)
     result = run_module(torch_extension, python=str(venv), wheels=[deliver()], folder=str(tmp_path / "delivered"))
     assert (
@@ -280,7 +280,7 @@ def test_leftovers_are_cleared_away_though_nothing_else_has_to_be_done(venv, del
 def test_what_lost_runs_have_brought_is_cleared_away_though_nothing_else_has_to_be_done(
     keeps, venv, deliver, run_module, tmp_path
 ):
-    folder, part = tmp_path / "delivered", _staged.part("flash_attn-1-py3-none-any.whl", "0" * 64)
+    folder, part = tmp_path / "delivered", staging.part_name("flash_attn-1-py3-none-any.whl", "0" * 64)
     whole, mine = deliver()["filename"], deliver(version="1")["filename"]
     (folder / part).touch()
     arguments = {"python": str(venv), "wheels": [], "folder": str(folder), "keep_files": keeps, "staged": [part, whole]}
@@ -299,7 +299,7 @@ def test_what_lost_runs_have_brought_is_cleared_away_though_nothing_else_has_to_
 def test_a_part_of_what_comes_is_no_remains(check_mode, venv, deliver, run_module, tmp_path):
     """But where the wheel came another way, it is removed, too."""
     wheel, folder = deliver(), tmp_path / "delivered"
-    part = folder / _staged.part(wheel["filename"], wheel["sha256"])
+    part = folder / staging.part_name(wheel["filename"], wheel["sha256"])
     part.touch()
     arguments = {
         "wheels": [wheel],
@@ -315,7 +315,7 @@ def test_a_part_of_what_comes_is_no_remains(check_mode, venv, deliver, run_modul
 def test_what_others_read_too_is_not_removed_and_the_own_folder_is_cleared(venv, deliver, run_module, tmp_path):
     wheel, folder = deliver(label=LABEL), tmp_path / "own"
     einops = requirement(deliver(name="einops", version="0.8.1"))
-    part = _staged.part(wheel["filename"], wheel["sha256"])
+    part = staging.part_name(wheel["filename"], wheel["sha256"])
     (tmp_path / "delivered" / part).touch()
     folder.mkdir()
     for name in (part, einops["filename"]):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staged as _staged
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
 from ansible_collections.airgap.torch_extensions.plugins.modules import torch_info
 
 
@@ -33,7 +33,7 @@ def test_it_tells_wheels_and_parts_of_wheels_that_were_brought(make_venv, run_mo
     assert run_module(torch_info, python=[venv], stage_dir=str(tmp_path / "none"))["staged"] == []
     stage = tmp_path / "stage"
     stage.mkdir()
-    part = _staged.part("a-1-py3-none-any.whl", "0" * 64)
+    part = staging.part_name("a-1-py3-none-any.whl", "0" * 64)
     for name in (part, "a-1-py3-none-any.whl", "notes.part", ".hidden"):
         (stage / name).touch()
     assert run_module(torch_info, python=[venv], stage_dir=str(stage))["staged"] == [part, "a-1-py3-none-any.whl"]

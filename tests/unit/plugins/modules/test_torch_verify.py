@@ -8,8 +8,8 @@ import pytest
 from wheels import build_wheel, tree_state
 
 from ansible_collections.airgap.torch_extensions.plugins.action.torch_verify import _misfits
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import node as _node
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import verify as _verify
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import system
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.modules import torch_verify
 
 WHEEL = "flash_attn-2.8.3+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
@@ -18,7 +18,7 @@ WHEEL = "flash_attn-2.8.3+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl
 @pytest.fixture
 def gpus(monkeypatch):
     found = []
-    monkeypatch.setattr(_node, "gpus_and_driver", lambda run, find: (found, None, []))
+    monkeypatch.setattr(system, "gpus_and_driver", lambda run, find: (found, None, []))
     return found
 
 
@@ -105,7 +105,7 @@ def test_a_gpu_on_which_it_fails_is_named(flash_attn, verify, gpus, monkeypatch)
     gpus.append({})
     result = {"device": "cuda:0", "name": "A100", "compute_capability": "8.0", "seconds": None, "max_error": None}
     result["failure"] = "attention in torch.float16: gradient 1 is wrong by 0.5, allowed is 0.002"
-    monkeypatch.setattr(_verify, "on_gpus", lambda *args, **more: [result])
+    monkeypatch.setattr(trial, "on_gpus", lambda *args, **more: [result])
     (package,) = verify()["packages"]
     assert (package["verify"], package["gpus"]) == ("gpu", [result])
     assert package["reasons"] == [f"it does not work on cuda:0 (A100, compute capability 8.0): {result['failure']}"]

@@ -23,8 +23,8 @@ import pytest
 from servers import serving, tls_context, tunnelling
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import pull as _pull
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staged as _staged
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import pull as pull_module
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.pull import (
     MISSING,
     PULLED,
@@ -50,7 +50,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def part(folder):
-    return folder / _staged.part(WANTED.filename, WANTED.sha256)
+    return folder / staging.part_name(WANTED.filename, WANTED.sha256)
 
 
 @pytest.fixture
@@ -413,7 +413,7 @@ def test_a_file_of_cas_without_any_is_refused(text):
 
 def test_nothing_but_certificates_is_taken_from_a_file_of_cas(certificate):
     assert "PRIVATE KEY" in certificate.read_text()
-    assert "PRIVATE" not in _pull.certificates(certificate.read_text())
+    assert "PRIVATE" not in pull_module.certificates(certificate.read_text())
 
 
 def test_credentials_go_to_their_server_over_tls(pull, secure, certificate, netrc):

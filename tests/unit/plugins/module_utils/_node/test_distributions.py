@@ -15,8 +15,8 @@ from wheels import LABEL, build_wheel, sha256
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import (
     Distribution,
     canonical,
-    installed,
-    origin,
+    find_installed,
+    read_origin,
 )
 
 
@@ -40,7 +40,7 @@ def test_the_first_of_a_name_on_the_path_counts(tmp_path):
     put(tmp_path / "venv", "flash_attn-2.8.3.dist-info")
     put(tmp_path / "system", "Flash.Attn-1.0.dist-info")
     put(tmp_path / "system", "einops-0.8.1.dist-info")
-    found = installed([str(tmp_path / "venv"), str(tmp_path / "system")])
+    found = find_installed([str(tmp_path / "venv"), str(tmp_path / "system")])
     assert {name: item.version for name, item in found.items()} == {"flash-attn": "2.8.3", "einops": "0.8.1"}
     assert found["flash-attn"].path == str(tmp_path / "venv" / "flash_attn-2.8.3.dist-info")
 
@@ -48,7 +48,7 @@ def test_the_first_of_a_name_on_the_path_counts(tmp_path):
 def test_egg_info_of_the_operating_system_counts(tmp_path):
     put(tmp_path, "six-1.16.0.egg-info", record=False)
     put(tmp_path, "PyYAML-6.0-py3.11.egg-info", record=False)
-    assert {name: item.version for name, item in installed([str(tmp_path)]).items()} == {
+    assert {name: item.version for name, item in find_installed([str(tmp_path)]).items()} == {
         "six": "1.16.0",
         "pyyaml": "6.0",
     }
@@ -57,31 +57,31 @@ def test_egg_info_of_the_operating_system_counts(tmp_path):
 def test_debris_is_no_distribution(tmp_path):
     for name in ("~lash_attn-2.8.3.dist-info", "torch", "torch.egg-info", "__pycache__", "x-1.0.egg-link"):
         put(tmp_path, name)
-    assert installed([str(tmp_path)]) == {}
+    assert find_installed([str(tmp_path)]) == {}
 
 
 def test_without_a_record_an_installation_is_not_complete(tmp_path):
     put(tmp_path, "a-1.dist-info")
     put(tmp_path, "b-1.dist-info", record=False)
-    assert {name: item.complete for name, item in installed([str(tmp_path)]).items()} == {"a": True, "b": False}
+    assert {name: item.complete for name, item in find_installed([str(tmp_path)]).items()} == {"a": True, "b": False}
 
 
 def test_a_folder_that_cannot_be_read_is_no_empty_folder(tmp_path):
     with pytest.raises(FileNotFoundError):
-        installed([str(tmp_path / "none")])
+        find_installed([str(tmp_path / "none")])
 
 
 def test_pip_and_uv_record_from_which_file_they_installed(venv, packages, tmp_path):
     wheel = build_wheel(tmp_path, label=LABEL)
     python = str(venv / "bin" / "python")
     subprocess.check_call([python, "-m", "pip", "install", "-q", "--no-index", "--no-deps", str(wheel)])
-    by_pip = installed([str(packages)])["flash-attn"]
-    assert origin(by_pip) == {"filename": wheel.name, "sha256": sha256(wheel)}
+    by_pip = find_installed([str(packages)])["flash-attn"]
+    assert read_origin(by_pip) == {"filename": wheel.name, "sha256": sha256(wheel)}
     shutil.rmtree(by_pip.path)
     subprocess.check_call(["uv", "pip", "install", "-q", "--offline", "--no-cache", "--python", python, str(wheel)])
-    by_uv = installed([str(packages)])["flash-attn"]
+    by_uv = find_installed([str(packages)])["flash-attn"]
     assert by_uv.complete
-    assert origin(by_uv) == {"filename": wheel.name, "sha256": None}
+    assert read_origin(by_uv) == {"filename": wheel.name, "sha256": None}
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_pip_and_uv_record_from_which_file_they_installed(venv, packages, tmp_pa
 def test_both_forms_of_a_recorded_hash_are_read(archive, digest, tmp_path):
     url = "file:///tmp/" + quote("a-1+cu12-py3-none-any.whl")
     path = put(tmp_path, "a-1.dist-info", **{"direct_url.json": json.dumps({"url": url, "archive_info": archive})})
-    assert origin(Distribution("a", "1", str(path), True)) == {
+    assert read_origin(Distribution("a", "1", str(path), True)) == {
         "filename": "a-1+cu12-py3-none-any.whl",
         "sha256": digest,
     }
@@ -119,17 +119,17 @@ def test_both_forms_of_a_recorded_hash_are_read(archive, digest, tmp_path):
 )
 def test_what_does_not_tell_the_origin_is_no_origin(record, tmp_path):
     path = put(tmp_path, "a-1.dist-info", **({} if record is None else {"direct_url.json": record}))
-    assert origin(Distribution("a", "1", str(path), True)) is None
+    assert read_origin(Distribution("a", "1", str(path), True)) is None
 
 
 def test_a_broken_off_installation_has_no_origin(tmp_path):
     text = '{"url": "file:///a.whl", "archive_info": {}}'
     path = put(tmp_path, "a-1.dist-info", record=False, **{"direct_url.json": text})
-    assert origin(installed([str(tmp_path)])["a"]) is None
+    assert read_origin(find_installed([str(tmp_path)])["a"]) is None
     (path / "RECORD").touch()
-    assert origin(installed([str(tmp_path)])["a"]) == {"filename": "a.whl", "sha256": None}
+    assert read_origin(find_installed([str(tmp_path)])["a"]) == {"filename": "a.whl", "sha256": None}
 
 
 def test_what_a_removal_left_of_the_metadata_is_no_distribution(tmp_path):
     (put(tmp_path, "a-1.dist-info") / "METADATA").unlink()
-    assert installed([tmp_path]) == {}
+    assert find_installed([tmp_path]) == {}

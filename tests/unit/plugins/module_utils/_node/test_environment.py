@@ -75,9 +75,9 @@ def test_an_environment_without_installers_has_none(make_venv, run, monkeypatch)
 
 
 def test_a_library_that_is_not_there_is_a_warning(make_venv, run, monkeypatch):
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import node as _node
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import system
 
-    monkeypatch.setattr(_node, "_SYSTEM_LIBRARIES", ())
+    monkeypatch.setattr(system, "_SYSTEM_LIBRARIES", ())
     environment, warnings = describe_one(str(make_venv()), [], run, os.environ)
     assert environment["platform"]["libstdcxx"] is None
     assert ["libstdc++.so.6" in warning for warning in warnings] == [True]
@@ -131,9 +131,9 @@ print(*(".".join(name.split(".")[-2:]) for name in sys.modules))
 
     def imported(sdists):
         done = subprocess.run([sys.executable, "-c", code, sdists, bare], stdout=subprocess.PIPE, text=True, check=True)
-        return {"_pip.ask_pip", "_pip.pip_cache", "_node.record", "_install.swap", "configparser", "csv"} & set(
+        return {"_pip.sdists", "_pip.cache", "_node.records", "_install.replacement", "configparser", "csv"} & set(
             done.stdout.split()
         )
 
     assert imported("") == set()
-    assert imported("flash-attn==2.8.3") == {"_pip.ask_pip"}
+    assert imported("flash-attn==2.8.3") == {"_pip.sdists"}

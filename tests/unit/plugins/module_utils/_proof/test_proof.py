@@ -14,7 +14,7 @@ import pytest
 from binaries import compile_library, exported_names, loader_complains, no_facts, read_facts
 from venvs import make_plain_venv, site_packages
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import environment as _environment
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import environment
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.proof import prove_all, readable
 
 C10 = """
@@ -68,7 +68,7 @@ class Node:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             return done.returncode, done.stdout, done.stderr
 
-        self.environment, _warnings = _environment.describe_one(str(self.python), [], run, {})
+        self.environment, _warnings = environment.describe_one(str(self.python), [], run, {})
 
     def extension(self, name, source="", *options, torch=("-ltorch_cpu", "-lc10"), member=None):
         """Compile an extension into the folder of the packages, where an installer would put it."""

@@ -11,15 +11,18 @@ import subprocess
 import pytest
 from libraries import PTX, SASS, fatbin, fatbin_entry
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries import fatbin as _fatbin
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.binary import Budget, UnreadableError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries import fatbin as fatbin_module
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.bounded_reading import (
+    Budget,
+    UnreadableError,
+)
 
 ONLY_THIS_ARCHITECTURE, ONLY_THIS_FAMILY = 0x100000, 0x200000
 PACKED = 0x8000
 
 
 def code(data: bytes, size: int | None = None, budget: Budget | None = None):
-    return _fatbin.read_code(io.BytesIO(data), 0, len(data) if size is None else size, budget or Budget())
+    return fatbin_module.read_code(io.BytesIO(data), 0, len(data) if size is None else size, budget or Budget())
 
 
 def test_code_for_gpus_is_told_from_code_for_the_driver_to_compile():
@@ -96,7 +99,7 @@ def test_no_more_entries_are_read_than_are_allowed():
 
 
 def test_architectures_are_put_in_the_order_of_their_numbers():
-    assert sorted(["100", "90a", "90", "100f", "80"], key=_fatbin.sort_key) == ["80", "90", "90a", "100", "100f"]
+    assert sorted(["100", "90a", "90", "100f", "80"], key=fatbin_module.sort_key) == ["80", "90", "90a", "100", "100f"]
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no nvcc")

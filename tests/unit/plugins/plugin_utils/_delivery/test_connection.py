@@ -18,7 +18,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.playbook.play_context import PlayContext
 from ansible.plugins.loader import become_loader, connection_loader
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection as _connection
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection as connection_module
 
 SIZE = 2_300_001  # bytes, more than go through a pipe at once
 PERSIST = "-o ControlMaster=auto -o ControlPersist=60s"
@@ -42,7 +42,7 @@ def make_connection(monkeypatch):
 
 
 def pipelines(connection):
-    _connection.pipeline(connection)
+    connection_module.pipeline(connection)
     return connection.get_option("pipelining")
 
 
@@ -78,7 +78,7 @@ def test_what_the_operator_says_of_pipelining_stays_and_so_does_what_sudo_may_wa
 def test_a_file_is_streamed_where_the_way_to_the_command_leaves_its_standard_input_alone(
     name, become, can, make_connection
 ):
-    assert _connection.can_stream(make_connection(name, become=become)) is can
+    assert connection_module.can_stream(make_connection(name, become=become)) is can
 
 
 def words(connection, option="ssh_args"):
@@ -97,7 +97,7 @@ def test_ansibles_own_compression_is_off_over_a_connection_beside_the_one_that_c
     before, compressed_path = command(make_connection())
     assert "-C" in before, "what is turned off"
     connection = make_connection()
-    _connection.avoid_compression(connection)
+    connection_module.avoid_compression(connection)
     after, path = command(connection)
     assert "-C" not in after
     assert after[after.index("-o") + 1] == "Compression=no"
@@ -110,16 +110,16 @@ def test_each_node_and_user_has_a_socket_of_its_own(make_connection):
     paths = set()
     for variables in ({}, {"ansible_host": "other"}, {"ansible_port": 2222}, {"ansible_user": "trainer"}):
         connection = make_connection(**variables)
-        _connection.avoid_compression(connection)
+        connection_module.avoid_compression(connection)
         paths.add(command(connection)[1])
     assert len(paths) == 4
 
 
 def test_to_turn_it_off_twice_is_to_turn_it_off(make_connection):
     connection = make_connection()
-    _connection.avoid_compression(connection)
+    connection_module.avoid_compression(connection)
     once = command(connection)
-    _connection.avoid_compression(connection)
+    connection_module.avoid_compression(connection)
     assert command(connection) == once
 
 
@@ -138,7 +138,7 @@ def test_to_turn_it_off_twice_is_to_turn_it_off(make_connection):
 @pytest.mark.parametrize("option", ["ssh_args", "ssh_common_args", "ssh_extra_args"])
 def test_compression_is_off_however_it_was_asked_for(option, given, left, make_connection):
     connection = make_connection(**{"ansible_ssh_args": PERSIST, f"ansible_{option}": given})
-    _connection.avoid_compression(connection)
+    connection_module.avoid_compression(connection)
     assert words(connection)[:2] == ["-o", "Compression=no"]
     rest = words(connection, option)
     assert (rest[2:] if option == "ssh_args" else rest) == left
@@ -146,9 +146,9 @@ def test_compression_is_off_however_it_was_asked_for(option, given, left, make_c
 
 def test_to_turn_it_off_twice_is_to_turn_it_off_whatever_asked_for_it(make_connection):
     connection = make_connection(ansible_ssh_args=f"{PERSIST} -o Compression=yes -o ControlPath=/run/%h")
-    _connection.avoid_compression(connection)
+    connection_module.avoid_compression(connection)
     once = command(connection)
-    _connection.avoid_compression(connection)
+    connection_module.avoid_compression(connection)
     assert command(connection) == once
 
 
@@ -168,9 +168,9 @@ def test_a_connection_that_is_open_serves_for_a_question(settings, socket, make_
             (tmp_path / socket).touch()
         connection = make_connection(**settings)
         before = command(connection)
-        _connection.avoid_compression(connection, lazily=True)
+        connection_module.avoid_compression(connection, lazily=True)
         assert (command(connection) == before) is is_open
-    _connection.avoid_compression(connection)
+    connection_module.avoid_compression(connection)
     assert command(connection) != before
 
 
@@ -179,7 +179,7 @@ def test_ansibles_own_socket_is_known(make_connection, tmp_path):
     connection = make_connection(**settings)
     before = command(connection)
     Path(before[1]).touch()
-    _connection.avoid_compression(connection, lazily=True)
+    connection_module.avoid_compression(connection, lazily=True)
     assert command(connection) == before
 
 
@@ -191,7 +191,7 @@ def test_ssh_itself_says_that_it_does_not_compress(given, make_connection):
         asked = ["ssh", "-G", *(word for word in words(connection) if word != "-v"), "node"]
         said = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
         assert f"compression {wanted}\n" in said
-        _connection.avoid_compression(connection)
+        connection_module.avoid_compression(connection)
 
 
 @pytest.mark.parametrize("where", ["ssh_args", "ssh_common_args", "ssh_extra_args"])
@@ -200,7 +200,7 @@ def test_the_operators_place_for_sockets_stays_under_another_name(form, where, m
     arguments = {"ansible_ssh_args": f"-C {PERSIST}"}
     arguments[f"ansible_{where}"] = f"{arguments.get(f'ansible_{where}', '')} {form.format('/run/me/%C')}"
     connection = make_connection(**arguments)
-    _connection.avoid_compression(connection)
+    connection_module.avoid_compression(connection)
     assert words(connection)[:4] == ["-o", "Compression=no", "-o", "ControlPath=/run/me/%C-u"]
 
 
@@ -210,14 +210,14 @@ def test_where_the_operator_wants_no_socket_there_is_none(where, make_connection
     said[where] = "none" if where == "ansible_control_path" else f"-C {PERSIST} -o ControlPath=none"
     connection = make_connection(**said)
     before = connection.get_option("control_path")
-    _connection.avoid_compression(connection)
+    connection_module.avoid_compression(connection)
     assert connection.get_option("control_path") == before
     assert not any("-u" in word for word in words(connection))
 
 
 def test_the_place_for_sockets_of_ansibles_own_option_stays_under_another_name(make_connection):
     connection = make_connection(ansible_control_path="%(directory)s/%%C")
-    _connection.avoid_compression(connection)
+    connection_module.avoid_compression(connection)
     assert command(connection)[1].endswith("/%C-u")
 
 
@@ -228,7 +228,7 @@ def test_the_place_for_sockets_of_ansibles_own_option_stays_under_another_name(m
 def test_where_nothing_is_compressed_nothing_is_changed(name, given, make_connection):
     connection = make_connection(name, **given)
     before = dict(connection._options)
-    _connection.avoid_compression(connection)
+    connection_module.avoid_compression(connection)
     assert connection._options == before
 
 
@@ -238,7 +238,7 @@ CHACHA, CTR, GCM = "chacha20-poly1305@openssh.com", "aes128-ctr", "aes128-gcm@op
 @pytest.fixture
 def ssh(tmp_path, monkeypatch):
     """Stands in the place of ssh, and tells which ciphers it would offer: by itself, and with what is configured."""
-    monkeypatch.setattr(_connection, "_has_aes", lambda: True)
+    monkeypatch.setattr(connection_module, "_has_aes", lambda: True)
 
     def make(own, configured):
         path = tmp_path / "ssh"
@@ -259,7 +259,7 @@ def test_aes_gcm_comes_first_of_what_ssh_offers_by_itself(ssh, make_connection, 
         ansible_ssh_executable=ssh(both, both), ansible_ssh_args=f"{PERSIST} -F /my/config", ansible_user="trainer"
     )
     before = words(connection)
-    _connection.prefer_aes(connection)
+    connection_module.prefer_aes(connection)
     assert words(connection) == ["-o", f"Ciphers={GCM},{CHACHA},{CTR}", *before]
     asked = (tmp_path / "asked").read_text().splitlines()
     assert asked[0] == f"{PERSIST} -F /my/config -l trainer -G node"
@@ -269,24 +269,24 @@ def test_aes_gcm_comes_first_of_what_ssh_offers_by_itself(ssh, make_connection, 
 def test_an_order_that_somebody_has_set_stays(configured, ssh, make_connection):
     connection = make_connection(ansible_ssh_executable=ssh(f"{CHACHA},{CTR},{GCM}", configured))
     before = words(connection)
-    _connection.prefer_aes(connection)
+    connection_module.prefer_aes(connection)
     assert words(connection) == before
 
 
 @pytest.mark.parametrize("given", [{"ansible_ssh_executable": "/bin/false"}, {"ansible_ssh_executable": "/none/ssh"}])
 def test_an_ssh_that_does_not_tell_takes_what_it_takes(given, make_connection, monkeypatch):
-    monkeypatch.setattr(_connection, "_has_aes", lambda: True)
+    monkeypatch.setattr(connection_module, "_has_aes", lambda: True)
     connection = make_connection(**given)
     before = words(connection)
-    _connection.prefer_aes(connection)
+    connection_module.prefer_aes(connection)
     assert words(connection) == before
 
 
 def test_a_processor_without_aes_takes_what_ssh_takes(ssh, make_connection, monkeypatch):
     connection = make_connection(ansible_ssh_executable=ssh(f"{CHACHA},{GCM}", f"{CHACHA},{GCM}"))
-    monkeypatch.setattr(_connection, "_has_aes", lambda: False)
+    monkeypatch.setattr(connection_module, "_has_aes", lambda: False)
     before = words(connection)
-    _connection.prefer_aes(connection)
+    connection_module.prefer_aes(connection)
     assert words(connection) == before
 
 
@@ -295,7 +295,7 @@ def test_ssh_is_asked_what_it_would_take_only_where_there_is_no_connection_yet(s
     settings = {"ansible_ssh_executable": program, "ansible_control_path": str(tmp_path / "socket")}
     for is_open in (False, True):
         connection = make_connection(ansible_ssh_args=f"-C {PERSIST}", **settings)
-        _connection.quicken(connection, lazily=True)
+        connection_module.quicken(connection, lazily=True)
         assert command(connection)[1] == f"{tmp_path}/socket-u"
         assert (tmp_path / "asked").exists() is not is_open
         (tmp_path / "asked").unlink(missing_ok=True)
@@ -304,11 +304,11 @@ def test_ssh_is_asked_what_it_would_take_only_where_there_is_no_connection_yet(s
 
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="there is no ssh here")
 def test_ssh_itself_takes_the_order_that_it_is_given(make_connection, monkeypatch):
-    monkeypatch.setattr(_connection, "_has_aes", lambda: True)
+    monkeypatch.setattr(connection_module, "_has_aes", lambda: True)
     connection = make_connection(ansible_ssh_args="-F none")
-    before = _connection._ciphers(["ssh", "-F", "none", "-G", "node"])
-    _connection.prefer_aes(connection)
-    after = _connection._ciphers(["ssh", *words(connection), "-G", "node"])
+    before = connection_module._ciphers(["ssh", "-F", "none", "-G", "node"])
+    connection_module.prefer_aes(connection)
+    after = connection_module._ciphers(["ssh", *words(connection), "-G", "node"])
     assert set(after) == set(before)
     assert "-gcm@" in after[0]
 
@@ -329,7 +329,7 @@ def start(*words):
 def test_a_command_is_given_the_file_from_where_it_stands_and_then_the_end(begin, make_connection, file):
     connection = make_connection()
     file.seek(begin)
-    with _connection.streaming(connection, file) as data, start("timeout", "20", "sha256sum") as process:
+    with connection_module.streaming(connection, file) as data, start("timeout", "20", "sha256sum") as process:
         assert data, "Ansible writes nothing if there is nothing to write"
         connection._send_initial_data(process.stdin, data, process)
         said = process.stdout.read()
@@ -346,7 +346,7 @@ def test_it_is_given_the_same_where_the_system_sends_files_to_sockets_alone(make
     monkeypatch.delattr("fcntl.F_SETPIPE_SZ")
     connection = make_connection()
     file.seek(7)
-    with _connection.streaming(connection, file) as data, start("timeout", "20", "wc", "-c") as process:
+    with connection_module.streaming(connection, file) as data, start("timeout", "20", "wc", "-c") as process:
         connection._send_initial_data(process.stdin, data, process)
         assert int(process.stdout.read()) == SIZE - 7
 
@@ -357,7 +357,7 @@ def test_a_file_that_cannot_be_read_is_no_end_of_it(make_connection, file, monke
 
     monkeypatch.setattr("os.sendfile", sendfile)
     connection = make_connection()
-    with _connection.streaming(connection, file) as data, start("timeout", "20", "cat") as process:
+    with connection_module.streaming(connection, file) as data, start("timeout", "20", "cat") as process:
         with pytest.raises(AnsibleConnectionFailure):
             connection._send_initial_data(process.stdin, data, process)
         process.stdin.close()
@@ -366,7 +366,7 @@ def test_a_file_that_cannot_be_read_is_no_end_of_it(make_connection, file, monke
 def test_when_ansible_tries_again_the_command_is_given_the_same(make_connection, file):
     connection = make_connection()
     file.seek(7)
-    with _connection.streaming(connection, file) as data:
+    with connection_module.streaming(connection, file) as data:
         said = []
         for _try in range(2):
             with start("timeout", "20", "sha256sum") as process:
@@ -377,7 +377,7 @@ def test_when_ansible_tries_again_the_command_is_given_the_same(make_connection,
 
 def test_afterwards_commands_are_given_what_they_should_be(make_connection, file):
     connection = make_connection()
-    with pytest.raises(KeyError), _connection.streaming(connection, file):
+    with pytest.raises(KeyError), connection_module.streaming(connection, file):
         raise KeyError
     with start("timeout", "20", "cat") as process:
         connection._send_initial_data(process.stdin, b"a module", process)
@@ -386,7 +386,7 @@ def test_afterwards_commands_are_given_what_they_should_be(make_connection, file
 
 def test_a_connection_that_breaks_while_ssh_lives_fails_as_ansible_has_it(make_connection, file):
     connection = make_connection()
-    with _connection.streaming(connection, file) as data, start("sh", "-c", "exec <&-; echo; sleep 5") as process:
+    with connection_module.streaming(connection, file) as data, start("sh", "-c", "exec <&-; echo; sleep 5") as process:
         process.stdout.readline()
         with pytest.raises(AnsibleConnectionFailure, match="Data could not be sent to remote host"):
             connection._send_initial_data(process.stdin, data, process)
@@ -395,7 +395,7 @@ def test_a_connection_that_breaks_while_ssh_lives_fails_as_ansible_has_it(make_c
 
 def test_where_ssh_has_ended_it_is_left_to_its_exit_status(make_connection, file):
     connection = make_connection()
-    with _connection.streaming(connection, file) as data, start("false") as process:
+    with connection_module.streaming(connection, file) as data, start("false") as process:
         process.wait()
         connection._send_initial_data(process.stdin, data, process)
         assert process.returncode == 1

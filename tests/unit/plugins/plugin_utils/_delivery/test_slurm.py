@@ -19,8 +19,8 @@ import shells
 from shells import ANY_NAMES, Node, content, there
 from slurms import log, stand_in
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.delivery import Done
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import Broadcast, Job
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import Done
 
 ELSE = "Or set torch_extension_delivery to [slurm, copy], or to copy for this node."
 

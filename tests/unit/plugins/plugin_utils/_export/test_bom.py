@@ -12,8 +12,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 from locks import lacked, planned
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export import bom as _bom
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock as _lock
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export import bom
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
 
 WHEEL = "flash_attn-2.8.3+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
 EINOPS = "einops-0.8.1-py3-none-any.whl"
@@ -27,11 +27,11 @@ def text(environment):
         "requirements": [lacked(EINOPS, "flash-attn", "mamba-ssm")],
     }
     other = {**plan, "environment": {**environment, "variables": {"A": "1"}}}
-    return _lock.dump(_lock.build({"a": plan, "b": other}))
+    return lock_file.dump(lock_file.build({"a": plan, "b": other}))
 
 
 def bill(text):
-    return _bom.bill(_lock.load(text, "a.yml"), text)
+    return bom.bill(lock_file.load(text, "a.yml"), text)
 
 
 @pytest.mark.parametrize("seconds", ["", "0", "1700000000"])
@@ -42,7 +42,7 @@ def test_the_bill_is_what_cyclonedx_says_that_it_must_be(seconds, text, monkeypa
 
 def test_each_file_is_one_component_with_its_hash_and_origin_and_what_it_requires(text):
     data = json.loads(bill(text))
-    lock = _lock.load(text, "a.yml")
+    lock = lock_file.load(text, "a.yml")
     wheel, einops = lock.environments[0]["wheels"][0], lock.environments[0]["requirements"][0]
     assert [component["bom-ref"] for component in data["components"]] == [EINOPS, WHEEL]
     for component, item in zip(data["components"], (einops, wheel), strict=True):
@@ -74,6 +74,6 @@ def test_the_time_is_that_of_source_date_epoch_or_none(text, monkeypatch):
 
 
 def test_without_the_library_the_requirements_are_named(text, monkeypatch):
-    monkeypatch.setattr(_bom, "CYCLONEDX_IMPORT_ERROR", ImportError("No module named 'cyclonedx'"))
+    monkeypatch.setattr(bom, "CYCLONEDX_IMPORT_ERROR", ImportError("No module named 'cyclonedx'"))
     with pytest.raises(TorchExtensionError, match=r"lacks cyclonedx-python-lib .*requirements\.txt"):
         bill(text)

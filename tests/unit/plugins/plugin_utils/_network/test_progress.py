@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import progress as _progress
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import progress as progress_module
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Progress, Silence
 
 NAME = "flash_attn-2.8.3.post2+cu12torch2.6cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
@@ -20,7 +20,7 @@ STATE = r"\d+% [\d.]+M/250M [\d.?]+[kM]?B/s [\d:?]+ left"
 
 @pytest.fixture(autouse=True)
 def _in_haste(monkeypatch):
-    monkeypatch.setattr(_progress, "_TERMINAL_SECONDS", 0.02)
+    monkeypatch.setattr(progress_module, "_TERMINAL_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_terminal_has_one_line_that_changes_in_place_and_ends(said, say):
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_several_downloads_share_the_line_or_take_turns(columns, said, say, monkeypatch):
-    monkeypatch.setattr(_progress, "_TURN_SECONDS", 0.03)
+    monkeypatch.setattr(progress_module, "_TURN_SECONDS", 0.03)
     with Progress(say, columns) as progress, progress.gauge(f"a{NAME}") as one, progress.gauge(f"b{NAME}") as two:
         for gauge in (one, two):
             gauge.start(0, 250_000_000)

@@ -19,9 +19,9 @@ from servers import serving
 from urllib3.util import Retry
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.choice import Asset
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import server as _server
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.network import proxied
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_client
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import proxied
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.github import (
     GitHub,
     NoRelease,
@@ -426,7 +426,7 @@ def test_what_is_no_answer_of_the_api_is_told_and_not_kept(body, api, github, ca
 
 
 def test_an_answer_without_end_does_not_fill_the_memory(api, github, monkeypatch):
-    monkeypatch.setattr(_server, "_LIMIT", 1 << 20)
+    monkeypatch.setattr(http_client, "_LIMIT", 1 << 20)
     api.body = b" " * (2 << 20)
     with pytest.raises(Unavailable, match="gives more than 1 MiB"):
         github().release(REPOSITORY, "v2.8.3")

@@ -1,0 +1,201 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""Put unpacked distributions in the place of installed ones by renames, and clear away what killed runs have left.
+
+pip takes an old version away before it unpacks the new one, which takes seconds: who is killed then leaves neither. Here
+the new one is whole, and on the disk, in a scratch place beside the packages before the first rename. A rename is atomic;
+what has to be renamed is written down before (``_PLAN``), so that the next run can finish what was begun.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import threading
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import records
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import (
+    Distribution,
+    find_installed,
+)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import SCRATCH, find_leftovers
+
+_NEW, _OLD, _PLAN = "new", "old", "plan.json"
+
+
+class Exchange(t.NamedTuple):
+    """Names in the folder of packages: what goes, and what comes, be it in the place of something or not."""
+
+    goes: list[str]
+    comes: list[str]
+
+
+@contextlib.contextmanager
+def scratch(site_packages: str) -> t.Iterator[str]:
+    """A scratch place beside the packages, with a folder to unpack new distributions into, which it yields."""
+    place = tempfile.mkdtemp(prefix=SCRATCH, dir=site_packages)  # mode 0700
+    try:
+        for name in (_NEW, _OLD):
+            os.mkdir(os.path.join(place, name))
+        yield os.path.join(place, _NEW)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def plan(new: str, site_packages: str) -> Exchange | None:
+    """What to exchange so that the distributions of a folder are installed; None where that takes more than renames.
+
+    That is where files belong outside of the folder (scripts), or where a folder that would go holds files of another
+    distribution, or files that nobody has recorded.
+
+    :param new: what the scratch place yields
+    """
+    arriving = find_installed([new])
+    present = find_installed([site_packages])
+    leaving = {name: found for name, found in present.items() if name in arriving}
+    if not all(distribution.complete for distribution in leaving.values()):
+        return None
+    comes = _top_level(_files(arriving.values()))
+    ours = _files(leaving.values())
+    goes = _top_level(ours)
+    if comes is None or goes is None:
+        return None
+    touched = {name for name in (*comes, *goes) if os.path.lexists(os.path.join(site_packages, name))}
+    if touched:  # to read all records takes long
+        others = _files(found for name, found in present.items() if name not in arriving and found.complete)
+        if touched & {path.split("/", 1)[0] for path in others}:
+            return None
+    strange = (path for name in touched for path in _walk(site_packages, name))
+    if any(path not in ours and not path.endswith(".pyc") for path in strange):
+        return None
+    # the metadata last: who sees it may believe it
+    order = sorted(comes, key=lambda name: (name.endswith(".dist-info"), name))
+    return Exchange(sorted(touched - comes), order)
+
+
+@contextlib.contextmanager
+def writing(new: str) -> t.Iterator[None]:
+    """Have what was unpacked written to the disk meanwhile: :func:`put` has to wait for that.
+
+    What fails here fails there again.
+    """
+
+    def write() -> None:
+        with contextlib.suppress(OSError):
+            _sync(new)
+
+    thread = threading.Thread(target=write, daemon=True)  # after an error nobody waits for it
+    thread.start()
+    yield
+    thread.join()
+
+
+def put(exchange: Exchange, new: str, site_packages: str) -> None:
+    """Carry out a plan, all of it or, after an error, nothing.
+
+    :raises TorchExtensionError: if something cannot be renamed; all is then as it was
+    """
+    place = os.path.dirname(new)
+    _sync(new)
+    path = os.path.join(place, _PLAN)
+    with open(path + ".tmp", "w", encoding="utf-8") as file:
+        json.dump(exchange._asdict(), file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(path + ".tmp", path)
+    _sync_entry(place)
+    try:
+        _finish(exchange, place, site_packages)
+    except OSError as exc:
+        _undo(exchange, place, site_packages)
+        os.unlink(path)
+        raise TorchExtensionError(
+            f"{exc.filename} cannot be replaced: {exc.strerror}. Nothing was changed. All of {site_packages} should belong"
+            " to one user; become that one (become, become_user)."
+        ) from exc
+    _sync_entry(site_packages)
+    os.unlink(path)  # before anything else: who finds it takes it up again
+
+
+def clear(site_packages: str, names: t.Iterable[str] = ()) -> list[str]:
+    """Finish exchanges that were begun, and remove all leftovers; their names. Nobody else may be at it."""
+    found = find_leftovers(site_packages, names)
+    for entry in found:
+        place = os.path.join(site_packages, entry)
+        with contextlib.suppress(FileNotFoundError), open(os.path.join(place, _PLAN), encoding="utf-8") as file:
+            _finish(Exchange(**json.load(file)), place, site_packages)
+            _sync_entry(site_packages)
+            os.unlink(file.name)
+        shutil.rmtree(place, ignore_errors=True)
+    return found
+
+
+def _finish(exchange: Exchange, place: str, site_packages: str) -> None:
+    """Rename what is not renamed yet: what comes is still in the scratch place then."""
+    for name in exchange.goes:
+        _move(name, site_packages, os.path.join(place, _OLD))
+    for name in exchange.comes:
+        if os.path.lexists(os.path.join(place, _NEW, name)):
+            _move(name, site_packages, os.path.join(place, _OLD))
+            _move(name, os.path.join(place, _NEW), site_packages)
+
+
+def _undo(exchange: Exchange, place: str, site_packages: str) -> None:
+    for name in exchange.comes:
+        if not os.path.lexists(os.path.join(place, _NEW, name)):
+            _move(name, site_packages, os.path.join(place, _NEW))
+    for name in (*exchange.comes, *exchange.goes):
+        _move(name, os.path.join(place, _OLD), site_packages)
+
+
+def _move(name: str, source: str, target: str) -> None:
+    if os.path.lexists(os.path.join(source, name)):
+        os.rename(os.path.join(source, name), os.path.join(target, name))
+
+
+def _files(distributions: t.Iterable[Distribution]) -> set[str]:
+    return {os.path.normpath(row.path) for found in distributions for row in records.record(found)}
+
+
+def _top_level(files: t.Iterable[str]) -> set[str] | None:
+    if any(os.path.isabs(path) or path.startswith("..") for path in files):
+        return None
+    return {path.split("/", 1)[0] for path in files}
+
+
+def _walk(folder: str, name: str) -> t.Iterator[str]:
+    """The files below an entry of a folder, itself if it is one, by their paths in this folder."""
+    path = os.path.join(folder, name)
+    if os.path.islink(path) or not os.path.isdir(path):
+        yield name
+        return
+    for parent, _folders, files in os.walk(path):
+        for file in files:
+            yield os.path.relpath(os.path.join(parent, file), folder)
+
+
+def _sync(folder: str) -> None:
+    for parent, _folders, files in os.walk(folder):
+        for name in (*files, "."):
+            _sync_entry(os.path.join(parent, name))
+
+
+def _sync_entry(path: str) -> None:
+    """A rename may reach the disk before the content does: after a power cut there would be a name with nothing in it."""
+    if os.path.islink(path):
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems sync no folders
+            os.fsync(handle)
+    finally:
+        os.close(handle)

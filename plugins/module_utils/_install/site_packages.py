@@ -1,0 +1,250 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""Install delivered wheels into an environment, offline, after they have shown in a scratch place that they work."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import typing as t
+from urllib.parse import quote
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import replacement
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, records
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import find_uv, refuse_foreign
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import Run
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import find_leftovers
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
+    EXAMINE,
+    KEEP,
+    REPLACE,
+    Action,
+    decide,
+)
+
+# python -m pip, without the search for garbage, which takes a tenth of its time for one wheel; what is frozen is not looked at.
+_PIP = """
+import atexit, gc, runpy
+gc.disable()
+atexit.register(gc.freeze)
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+
+
+def examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], run: Run) -> Action:
+    """What to do with a wheel, looking closer where the environment alone does not tell.
+
+    Something of the wanted version that came from elsewhere (built on the node, installed by hand) counts as installed if it
+    can be imported.
+    """
+    action = decide(wheel, environment)
+    if action.action != EXAMINE:
+        return action
+    installed = distributions.find_installed([environment["python"]["site_packages"]]).get(wheel["name"])
+    missing = records.missing_files(installed) if installed else []
+    if missing:
+        return Action(REPLACE, f"{wheel['name']} {wheel['version']} is installed in part ({missing[0]} is missing)")
+    failure = trial.import_failure(environment["python"]["executable"], wheel["imports"], run)
+    if failure is None:
+        return Action(KEEP, f"{wheel['name']} {wheel['version']} is installed and can be imported")
+    return Action(REPLACE, f"{wheel['name']} {wheel['version']} is installed, but cannot be imported ({failure})")
+
+
+def install(
+    wheels: t.Sequence[t.Mapping[str, t.Any]],
+    requirements: t.Sequence[t.Mapping[str, t.Any]],
+    folder: str,
+    environment: t.Mapping[str, t.Any],
+    run: Run,
+    verify: str,
+    devices: t.Sequence[str] = (),
+    unpacked: t.Callable[[], object] = lambda: None,
+) -> dict[str, list[dict[str, t.Any]]]:
+    """Install wheels, and the wheels that they require, into an environment.
+
+    :param wheels: each with ``name``, ``filename``, ``sha256`` and ``imports``
+    :param requirements: likewise, without ``imports``
+    :param folder: where they lie, each under its file name
+    :param verify: how to try the wheels out in a scratch place before anything is changed: gpu, import or none
+    :param devices: torch's names of those to try them out on; all GPUs if there are none
+    :param unpacked: is called when the files in the folder are not needed any more
+    :returns: by the name of the wheel, what was found on each GPU, as ``trial.on_gpus`` tells it
+    :raises TorchExtensionError: if something is wrong; the environment is then as it was
+    """
+    python = environment["python"]
+    refuse_foreign(environment, [python["site_packages"]])
+    files = [*wheels, *requirements]
+    for file in files:
+        wheel_file.check_tags(file["filename"], environment)
+    with _locked(python["site_packages"]):
+        replacement.clear(python["site_packages"], _names(wheels))
+        with replacement.scratch(python["site_packages"]) as new:
+            _unpack(files, folder, new, environment, run)
+            exchange = replacement.plan(new, python["site_packages"])
+            if exchange is not None:
+                unpacked()  # before they, too, are written to the disk
+            with replacement.writing(new):
+                results = _try_out(wheels, new, environment, run, verify, devices)
+            if exchange is None:
+                _run_installer(files, folder, None, environment, run)
+            else:
+                replacement.put(exchange, new, python["site_packages"])
+    installed = distributions.find_installed([python["site_packages"]])
+    for wheel in wheels:
+        found = installed.get(wheel["name"])
+        if found is None or not found.complete:
+            raise TorchExtensionError(
+                f"{wheel['filename']} was installed without an error, but is not in {python['site_packages']}. Look at"
+                " the installer's settings on this node."
+            )
+    return results
+
+
+def leftovers(wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any]) -> list[str]:
+    """What runs that were killed have left of wheels in an environment: names in its folder of packages."""
+    return find_leftovers(environment["python"]["site_packages"], _names(wheels))
+
+
+def clear(wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any]) -> list[str]:
+    """Finish or remove what killed runs have left of wheels; the names of it.
+
+    :raises TorchExtensionError: if the environment is somebody else's
+    """
+    folder = environment["python"]["site_packages"]
+    refuse_foreign(environment, [folder])
+    with _locked(folder):
+        return replacement.clear(folder, _names(wheels))
+
+
+def _names(wheels: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
+    return [name for wheel in wheels for name in (*wheel["imports"], wheel["name"])]
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> t.Iterator[None]:
+    """One installation at a time: where a control node was lost, the node may still be at it when the next one comes."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems lock no folders
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _try_out(
+    wheels: t.Sequence[t.Mapping[str, t.Any]],
+    target: str,
+    environment: t.Mapping[str, t.Any],
+    run: Run,
+    verify: str,
+    devices: t.Sequence[str],
+) -> dict[str, list[dict[str, t.Any]]]:
+    executable = environment["python"]["executable"]
+    results = {}
+    for wheel in wheels if verify != trial.NONE else []:
+        failure = trial.import_failure(executable, wheel["imports"], run, target)
+        if failure:
+            raise TorchExtensionError(
+                f"{wheel['filename']} does not load with {executable}: {failure}. Nothing was"
+                " changed. Choose another version, or see whether torch on this node is the one it says it is."
+            )
+        if verify == trial.GPU and trial.has_check(wheel["name"]):
+            found = trial.on_gpus(executable, wheel["name"], run, target, devices)
+            failures = [trial.explain(result) for result in found if result["failure"]]
+            if failures:
+                raise TorchExtensionError(
+                    f"{wheel['filename']} {'; '.join(failures)}. Nothing was changed. Choose another version in"
+                    " torch_extension_packages, or set torch_extension_verify (option verify) to import."
+                )
+            results[wheel["name"]] = found
+    return results
+
+
+def _unpack(
+    files: t.Sequence[t.Mapping[str, t.Any]],
+    folder: str,
+    target: str,
+    environment: t.Mapping[str, t.Any],
+    run: Run,
+) -> None:
+    """Unpack wheels, and check that they are what was promised: their hashes before anything is unpacked.
+
+    :raises TorchExtensionError: if one is something else
+    """
+    for file in files:
+        if not _is_hashed_by_pip(file, environment):
+            wheel_file.check_delivered(file, folder, environment)
+    try:
+        _run_installer(files, folder, target, environment, run)
+    except TorchExtensionError:
+        for file in files:  # in our words, what pip has many for
+            wheel_file.check_delivered(file, folder, environment)
+        raise
+    for file in files:
+        wheel_file.check(os.path.join(folder, file["filename"]), file["filename"])
+
+
+def _is_hashed_by_pip(file: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> bool:
+    """Whether pip itself holds a file against its hash before it unpacks it.
+
+    It does so with a hash in the fragment of the file's URL (tried with 9.0.3, 18.1, 19.2.3, 20.0.2; scenario pips has later ones),
+    and takes what does not look like one for none.
+    Without, it reads the whole file all the same, to tell its hash in direct_url.json (PEP 610): here, too, would be twice.
+    """
+    return bool(environment["installers"]["pip"] and re.match(r"[0-9a-fA-F]{64}\Z", file["sha256"] or ""))
+
+
+def _source(file: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[str, t.Any]) -> str:
+    """How an installer is told of a file: by its path or, with the hash to check it by, by its URL."""
+    path = os.path.join(folder, file["filename"])
+    if not _is_hashed_by_pip(file, environment):
+        return path
+    return f"file://{quote(os.fsencode(os.path.abspath(path)))}#sha256={file['sha256'].lower()}"
+
+
+def _run_installer(
+    files: t.Sequence[t.Mapping[str, t.Any]],
+    folder: str,
+    target: str | None,
+    environment: t.Mapping[str, t.Any],
+    run: Run,
+) -> None:
+    """Offline, from files alone, with nobody's settings: neither index nor build nor dependencies."""
+    python = environment["python"]
+    uv = find_uv(python["prefix"])
+    where = ["--target", target] if target else []
+    if environment["installers"]["pip"]:
+        command = [python["executable"], "-I", "-c", _PIP, "--isolated", "--disable-pip-version-check", "--no-input"]
+        command += ["install", "--no-index", "--no-deps", "--no-cache-dir"]
+        command += where or ["--force-reinstall"]
+    elif uv:
+        command = [uv, "pip", "install", "--python", python["executable"], "--offline", "--no-index", "--no-deps"]
+        command += ["--no-config", "--no-cache", *where] + ([] if target else ["--reinstall"])
+    else:
+        raise TorchExtensionError(
+            f"{python['executable']} has no pip and this node has no uv. Run {python['executable']} -m ensurepip, or"
+            " bring uv to the node."
+        )
+    # pip's --isolated still reads the pip.conf of the environment and of the system, uv's --no-config still UV_….
+    settings = [word for name in sorted(os.environ) if name.startswith(("PIP_", "UV_")) for word in ("-u", name)]
+    # pip unpacks in TMPDIR first: /tmp may be small or another file system
+    temporary = [f"TMPDIR={os.path.dirname(target)}"] if target else []
+    sources = [_source(file, folder, environment) for file in files]
+    status, out, err = run(["env", *settings, f"PIP_CONFIG_FILE={os.devnull}", *temporary, *command, *sources])
+    if status != 0:
+        lines = [line for line in (err + "\n" + out).splitlines() if line.strip()]
+        errors = [line for line in lines if line.lower().startswith("error")] or lines[-1:] or [f"exit status {status}"]
+        raise TorchExtensionError(
+            f"{'pip' if environment['installers']['pip'] else 'uv'} of this node could not install"
+            f" {', '.join(file['filename'] for file in files)}: {' '.join(errors)}"
+        )

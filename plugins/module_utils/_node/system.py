@@ -1,0 +1,126 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""The node below Python: processor, C library, C++ library, GPUs and their driver."""
+
+from __future__ import annotations
+
+import glob
+import mmap
+import os
+import re
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import Run
+
+_SYSTEM_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib")
+# Where containers and WSL mount the driver's programs, which is not always on the PATH of an ssh session.
+_DRIVER_FOLDERS = "/usr/bin:/usr/local/nvidia/bin:/usr/lib/wsl/lib"
+_NVIDIA_SMI_SECONDS = "20"  # a GPU that fell off the bus makes nvidia-smi hang for ever
+
+
+def platform(prefix: str) -> dict[str, t.Any]:
+    """System, machine, C library and C++ library (the highest GLIBCXX version) that a program of ``prefix`` meets."""
+    uname = os.uname()
+    return {
+        "system": uname.sysname.lower(),
+        "machine": uname.machine,
+        "libc": _libc(),
+        "libstdcxx": _libstdcxx([os.path.join(prefix, "lib"), *_SYSTEM_LIBRARIES]),
+    }
+
+
+def _libc() -> dict[str, str | None] | None:
+    try:
+        name, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").split()
+    except (ValueError, OSError):
+        return {"name": "musl", "version": None} if glob.glob("/lib/ld-musl-*.so.1") else None
+    return {"name": name, "version": version}
+
+
+def _libstdcxx(folders: t.Iterable[str]) -> str | None:
+    for folder in folders:
+        library = os.path.join(folder, "libstdc++.so.6")
+        try:
+            # to read the megabytes takes as long again as to search them
+            with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                versions = re.findall(rb"GLIBCXX_(\d+(?:\.\d+)+)\0", content)
+        except (OSError, ValueError):  # ValueError: it is empty
+            continue
+        if versions:
+            return max(versions, key=lambda version: [int(part) for part in version.split(b".")]).decode()
+    return None
+
+
+def gpus_and_driver(
+    run: Run, find: t.Callable[[str, str], str | None]
+) -> tuple[list[dict[str, t.Any]] | None, dict[str, t.Any] | None, list[str]]:
+    """NVIDIA's GPUs and driver; ``([], None, [])`` where there is neither.
+
+    :param run: runs a command line
+    :param find: the path of a program on a search path (as :func:`shutil.which`)
+    :returns: GPUs, driver, and warnings; None stands for what is there but does not tell
+    """
+    search = os.pathsep.join([os.environ.get("PATH", ""), _DRIVER_FOLDERS])
+    program, timeout = find("nvidia-smi", search), find("timeout", search)
+    if program is None:
+        return _from_kernel("/proc/driver/nvidia")
+    command = [timeout, _NVIDIA_SMI_SECONDS, program] if timeout else [program]
+    status, out, err = run(
+        [*command, "--query-gpu=name,compute_cap,memory.total,driver_version", "--format=csv,noheader,nounits"]
+    )
+    if status != 0:
+        reason = (
+            f"no answer within {_NVIDIA_SMI_SECONDS} s"
+            if status == 124
+            else f"exit status {status}: {(out.strip() or err.strip())[:300]}"
+        )
+        return None, None, [f"GPUs and driver cannot be told: {program} failed ({reason})."]
+    gpus, version = parse_gpus(out)
+    _status, text, _err = run([*command, "-q", "-d", "COMPUTE"])
+    return gpus, {"version": version, "cuda": parse_cuda(text)}, []
+
+
+def parse_gpus(text: str) -> tuple[list[dict[str, t.Any]], str | None]:
+    """GPUs and driver version from nvidia-smi's lines ``name, compute capability, MiB, driver version``."""
+    gpus, version = [], None
+    for line in text.splitlines():
+        fields = [field.strip() for field in line.rsplit(",", 3)]
+        if len(fields) != 4:
+            continue
+        name, capability, memory, version = fields
+        gpus.append(
+            {
+                "name": name,
+                "compute_capability": capability if re.match(r"\d+\.\d+$", capability) else None,
+                "memory_mib": int(memory) if memory.isdigit() else None,
+            }
+        )
+    return gpus, version
+
+
+def parse_cuda(text: str) -> str | None:
+    """The newest CUDA that the driver serves, from nvidia-smi's report."""
+    found = re.search(r"CUDA Version\s*:\s*(\d+\.\d+)", text)
+    return found.group(1) if found else None
+
+
+def _from_kernel(root: str) -> tuple[list[dict[str, t.Any]], dict[str, t.Any] | None, list[str]]:
+    """The same from the files of NVIDIA's kernel module, which know neither CUDA nor compute capability."""
+    try:
+        with open(os.path.join(root, "version"), encoding="utf-8") as file:
+            found = re.search(r"Kernel Module\D*(\d+(?:\.\d+)+)", file.read())
+    except OSError:
+        return [], None, []
+    gpus = []
+    for path in sorted(glob.glob(os.path.join(root, "gpus", "*", "information"))):
+        with open(path, encoding="utf-8") as file:
+            model = re.search(r"^Model:\s*(.+)$", file.read(), re.MULTILINE)
+        gpus.append({"name": model.group(1).strip() if model else None, "compute_capability": None, "memory_mib": None})
+    warning = (
+        "nvidia-smi is not on this node: compute capability and memory of its GPUs and the driver's CUDA are not known."
+    )
+    return gpus, {"version": found.group(1) if found else None, "cuda": None}, [warning]

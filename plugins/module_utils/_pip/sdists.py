@@ -1,0 +1,208 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""Ask an environment's own pip which sdist it would take, and where in its cache it would look for a wheel of that."""
+
+from __future__ import annotations
+
+import json
+import re
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import Run
+
+# Runs in the environment, with the user's own settings. It is `pip install` itself, stopped where pip asks its cache: that
+# is after it has read its settings and its indexes and has chosen, and before it downloads anything. Whatever differs from
+# pip to pip (pages, links, hashes, yanked files, settings) is then as it is. The one place and its names have been the same
+# since pip 20.0. Nothing is written: pip has no HTTP cache and does not look for a newer pip.
+_QUESTION = r"""
+import copy, json, logging, os, sys
+if sys.path[0] == "":
+    del sys.path[0]  # the working directory, in which anything may lie
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what pip says goes with its errors
+
+from pip._internal.cache import WheelCache
+from pip._internal.commands import create_command, install
+from pip._internal.operations.prepare import RequirementPreparer
+from pip._vendor.packaging.utils import canonicalize_name
+
+class Enough(BaseException):
+    pass
+
+class Listener(logging.Handler):
+    def emit(self, record):
+        text = record.getMessage()
+        if record.levelno < logging.ERROR and not text.startswith("Could not fetch URL"):
+            return
+        error = record.exc_info and record.exc_info[1]
+        answer["said"].append("%s %r" % (text, error) if error else text)
+
+def at_cache(cache, link, package_name, supported_tags=None):
+    name = canonicalize_name(package_name)
+    formats = getattr(cache, "format_control", None)  # pip < 23.1
+    answer.update(
+        url=link.url_without_fragment,
+        hash=[link.hash_name, link.hash],
+        wheel=link.filename if link.is_wheel else None,
+        folder=cache.get_path_for_link(link) if cache.cache_dir else None,
+        formats=formats is None or "binary" in formats.get_allowed_formats(name),
+    )
+    raise Enough
+
+def past_cache(*args, **kwargs):
+    raise Enough
+
+WheelCache.get = WheelCache.get_cache_entry = at_cache
+for name in ("prepare_linked_requirement", "prepare_linked_requirements_more"):
+    setattr(RequirementPreparer, name, past_cache)
+install.check_externally_managed = lambda: None  # nothing is installed
+
+logger = logging.getLogger("pip")
+logger.setLevel(logging.DEBUG)
+logger.addHandler(Listener())
+
+def ask(requirement):
+    command = create_command("install")
+    build_session, run = command._build_session, command.run
+
+    def without_cache(options, *args, **kwargs):
+        options = copy.copy(options)
+        options.cache_dir = None
+        return build_session(options, *args, **kwargs)
+
+    def with_sources(options, args):
+        name = canonicalize_name(args[0].split("==")[0])
+        answer["sources"] = "source" in options.format_control.get_allowed_formats(name)
+        answer["require_hashes"] = bool(options.require_hashes)
+        try:
+            return run(options, args)
+        except Enough:
+            return 0
+
+    command._build_session, command.run = without_cache, with_sources
+    try:
+        command.main(
+            ["--no-deps", "--ignore-installed", "--no-input", "--disable-pip-version-check", requirement]
+        )
+    except SystemExit:
+        pass  # it has said why
+
+told = []
+for requirement in json.loads(sys.argv[1]):
+    answer = {"requirement": requirement, "said": []}
+    ask(requirement)
+    told.append(answer)
+json.dump(told, answers)
+answers.close()
+"""
+
+_PIN = r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*==\s*([A-Za-z0-9][A-Za-z0-9.!+_-]*)"
+_INSTALL = "use torch_extension_mode: install"
+_KNOB = (
+    "Set torch_extension_sdist_url (option sdist_url) to the address of the sdist on the index of this node, or"
+    f" {_INSTALL}."
+)
+_MEND = f"Mend that, or {_INSTALL}."
+_FIRST_PIP_TO_ASK = 20
+
+
+def check(requirements: t.Sequence[str]) -> None:
+    """Refuse what is no pinned requirement; pip would take it for an option, a path or a URL.
+
+    :raises TorchExtensionError: with the first one that is none
+    """
+    for requirement in requirements:
+        if not re.fullmatch(_PIN, requirement.strip()):
+            raise TorchExtensionError(
+                f"sdists has {requirement!r}, which does not pin one version of a package. Write for example"
+                " flash-attn==2.8.3."
+            )
+
+
+def find_sdists(
+    requirements: t.Sequence[str], executable: str, pip: str | None, cache: t.Mapping[str, t.Any], run: Run
+) -> dict[str, dict[str, t.Any]]:
+    """What an environment's own pip says of the sdists of pinned requirements, by the name of the package.
+
+    :param executable: the environment's interpreter
+    :param pip: version of its pip
+    :param cache: its cache, as ``settings.describe_cache`` tells it
+    :returns: for each ``requirement``, ``url``, ``folder`` and ``error``; either the first two are null or the last one is
+    """
+    asked = {canonical(requirement.split("==")[0].strip()): requirement.strip() for requirement in requirements}
+    if not asked:
+        return {}
+    if pip is None:
+        return _all_fail(
+            asked, f"{executable} has no pip, so there is no wheel cache to fill. Install pip, or {_INSTALL}."
+        )
+    if int(pip.split(".")[0]) < _FIRST_PIP_TO_ASK:
+        return _all_fail(asked, f"pip {pip} of {executable} is too old to be asked for the place of an sdist. {_KNOB}")
+    # -B: not even bytecode is written
+    status, out, err = run([executable, "-B", "-c", _QUESTION, json.dumps(list(asked.values()))])
+    try:
+        answers = json.loads(out)
+    except ValueError:
+        last = (err.strip() or out.strip() or f"exit status {status}").splitlines()[-1].rstrip(".")
+        return _all_fail(asked, f"pip {pip} of {executable} does not answer: {_hide(last)}. {_KNOB}")
+    return {name: read(answer, pip, cache) for name, answer in zip(asked, answers)}
+
+
+def read(answer: t.Mapping[str, t.Any], pip: str, cache: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """One answer of pip as a value."""
+    error = _error(answer, pip, cache)
+    if error:
+        return _fail(answer["requirement"], error)
+    url, (hash_name, digest) = answer["url"], answer["hash"]
+    if digest is not None:  # it may be empty, and then the key has it so
+        url += f"#{hash_name}={digest}"
+    # pip's key may have the credentials of a link; the folder is told by pip itself and does not need them here
+    return {
+        "requirement": answer["requirement"],
+        "url": re.sub(r"(?<=://)[^/@]*@", "", url),
+        "folder": answer["folder"],
+        "error": None,
+    }
+
+
+def _error(answer: t.Mapping[str, t.Any], pip: str, cache: t.Mapping[str, t.Any]) -> str | None:
+    requirement = answer["requirement"]
+    unused = f"pip {pip} of this node would not use its cache for {requirement}"
+    if answer.get("sources") is False:
+        return f"{unused}: only-binary in its settings forbids sdists. {_MEND}"
+    if "url" not in answer:
+        if answer.get("require_hashes"):
+            return f"{unused}: require-hashes is in its settings. {_MEND}"
+        said = [re.sub(r"\s+", " ", _hide(text)).rstrip(". ") for text in answer["said"]]
+        fetching = [text.replace(" - skipping", "") for text in said if text.startswith("Could not fetch URL")]
+        said = list(dict.fromkeys([*fetching, *said[-1:]])) or ["it does not say why"]
+        return f"pip {pip} of this node finds no sdist for {requirement}: {'; '.join(said)}. {_KNOB}"
+    if answer["wheel"]:
+        return (
+            f"{unused}: its index offers {answer['wheel']}, which is no sdist, and that is what it would install. Take it off"
+            f" the index, or {_INSTALL}."
+        )
+    if not answer["folder"]:
+        return f"{unused}: {cache['reason'] or 'it is switched off by no-cache-dir'}. {_MEND}"
+    if not answer["formats"]:
+        return f"{unused}: no-binary is in its settings, with which only pip >= 23.1 asks the cache. {_MEND}"
+    return None
+
+
+def _hide(text: str) -> str:
+    """Without the credentials of URLs."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "****@", text)
+
+
+def _fail(requirement: str, error: str) -> dict[str, t.Any]:
+    return {"requirement": requirement, "url": None, "folder": None, "error": error}
+
+
+def _all_fail(asked: t.Mapping[str, str], error: str) -> dict[str, dict[str, t.Any]]:
+    return {name: _fail(requirement, error) for name, requirement in asked.items()}

@@ -1,0 +1,301 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""Which libraries a Python process has once it has imported torch, and which it would find for one more extension.
+
+It follows what ld.so(8) says of names, RPATH, RUNPATH, LD_LIBRARY_PATH, /etc/ld.so.cache and default folders, and dlopen(3)
+of scopes, with files alone: nothing is loaded and nothing is run.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import struct
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.library_exports import (
+    Elf,
+    ElfError,
+    ForeignElfError,
+)
+
+_CACHE = "/etc/ld.so.cache"
+_CACHE_MAGIC = b"glibc-ld.so.cache1.1"  # glibc, sysdeps/generic/dl-cache.h; older glibc puts another format before it
+_CACHE_HEADER = struct.Struct("<20sII20x")
+_CACHE_ENTRY = struct.Struct("<iIIIQ")
+
+# What glibc of the known distributions has built in; Debian's are the first of each machine.
+_DEFAULT_FOLDERS = (
+    "/lib/{machine}-linux-gnu",
+    "/usr/lib/{machine}-linux-gnu",
+    "/lib64",
+    "/usr/lib64",
+    "/lib",
+    "/usr/lib",
+)
+
+
+class Library:
+    """A library in a process: where it is, and what it has brought along."""
+
+    def __init__(self, elf: Elf, loader: Library | None) -> None:
+        self.elf = elf
+        self.loader = loader  # by whose need it came
+        self.needed: list[Library] = []
+        self.missing: list[str] = []  # what it needs and the loader would not find
+
+
+class Extension(t.NamedTuple):
+    """A library that is not on this node yet, where it would be put."""
+
+    origin: str  # its folder
+    needed: t.Sequence[str]
+    runpath: t.Sequence[str]
+
+
+class Process:
+    """The libraries in the memory of a Python process. Close it to close their files.
+
+    :param environ: the environment variables that it would be started with, as far as they are known
+    """
+
+    def __init__(self, environ: t.Mapping[str, str], cache: str = _CACHE) -> None:
+        self.doubts: list[str] = []  # why not all of its libraries are known
+        self.unreadable: dict[str, str] = {}  # library: why the file that the loader would take cannot be judged
+        self.everywhere: list[Library] = []  # whose names all others see, in the order of the search
+        self.program: Library | None = None
+        self._environ = environ
+        self._libraries: list[Library] = []
+        self._by_name: dict[str, Library] = {}
+        self._by_file: dict[tuple[int, int], Library] = {}
+        self._last_folders: list[str] = []
+        self._cache = _read_cache(cache)
+        machine = os.uname().machine
+        self._default_folders = [folder.format(machine=machine) for folder in _DEFAULT_FOLDERS]
+
+    @classmethod
+    def with_torch(
+        cls, environment: t.Mapping[str, t.Any], environ: t.Mapping[str, str], cache: str = _CACHE
+    ) -> Process:
+        """A process of an environment that has imported its torch.
+
+        What stands in the way of knowing it is in ``doubts``.
+        """
+        process = cls(environ, cache)
+        process._start(os.path.realpath(environment["python"]["executable"]))
+        if environment["torch"]:
+            process._import_torch(environment["torch"]["path"], environment["python"]["site_packages"])
+        else:
+            process.doubts.append("this environment has no torch")
+        return process
+
+    def fork(self) -> Process:
+        """The same process once more, that can load other extensions. It shares the files of this one, and is not closed."""
+        twin = Process.__new__(Process)
+        twin.__dict__.update(self.__dict__)
+        twin.doubts, twin.unreadable = list(self.doubts), dict(self.unreadable)
+        twin._by_name, twin._by_file = dict(self._by_name), dict(self._by_file)
+        return twin
+
+    def close(self) -> None:
+        """Close the files of all libraries."""
+        while self._libraries:
+            self._libraries.pop().elf.close()
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def load(self, extension: Extension) -> tuple[dict[str, Library], list[str]]:
+        """What the loader finds for each library that an extension needs, and those that it does not find."""
+        found, missing = {}, []
+        for name in extension.needed:
+            library = self._need(name, places(extension.runpath, extension.origin))
+            if library is None:
+                missing.append(name)
+            else:
+                found[name] = library
+        return found, missing
+
+    def _start(self, executable: str) -> None:
+        try:
+            self.program = self._add(Elf(executable), None)
+        except (OSError, ElfError) as exc:
+            self.doubts.append(f"the interpreter cannot be read ({_reason(exc)})")
+            return
+        self._complete(self.program)
+        self.everywhere = closure([self.program])
+
+    def _import_torch(self, folder: str, site_packages: str | None) -> None:
+        """``torch/__init__.py``: libtorch_global_deps.so with RTLD_GLOBAL, then torch._C.
+
+        It loads CUDA's libraries from the wheels of NVIDIA (``nvidia/*/lib``) in the folders of sys.path beforehand, wherever
+        the loader would not find them by itself.
+        """
+        for site in dict.fromkeys((os.path.dirname(folder), site_packages or "")):
+            self._last_folders += sorted(glob.glob(os.path.join(glob.escape(site), "nvidia", "*", "lib")))
+        global_deps = self._open(os.path.join(folder, "lib", "libtorch_global_deps.so"), optional=True)
+        binding = sorted(glob.glob(os.path.join(glob.escape(folder), "_C.*so")))
+        if not binding:
+            self.doubts.append(f"torch in {folder} has no _C.*.so, so nothing tells which libraries it loads")
+        roots = [global_deps, *(self._open(path) for path in binding)]
+        for library in closure(root for root in roots if root is not None):
+            for name in library.missing:
+                reason = self.unreadable.get(name, "it is nowhere on this node")
+                self.doubts.append(f"torch's own {os.path.basename(library.elf.path)} needs {name}: {reason}")
+        if global_deps is not None:
+            seen = {id(library) for library in self.everywhere}
+            self.everywhere += [library for library in closure([global_deps]) if id(library) not in seen]
+
+    def _open(self, path: str, optional: bool = False) -> Library | None:
+        """What dlopen makes of a path: the library and all that it needs."""
+        try:
+            library = self._add(Elf(path), self.program)
+        except FileNotFoundError:
+            if not optional:
+                self.doubts.append(f"{path} does not exist")
+            return None
+        except (OSError, ElfError) as exc:
+            self.doubts.append(_reason(exc))
+            return None
+        self._complete(library)
+        return library
+
+    def _need(self, name: str, runpath: t.Sequence[str]) -> Library | None:
+        """The library of a name that a library needs whose loader is the program, and all that it needs itself."""
+        library = self._by_name.get(name)
+        if library is None:
+            library = self._find(name, runpath, self.program)
+            if library is not None:
+                self._complete(library)
+        return library
+
+    def _complete(self, first: Library) -> None:
+        """Find what a library needs, and what that needs, breadth first as the loader does."""
+        queue = [first]
+        for library in queue:
+            runpath = places(library.elf.runpath, os.path.dirname(library.elf.path))
+            for name in library.elf.needed:
+                found = self._by_name.get(name)
+                if found is None:
+                    known = len(self._libraries)
+                    found = self._find(name, runpath, library)
+                    if found is None:
+                        library.missing.append(name)
+                        continue
+                    queue += self._libraries[known:]
+                library.needed.append(found)
+
+    def _find(self, name: str, runpath: t.Sequence[str], loader: Library | None) -> Library | None:
+        if "/" in name:  # a path and no name (ld.so(8))
+            candidates: t.Iterable[str] = [name]
+        else:
+            candidates = self._candidates(name, runpath, loader)
+        for path in candidates:
+            try:
+                elf = Elf(path)
+            except (FileNotFoundError, NotADirectoryError, ForeignElfError):
+                continue
+            except PermissionError as exc:
+                # the loader goes on to the next folder, but the user of the process may be another one than we are
+                self.unreadable[name] = _reason(exc)
+                continue
+            except (OSError, ElfError) as exc:
+                self.unreadable[name] = _reason(exc)
+                return None
+            if self.program is not None and elf.machine != self.program.elf.machine:
+                elf.close()
+                continue
+            library = self._add(elf, loader)
+            self._by_name[name] = library
+            self.unreadable.pop(name, None)
+            return library
+        return None
+
+    def _candidates(self, name: str, runpath: t.Sequence[str], loader: Library | None) -> t.Iterator[str]:
+        """Where the loader looks, in the order of ld.so(8)."""
+        folders: list[str] = []
+        if not runpath:
+            chain, seen = [], set()
+            while loader is not None:
+                chain.append(loader)
+                seen.add(id(loader))
+                loader = loader.loader
+            if self.program is not None and id(self.program) not in seen:
+                chain.append(self.program)
+            for library in chain:
+                if not library.elf.runpath:
+                    folders += places(library.elf.rpath, os.path.dirname(library.elf.path))
+        folders += filter(None, self._environ.get("LD_LIBRARY_PATH", "").replace(";", ":").split(":"))
+        for folder in (*folders, *runpath):
+            yield os.path.join(folder, name)
+        yield from self._cache.get(name, ())
+        for folder in (*self._default_folders, *self._last_folders):
+            yield os.path.join(folder, name)
+
+    def _add(self, elf: Elf, loader: Library | None) -> Library:
+        known = self._by_file.get(elf.identity)
+        if known is not None:  # under another name
+            elf.close()
+            return known
+        library = Library(elf, loader)
+        self._libraries.append(library)
+        self._by_file[elf.identity] = library
+        if elf.soname is not None:
+            self._by_name.setdefault(elf.soname, library)
+        return library
+
+
+def places(paths: t.Iterable[str], origin: str) -> list[str]:
+    """The folders of an RPATH or RUNPATH, for a library in the folder ``origin``."""
+    folders = [path.replace("${ORIGIN}", origin).replace("$ORIGIN", origin) for path in paths]
+    # $LIB and $PLATFORM differ between builds of glibc, and nobody builds wheels with them
+    return [folder for folder in folders if "$" not in folder]
+
+
+def closure(roots: t.Iterable[Library]) -> list[Library]:
+    """Libraries and all that they need, in the order in which the loader searches them."""
+    found = list({id(library): library for library in roots}.values())
+    seen = {id(library) for library in found}
+    for library in found:
+        for needed in library.needed:
+            if id(needed) not in seen:
+                seen.add(id(needed))
+                found.append(needed)
+    return found
+
+
+def _read_cache(path: str) -> dict[str, list[str]]:
+    """The libraries that ldconfig(8) knows, by name. One that cannot be read is none, as for the loader."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError:
+        return {}
+    start = content.find(_CACHE_MAGIC)
+    if start < 0 or len(content) < start + _CACHE_HEADER.size:
+        return {}
+    _magic, count, _strings = _CACHE_HEADER.unpack_from(content, start)
+    entries = content[start + _CACHE_HEADER.size :][: count * _CACHE_ENTRY.size]
+    found: dict[str, list[tuple[int, str]]] = {}
+    for _flags, key, value, _version, capabilities in _CACHE_ENTRY.iter_unpack(
+        entries[: len(entries) // _CACHE_ENTRY.size * _CACHE_ENTRY.size]
+    ):
+        name, library = (_text(content, start + offset) for offset in (key, value))
+        found.setdefault(name, []).append((capabilities, library))
+    # those for special processors export the same, and which of them a processor takes is hard to tell
+    return {name: [library for _bits, library in sorted(libraries)] for name, libraries in found.items()}
+
+
+def _text(content: bytes, start: int) -> str:
+    return os.fsdecode(content[start : max(content.find(b"\0", start), start)])
+
+
+def _reason(exc: Exception) -> str:
+    return f"{exc.filename}: {exc.strerror}" if isinstance(exc, OSError) else str(exc)

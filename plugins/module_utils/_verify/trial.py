@@ -1,0 +1,148 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""Prove that packages work: import them, and have them compute on each GPU. Nothing is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import Run
+
+AUTO, GPU, IMPORT, NONE = "auto", "gpu", "import", "none"
+WAYS = [AUTO, GPU, IMPORT, NONE]
+
+_SECONDS = "300"  # for all GPUs of a node; a GPU that fell off the bus makes programs hang for ever
+
+# sys.path[0] is the working directory, in which anything may lie; the scratch place takes its turn. Of an import of torch,
+# looking for garbage takes a fifth of the time, most of it at the end: what is frozen is not looked at.
+_IMPORT = """
+import gc, importlib, sys
+gc.disable()
+sys.path[0:1] = sys.argv[1:2] if sys.argv[1] else []
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+gc.freeze()
+"""
+
+#: What the last words of CUDA, torch and the packages mean for an operator.
+_MEANINGS = (
+    (
+        "no kernel image is available",
+        "it has no code for this GPU: take another version, or a build from another source",
+    ),
+    ("driver on your system is too old", "torch is for a newer CUDA than the driver serves: upgrade the driver"),
+    ("driver version is insufficient", "torch is for a newer CUDA than the driver serves: upgrade the driver"),
+    ("out of memory", "others use this GPU's memory: try again when it is free"),
+    ("not compiled with CUDA", "this torch is built for the CPU only"),
+    ("No CUDA GPUs are available", "torch sees none: look at the driver, and at CUDA_VISIBLE_DEVICES"),
+    ("Found no NVIDIA driver", "torch sees none: look at the driver"),
+)
+
+
+def resolve(way: str, gpus: t.Sequence[t.Any] | None, devices: t.Sequence[str] = ()) -> str:
+    """How to verify on a node: gpu, import or none.
+
+    :param way: what is asked for, one of ``WAYS``
+    :param gpus: as torch_info returns them; None where that could not be told
+    :param devices: those to check on instead, if any
+    :raises TorchExtensionError: if GPUs are asked for and there is none
+    """
+    if way == AUTO:
+        return GPU if gpus or devices else IMPORT
+    if way == GPU and not gpus and not devices:
+        seen = "does not answer" if gpus is None else "names no GPU"
+        raise TorchExtensionError(
+            f"verify is gpu, and nvidia-smi {seen} on this node. Nothing was changed. Set torch_extension_verify (option"
+            " verify) to auto or import, or repair the driver."
+        )
+    return way
+
+
+def has_check(name: str) -> bool:
+    """Whether it is known how to check a package on a GPU; if not, it is imported and no more."""
+    return distributions.canonical(name) in _gpu_checks().CHECKS
+
+
+def import_failure(executable: str, modules: t.Sequence[str], run: Run, folder: str = "") -> str | None:
+    """Why modules cannot be imported, in the interpreter's own last words, or None if they can.
+
+    :param folder: a folder to import them from, before the environment's own
+    """
+    status, out, err = run([executable, "-E", "-B", "-c", _IMPORT, folder, *modules])
+    return None if status == 0 else _last_words(status, out, err)
+
+
+def on_gpus(
+    executable: str, name: str, run: Run, folder: str = "", devices: t.Sequence[str] = ()
+) -> list[dict[str, t.Any]]:
+    """Check a package on each GPU, forward and backward; one result a GPU, in the order of torch.
+
+    :param name: of the package, one that :func:`has_check`
+    :param folder: a folder to import it from, before the environment's own
+    :param devices: torch's names of the devices to check on; all GPUs that torch sees if there are none
+    :returns: ``device``, ``name``, ``compute_capability``, ``seconds``, ``max_error`` and ``failure``, null where all is
+        well. A failure before there is any device has null for these.
+    """
+    # a real file, for linters and readers; the loader has its text also where modules come in an archive
+    module = _gpu_checks()
+    source = module.__spec__.loader.get_source(module.__name__)
+    timeout = shutil.which("timeout")
+    command = [timeout, "-k", "5", _SECONDS] if timeout else []
+    command += [executable, "-E", "-B", "-c", source, folder, distributions.canonical(name)]
+    nothing = {"seconds": None, "max_error": None}
+    results: list[dict[str, t.Any]] = []
+    while True:  # a process ends with the first GPU that fails, so the next one takes the rest
+        status, out, err = run([*command, str(len(results)), *devices])
+        answers = list(_answers(out))
+        found = next((answer["devices"] for answer in answers if "devices" in answer), None)
+        if found is None:
+            unknown = {"device": None, "name": None, "compute_capability": None}
+            return [*results, {**unknown, **nothing, "failure": _last_words(status, out, err)}]
+        told = [answer["result"] for answer in answers if "result" in answer]
+        if len(results) + len(told) < len(found) and not (told and told[-1]["failure"]):
+            told.append({**nothing, "failure": _last_words(status, "", err)})
+        results += [{**device, **result} for device, result in zip(found[len(results) :], told)]
+        if len(results) >= len(found):
+            return results
+
+
+def _gpu_checks() -> t.Any:
+    # a node compiles what it imports each time, and those without GPUs need none of this
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import gpu_check
+
+    return gpu_check
+
+
+def explain(result: t.Mapping[str, t.Any]) -> str:
+    """What has failed on which GPU, and what it means, without a full stop."""
+    where = "any GPU"
+    if result["device"] is not None:
+        capability = f", compute capability {result['compute_capability']}" if result["compute_capability"] else ""
+        where = f"{result['device']} ({result['name']}{capability})"
+    meaning = next((meaning for words, meaning in _MEANINGS if words in result["failure"]), None)
+    return f"does not work on {where}: {result['failure']}{f' ({meaning})' if meaning else ''}"
+
+
+def _answers(out: str) -> t.Iterator[dict[str, t.Any]]:
+    """The lines that are the check's; packages print, too."""
+    for line in out.splitlines():
+        if line.startswith(('{"devices":', '{"result":')):
+            yield json.loads(line)
+
+
+def _last_words(status: int, out: str, err: str) -> str:
+    number = -status if status < 0 else status - 128  # the second is what the program timeout makes of it
+    if status == 124 or number == signal.SIGKILL:
+        return f"no answer within {_SECONDS} s"
+    if number in signal.Signals.__members__.values():
+        return f"it was ended by {signal.Signals(number).name}"
+    return ((err.strip() or out.strip()).splitlines() or [f"exit status {status}"])[-1].rstrip(".")

@@ -1,0 +1,360 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""Which of the wheels that exist serves a node best, and what is nearest where none does.
+
+A wheel fits when every part that its name states fits the node: torch (``major.minor``, or as much of the version as
+the name has), CUDA's major (a wheel serves every minor version of its major: NVIDIA's minor version compatibility),
+ROCm's ``major.minor``, C++11 ABI, and the tags of Python and platform (PEP 425, 600, 656).
+
+Of several, first the newest version that the requirement allows; of that, in this order:
+
+1. built for torch's own CUDA minor, then for an older one (the nearer the better), then for one that the name does not
+   tell, then for a newer one;
+2. the name tells the C++ ABI;
+3. the name tells more of torch's version, or NVIDIA's image that the node runs;
+4. the more specific tag, as pip ranks them;
+5. the newer release, as its source lists them; and at last the file name, so that there is always the same answer.
+
+A wheel for another minor version of torch, that fits in all else, may serve, too (:func:`provable`). No table tells: wheels
+for torch 2.10 load on 2.11 and 2.12, and not on 2.13. Whether it does, its binaries tell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import (
+    CONTAINER_PRODUCT,
+    CONTAINER_RELEASE,
+)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import (
+    compatibility_tags,
+    labels,
+    wheel_file,
+)
+
+with contextlib.suppress(ImportError):  # the control node says what it lacks before it comes here
+    from packaging.specifiers import SpecifierSet
+    from packaging.tags import Tag
+    from packaging.version import InvalidVersion, Version
+
+EXACT, PROVEN = "exact", "proven"
+MATCHES = [EXACT, PROVEN]
+
+_MOST_VALUES = 6  # of a kind in one message
+_MOST_PROVEN = 4  # wheels for another torch that are worth a download each
+
+
+class Asset(t.NamedTuple):
+    """A file that a source offers."""
+
+    filename: str
+    url: str
+    size: int | None = None  # bytes
+    sha256: str | None = None  # hexadecimal, lower case
+    release: str | None = None  # the tag of the release that it stands in
+
+
+class Misfit(t.NamedTuple):
+    """One part of a wheel that does not fit a node."""
+
+    part: str  # "torch", "CUDA", …
+    wanted: str  # what the wheel is for
+    found: str  # what the node has
+
+    def __str__(self) -> str:
+        return f"it is for {self.part} {self.wanted}, this node has {self.found}"
+
+
+class Candidate(t.NamedTuple):
+    """A wheel of the wanted package, judged for a node."""
+
+    asset: Asset
+    version: Version
+    label: labels.Label | None
+    misfits: tuple[Misfit, ...]
+    rank: tuple[t.Any, ...]  # the lower, the better, among those that fit
+
+
+class Choice(t.NamedTuple):
+    """The best wheel, and why the others are not."""
+
+    best: Candidate
+    ground: str
+    refused: list[dict[str, t.Any]]  # of the same version: filename, reasons
+    newer: list[dict[str, str]]  # newer versions that the requirement allows: version, reason
+
+
+def judge(name: str, assets: t.Iterable[Asset], environment: t.Mapping[str, t.Any]) -> list[Candidate]:
+    """Judge all wheels of a package for a node; files that are none are left out.
+
+    :param name: of the package, in any spelling
+    :param assets: in the order of the source, newest release first
+    :param environment: what torch_info returned, with a torch
+    """
+    judged = []
+    for place, asset in enumerate(assets):
+        try:
+            built = labels.read(asset.filename)
+            version = Version(built.version)
+        except (TorchExtensionError, InvalidVersion):
+            continue
+        if built.name.name == canonical(name):
+            misfits = tuple(_misfits(built, environment))
+            rank = _rank(built, environment, place, asset) if built.label else ()
+            judged.append(Candidate(asset, version, built.label, misfits, rank))
+    return judged
+
+
+def choose(
+    candidates: t.Sequence[Candidate], specifier: SpecifierSet, environment: t.Mapping[str, t.Any]
+) -> Choice | None:
+    """The best of the wheels that fit, by the rule above; None if none does.
+
+    :param specifier: the versions that the requirement allows (PEP 440); pre-releases count where nothing else fits
+    """
+    fitting: dict[Version, list[Candidate]] = {}
+    for candidate in candidates:
+        if not candidate.misfits:
+            fitting.setdefault(candidate.version, []).append(candidate)
+    allowed = list(specifier.filter(sorted(fitting)))
+    if not allowed:
+        return None
+    version = max(allowed)
+    best = min(fitting[version], key=lambda candidate: candidate.rank)
+    same = [candidate for candidate in candidates if candidate.version == version]
+    newer = sorted(
+        {item.version for item in candidates if item.version > version and item.version in specifier} - set(fitting)
+    )
+    return Choice(
+        best,
+        _ground(best, len(fitting[version]), len(same)),
+        [_refusal(candidate, best) for candidate in same if candidate is not best],
+        [{"version": str(item), "reason": _why_none(candidates, item)} for item in reversed(newer)],
+    )
+
+
+def provable(
+    candidates: t.Iterable[Candidate], specifier: SpecifierSet, environment: t.Mapping[str, t.Any]
+) -> list[Candidate]:
+    """Wheels that were built for another minor version of torch, and fit in all else: what to try, in this order.
+
+    That is the newest version first; of that first those for older versions of torch, the nearest first, since a newer torch
+    mostly still exports what an older one did; and of those for one torch the best by the rule above.
+
+    :returns: not more than are worth a download each
+    """
+    node = Version(environment["torch"]["version"])
+    best: dict[tuple[t.Any, ...], Candidate] = {}
+    allowed = set(specifier.filter({candidate.version for candidate in candidates}))
+    for candidate in candidates:
+        if [misfit.part for misfit in candidate.misfits] != ["torch"] or candidate.version not in allowed:
+            continue
+        if candidate.label is None:  # its name does not tell of torch, nor of CUDA
+            continue
+        built_for = Version(candidate.label.torch)
+        distance = node.minor - built_for.minor
+        if built_for.major == node.major:
+            key = (candidate.version, distance >= 0, -abs(distance))
+            best[key] = min(best.get(key, candidate), candidate, key=lambda one: one.rank)
+    return [best[key] for key in sorted(best, reverse=True)[:_MOST_PROVEN]]
+
+
+def nearest(candidates: t.Sequence[Candidate], specifier: SpecifierSet) -> list[str]:
+    """What comes nearest where nothing fits, a sentence each: what the node would need, or which other version would do."""
+    sentences = []
+    allowed = [candidate for candidate in candidates if candidate.version in specifier]
+    if allowed:
+        fewest = min(len(candidate.misfits) for candidate in allowed)
+        wanted: dict[tuple[str, ...], set[str]] = {}
+        for candidate in allowed:
+            if len(candidate.misfits) == fewest:
+                first, *others = candidate.misfits
+                value = " and ".join([first.wanted, *(f"{misfit.part} {misfit.wanted}" for misfit in others)])
+                wanted.setdefault((first.part, *(misfit.part for misfit in others)), set()).add(value)
+        for (part, *_others), values in wanted.items():
+            sentences.append(f"There is one for {part} {_listed(sorted(values, key=_natural, reverse=True), 'or')}.")
+    elsewhere = sorted({item.version for item in candidates if not item.misfits and item.version not in specifier})
+    if elsewhere:
+        listed = _listed([str(version) for version in reversed(elsewhere)], "and")
+        sentences.append(f"For this node as it is there is a wheel of version {listed}.")
+    return sentences
+
+
+def describe(environment: t.Mapping[str, t.Any]) -> str:
+    """The facts of a node that a wheel has to fit, in a line."""
+    python, platform, torch = environment["python"], environment["platform"], environment["torch"]
+    libc = platform["libc"] or {}
+    gpu = f"ROCm {torch['hip']}" if torch["hip"] else f"CUDA {torch['cuda']}"
+    return ", ".join(
+        [
+            f"Python {python['abi']}",
+            f"torch {torch['version']} ({gpu}, C++11 ABI {_abi(torch['cxx11_abi'])})",
+            f"{platform['system']} {platform['machine']}",
+            f"{libc.get('name') or 'libc'} {libc.get('version') or 'unknown'}",
+        ]
+    )
+
+
+def _misfits(built: labels.Built, environment: t.Mapping[str, t.Any]) -> t.Iterator[Misfit]:
+    if built.label is None:
+        yield Misfit("torch", "(its name does not tell)", environment["torch"]["version"])
+    else:
+        yield from _torch_misfits(built.label, environment)
+        yield from _gpu_misfits(built.label, environment["torch"])
+        yield from _abi_misfits(built.label, environment["torch"])
+    yield from _tag_misfits(built.name, environment)
+
+
+def _torch_misfits(label: labels.Label, environment: t.Mapping[str, t.Any]) -> t.Iterator[Misfit]:
+    found = environment["torch"]["version"]
+    if label.image:
+        image = _image(environment)
+        if image != label.image:
+            seen = f"image {image}" if image else f"torch {found} and no such image"
+            yield Misfit("NVIDIA's image", label.image, seen)
+        return
+    version, wanted = Version(found), Version(label.torch)
+    release = version.release[: len(wanted.release)]
+    is_same = release == wanted.release and wanted.local in (None, version.local)
+    # a part of the name such as a1 or .dev20250301 stands for this one build
+    if not is_same or (wanted.is_prerelease and wanted.public != version.public):
+        yield Misfit("torch", label.torch, f"torch {found}")
+
+
+def _gpu_misfits(label: labels.Label, torch: t.Mapping[str, t.Any]) -> t.Iterator[Misfit]:
+    found = f"ROCm {torch['hip']}" if torch["hip"] else f"CUDA {torch['cuda'] or 'none'}"
+    if label.rocm:
+        if not torch["hip"] or torch["hip"].split(".")[:2] != label.rocm.split("."):
+            yield Misfit("ROCm", label.rocm, found)
+    elif torch["hip"] or _major(torch["cuda"]) != _major(label.cuda):
+        yield Misfit("CUDA", _major(label.cuda), found)
+
+
+def _abi_misfits(label: labels.Label, torch: t.Mapping[str, t.Any]) -> t.Iterator[Misfit]:
+    wanted = label.cxx11_abi
+    if wanted is None and label.torch and label.cuda:
+        wanted = labels.pip_torch_abi(label.torch, label.cuda)
+    if None not in (wanted, torch["cxx11_abi"]) and wanted != torch["cxx11_abi"]:
+        yield Misfit("a torch with C++11 ABI", _abi(wanted), _abi(torch["cxx11_abi"]))
+
+
+def _tag_misfits(name: wheel_file.WheelName, environment: t.Mapping[str, t.Any]) -> t.Iterator[Misfit]:
+    python, platform = environment["python"], environment["platform"]
+    if _place(name, environment) is not None:
+        if (platform["libc"] or {}).get("name") == "musl" and any(tag.startswith("linux_") for tag in name.platforms):
+            yield Misfit("glibc", "(all wheels so named are linked with it)", "musl")
+        return
+    all_tags = compatibility_tags.supported(environment)
+    if not any(tag.interpreter in name.pythons and tag.abi in name.abis for tag in all_tags):
+        yield Misfit("Python", _python(name), python["abi"])
+    if not any(tag.platform in name.platforms for tag in all_tags):
+        libc = platform["libc"] or {}
+        machine = f"{platform['system']} {platform['machine']}"
+        yield Misfit(
+            "platform", "/".join(sorted(name.platforms)), f"{machine}, {libc.get('name')} {libc.get('version')}"
+        )
+
+
+def _python(name: wheel_file.WheelName) -> str:
+    pythons, abis = ("/".join(sorted(tags)) for tags in (name.pythons, name.abis))
+    return pythons if pythons == abis else f"{pythons}-{abis}"
+
+
+def _rank(built: labels.Built, environment: t.Mapping[str, t.Any], place: int, asset: Asset) -> tuple[t.Any, ...]:
+    label = built.label
+    return (
+        _cuda_distance(label.cuda, environment["torch"]["cuda"]),
+        label.cxx11_abi is None,
+        -len(_pieces(label.torch)) if label.torch else -_MOST_VALUES,
+        _place(built.name, environment),
+        place,
+        asset.filename,
+    )
+
+
+def _cuda_distance(wheel: str | None, torch: str | None) -> tuple[int, int]:
+    if not wheel or not torch or "." not in wheel:
+        return (2, 0)
+    distance = int(torch.split(".")[1]) - int(wheel.split(".")[1])
+    if distance < 0:
+        return (3, -distance)
+    return (1 if distance else 0, distance)
+
+
+def _place(name: wheel_file.WheelName, environment: t.Mapping[str, t.Any]) -> int | None:
+    """The place of a wheel's best tag among those of a node; None if no tag serves."""
+    ranked = compatibility_tags.supported(environment)
+    places = [
+        ranked[tag]
+        for tag in (
+            Tag(python, abi, platform) for python in name.pythons for abi in name.abis for platform in name.platforms
+        )
+        if tag in ranked
+    ]
+    return min(places, default=None)
+
+
+def _image(environment: t.Mapping[str, t.Any]) -> str | None:
+    variables = environment.get("variables") or {}
+    return variables.get(CONTAINER_RELEASE) if variables.get(CONTAINER_PRODUCT) == "PyTorch" else None
+
+
+def _ground(best: Candidate, fitting: int, same: int) -> str:
+    counted = f"{fitting} of {same} wheels of {best.version} fit" if same > 1 else f"the only wheel of {best.version}"
+    return f"{says(best)}; {counted}"
+
+
+def says(candidate: Candidate) -> str:
+    """What the name of a wheel that has a label says, in words."""
+    label = candidate.label
+    built = f"NVIDIA's image {label.image}" if label.image else f"torch {label.torch}"
+    gpu = f"ROCm {label.rocm}" if label.rocm else f"CUDA {label.cuda}"
+    abi = "an untold C++11 ABI" if label.cxx11_abi is None else f"C++11 ABI {_abi(label.cxx11_abi)}"
+    name = wheel_file.parse_name(candidate.asset.filename)
+    tags = "-".join(".".join(sorted(part)) for part in (name.pythons, name.abis, name.platforms))
+    return f"its name says {built}, {gpu}, {abi}, {tags}"
+
+
+def _refusal(candidate: Candidate, best: Candidate) -> dict[str, t.Any]:
+    reasons = [str(misfit) for misfit in candidate.misfits]
+    return {
+        "filename": candidate.asset.filename,
+        "reasons": reasons or [f"it fits, but {best.asset.filename} is nearer"],
+    }
+
+
+def _why_none(candidates: t.Sequence[Candidate], version: Version) -> str:
+    same = [candidate for candidate in candidates if candidate.version == version]
+    return f"none of its {len(same)} wheels fits. " + " ".join(nearest(same, SpecifierSet(f"=={version}")))
+
+
+def _listed(values: t.Sequence[str], conjunction: str) -> str:
+    shown = list(values[:_MOST_VALUES])
+    if len(values) > len(shown):
+        return f"{', '.join(shown)} and {len(values) - len(shown)} more"
+    return f" {conjunction} ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
+
+
+def _natural(text: str) -> list[t.Any]:
+    """Sorts 2.9 before 2.10."""
+    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in _pieces(text)]
+
+
+def _pieces(text: str) -> list[str]:
+    return [piece for piece in text.replace("+", ".").replace(" ", ".").split(".") if piece]
+
+
+def _major(version: str | None) -> str:
+    return str(version).partition(".")[0]
+
+
+def _abi(value: bool | None) -> str:
+    return "unknown" if value is None else str(value).upper()

@@ -1,0 +1,93 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+
+"""What the actions have in common that bring files to the control node."""
+
+from __future__ import annotations
+
+import os
+import sys
+import typing as t
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import proxied
+
+if t.TYPE_CHECKING:
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Silence
+
+_ARGUMENTS = {
+    "cache_dir": {"type": "path"},
+    "proxy": {"type": "str", "no_log": True},
+    "ca_path": {"type": "path"},
+    "progress": {"type": "bool", "default": True},
+}
+
+
+def _columns() -> int | None:
+    """The width of the terminal that Ansible writes to; None if that is something else."""
+    try:
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns
+    except (AttributeError, OSError, ValueError):
+        return None
+    return None if os.environ.get("TERM", "dumb") == "dumb" else columns or 80
+
+
+# Ansible imports this before it forks the process that runs the action, which is cut off from the terminal.
+_COLUMNS = _columns()
+
+
+class ControllerAction(ActionBase):
+    """Runs where Ansible runs, as the user who runs it, whatever the play says of become and connection."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+
+    arguments: t.ClassVar[dict[str, t.Any]] = {}  # an argument_spec, beside what all have
+
+    def act(self, arguments: t.Mapping[str, t.Any], means: DownloadContext) -> dict[str, t.Any]:
+        """Do it, with the proxy set.
+
+        :returns: the task's result
+        :raises TorchExtensionError: if it cannot be done
+        """
+        raise NotImplementedError
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        # Ansible imports actions before it forks a process for each node, and what downloads is for this one alone
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
+
+        super().run(tmp, task_vars)
+        _validated, arguments = self.validate_argument_spec({**_ARGUMENTS, **self.arguments})
+        means = DownloadContext(
+            cache=arguments["cache_dir"] or default_cache(),
+            ca_path=arguments["ca_path"],
+            require_sha256=arguments.get("require_sha256", False),
+            progress=progress(arguments["progress"]),
+        )
+        try:
+            with proxied(arguments["proxy"]):
+                return self.act(arguments, means)
+        except TorchExtensionError as exc:
+            raise AnsibleActionFail(str(exc)) from exc
+
+
+def progress(is_wanted: bool) -> Silence:
+    """What tells the operator how far the downloads are, if that is wanted."""
+    # tqdm is for downloads alone
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Progress, Silence
+
+    return Progress(_say, _COLUMNS) if is_wanted else Silence()
+
+
+def _say(text: str, newline: bool) -> None:
+    """To the operator, by way of Ansible's main process; not to its log file."""
+    Display().display(text, screen_only=True, newline=newline)

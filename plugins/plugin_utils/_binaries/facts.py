@@ -1,0 +1,201 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+"""What the binaries in a wheel really need. Its name and its label are only said; these are what ld.so goes by."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries import fatbin, library_needs
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.archive import open_archive, unsound
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.bounded_reading import (
+    Budget,
+    UnreadableError,
+)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.entry import writing
+
+#: of what read() returns; facts of another version are made anew
+VERSION = 2
+_KEYS = {"version", "filename", "libraries", "cxx11_abi", "cuda", "architectures", "problems"}
+
+_LIBRARY = re.compile(r"\.so(\.[^/]*)?$")
+_LIBRARIES = 500  # in one wheel; torch's has 30
+# The libraries of CUDA whose major version is CUDA's own (libcufft.so.11 is of CUDA 12), most telling first; auditwheel puts a
+# hash into the names of those that it copies into a wheel.
+_CUDA = tuple(
+    re.compile(rf"lib{name}(-[0-9a-f]+)?\.so\.(?P<major>[0-9]+)(\.|$)")
+    for name in ("cudart", "cublas", "cublasLt", "nvrtc", "nvJitLink")
+)
+# The C++ ABI of Itanium, 5.1. A name of torch's begins with a namespace of torch's.
+_TORCH = re.compile(r"_ZN[VKRO]*(3c10|2at|5torch|6caffe2)")
+_NEW_STRING = re.compile(r"St7__cxx11|B5cxx11")  # std::__cxx11::…, and the tag of what returns one
+_OLD_STRING = "Ss"  # std::string's abbreviation, which stands for std::basic_string alone
+# what is no part of an identifier, but has digits; and identifiers, which follow their lengths
+_NUMBERED = re.compile(r"S[0-9A-Z]{0,5}_|T[0-9]{0,5}_|A[0-9]{1,20}_|L[a-z]n?[0-9]{1,20}E|(?P<length>[0-9]+)")
+
+
+def read_facts(path: str, folder: str | None = None) -> dict[str, t.Any]:
+    """What the shared libraries in a wheel need, and for which GPUs they have code.
+
+    ::
+
+        {"version": 2, "filename": "flash_attn-….whl",
+         "libraries": [                          # those that could be read, by path
+           {"path": "flash_attn_2_cuda….so",     # in the wheel
+            "machine": "x86_64",                 # as uname -m writes it
+            "soname": None,
+            "needed": ["libc10.so"],             # without those that the wheel brings
+            "runpath": ["$ORIGIN/…"],            # DT_RUNPATH, or else DT_RPATH
+            "versions": {"libc.so.6": ["GLIBC_2.32"]},  # of symbols, of the libraries that are needed
+            "undefined": ["_ZN3c105ErrorC2…"]}], # strong symbols that no library of the wheel defines
+         "cxx11_abi": True,                      # what the C++ ABI of torch must be; None if nothing tells
+         "cuda": "12",                           # the major version of the CUDA runtime that is linked; None if none is
+         "architectures": {"sass": ["80", "90a"], "ptx": ["90"]},  # of GPU code; None without, or if it cannot be read
+         "problems": []}                         # what could not be read, in words
+
+    All lists are sorted, but for ``needed`` and ``runpath``, whose order counts.
+
+    :param path: of a file on the control node, that has a wheel's name
+    :param folder: on the same node, for one unpacked library at a time; without it, that of the wheel
+    :raises TorchExtensionError: if the file is no wheel, or an archive that was made to do harm; if the disk has no room for
+        its largest library; if pyelftools is missing
+    """
+    library_needs.check_library()
+    libraries: dict[str, library_needs.Library] = {}
+    codes: list[fatbin.Code | None] = []
+    problems: list[str] = []
+    budget = Budget()
+    with open_archive(path, folder or _folder(path)) as archive:
+        names = sorted(name for name in archive.names() if _LIBRARY.search(name))
+        if len(names) > _LIBRARIES:
+            raise unsound(path, f"it has {len(names)} shared libraries", f"no more than {_LIBRARIES}")
+        for name in names:
+            if archive.start(name, len(library_needs.MAGIC)) != library_needs.MAGIC:
+                if name.endswith(".so"):
+                    problems.append(f"{name} has the name of a shared library, and is none.")
+                continue
+            with archive.seekable(name) as file:
+                try:
+                    libraries[name] = library_needs.read_library(file, budget, fatbin.SECTIONS)
+                    codes += [fatbin.read_code(file, *place, budget) for place in libraries[name].sections]
+                except UnreadableError as exc:
+                    codes.append(None)
+                    what = "The GPU code of " * (name in libraries)
+                    problems.append(f"{what}{name} cannot be read: {exc}.")
+    return {
+        "version": VERSION,
+        "filename": os.path.basename(path),
+        "libraries": _needs(libraries, names),
+        "cxx11_abi": _cxx11_abi(libraries, problems),
+        "cuda": _cuda(libraries, problems),
+        "architectures": _architectures(codes, problems),
+        "problems": problems,
+    }
+
+
+def read_facts_cached(path: str, sha256: str, folder: str | None = None) -> dict[str, t.Any]:
+    """As read(), but from ``<wheel>.facts.json`` if that was written for the same file, and else into it.
+
+    :param sha256: of the wheel, in hexadecimal, as it was checked before: it is not checked again
+    :param folder: of that file, and of unpacked libraries; without it, that of the wheel
+    :raises TorchExtensionError: as read() does, and if the facts cannot be written
+    """
+    place = os.path.join(folder or _folder(path), os.path.basename(path) + ".facts.json")
+    kept = _kept(place, os.path.basename(path), sha256.lower())
+    if kept is not None:
+        return kept
+    facts = read_facts(path, folder)
+    text = json.dumps({"sha256": sha256.lower(), "version": VERSION, "facts": facts}, indent=1) + "\n"
+    with writing(place):
+        atomic.put(place, lambda file: file.write(text.encode()))
+    return facts
+
+
+def _folder(path: str) -> str:
+    return os.path.dirname(os.path.abspath(path))
+
+
+def _kept(place: str, filename: str, sha256: str) -> dict[str, t.Any] | None:
+    try:
+        with open(place, encoding="utf-8") as file:
+            kept = json.load(file)
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(kept, dict) or (kept.get("version"), kept.get("sha256")) != (VERSION, sha256):
+        return None
+    facts = kept.get("facts")
+    if not isinstance(facts, dict) or set(facts) != _KEYS or facts["filename"] != filename:
+        return None
+    return facts
+
+
+def _needs(libraries: t.Mapping[str, library_needs.Library], names: t.Iterable[str]) -> list[dict[str, t.Any]]:
+    files = {os.path.basename(name) for name in names}
+    asked = {name for library in libraries.values() for name in library.needed}
+    # Python code may have loaded a library before, and then its SONAME is enough. A copy that was renamed, as auditwheel does
+    # it, is no such library: those that need it ask for its file, and who asks for its SONAME means that of the node.
+    own = files | {library.soname for path, library in libraries.items() if os.path.basename(path) not in asked}
+    defined = frozenset[str]().union(*(library.defined for library in libraries.values()))
+    return [
+        {
+            "path": path,
+            "machine": library.machine,
+            "soname": library.soname,
+            "needed": [name for name in library.needed if name not in own],
+            "runpath": list(library.runpath),
+            "versions": {
+                name: sorted(versions) for name, versions in sorted(library.versions.items()) if name not in own
+            },
+            "undefined": sorted(library.undefined - defined),
+        }
+        for path, library in libraries.items()
+    ]
+
+
+def _architectures(codes: t.Sequence[fatbin.Code | None], problems: list[str]) -> dict[str, list[str]] | None:
+    known = [code for code in codes if code is not None]
+    sass = {architecture for code in known for architecture in code.sass}
+    ptx = {architecture for code in known for architecture in code.ptx}
+    others = {kind for code in known for kind in code.kinds}
+    if others:
+        problems.append(f"There is GPU code of the kinds {sorted(others)}, which are neither PTX nor SASS.")
+    if len(known) < len(codes) or not sass | ptx:  # half of them would be taken for all
+        return None
+    return {"sass": sorted(sass, key=fatbin.sort_key), "ptx": sorted(ptx, key=fatbin.sort_key)}
+
+
+def _cuda(libraries: t.Mapping[str, library_needs.Library], problems: list[str]) -> str | None:
+    needed = {name for library in libraries.values() for name in library.needed}
+    for pattern in _CUDA:
+        majors = {match["major"] for match in map(pattern.match, needed) if match}
+        if len(majors) > 1:
+            problems.append(f"The libraries need CUDA runtimes of several versions: {', '.join(sorted(majors))}.")
+        if majors:
+            return majors.pop() if len(majors) == 1 else None
+    return None
+
+
+def _cxx11_abi(libraries: t.Mapping[str, library_needs.Library], problems: list[str]) -> bool | None:
+    symbols = [symbol for library in libraries.values() for symbol in library.undefined if _TORCH.match(symbol)]
+    is_new = any(_NEW_STRING.search(symbol) for symbol in symbols)
+    is_old = any(_OLD_STRING in symbol and _OLD_STRING in _without_identifiers(symbol) for symbol in symbols)
+    if is_new and is_old:
+        problems.append("The libraries need symbols of torch of both C++ ABIs, and no torch has both.")
+    return None if is_new == is_old else is_new
+
+
+def _without_identifiers(symbol: str) -> str:
+    """A mangled name without the words of its author, in which any letters may be."""
+    kept, position = [], 0
+    while match := _NUMBERED.search(symbol, position):
+        kept.append(symbol[position : match.start()])
+        # a length beyond the end is of a name that no compiler made; so nothing is left of it
+        position = match.end() + (int(match["length"][:9]) if match["length"] else 0)
+    return " ".join([*kept, symbol[position:]])

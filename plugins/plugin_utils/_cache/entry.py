@@ -1,0 +1,111 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+"""What is in the control node's cache, by the URL that it came from."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
+
+_MARGIN = 16 << 20  # bytes that stay free on the disk
+
+
+class Entry:
+    """The place of one URL's file. Files of one name from different places do not get in each other's way."""
+
+    def __init__(self, cache: str, url: str, filename: str) -> None:
+        """
+        :param cache: the folder of all wheels
+        :param filename: a wheel's, checked before
+        """
+        self.folder = os.path.join(cache, hashlib.sha256(url.encode()).hexdigest()[:16])
+        self.path = os.path.join(self.folder, filename)
+        self.part_path = os.path.join(self.folder, f".{filename}.part")
+        self.record_path = self.path + ".sha256"
+
+    @property
+    def recorded(self) -> str | None:
+        """The SHA-256 that the file had when it was downloaded, which the file need not have outlived."""
+        try:
+            with open(self.record_path, encoding="ascii") as file:
+                digest = file.read().split()[0]
+        except (OSError, IndexError, UnicodeDecodeError):
+            return None
+        return digest if len(digest) == 64 and set(digest) <= set("0123456789abcdef") else None
+
+    def holds(self, sha256: str) -> bool:
+        """Whether the file is there, and whole."""
+        try:
+            return self.recorded == sha256 == wheel_file.sha256(self.path)
+        except OSError:
+            return False
+
+    @contextlib.contextmanager
+    def locked(self, wait: t.Callable[[], None]) -> t.Iterator[None]:
+        """One download of a file at a time, over all processes; the system frees the lock of a process that died.
+
+        :param wait: called if somebody else has the lock
+        :raises TorchExtensionError: if the folder cannot be made or written to
+        """
+        with contextlib.ExitStack() as stack:
+            with writing(self.path):
+                os.makedirs(self.folder, mode=0o700, exist_ok=True)
+                lock_path = os.path.join(self.folder, f".{os.path.basename(self.path)}.lock")
+                file = stack.enter_context(open(lock_path, "w", encoding="ascii"))
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    wait()
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def admit(self, digest: str) -> None:
+        """Give the part its name. What is recorded without its file is what the file must be; so that comes first.
+
+        :raises TorchExtensionError: if the disk does not take it
+        """
+        with writing(self.path):
+            with open(self.record_path + ".new", "w", encoding="ascii") as file:
+                file.write(f"{digest}  {os.path.basename(self.path)}\n")  # as sha256sum writes it
+            os.replace(self.record_path + ".new", self.record_path)
+            os.replace(self.part_path, self.path)
+
+
+@contextlib.contextmanager
+def writing(path: str) -> t.Iterator[None]:
+    """Turn what a disk refuses into what the operator can do about it.
+
+    :raises TorchExtensionError: for any OSError
+    """
+    try:
+        yield
+    except OSError as exc:
+        raise TorchExtensionError(
+            f"{os.path.basename(path)} cannot be written to {os.path.dirname(path)} on the control node"
+            f" ({exc.strerror}). Make room, or set torch_extension_cache_dir."
+        ) from exc
+
+
+def check_room(path: str, size: int) -> None:
+    """
+    :param path: of a file that is to be written
+    :param size: what has to be written, in bytes; nothing, if it is not above 0
+    :raises TorchExtensionError: if the disk has not as much room
+    """
+    folder = os.path.dirname(path)
+    free = shutil.disk_usage(folder).free
+    if size > 0 and free < size + _MARGIN:
+        raise TorchExtensionError(
+            f"{folder} on the control node has {free >> 20} MiB free, wanted are {(size + _MARGIN) >> 20} MiB. Make room,"
+            " or set torch_extension_cache_dir."
+        )

@@ -1,0 +1,211 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+
+"""Write a lock from the plans of nodes, and a bundle from a lock."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import (
+    NotCachedError,
+    Required,
+)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export import bom
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import bundle_file, lock_file
+
+Plan = t.Mapping[str, t.Any]
+
+_UNKNOWN = "(known when it is downloaded)"
+
+
+def write_lock(
+    plans: t.Mapping[str, Plan], path: str, means: DownloadContext, predict: bool = False
+) -> dict[str, t.Any]:
+    """Write the lock of all nodes, unless it is there already.
+
+    :param plans: of each node its ``environment`` and its ``wheels``
+    :param means: what is locked is downloaded to their cache
+    :param predict: tell what would be written, using no network
+    :raises TorchExtensionError: if the lock would lack anything that a node asks for; it is then as it was
+    """
+    if not plans:
+        raise TorchExtensionError("There is no node to lock anything for. See --limit, and the nodes of the survey.")
+    _refuse_conflicts(plans)
+    before = lock_file.read_text(path) if os.path.lexists(path) else ""
+    lock = lock_file.load(before, path) if before else None
+    lacking = {
+        node: {
+            "environment": lock_file.with_lacking(plan["environment"], lock),
+            "wheels": plan["wheels"],
+            "requirements": False,  # asked for below, for a lock wants to know more of them
+        }
+        for node, plan in plans.items()
+    }
+    fetched = fetch(lacking, means, predict)
+    requirements = means.requirements(offline=predict)
+    made, errors, unknown = {}, [], set()
+    for node, plan in lacking.items():
+        answer = fetched["nodes"][node]
+        try:
+            if answer["errors"]:
+                raise TorchExtensionError(" ".join(answer["errors"]))
+            wheels = answer["wheels"]
+            if predict:
+                wheels, missing = _as_before(wheels, lock)
+                unknown.update(missing)
+            if predict and len(answer["files"]) < len(wheels):
+                raise NotCachedError
+            required = requirements.complete(
+                answer["files"], plan["environment"], lock_file.locked_requirements(plan["wheels"])
+            )
+            entries = [_entry(item) for item in required]
+        except NotCachedError:
+            entries = lock.requirements(plan["environment"]) if lock else []
+            unknown.add("what the wheels require")
+        except TorchExtensionError as exc:
+            errors.append(f"{node}: {exc}")
+            continue
+        made[node] = {"environment": plan["environment"], "wheels": wheels, "requirements": entries}
+    if errors:
+        raise TorchExtensionError(_nothing("\n".join(dict.fromkeys(errors))))
+    data = lock_file.build(made)
+    after = lock_file.dump(data)
+    if not predict:
+        lock_file.load(after, path)  # what is written can be read
+        if after != before:
+            _write(path, after)
+    return {
+        "changed": after != before,
+        "path": path,
+        "environments": len(data["environments"]),
+        "downloads": fetched["downloads"]
+        + [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in requirements.new],
+        "diff": _diff(path, before, after),
+        "warnings": [*fetched["warnings"], *([_doubt(unknown)] if unknown else [])],
+    }
+
+
+def write_bundle(path: str, dest: str, means: DownloadContext, predict: bool = False) -> dict[str, t.Any]:
+    """Write the bundle of a lock, unless it is there already.
+
+    :param path: of the lock
+    :param dest: a folder, or a name that ends in ``.tar``; absolute
+    :param predict: tell what would be written, using no network
+    :raises TorchExtensionError: if a file cannot be had, or something else is in the way; ``dest`` is then as it was
+    """
+    text = lock_file.read_text(path)
+    lock = lock_file.load(text, path)
+    downloads: list[dict[str, t.Any]] = []
+    wheels, requirements = means.wheels(), means.requirements()
+
+    def get_wheel(wheel: t.Mapping[str, t.Any]) -> str:
+        found = wheels.get(wheel["url"], wheel["filename"], wheel["sha256"], wheel["size"])
+        if found.is_new:
+            downloads.append({"url": wheel["url"], "size": found.size})
+        return found.path
+
+    wanted = bundle_file.contents(lock, text, bom.bill(lock, text), get_wheel, requirements)
+    there = bundle_file.state(dest)
+    after = {name: source.sha256 for name, source in wanted.items()}
+    if after != there and not predict:
+        with means.progress:
+            bundle_file.write(dest, wanted, there)
+    downloads += [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in requirements.new]
+    return {
+        "changed": after != there,
+        "path": dest,
+        "files": sorted(wanted),
+        "downloads": downloads,
+        "diff": _diff(dest, bundle_file.listing(there), bundle_file.listing(after)),
+    }
+
+
+def _refuse_conflicts(plans: t.Mapping[str, Plan]) -> None:
+    refused: dict[str, list[str]] = {}
+    for node, plan in plans.items():
+        for wheel in plan["wheels"]:
+            if wheel.get("conflicts") or not wheel.get("url"):
+                reason = "; ".join(wheel.get("conflicts") or ["there is no wheel for it"])
+                refused.setdefault(f"{wheel['name']}: {reason}", []).append(node)
+    if refused:
+        raise TorchExtensionError(
+            _nothing("\n".join(f"{', '.join(nodes)}: {reason}" for reason, nodes in refused.items()))
+        )
+
+
+def _nothing(reasons: str) -> str:
+    return (
+        f"{reasons}\nNothing was locked, for a lock of half the nodes would pass for one of all. Knobs:"
+        " torch_extension_packages, torch_extension_python, or --limit to leave nodes out on purpose."
+    )
+
+
+def _as_before(
+    wheels: t.Iterable[t.Mapping[str, t.Any]], lock: lock_file.Lock | None
+) -> tuple[list[dict[str, t.Any]], list[str]]:
+    """Wheels of a prediction, with what the lock that is there says of those that are not in the cache."""
+    known = {(item["url"], item["filename"]): item for item in lock.files() if "url" in item} if lock else {}
+    told, missing = [], []
+    for wheel in wheels:
+        item = dict(wheel)
+        if not item["sha256"] or not item["size"]:
+            there = known.get((item["url"], item["filename"]), {})
+            item["sha256"] = item["sha256"] or there.get("sha256", _UNKNOWN)
+            item["size"] = item["size"] or there.get("size", _UNKNOWN)
+            missing.append(item["filename"])
+        told.append(item)
+    return told, missing
+
+
+def _doubt(unknown: t.Collection[str]) -> str:
+    names = ", ".join(sorted(unknown))
+    return f"Not known without a download, and taken from the lock that is there, if that has it: {names}."
+
+
+def _entry(item: Required) -> dict[str, t.Any]:
+    return {
+        "name": item.name,
+        "version": item.version,
+        "filename": item.filename,
+        "size": os.path.getsize(item.path),
+        "sha256": item.sha256,
+        "required_by": list(item.required_by),
+    }
+
+
+def _diff(path: str, before: str, after: str) -> dict[str, str]:
+    return {"before": before, "after": after, "before_header": path, "after_header": path}
+
+
+def _write(path: str, text: str) -> None:
+    """Whole or not at all."""
+    temporary = None
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path), delete=False
+        ) as file:
+            temporary = file.name
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as exc:
+        raise TorchExtensionError(
+            f"The lock {path} cannot be written ({exc.strerror}). Name another place in torch_extension_lock."
+        ) from exc
+    finally:
+        if temporary:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)

@@ -1,0 +1,201 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+
+"""Which wheels a page has: an index of packages (PEP 503, PEP 691) or a server's plain listing of a folder.
+
+Why not pypi-simple: it takes the text of a link for the file's name, which Apache and nginx cut short in their listings,
+and it needs pydantic and Beautiful Soup, half a second to import in the process of each node.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import typing as t
+from html.parser import HTMLParser
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import (
+    Answer,
+    Answers,
+    Missing,
+)
+
+_KNOB = "torch_extension_sources"
+_JSON = "application/vnd.pypi.simple.v1+json"
+# The order of preference is that of PEP 691; a plain listing answers with HTML whatever is asked.
+_ACCEPT = f"{_JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1, */*;q=0.01"
+_HTML = ("text/html", "application/vnd.pypi.simple.v1+html", "application/xhtml+xml")
+
+
+def wheels(
+    url: str,
+    name: str,
+    cache: str,
+    ca_path: str | None = None,
+    max_age: float = 600,
+    warnings: list[str] | None = None,
+) -> list[Asset]:
+    """The wheels of a package that a page has, in its order, without those that are yanked (PEP 592).
+
+    :param url: the page of a package, the root of an index (``…/simple/``, or any page that links to a page of the
+        package's name), or a listing of a folder
+    :param name: of the package, in any spelling
+    :param cache: the folder of the control node's cache
+    :param ca_path: a file of CA certificates to trust instead of the usual ones
+    :param max_age: for how many seconds an answer is used without asking
+    :param warnings: what the operator should know is added here, each once
+    :raises Unavailable: if the page cannot be had now, and no earlier answer is kept
+    :raises TorchExtensionError: for bad input, if there is no page, or the cache cannot be used
+    """
+    settings.check_url(url, _KNOB)
+    name = canonical(name)
+    answers = Answers(cache, ca_path, max_age, _KNOB, {"Accept": _ACCEPT, "User-Agent": "airgap.torch_extensions"})
+    what = f"What {url} has of {name}"
+    try:
+        # The root of the largest index is 40 MiB; by its conventional name it need not be read.
+        if _last_segment(url) in ("simple", "+simple"):
+            return _of_project(answers, f"{url.rstrip('/')}/{name}/", name, what)
+        page = answers.get(url, _read, what)
+        found = _of(page, name)
+        project = None if found else next((link for link in page.folders if _is_project(link, name)), None)
+        return _of_project(answers, project, name, what) if project else found
+    except Missing as exc:
+        raise TorchExtensionError(f"There is no page at {url} (404). See {_KNOB}.") from exc
+    finally:
+        for warning in answers.warnings:
+            if warnings is not None and warning not in warnings:
+                warnings.append(warning)
+
+
+def is_wheel_of(filename: str, name: str) -> bool:
+    """Whether this is the name of a wheel of a package.
+
+    :param name: normalized (PEP 503)
+    """
+    try:
+        return wheel_file.parse_name(filename).name == name
+    except TorchExtensionError:
+        return False
+
+
+def _of_project(answers: Answers, url: str, name: str, what: str) -> list[Asset]:
+    try:
+        return _of(answers.get(url, _read, what), name)
+    except Missing:  # so an index says that it does not have the package
+        return []
+
+
+class _Page(t.NamedTuple):
+    files: list[Asset]
+    folders: list[str]  # URLs
+
+
+def _of(page: _Page, name: str) -> list[Asset]:
+    return [asset for asset in page.files if is_wheel_of(asset.filename, name)]
+
+
+def _is_project(url: str, name: str) -> bool:
+    return canonical(_last_segment(url)) == name
+
+
+def _read(answer: Answer) -> _Page:
+    if answer.content_type == _JSON:
+        return _read_json(answer)
+    if answer.content_type in _HTML:
+        return _read_html(answer)
+    raise ValueError(f"it is {answer.content_type or 'of no type'}, wanted is a page of an index or a listing")
+
+
+def _read_json(answer: Answer) -> _Page:
+    """By PEP 691, and PEP 700 for sizes."""
+    try:
+        page = json.loads(answer.body)
+        if "projects" in page:
+            root = _as_folder(answer.url)
+            return _Page([], [urljoin(root, f"{canonical(item['name'])}/") for item in page["projects"]])
+        found = [
+            _asset(urljoin(answer.url, item["url"]), item.get("hashes", {}).get("sha256"), item.get("size"))
+            for item in page["files"]
+            if not item.get("yanked")
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        raise ValueError("it is not the JSON of an index (PEP 691)") from exc
+    return _Page([asset for asset in found if asset], [])
+
+
+def _read_html(answer: Answer) -> _Page:
+    # Names of files are ASCII, so a page of any encoding that knows ASCII will do.
+    links = _Links(answer.url)
+    links.feed(answer.body.decode("utf-8", "replace"))
+    links.close()
+    if links.wants_password:
+        raise ValueError("it asks for a password")
+    return _Page(links.files, links.folders)
+
+
+class _Links(HTMLParser):
+    """The links of a page."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.files: list[Asset] = []
+        self.folders: list[str] = []
+        self.wants_password = False
+        self._base = url
+        self._has_base = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        href = attributes.get("href")
+        if tag == "base" and href and not self._has_base:  # the first one counts (HTML Living Standard)
+            self._base, self._has_base = urljoin(self._base, href), True
+        elif tag == "input" and (attributes.get("type") or "").lower() == "password":
+            self.wants_password = True
+        elif tag == "a" and href and "data-yanked" not in attributes:
+            self._link(href.strip())
+
+    def _link(self, href: str) -> None:
+        try:
+            url = urljoin(self._base, href)
+            digest = re.search(r"(?:^|&)sha256=([^&]*)", urlsplit(url).fragment)
+            asset = _asset(url, digest[1] if digest else None, None)
+        except ValueError:  # a link that is no URL harms nobody
+            return
+        if asset:
+            self.files.append(asset)
+        else:
+            self.folders.append(url)
+
+
+def _asset(url: str, sha256: t.Any, size: t.Any) -> Asset | None:
+    """A wheel of any package; None, if the URL is of something else."""
+    parts = urlsplit(url)
+    filename = unquote(parts.path.rpartition("/")[2])
+    # A page from the network has no say over files of the control node.
+    if parts.scheme not in ("http", "https") or not parts.hostname or not filename.endswith(".whl"):
+        return None
+    # S3 takes a plus for a space; and what is written in two ways must not be two files.
+    path = "/".join(quote(unquote(segment), safe="~@!") for segment in parts.path.split("/"))
+    return Asset(
+        filename=filename,
+        url=parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path, fragment="").geturl(),
+        size=size if isinstance(size, int) else None,
+        sha256=sha256.lower() if isinstance(sha256, str) and re.fullmatch(r"[0-9a-fA-F]{64}", sha256) else None,
+    )
+
+
+def _last_segment(url: str) -> str:
+    return unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2])
+
+
+def _as_folder(url: str) -> str:
+    return url if url.endswith("/") else f"{url}/"

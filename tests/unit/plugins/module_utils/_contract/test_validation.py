@@ -1,0 +1,35 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import (
+    check_environment,
+    check_facts,
+)
+
+
+def test_an_environment_is_taken_whatever_else_is_in_it(environment):
+    check_environment(environment)
+    check_environment({**environment, "more": 1})
+
+
+@pytest.mark.parametrize("missing", ["python", "origins"])
+def test_what_an_environment_lacks_is_told_and_where_to_get_it(missing, environment):
+    rest = {key: value for key, value in environment.items() if key != missing}
+    with pytest.raises(TorchExtensionError, match=f"environment lacks {missing}: wanted is .* torch_info returns"):
+        check_environment(rest)
+
+
+class TaggedList(list):
+    """As ansible-core makes one."""
+
+
+def test_facts_in_any_other_form_would_be_overlooked_and_are_refused():
+    check_facts({})
+    with pytest.raises(TorchExtensionError, match="facts is list, wanted is the dictionary 'facts' that wheel_fetch"):
+        check_facts(TaggedList([{"filename": "a.whl"}]))

@@ -1,0 +1,256 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from wheels import as_wanted, build_wheel, tree_state
+
+import ansible_collections
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import replacement, site_packages
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import leftovers
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import ALL, describe_one
+
+#: A package of a folder, a module beside it and metadata, as flash-attn is: old and new must not be mixed.
+HALF = "import flash_attn_2_cuda\nif flash_attn_2_cuda.V != V: raise ImportError('half')\n"
+INSTALL = """
+import json, os, subprocess, sys
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import site_packages
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import environment as node
+def run(command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+wheel, folder, venv = json.loads(sys.argv[1])
+environment = node.describe_one(venv, [], run, os.environ)[0]
+site_packages.install([wheel], [], folder, environment, run, "import")
+"""
+
+
+def files(version, more=0):
+    return {
+        "flash_attn/__init__.py": f"V = {version!r}\n{HALF}",
+        "flash_attn_2_cuda.py": f"V = {version!r}\n",
+        **{f"flash_attn/kernel_{number}.py": f"V = {version!r}\n" for number in range(more)},
+    }
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A folder of packages that has an old version, and a scratch place in it with the new one."""
+    folder = tmp_path / "site"
+    new = folder / ".torch_extension-x" / "new"
+    for place, version in ((folder, "2.8.2"), (new, "2.8.3")):
+        place.mkdir(parents=True)
+        shutil.unpack_archive(build_wheel(tmp_path, version=version, files=files(version)), place, "zip")
+    (new.parent / "old").mkdir()
+    return folder
+
+
+def new_of(site):
+    return str(site / ".torch_extension-x" / "new")
+
+
+def state(site):
+    return {path: value for path, value in tree_state(site).items() if "/.torch_extension-" not in path}
+
+
+def version(site):
+    """What can be imported: nothing of it, if it is half."""
+    command = [
+        sys.executable,
+        "-I",
+        "-B",
+        "-c",
+        "import sys; sys.path[:0] = sys.argv[1:]; import flash_attn as f; print(f.V)",
+    ]
+    return subprocess.run([*command, site], capture_output=True, text=True, check=False).stdout.strip()
+
+
+def test_the_new_version_takes_the_place_of_the_old_one_whole(site):
+    wanted = {Path(path).relative_to(new_of(site)): value for path, value in tree_state(Path(new_of(site))).items()}
+    replacement.put(replacement.plan(new_of(site), str(site)), new_of(site), str(site))
+    assert {
+        Path(path).relative_to(site): value for path, value in state(site).items() if "torch_ext" not in path
+    } == wanted
+    assert version(site) == "2.8.3"
+    assert replacement.clear(str(site)) == [".torch_extension-x"]
+    assert not list(site.glob(".torch*"))
+
+
+def test_whatever_rename_it_is_killed_at_the_next_run_finishes(site, tmp_path, monkeypatch):
+    """Every single one, which is too little time to be hit by chance."""
+    exchange, rename, counts = replacement.plan(new_of(site), str(site)), os.rename, []
+    for last in range(20):
+        copy = tmp_path / f"copy{last}"
+        shutil.copytree(site, copy)
+        left = iter(range(last))
+
+        def killed(source, target, left=left):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            rename(source, target)
+
+        monkeypatch.setattr(os, "rename", killed)
+        try:
+            replacement.put(exchange, new_of(copy), str(copy))
+        except KeyboardInterrupt:
+            counts.append(last)
+        finally:
+            monkeypatch.undo()
+        assert leftovers.find_leftovers(str(copy)) == [".torch_extension-x"]
+        replacement.clear(str(copy))
+        assert version(copy) == "2.8.3"
+        assert sorted(entry.name for entry in copy.iterdir()) == [
+            "flash_attn", "flash_attn-2.8.3.dist-info", "flash_attn_2_cuda.py"
+        ]  # fmt: skip
+    assert counts == list(range(6))  # one goes, three come, two of them in the place of something
+
+
+def test_before_the_first_rename_the_next_run_forgets_it(site):
+    before = state(site)
+    replacement.plan(new_of(site), str(site))
+    replacement.clear(str(site))
+    assert state(site) == before
+    assert version(site) == "2.8.2"
+
+
+@pytest.mark.parametrize("fails", range(6))
+def test_after_an_error_all_is_as_it_was(fails, site, monkeypatch):
+    before, rename, calls = state(site), os.rename, iter(range(100))
+
+    def fail_once(source, target):
+        if next(calls) == fails:
+            raise PermissionError(13, "Permission denied", source)
+        rename(source, target)
+
+    exchange = replacement.plan(new_of(site), str(site))
+    monkeypatch.setattr(os, "rename", fail_once)
+    with pytest.raises(
+        TorchExtensionError, match=r"cannot be replaced: Permission denied. Nothing was changed.*become"
+    ):
+        replacement.put(exchange, new_of(site), str(site))
+    assert state(site) == before
+    replacement.clear(str(site))
+    assert state(site) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("flash_attn/notes.txt", "mine"),
+        ("other-1.dist-info/RECORD", "flash_attn/plugin.py,,\nother-1.dist-info/METADATA,,\n"),
+        ("flash_attn-2.8.2.dist-info/RECORD", "../../../bin/tool,,\nflash_attn/__init__.py,,\n"),
+        (".torch_extension-x/new/flash_attn-2.8.3.dist-info/RECORD", "../../bin/tool,,\nflash_attn/__init__.py,,\n"),
+        ("flash_attn-2.8.2.dist-info/RECORD", None),
+    ],
+    ids=["a stranger's file", "a shared folder", "scripts go", "scripts come", "no record"],
+)
+def test_what_takes_more_than_renames_is_left_to_the_installer(path, content, site):
+    (site / path).parent.mkdir(exist_ok=True)
+    (site / "other-1.dist-info").mkdir(exist_ok=True)
+    (site / "other-1.dist-info" / "METADATA").touch()
+    (site / path).unlink() if content is None else (site / path).write_text(content)
+    assert replacement.plan(new_of(site), str(site)) is None
+
+
+def test_what_python_has_compiled_is_no_strangers_file(site):
+    (site / "flash_attn" / "__pycache__").mkdir()
+    (site / "flash_attn" / "__pycache__" / "x.cpython-311.pyc").touch()
+    assert replacement.plan(new_of(site), str(site)).goes == ["flash_attn-2.8.2.dist-info"]
+
+
+def test_what_was_unpacked_is_written_to_the_disk_meanwhile_and_all_of_it_in_the_end(site, monkeypatch):
+    started, goes_on, synced = threading.Event(), threading.Event(), []
+
+    def sync(path):
+        started.set()
+        assert goes_on.wait(10)
+        synced.append(os.path.relpath(path, new_of(site)))
+
+    monkeypatch.setattr(replacement, "_sync_entry", sync)
+    with replacement.writing(new_of(site)):
+        assert started.wait(10), "it is under way"
+        assert synced == []
+        goes_on.set()
+    assert {"flash_attn/__init__.py", "flash_attn_2_cuda.py", "flash_attn"} <= set(synced)
+
+
+def test_what_cannot_be_written_meanwhile_shows_when_it_is_put_in_place(site, monkeypatch):
+    def fail(path):
+        raise OSError(5, "Input/output error", path)
+
+    monkeypatch.setattr(replacement, "_sync_entry", fail)
+    unhandled = []
+    monkeypatch.setattr(threading, "excepthook", unhandled.append)
+    with replacement.writing(new_of(site)):
+        pass
+    assert unhandled == []
+    with pytest.raises(OSError, match="Input/output error"):
+        replacement.put(replacement.plan(new_of(site), str(site)), new_of(site), str(site))
+    assert version(site) == "2.8.2"
+
+
+def test_after_an_error_nobody_waits_for_the_disk(site, monkeypatch):
+    goes_on = threading.Event()
+    monkeypatch.setattr(replacement, "_sync_entry", lambda path: goes_on.wait(10))
+    begin = time.monotonic()
+    with pytest.raises(KeyError), replacement.writing(new_of(site)):
+        raise KeyError
+    assert time.monotonic() - begin < 5
+    goes_on.set()
+
+
+def test_a_wheel_with_a_script_is_installed_with_it(venv, run, tmp_path):
+    script = ("flash_attn-2.8.3.data/scripts/attend", b"#!python\n")
+    wheel = as_wanted(build_wheel(tmp_path, extra=[script]))
+    environment = describe_one(str(venv), [ALL], run, os.environ)[0]
+    site_packages.install([wheel], [], str(tmp_path), environment, run, "import")
+    assert (venv / "bin" / "attend").read_text().startswith(f"#!{venv}")
+    assert leftovers.find_leftovers(environment["python"]["site_packages"]) == []
+
+
+def test_killed_at_any_moment_there_is_the_old_version_or_the_new_one_and_the_next_run_clears_up(venv, run, tmp_path):
+    """A real pip in a process group of its own, killed with SIGKILL at moments spread at random over an installation."""
+    moments = random.Random(1)  # noqa: S311
+    wheels = {v: as_wanted(build_wheel(tmp_path, version=v, files=files(v, 40)), version=v) for v in ("2.8.2", "2.8.3")}
+    environment = describe_one(str(venv), [ALL], run, os.environ)[0]
+    packages = environment["python"]["site_packages"]
+    collections = str(Path(next(iter(ansible_collections.__path__))).parent)
+
+    def start(wheel):
+        arguments = json.dumps([wheel, str(tmp_path), str(venv)])
+        environ = {**os.environ, "PYTHONPATH": collections}
+        return subprocess.Popen([sys.executable, "-c", INSTALL, arguments], env=environ, start_new_session=True)
+
+    begin = time.monotonic()
+    assert start(wheels["2.8.2"]).wait() == 0
+    duration = time.monotonic() - begin
+    debris = 0
+    for _round in range(int(os.environ.get("KILLS", "8"))):
+        before = version(packages)
+        wanted = "2.8.2" if before == "2.8.3" else "2.8.3"
+        process = start(wheels[wanted])
+        time.sleep(moments.uniform(0.2, 1.05) * duration)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        found = version(packages)
+        assert found in (before, wanted)
+        debris += len(leftovers.find_leftovers(packages))
+        site_packages.clear([], environment)
+        assert [name for name in os.listdir(packages) if name.startswith((".torch", "~"))] == []
+        assert version(packages) == found
+    assert debris
+    assert run([venv / "bin" / "python", "-m", "pip", "check"])[0] == 0

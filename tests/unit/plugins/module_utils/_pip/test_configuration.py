@@ -1,0 +1,91 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.configuration import with_find_links
+
+OURS = "/opt/venv/wheels"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "effective"),
+    [
+        ("", f"[install]\nfind-links = {OURS}\n", ""),
+        ("# nothing\n", f"# nothing\n\n[install]\nfind-links = {OURS}\n", ""),
+        (
+            "[global]\nindex-url = https://a/ # not a comment",
+            f"[global]\nindex-url = https://a/ # not a comment\n\n[install]\nfind-links = {OURS}\n",
+            "",
+        ),
+        ("", f"[install]\nfind-links =\n    /a\n    /b\n    {OURS}\n", "/a /b"),
+        ("[install]\nfind-links = /a\n", f"[install]\nfind-links = /a\n    {OURS}\n", "/a"),
+        ("[install]\nfind-links=", f"[install]\nfind-links=\n    {OURS}\n", ""),
+        (
+            "[global]\nno-index = true\nfind-links =\n  /a\n\n# why\n  /b\n\ncert = /c\n[list]\nformat = json\n",
+            f"[global]\nno-index = true\nfind-links =\n  /a\n\n# why\n  /b\n    {OURS}\n\ncert = /c\n[list]\nformat = json\n",
+            "/a /b",
+        ),
+        (
+            "[global]\nfind-links = /a\n[install]\nfind-links = /b\n",
+            f"[global]\nfind-links = /a\n[install]\nfind-links = /b\n    {OURS}\n",
+            "/b",
+        ),
+        (
+            "[global]\nfind-links = /a\n",
+            f"[global]\nfind-links = /a\n\n[install]\nfind-links =\n    /of/the/user\n    {OURS}\n",
+            "/of/the/user",
+        ),
+        (
+            "[install]\n  cert = /c\n  timeout = 3\n; end\n[global]\n",
+            f"[install]\n  cert = /c\n  timeout = 3\n  find-links = {OURS}\n; end\n[global]\n",
+            "",
+        ),
+        ("[install]\n\n  cert = /c\n", f"[install]\n\n  cert = /c\n  find-links = {OURS}\n", ""),
+        ("[install]\r\nFIND_LINKS : /a\r\n", f"[install]\r\nFIND_LINKS : /a\r\n    {OURS}\r\n", "/a"),
+        (
+            "[install]\nfind-links = /a\nfind_links = /b\n",
+            f"[install]\nfind-links = /a\nfind_links = /b\n    {OURS}\n",
+            "/b",
+        ),
+        ("[install]\n[global]\ncert = /c\n", f"[install]\nfind-links = {OURS}\n[global]\ncert = /c\n", ""),
+    ],
+    ids=[
+        "empty",
+        "comment only",
+        "other settings, no newline at the end",
+        "what another file says is kept",
+        "one line",
+        "empty value",
+        "many lines and comments",
+        "install is stronger than global",
+        "install of another file is stronger than our global",
+        "indented settings",
+        "indented settings after an empty line",
+        "another spelling, of another system",
+        "two spellings, of which pip takes the latter",
+        "empty section",
+    ],
+)
+def test_one_place_more_and_all_else_as_it_was(before, after, effective):
+    assert with_find_links(before, OURS, effective.split(), "pip.conf") == after
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[install]\ncert = a\ncert = b\n", "secret\n", "[install]\n[install]\n"],
+    ids=["option", "no section", "section"],
+)
+def test_what_pip_cannot_read_is_not_edited_and_not_quoted(text):
+    with pytest.raises(TorchExtensionError, match=r"pip cannot read /x/pip\.conf \(\w+Error\)\. Mend it\.$"):
+        with_find_links(text, OURS, [], "/x/pip.conf")
+
+
+def test_what_is_not_understood_is_left_to_people():
+    inherited = "[DEFAULT]\nfind-links = /a\n[install]\ncert = /c\n"
+    with pytest.raises(TorchExtensionError, match="by hand"):
+        with_find_links(inherited, OURS, ["/a"], "pip.conf")

@@ -1,0 +1,202 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from binaries import compile_library
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.loader import (
+    Extension,
+    Process,
+    closure,
+    places,
+)
+
+
+@pytest.fixture
+def process_of():
+    """Starts a process, as far as files tell."""
+    started = []
+
+    def process_of(packages: Path, environ=None, torch=True, executable=sys.executable, **more):
+        environment = {
+            "python": {"executable": str(executable), "site_packages": str(packages)},
+            "torch": {"path": str(packages / "torch")} if torch else None,
+        }
+        started.append(Process.with_torch(environment, environ or {}, **more))
+        return started[-1]
+
+    yield process_of
+    for process in started:
+        process.close()
+
+
+def build(path: Path, source: str = "", *options: str) -> Path:
+    return compile_library(path, source, "-Wl,--no-as-needed", *options, language="c", soname=path.name)
+
+
+def cache_of(entries, before=b"") -> bytes:
+    """What ldconfig writes, of names, paths and hardware capabilities."""
+    strings, rows = b"", b""
+    start = 48 + 24 * len(entries)
+    for name, path, capabilities in entries:
+        key = start + len(strings)
+        strings += name.encode() + b"\0"
+        value = start + len(strings)
+        strings += path.encode() + b"\0"
+        rows += struct.pack("<iIIIQ", 0x303, key, value, 0, capabilities)
+    header = struct.pack("<20sII20x", b"glibc-ld.so.cache1.1", len(entries), len(strings))
+    return before + header + rows + strings
+
+
+def test_the_interpreter_has_what_its_own_process_has(process_of, tmp_path):
+    process = process_of(tmp_path, os.environ, torch=False)
+    code = "print(open('/proc/self/maps').read())"
+    maps = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True).stdout
+    real = {os.path.realpath(path) for path in re.findall(r"(/\S+\.so[.\d]*)$", maps, re.MULTILINE)}
+    found = {os.path.realpath(library.elf.path) for library in process.everywhere}
+    assert found == {path for path in real if "lib-dynload" not in path} | {os.path.realpath(sys.executable)}
+
+
+def test_a_process_without_torch_says_so(process_of, tmp_path):
+    assert process_of(tmp_path, torch=False).doubts == ["this environment has no torch"]
+
+
+@pytest.mark.parametrize("before", [b"", b"ld.so-1.7.0\0" + b"\0" * 100])
+def test_the_cache_of_ldconfig_is_read_in_both_of_its_forms(process_of, tmp_path, before):
+    plain = build(tmp_path / "a/libcached.so.1")
+    special = build(tmp_path / "b/libcached.so.1")
+    cache = tmp_path / "ld.so.cache"
+    entries = [
+        ("libcached.so.1", str(special), 1 << 62),
+        ("libcached.so.1", str(plain), 0),
+        ("libx.so", "/no/libx.so", 0),
+    ]
+    cache.write_bytes(cache_of(entries, before))
+    process = process_of(tmp_path, torch=False, cache=str(cache))
+    found, missing = process.load(Extension(str(tmp_path), ["libcached.so.1", "libx.so"], []))
+    assert found["libcached.so.1"].elf.path == str(plain)
+    assert missing == ["libx.so"]
+
+
+@pytest.mark.parametrize("cut", [0, 10, 50, 80, 100])
+def test_a_cache_that_is_cut_off_is_none(process_of, tmp_path, cut):
+    cache = tmp_path / "ld.so.cache"
+    cache.write_bytes(cache_of([("liba.so", "/a/liba.so", 0), ("libb.so", "/b/libb.so", 0)])[:cut])
+    assert process_of(tmp_path, torch=False, cache=str(cache)).load(Extension("/", ["liba.so"], []))[1] == ["liba.so"]
+
+
+def test_the_real_cache_is_read_as_ldconfig_reads_it():
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof import loader
+
+    ldconfig = next((path for path in ("/sbin/ldconfig", "/usr/sbin/ldconfig") if os.access(path, os.X_OK)), "ldconfig")
+    told = subprocess.run([ldconfig, "-p"], capture_output=True, text=True, check=True).stdout
+    expected: dict[str, set[str]] = {}
+    for name, path in re.findall(r"^\t(\S+) \(.*=> (\S+)$", told, re.MULTILINE):
+        expected.setdefault(name, set()).add(path)
+    assert expected
+    found = loader._read_cache("/etc/ld.so.cache")
+    assert {name: set(paths) for name, paths in found.items()} == expected
+
+
+def test_the_order_of_the_search_is_that_of_the_loader(process_of, tmp_path):
+    folders = {name: build(tmp_path / name / "libfind.so.7").parent for name in ("variable", "runpath", "cached")}
+    cache = tmp_path / "cache"
+    cache.write_bytes(cache_of([("libfind.so.7", str(folders["cached"] / "libfind.so.7"), 0)]))
+    environ = {"LD_LIBRARY_PATH": str(folders["variable"])}
+
+    def found(environ, runpath):
+        process = process_of(tmp_path, environ, torch=False, cache=str(cache))
+        return Path(
+            process.load(Extension(str(tmp_path), ["libfind.so.7"], runpath))[0]["libfind.so.7"].elf.path
+        ).parent.name
+
+    assert found(environ, ["$ORIGIN/runpath"]) == "variable"
+    assert found({}, ["/nowhere", "$ORIGIN/runpath"]) == "runpath"
+    assert found({}, []) == "cached"
+
+
+def test_what_is_for_another_machine_is_passed_over(process_of, tmp_path):
+    foreign, narrow, good = (build(tmp_path / name / "libmany.so") for name in "abc")
+    data = bytearray(foreign.read_bytes())
+    data[18:20] = (8).to_bytes(2, "little")  # EM_MIPS
+    foreign.write_bytes(data)
+    narrow.write_bytes(narrow.read_bytes()[:4] + b"\1" + narrow.read_bytes()[5:])  # ELFCLASS32
+    process = process_of(tmp_path, torch=False)
+    found, _missing = process.load(Extension(str(tmp_path), ["libmany.so"], ["$ORIGIN/a", "$ORIGIN/b", "$ORIGIN/c"]))
+    assert found["libmany.so"].elf.path == str(good)
+    assert process.unreadable == {}
+
+
+def test_torch_brings_its_libraries_and_those_of_nvidia(process_of, tmp_path):
+    cudart = build(tmp_path / "nvidia/cuda_runtime/lib/libcudart.so.12", "int cuda;")
+    c10 = build(tmp_path / "torch/lib/libc10.so")
+    build(tmp_path / "torch/_C.cpython-x.so", "", str(c10), str(cudart), "-Wl,-rpath,$ORIGIN/lib")
+    process = process_of(tmp_path)
+    assert process.doubts == []
+    found, missing = process.load(Extension("/elsewhere", ["libc10.so", "libcudart.so.12", "libcudart.so.11.0"], []))
+    assert {name: library.elf.path for name, library in found.items()} == {
+        "libc10.so": str(c10),
+        "libcudart.so.12": str(cudart),
+    }
+    assert missing == ["libcudart.so.11.0"]
+
+
+def test_what_torch_itself_lacks_is_a_doubt(process_of, tmp_path):
+    lost = build(tmp_path / "torch/lib/liblost.so")
+    build(tmp_path / "torch/_C.so", "", str(lost))
+    lost.unlink()
+    (doubt,) = process_of(tmp_path).doubts
+    assert doubt == "torch's own _C.so needs liblost.so: it is nowhere on this node"
+
+
+def test_what_is_loaded_already_counts_by_its_name_wherever_else_it_is(process_of, tmp_path):
+    mine = build(tmp_path / "torch/lib/libsame.so")
+    build(tmp_path / "torch/_C.so", "", str(mine), "-Wl,-rpath,$ORIGIN/lib")
+    build(tmp_path / "other/libsame.so")
+    found, _missing = process_of(tmp_path).load(Extension(str(tmp_path), ["libsame.so"], ["$ORIGIN/other"]))
+    assert found["libsame.so"].elf.path == str(mine)
+
+
+def test_a_fork_leaves_its_process_as_it_was(process_of, tmp_path):
+    build(tmp_path / "libnew.so")
+    process = process_of(tmp_path, torch=False)
+    extension = Extension(str(tmp_path), ["libnew.so"], ["$ORIGIN"])
+    assert list(process.fork().load(extension)[0]) == ["libnew.so"]
+    assert process.load(extension._replace(runpath=[])) == ({}, ["libnew.so"])
+
+
+def test_the_old_path_of_the_program_counts_for_all(process_of, tmp_path):
+    """As conda's Python has it."""
+    build(tmp_path / "lib/libconda.so")
+    program = tmp_path / "bin/python"
+    program.parent.mkdir()
+    command = ["gcc", "-x", "c", "-", "-o", program, "-Wl,--disable-new-dtags,-rpath,$ORIGIN/../lib"]
+    subprocess.run(command, input="int main(void) { return 0; }", text=True, check=True)
+    process = process_of(tmp_path, torch=False, executable=program)
+    assert list(process.load(Extension("/elsewhere", ["libconda.so"], []))[0]) == ["libconda.so"]
+    assert process.load(Extension("/elsewhere", ["libother.so"], ["/nowhere"])) == ({}, ["libother.so"])
+
+
+def test_libraries_that_need_each_other_are_each_found_once(process_of, tmp_path):
+    first = build(tmp_path / "libfirst.so")
+    second = build(tmp_path / "libsecond.so", "", str(first), "-Wl,-rpath,$ORIGIN")
+    build(first, "", str(second), "-Wl,-rpath,$ORIGIN")
+    found, _missing = process_of(tmp_path, torch=False).load(Extension(str(tmp_path), ["libfirst.so"], ["$ORIGIN"]))
+    names = [os.path.basename(library.elf.path) for library in closure(found.values())]
+    assert names[0] == "libfirst.so"
+    assert sorted(names) == sorted(set(names))
+    assert "libsecond.so" in names
+
+
+def test_the_origin_is_put_in_its_place():
+    assert places(["$ORIGIN", "${ORIGIN}/../lib", "/usr/lib", "/x/$LIB"], "/a") == ["/a", "/a/../lib", "/usr/lib"]

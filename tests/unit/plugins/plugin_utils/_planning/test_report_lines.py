@@ -1,0 +1,112 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import report_lines
+
+WHEEL = {
+    "name": "flash-attn",
+    "version": "2.8.3",
+    "filename": "flash.whl",
+    "url": "https://gh.example/flash.whl",
+    "ground": "the only wheel",
+}
+FOUND = "found: Python 3.11.2 (/opt/venv/bin/python), torch 2.2.0+cu121, CUDA 12.1, C++11 ABI False, x86_64, GPUs: none"
+
+
+def outcome(action="install", **more):
+    return {"filename": "flash.whl", "action": action, "reason": "so it was", **more}
+
+
+def done(result=None, mode="install", predicts=False, wheels=(WHEEL,), **more):
+    return report_lines.done(
+        wheels, {"wheels": [result or outcome()], "requirements": [], "cleared": [], **more}, mode, predicts
+    )
+
+
+def test_what_a_node_is_stands_in_a_line(environment):
+    assert report_lines.planned(environment, []) == [FOUND]
+    environment["gpus"] = [{"name": "NVIDIA H200"}, {"name": "Tesla T4"}]
+    assert report_lines.planned(environment, [])[0].endswith("GPUs: NVIDIA H200, Tesla T4")
+
+
+def test_a_node_without_torch_is_told_too(environment):
+    environment["torch"] = None
+    assert report_lines.planned(environment, [])[0].endswith(
+        "torch none, CUDA none, C++11 ABI unknown, x86_64, GPUs: none"
+    )
+
+
+def test_of_a_plan_only_what_is_there_already_is_told(environment):
+    plan = [{**WHEEL, "action": "keep", "reason": "from this wheel"}, {**WHEEL, "action": "install", "reason": "no"}]
+    assert report_lines.planned(environment, plan) == [
+        FOUND,
+        "flash-attn 2.8.3: kept (found: from this wheel)",
+        "from: https://gh.example/flash.whl",
+        "why: the only wheel",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("action", "mode", "predicts", "what"),
+    [
+        ("install", "install", False, "installed"),
+        ("install", "install", True, "would be installed"),
+        ("replace", "install", False, "replaced"),
+        ("replace", "install", True, "would be replaced"),
+        ("keep", "install", False, "kept"),
+        ("keep", "install", True, "kept"),
+        ("install", "find_links", False, "put in place"),
+        ("install", "pip_cache", True, "would be put in place"),
+        ("replace", "pip_cache", False, "replaced"),
+    ],
+)
+def test_what_became_of_a_wheel_is_told_with_where_it_is_from_and_why(action, mode, predicts, what):
+    assert done(outcome(action), mode, predicts) == [
+        f"flash-attn 2.8.3: {what} (found: so it was)",
+        "from: https://gh.example/flash.whl",
+        "why: the only wheel",
+    ]
+
+
+def test_a_wheel_that_nobody_planned_is_from_nowhere():
+    wheel = {name: WHEEL[name] for name in ("name", "version", "filename")}
+    assert done(wheels=[wheel])[1:] == ["from: nowhere", "why: unknown"]
+
+
+@pytest.mark.parametrize(
+    ("verify", "line"),
+    [
+        ("gpu", "tried out: forward and backward on each GPU, against torch's own operators"),
+        ("import", "tried out: imported"),
+        ("none", "tried out: not at all"),
+    ],
+)
+def test_how_it_was_tried_out_is_told_and_what_each_gpu_showed(verify, line):
+    gpus = [{"device": "cuda:1", "name": "NVIDIA H200", "seconds": 0.8, "max_error": 0.00741}] * (verify == "gpu")
+    gpu_lines = ["on cuda:1 (NVIDIA H200): forward and backward in 0.8 s, largest error 0.0074"] * (verify == "gpu")
+    assert done(outcome(verify=verify, gpus=gpus))[3:] == [line, *gpu_lines]
+
+
+def test_what_else_happened_is_told_a_line_each():
+    proofs = [{"verdict": "fits", "reasons": []}, {"verdict": "cannot be told", "reasons": ["is odd", "is damaged"]}]
+    lines = done(
+        proofs=proofs,
+        requirements=["einops.whl"],
+        leftovers=["~lash_attn"],
+        cleared=[".flash.part"],
+        find_links="/opt/venv/share/w",
+    )
+    assert lines[3:] == [
+        "proof: fits",
+        "proof: cannot be told (it is odd; it is damaged)",
+        "with: einops.whl",
+        "cleared away, for a killed run left it: ~lash_attn",
+        "cleared away, for a killed run left it: .flash.part",
+        "pip install finds it in: /opt/venv/share/w",
+        "uv pip install finds it with: --no-index --find-links /opt/venv/share/w",
+    ]

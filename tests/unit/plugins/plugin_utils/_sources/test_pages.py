@@ -1,0 +1,258 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import multiprocessing
+import threading
+
+import pytest
+import requests
+from servers import serving
+from urllib3.util import Retry
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import Unavailable
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import pages
+
+NAME = "flash_attn-2.8.3+cu126torch2.13-cp312-cp312-linux_x86_64.whl"
+QUOTED = NAME.replace("+", "%2B")
+SHA256 = "ab" * 32
+JSON = "application/vnd.pypi.simple.v1+json"
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(Retry, "get_backoff_time", lambda self: 0)
+
+
+@pytest.fixture
+def wheels(tmp_path):
+    def wheels(url, name="flash-attn", **options):
+        return pages.wheels(url, name, str(tmp_path / "cache"), **options)
+
+    return wheels
+
+
+def page(*links, head=""):
+    return f"<!DOCTYPE html><html><head>{head}</head><body>{' '.join(links)}</body></html>"
+
+
+def link(href, text="wheel", attributes=""):
+    return f'<a href="{href}" {attributes}>{text}</a>'
+
+
+def test_a_page_of_a_package_is_read(server, wheels):
+    server.page("/simple/flash-attn/", page(link(f"../../files/{QUOTED}#sha256={SHA256.upper()}", NAME)))
+    expected = [Asset(NAME, f"{server.url}/files/{QUOTED}", None, SHA256)]
+    assert wheels(f"{server.url}/simple/flash-attn/") == expected
+    assert server.requests == ["/simple/flash-attn/"]
+
+
+@pytest.mark.parametrize("root", ["/simple/", "/simple", "/root/pypi/+simple/", "/root/pypi/%2Bsimple"])
+def test_of_the_root_of_an_index_only_the_page_of_the_package_is_read(root, server, wheels):
+    path = f"{root.rstrip('/')}/flash-attn/"
+    server.page(path, page(link(QUOTED)))
+    assert wheels(server.url + root, "Flash_Attn")[0].filename == NAME
+    assert server.requests == [path]
+
+
+@pytest.mark.parametrize("href", ["flash-attn/", "/whl/cu126/flash-attn/", "Flash_Attn"])
+def test_a_root_of_another_name_leads_to_the_page_of_the_package(href, server, wheels):
+    server.page("/whl/cu126/", page(link("torch/"), link(href), link("flash-attn-3/")))
+    server.page("/whl/cu126/flash-attn/", page(link(QUOTED)))
+    server.page("/whl/cu126/Flash_Attn", page(link(QUOTED)))
+    assert wheels(f"{server.url}/whl/cu126/")[0].filename == NAME
+
+
+def test_an_index_that_does_not_have_the_package_has_no_wheels_of_it(server, wheels):
+    assert wheels(f"{server.url}/simple/") == []
+
+
+def test_a_page_that_is_not_there_is_an_error(server, wheels):
+    with pytest.raises(TorchExtensionError, match=r"no page at .*/wheels/ \(404\).*torch_extension_sources"):
+        wheels(f"{server.url}/wheels/")
+
+
+def test_the_json_of_an_index_tells_hashes_and_sizes_and_what_is_yanked(server, wheels):
+    other = NAME.replace("312", "311")
+    files = [
+        {"filename": NAME, "url": f"../../f/{QUOTED}", "hashes": {"sha256": SHA256, "md5": "0"}, "size": 7},
+        {"filename": other, "url": f"http://b.example/{other}", "hashes": {}, "yanked": False},
+        {"filename": "flash_attn-1-py3-none-any.whl", "url": "flash_attn-1-py3-none-any.whl", "yanked": "broken"},
+        {"filename": "flash_attn-1.tar.gz", "url": "flash_attn-1.tar.gz", "hashes": {}},
+        {"filename": "a", "url": "file:///etc/flash_attn-1-py3-none-any.whl", "hashes": {}},
+    ]
+    server.page("/simple/flash-attn/", json.dumps({"meta": {"api-version": "1.1"}, "files": files}), JSON)
+    assert wheels(f"{server.url}/simple/") == [
+        Asset(NAME, f"{server.url}/f/{QUOTED}", 7, SHA256),
+        Asset(other, f"http://b.example/{other.replace('+', '%2B')}"),
+    ]
+    assert server.headers[0]["Accept"].startswith(JSON)
+
+
+def test_the_json_of_a_root_leads_to_the_page_of_the_package(server, wheels):
+    server.page("/pypi", json.dumps({"projects": [{"name": "torch"}, {"name": "Flash_Attn"}]}), JSON)
+    server.page("/pypi/flash-attn/", page(link(QUOTED)))
+    assert wheels(f"{server.url}/pypi")[0].filename == NAME
+
+
+def test_yanked_files_are_left_out(server, wheels):
+    server.page("/w/", page(link(QUOTED, attributes="data-yanked"), link(QUOTED, attributes='data-yanked="broken"')))
+    assert wheels(f"{server.url}/w/") == []
+
+
+LISTINGS = {
+    "nginx": f'<h1>Index of /w/</h1><hr><pre><a href="../">../</a>\n<a href="{NAME}">{NAME[:47]}..&gt;</a> 1-Jan 5\n</pre>',
+    "apache": '<table><tr><th><a href="?C=N;O=D">Name</a></th></tr><tr><td><a href="/">Parent Directory</a></td></tr>'
+    f'<tr><td><a href="{QUOTED}">{NAME[:20]}..&gt;</a></td></tr></table>',
+    "python": f'<ul><li><a href="{QUOTED}">{NAME}</a></li><li><a href="sub/">sub/</a></li></ul>',
+    "upper case": f'<A HREF="{QUOTED}">x</A>',
+    "absolute": f'<a href="/w/{QUOTED}">x</a>',
+    "base": f'<base href="/w/"><base href="/no/"><a href="{QUOTED}">x</a>',
+    "spaces": f'<a href=" {QUOTED}\n">x</a>',
+    "rubbish": f'<a><a href="">x</a><a href="http://[">y</a><a href="mailto:a@b">z</a></p><a href="{QUOTED}">x',
+}
+
+
+@pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
+def test_a_plain_listing_is_read_by_its_links(listing, server, wheels):
+    server.page("/w/", listing)
+    assert wheels(f"{server.url}/w/") == [Asset(NAME, f"{server.url}/w/{QUOTED}")]
+
+
+def test_the_listing_of_a_real_server_is_read(tmp_path, wheels):
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / NAME).write_bytes(b"wheel")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            """Say nothing."""
+
+    handler = functools.partial(Quiet, directory=str(tmp_path / "served"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
+        (found,) = wheels(f"http://127.0.0.1:{httpd.server_port}/")
+        assert requests.get(found.url, timeout=10).content == b"wheel"
+        httpd.shutdown()
+    assert found.filename == NAME
+
+
+def test_wheels_of_other_packages_are_left_out(server, wheels):
+    three = "flash_attn_3-3.0.0+cu128torch2.9gite2743ab-cp39-abi3-linux_x86_64.whl"
+    server.page("/w/", page(link(QUOTED), link(three), link("torch-2.8.0-cp312-cp312-linux_x86_64.whl"), link("a.whl")))
+    assert [asset.filename for asset in wheels(f"{server.url}/w/")] == [NAME]
+    assert [asset.filename for asset in wheels(f"{server.url}/w/", "flash_attn_3")] == [three]
+    assert len(server.requests) == 1, "the page is kept for all packages"
+
+
+def test_an_address_has_no_fragment_and_keeps_its_query(server, wheels):
+    server.page("/w/", page(link(f"http://s3.example/{NAME}?sig=a+b#egg=x&sha256={SHA256}".replace("&", "&amp;"))))
+    assert wheels(f"{server.url}/w/") == [Asset(NAME, f"http://s3.example/{QUOTED}?sig=a+b", None, SHA256)]
+
+
+@pytest.mark.parametrize("href", ["file:///w/" + NAME, "ftp://a.example/" + NAME, "//[/" + NAME, "data:" + NAME])
+def test_links_that_are_not_http_are_left_out(href, server, wheels):
+    server.page("/w/", page(link(href)))
+    assert wheels(f"{server.url}/w/") == []
+
+
+def test_a_page_that_moved_is_read_where_it_is(server, wheels):
+    server.redirect("/w", "/there/w/?page=1")
+    server.page("/there/w/?page=1", page(link(QUOTED)))
+    assert wheels(f"{server.url}/w")[0].url == f"{server.url}/there/w/{QUOTED}"
+
+
+@pytest.mark.parametrize(
+    ("text", "content_type"),
+    [
+        ("<form><input name=u><input type='Password'></form>", "text/html"),
+        ("<ListBucketResult/>", "application/xml"),
+        ("{}", JSON),
+        ("nonsense", JSON),
+        ("7", JSON),
+        ('{"files": [{"url": 7}]}', JSON),
+    ],
+)
+def test_what_is_no_listing_is_told_and_an_older_answer_serves(text, content_type, server, wheels, tmp_path):
+    server.page("/w/", text, content_type)
+    with pytest.raises(Unavailable, match=r"is no answer: .*torch_extension_sources"):
+        wheels(f"{server.url}/w/")
+    for path in (tmp_path / "cache" / "api").glob("*.failure"):
+        path.unlink()
+    server.page("/w/", page(link(QUOTED)))
+    found = wheels(f"{server.url}/w/")
+    server.answers["/w/"] = None
+    server.page("/w/", text, content_type)
+    warnings = []
+
+    def no_etag(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Type", content_type)
+        handler.send_header("Content-Length", str(len(text)))
+        handler.end_headers()
+        handler.wfile.write(text.encode())
+
+    server.answers["/w/"] = no_etag
+    assert wheels(f"{server.url}/w/", max_age=0, warnings=warnings) == found
+    assert len(warnings) == 1
+    assert "is known as it was 0 seconds ago" in warnings[0]
+
+
+def test_a_server_that_is_gone_is_answered_from_the_cache(wheels):
+    with serving() as server:
+        server.page("/w/", page(link(QUOTED)))
+        found = wheels(f"{server.url}/w/")
+    warnings = []
+    assert wheels(f"{server.url}/w/", max_age=0, warnings=warnings) == found
+    assert wheels(f"{server.url}/w/", max_age=0, warnings=warnings) == found
+    assert "cannot be downloaded" in warnings[0]
+    assert "torch_extension_sources" in warnings[0]
+    assert len(warnings) == 1
+
+
+def test_netrc_opens_a_page_that_wants_credentials(server, wheels, home):
+    server.give("/w/", b"", 401)
+    with pytest.raises(TorchExtensionError, match=r"HTTP status 401.*netrc"):
+        wheels(f"{server.url}/w/")
+    (home / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    (home / ".netrc").chmod(0o600)
+    server.page("/x/", page(link(QUOTED)))
+    assert wheels(f"{server.url}/x/")
+    assert server.headers[-1]["Authorization"] == requests.auth._basic_auth_str("me", "secret")
+
+
+def test_credentials_in_the_address_are_refused_and_not_shown(wheels):
+    with pytest.raises(TorchExtensionError, match=r"torch_extension_sources holds credentials.*netrc") as refusal:
+        wheels("https://me:hunter2@a.example/simple/")
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_credentials_in_a_link_are_not_passed_on(server, wheels):
+    server.page("/w/", page(link(f"http://me:hunter2@a.example/{QUOTED}")))
+    assert wheels(f"{server.url}/w/") == [Asset(NAME, f"http://a.example/{QUOTED}")]
+
+
+def ask(url, cache, start):
+    start.wait()
+    raise SystemExit(len(pages.wheels(url, "flash-attn", cache)) != 1)
+
+
+def test_many_processes_that_ask_at_once_make_one_request(server, tmp_path):
+    server.page("/w/", page(link(QUOTED)))
+    fork = multiprocessing.get_context("fork")
+    start = fork.Barrier(5)
+    processes = [
+        fork.Process(target=ask, args=(f"{server.url}/w/", str(tmp_path / "cache"), start)) for _process in range(5)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 5
+    assert server.requests == ["/w/"]

@@ -128,7 +128,7 @@ class ActionModule(DeliveringAction):
         arguments["folder"] = staging.folder
         return {"folder": staging.folder, "sent": bool(staging.lacks(given.files))}
 
-    def shared_file_system(self, given, arguments):
+    def _shared(self, given, arguments):
         def enter(execute):
             return shared_file_system.look(given.files, given.delivery["shared_dir"], execute)
 
@@ -215,7 +215,7 @@ def _check(files):
 def _certificates(path):
     """What of a file of CAs is for nodes to see."""
     # of a node, which most deliveries do without here
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.pull import certificates
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import certificates
 
     try:
         with open(path, encoding="utf-8", errors="replace") as file:

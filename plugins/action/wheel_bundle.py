@@ -18,9 +18,9 @@ class ActionModule(ControllerAction):
         "dest": {"type": "path", "required": True},
     }
 
-    def act(self, arguments, means):
+    def act(self, arguments, context):
         # Ansible imports actions before it forks a process for each node, and what downloads is for this one alone
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_writing import write_bundle
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.bundle_writing import write_bundle
 
         lock, dest = (os.path.realpath(arguments[name]) for name in ("lock", "dest"))
-        return write_bundle(lock, dest, means, predict=self._task.check_mode)
+        return write_bundle(lock, dest, context, predict=self._task.check_mode)

@@ -21,7 +21,7 @@ class ActionModule(ControllerAction):
         self._task_vars = task_vars or {}
         return super().run(tmp, task_vars)
 
-    def act(self, arguments, means):
+    def act(self, arguments, context):
         # Ansible imports actions before it forks a process for each node, and what downloads is for this one alone
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import module_archive
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch
@@ -29,5 +29,5 @@ class ActionModule(ControllerAction):
         def meanwhile():
             module_archive.build(self, "torch_extension", self._task_vars)  # which comes next
 
-        result = fetch(arguments["plans"], means, predict=self._task.check_mode, meanwhile=meanwhile)
+        result = fetch(arguments["plans"], context, predict=self._task.check_mode, meanwhile=meanwhile)
         return {"changed": bool(result["downloads"]), **result}

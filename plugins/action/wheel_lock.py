@@ -18,8 +18,10 @@ class ActionModule(ControllerAction):
         "path": {"type": "path", "required": True},
     }
 
-    def act(self, arguments, means):
+    def act(self, arguments, context):
         # Ansible imports actions before it forks a process for each node, and what downloads is for this one alone
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_writing import write_lock
 
-        return write_lock(arguments["plans"], os.path.realpath(arguments["path"]), means, predict=self._task.check_mode)
+        return write_lock(
+            arguments["plans"], os.path.realpath(arguments["path"]), context, predict=self._task.check_mode
+        )

@@ -101,7 +101,7 @@ class ActionModule(NodeAction):
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.control_node import progress
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 
-        means = DownloadContext(
+        context = DownloadContext(
             cache=self._arguments["cache_dir"] or default_cache(),
             ca_path=self._arguments["ca_path"],
             require_sha256=self._arguments["require_sha256"],
@@ -110,22 +110,22 @@ class ActionModule(NodeAction):
 
         def prove(candidate):
             wanted = [candidate[name] for name in ("url", "filename", "sha256")]
-            file = means.wheels().cached(*wanted)
+            file = context.wheels().cached(*wanted)
             if file is None and candidate["action"] == KEEP:
                 return self._verified(candidate["name"])
             if file is None and self._task.check_mode:
                 return None
             if file is None:
-                file = means.wheels().get(*wanted, candidate["size"])
+                file = context.wheels().get(*wanted, candidate["size"])
                 if file.is_new:
                     downloads.append(file)
-            facts = means.facts(file.path, file.sha256)
+            facts = context.facts(file.path, file.sha256)
             if not facts["libraries"]:
                 return Shown(UNKNOWN, ["has no library of which anything could be proven"], file.sha256, file.size)
             (proof,) = self._run("wheel_proof", {"facts": [facts], "environment": environment})["proofs"]
             return Shown(proof["verdict"], proof["reasons"], file.sha256, file.size)
 
-        with means.progress:
+        with context.progress:
             return settle(wheel, environment, prove)
 
     def _verified(self, name):

@@ -103,6 +103,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import pull, staging
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import check_url, opener
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 
 
@@ -133,7 +134,7 @@ def main():
 
 
 def _run(module):
-    url = pull.check_url(module.params["url"])
+    url = check_url(module.params["url"])
     files = [pull.Wanted(file["filename"], file["sha256"].lower(), file["size"]) for file in module.params["files"]]
     for file in files:
         wheel_file.parse_name(file.filename)  # no path, above all
@@ -143,7 +144,7 @@ def _run(module):
     else:
         folder = pull.make_folder(module.params["folder"])
         try:
-            puller = pull.Puller(url, folder, pull.opener(module.params["ca"]))
+            puller = pull.Puller(url, folder, opener(module.params["ca"]))
             outcomes = {file.filename: puller.pull(file) for file in files}
         finally:
             staging.clear_staged(folder, [])  # if nothing has come

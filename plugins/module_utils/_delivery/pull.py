@@ -8,11 +8,9 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import fcntl
 import http.client
-import netrc
 import os
 import re
 import shutil
@@ -26,7 +24,8 @@ import urllib.request
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import OTHER_WAYS
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
 
 #: What has become of a file: it was there already, has been fetched, or the server does not have it.
 THERE, PULLED, MISSING = "there", "pulled", "missing"
@@ -35,9 +34,7 @@ _SECONDS = 60  # to connect, and between two pieces of an answer
 _TRIES = 5  # in a row that bring nothing new
 _PAUSE = 1.0  # seconds before the second of them; doubled before each more
 _CHUNK = 1 << 20  # bytes
-_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s]+-----END CERTIFICATE-----")
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
-_ELSE = "Nothing was changed. torch_extension_delivery has other ways, such as copy."
 
 
 class Wanted(t.NamedTuple):
@@ -56,94 +53,9 @@ class _MissingError(Exception):
     """The server does not have it."""
 
 
-class _Credentials(urllib.request.BaseHandler):
-    """Those that ``~/.netrc`` has for the host of a request, over TLS alone, and anew after each redirection.
-
-    Where the server redirects to another host, that one gets what is there for it by name, and not what is there for all.
-    """
-
-    def __init__(self, entries: netrc.netrc | None) -> None:
-        self._entries = entries
-
-    def https_request(self, request: urllib.request.Request) -> urllib.request.Request:
-        host = urllib.parse.urlsplit(request.full_url).hostname or ""
-        entries = self._entries
-        is_named = entries is not None and (host in entries.hosts or host == request.origin_req_host.strip("[]"))
-        found = entries.authenticators(host) if entries is not None and is_named else None
-        if found:
-            text = "{}:{}".format(found[0] or "", found[2] or "").encode()
-            # one that is not taken along to where the server sends us
-            request.add_unredirected_header("Authorization", "Basic " + base64.b64encode(text).decode())
-        return request
-
-
-def check_url(url: str) -> str:
-    """Returns the URL of the folder on the server, as it is.
-
-    :raises TorchExtensionError: if it is none, or holds credentials, which would be shown
-    """
-    reason = None
-    try:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-            reason = "wanted is http:// or https:// and a host"
-    except ValueError:  # in words that may hold a piece of a password
-        reason = "wanted is http:// or https://, a host, and perhaps a port, a number"
-    if reason is None and (parts.query or parts.fragment):
-        reason = "wanted is a folder, without ? or #"
-    if reason is None and not re.fullmatch("[!-~]+", url):
-        reason = "wanted are printable characters of ASCII, and any other as %20"
-    if reason:
-        raise TorchExtensionError(f"torch_extension_pull_url is no address of a folder on a server: {reason}.")
-    if parts.username is not None:
-        raise TorchExtensionError(
-            f"torch_extension_pull_url holds credentials for {parts.hostname}, which would be shown. Put them into ~/.netrc,"
-            " of the control node for the upload and of the nodes for reading, and leave them out of the URL."
-        )
-    return url
-
-
 def is_there(folder: str, wanted: Wanted) -> bool:
     """Whether a file is there in its whole length; whoever installs it checks its hash."""
     return _size(os.path.join(folder, wanted.filename)) == wanted.size
-
-
-def certificates(text: str) -> str:
-    """The certificates of a file (PEM), without what else is in it: a key, or comments.
-
-    :raises TorchExtensionError: if it has none
-    """
-    found = _CERTIFICATE.findall(text)
-    if not found:
-        raise TorchExtensionError("torch_extension_pull_ca_path has no certificates (PEM: BEGIN CERTIFICATE).")
-    return "\n".join(found) + "\n"
-
-
-def opener(ca: str | None = None, path: str = "~/.netrc") -> urllib.request.OpenerDirector:
-    """What asks servers, by the proxies of the environment.
-
-    :param ca: certificates of CAs (PEM) to trust instead of the system's
-    :param path: a file of credentials, which need not be there
-    :raises TorchExtensionError: if one of the two cannot be read
-    """
-    try:
-        context = ssl.create_default_context(cadata=None if ca is None else certificates(ca))
-    except (ssl.SSLError, ValueError, TypeError) as exc:
-        raise TorchExtensionError(f"torch_extension_pull_ca_path has no certificates (PEM): {exc}.") from exc
-    return urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _Credentials(_entries(path)))
-
-
-def _entries(path: str) -> netrc.netrc | None:
-    path = os.path.expanduser(path)
-    try:
-        return netrc.netrc(path) if os.path.exists(path) else None
-    except netrc.NetrcParseError as exc:
-        reason = f"line {exc.lineno} is not understood"  # what stands there may be a password
-    except ValueError:
-        reason = "its characters are not understood"
-    except OSError as exc:
-        reason = exc.strerror or "unknown error"
-    raise TorchExtensionError(f"{path} on the node cannot be read: {reason}. Correct it. {_ELSE}")
 
 
 def make_folder(folder: str) -> str:
@@ -231,7 +143,7 @@ class Puller:
             self._check_room(wanted, part)
             if not self._bring(wanted, part):
                 return MISSING
-            found = wheel_file.sha256(part)
+            found = sha256_of(part)
             if found == wanted.sha256:
                 os.replace(part, os.path.join(self._folder, wanted.filename))
                 return PULLED
@@ -246,7 +158,7 @@ class Puller:
     def _another(self, wanted: Wanted, facts: str) -> TorchExtensionError:
         return TorchExtensionError(
             f"{self._url_of(wanted)} {facts}: it is another file. Remove it from that server, or name another folder in"
-            f" torch_extension_pull_url. {_ELSE}"
+            f" torch_extension_pull_url. {OTHER_WAYS}"
         )
 
     def _url_of(self, wanted: Wanted) -> str:
@@ -278,7 +190,7 @@ class Puller:
                 if not tries:
                     raise TorchExtensionError(
                         f"{self._url_of(wanted)} cannot be fetched by this node{self._through()}: {exc}. What has come stays, and"
-                        f" the next run goes on. {_ELSE}"
+                        f" the next run goes on. {OTHER_WAYS}"
                     ) from exc
             self._sleep(pause)
             pause *= 2
@@ -357,11 +269,11 @@ class Puller:
                     raise TorchExtensionError(
                         f"{url} is refused to this node ({exc.code} {exc.reason}). Put credentials for {host} into ~/.netrc"
                         " of the user that the task becomes there, which are sent over https alone; or let everybody read it."
-                        f" {_ELSE}"
+                        f" {OTHER_WAYS}"
                     ) from exc
                 raise TorchExtensionError(
                     f"{url} cannot be fetched by this node{self._through()}: the server answers {exc.code} ({exc.reason}). Look at"
-                    f" torch_extension_pull_url. {_ELSE}"
+                    f" torch_extension_pull_url. {OTHER_WAYS}"
                 ) from exc
         except ssl.SSLCertVerificationError as exc:
             raise _untrusted(host, exc) from exc
@@ -374,7 +286,7 @@ class Puller:
         except (http.client.InvalidURL, ValueError) as exc:  # in words that may hold a piece of a proxy's password
             raise TorchExtensionError(
                 f"{url} cannot be fetched by this node{self._through()}: one of their addresses is none. Look at"
-                f" torch_extension_pull_url, and at http_proxy and https_proxy of the node. {_ELSE}"
+                f" torch_extension_pull_url, and at http_proxy and https_proxy of the node. {OTHER_WAYS}"
             ) from exc
         except http.client.HTTPException as exc:
             raise _PassingError(f"the server's answer is broken ({exc!r})") from exc
@@ -383,7 +295,7 @@ class Puller:
 def _untrusted(host: str | None, exc: ssl.SSLCertVerificationError) -> TorchExtensionError:
     return TorchExtensionError(
         f"This node does not trust the certificate of {host}: {exc.verify_message}. Name the file of your site's CA in"
-        f" torch_extension_pull_ca_path. {_ELSE}"
+        f" torch_extension_pull_ca_path. {OTHER_WAYS}"
     )
 
 

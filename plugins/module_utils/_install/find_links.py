@@ -16,7 +16,8 @@ from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import refuse_foreign
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256, sha256_of
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import refuse_foreign
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import configuration
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.settings import (
     read_settings as read_pip_settings,
@@ -109,7 +110,7 @@ def place(
     sums = {}
     for delivered, name in names.items():
         src = os.path.join(folder, delivered)
-        sums[name] = wheel_file.sha256(src)
+        sums[name] = sha256_of(src)
         atomic.put(os.path.join(target, name), lambda file, src=src: atomic.copy(src, file), like=owner)
         for other in _others(target, name):
             os.remove(os.path.join(target, other))
@@ -148,7 +149,7 @@ def _examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -
     }
     for name, digest in {record["file"]: record["sha256"], **needed}.items():
         try:
-            wheel_file.check_sha256(os.path.join(folder, name), digest)
+            check_sha256(os.path.join(folder, name), digest)
         except TorchExtensionError as exc:
             return Action(REPLACE, f"{folder} holds a damaged wheel: {exc}")
     if change.before != change.after:

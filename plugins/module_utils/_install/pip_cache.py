@@ -15,6 +15,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
     INSTALL,
@@ -40,7 +41,7 @@ def examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) ->
     if not os.path.lexists(path):
         return Action(INSTALL, f"pip's cache has no wheel of {wheel['name']} {wheel['version']}")
     try:
-        wheel_file.check_sha256(path, wheel["sha256"])
+        check_sha256(path, wheel["sha256"])
         wheel_file.check(path, wheel["filename"])
     except TorchExtensionError as exc:
         return Action(REPLACE, f"pip's cache holds a damaged wheel: {exc}")

@@ -16,11 +16,12 @@ import typing as t
 from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import replacement
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, records
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import find_uv, refuse_foreign
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import find_leftovers
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import refuse_foreign
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import find_uv
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import typing as t
 from urllib.parse import unquote, urlsplit
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 
 
 class Distribution(t.NamedTuple):
@@ -26,11 +27,6 @@ class Distribution(t.NamedTuple):
     version: str
     path: str
     complete: bool
-
-
-def canonical(name: str) -> str:
-    """The normalised form of a distribution's name (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def find_installed(site_packages: t.Iterable[str]) -> dict[str, Distribution]:

@@ -9,14 +9,16 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, leftovers, system
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import Run, ask_interpreter
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import ask_interpreter
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.torch import read_torch
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import uv_version
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import settings
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import VARIABLES
 
@@ -73,7 +75,7 @@ def describe_one(
             " become_user)."
         ) from exc
     torch, warnings = read_torch(interpreter.site_packages, installed.get("torch"), interpreter.prefix)
-    names = {distributions.canonical(name) for name in wanted if name != ALL}
+    names = {canonical(name) for name in wanted if name != ALL}
     if ALL in wanted:
         names.update(installed)
     present = [installed[name] for name in sorted(names) if name in installed]
@@ -97,7 +99,7 @@ def describe_one(
         "torch": torch,
         "installers": {
             "pip": pip,
-            "uv": _uv(interpreter.prefix, run),
+            "uv": uv_version(interpreter.prefix, run),
         },
         "pip_cache": pip_cache,
         "sdists": _sdist_finder().find_sdists(sdists, interpreter.executable, pip, pip_cache, run) if sdists else {},
@@ -133,39 +135,3 @@ def _sdist_finder() -> t.Any:
     from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import sdists
 
     return sdists
-
-
-def _uv(prefix: str, run: Run) -> str | None:
-    program = find_uv(prefix)
-    if program is None:
-        return None
-    _status, out, _err = run([program, "--version"])
-    found = re.match(r"uv (\S+)", out)
-    return found.group(1) if found else None
-
-
-def find_uv(prefix: str) -> str | None:
-    """The uv that serves an environment: its own, or the user's."""
-    search = [os.path.join(prefix, "bin"), os.environ.get("PATH", os.defpath), os.path.expanduser("~/.local/bin")]
-    return shutil.which("uv", path=os.pathsep.join(search))
-
-
-def refuse_foreign(environment: t.Mapping[str, t.Any], folders: t.Iterable[str | None]) -> None:
-    """Refuse to change an environment that is not the user's to change.
-
-    :param folders: what would be written to
-    :raises TorchExtensionError: if it belongs to the operating system (PEP 668) or to somebody else
-    """
-    python = environment["python"]
-    advice = "Make a venv there and name it in torch_extension_python."
-    if python["externally_managed"]:
-        raise TorchExtensionError(
-            f"{python['executable']} belongs to the operating system (EXTERNALLY-MANAGED, PEP 668): nothing is"
-            f" installed into it. {advice}"
-        )
-    for folder in folders:
-        if folder is None or not os.access(folder, os.W_OK):
-            raise TorchExtensionError(
-                f"User id {os.geteuid()} cannot write to {folder}. Become its owner (become, become_user). Or:"
-                f" {advice.lower()}"
-            )

@@ -14,6 +14,7 @@ import shutil
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 
 # Runs in the interpreter that is asked about, with -I -S: no site module, so no .pth file of the environment is
 # executed and nothing of the environment is imported. What site would have done for a venv (before Python 3.14)
@@ -71,10 +72,6 @@ class Interpreter(t.NamedTuple):
     is_venv: bool
     externally_managed: bool  # PEP 668: the operating system's package manager owns this environment
     site_packages: tuple[str, ...]  # existing folders, in the order of sys.path
-
-
-# A command line in; exit status, standard output and standard error out.
-Run = t.Callable[[t.Sequence[str]], "tuple[int, str, str]"]
 
 
 def find_executable(python: str) -> str:

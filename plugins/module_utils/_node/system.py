@@ -14,7 +14,7 @@ import os
 import re
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import Run
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 
 _SYSTEM_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib")
 # Where containers and WSL mount the driver's programs, which is not always on the PATH of an ssh session.

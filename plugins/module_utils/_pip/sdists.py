@@ -13,8 +13,8 @@ import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import canonical
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import Run
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 
 # Runs in the environment, with the user's own settings. It is `pip install` itself, stopped where pip asks its cache: that
 # is after it has read its settings and its indexes and has chosen, and before it downloads anything. Whatever differs from

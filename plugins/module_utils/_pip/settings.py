@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 
 ALL = ":all:"  # in only-binary and no-binary
 

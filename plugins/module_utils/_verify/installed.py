@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, records
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 

@@ -14,8 +14,8 @@ import signal
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import Run
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 
 AUTO, GPU, IMPORT, NONE = "auto", "gpu", "import", "none"
 WAYS = [AUTO, GPU, IMPORT, NONE]
@@ -69,7 +69,7 @@ def resolve(way: str, gpus: t.Sequence[t.Any] | None, devices: t.Sequence[str] =
 
 def has_check(name: str) -> bool:
     """Whether it is known how to check a package on a GPU; if not, it is imported and no more."""
-    return distributions.canonical(name) in _gpu_checks().CHECKS
+    return canonical(name) in _gpu_checks().CHECKS
 
 
 def import_failure(executable: str, modules: t.Sequence[str], run: Run, folder: str = "") -> str | None:
@@ -97,7 +97,7 @@ def on_gpus(
     source = module.__spec__.loader.get_source(module.__name__)
     timeout = shutil.which("timeout")
     command = [timeout, "-k", "5", _SECONDS] if timeout else []
-    command += [executable, "-E", "-B", "-c", source, folder, distributions.canonical(name)]
+    command += [executable, "-E", "-B", "-c", source, folder, canonical(name)]
     nothing = {"seconds": None, "max_error": None}
     results: list[dict[str, t.Any]] = []
     while True:  # a process ends with the first GPU that fails, so the next one takes the rest

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import typing as t
@@ -17,9 +16,9 @@ import zlib
 from email.parser import HeaderParser
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
 
-_CHUNK = 1 << 22  # bytes
 _METADATA_LIMIT = 4 << 20  # bytes; real ones are a few KiB, and a hostile one must not fill the memory
 
 
@@ -153,31 +152,3 @@ def check_delivered(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Ma
 def public_version(version: str) -> str:
     """A version without its local label (PEP 440)."""
     return version.partition("+")[0]
-
-
-def sha256(path: str) -> str:
-    """The SHA-256 of a file, in hexadecimal, read in pieces.
-
-    :raises OSError: if it cannot be read
-    """
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for chunk in iter(lambda: file.read(_CHUNK), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def check_sha256(path: str, wanted: str | None) -> str:
-    """The SHA-256 of a file, which must be the wanted one, if one is wanted.
-
-    :raises TorchExtensionError: if it is another one or the file cannot be read
-    """
-    try:
-        found = sha256(path)
-    except OSError as exc:
-        raise TorchExtensionError(f"{path} cannot be read: {exc.strerror}.") from exc
-    if wanted and found != wanted.lower():
-        raise TorchExtensionError(
-            f"{os.path.basename(path)} has sha256 {found}, wanted is {wanted}: it is another file or it is damaged."
-        )
-    return found

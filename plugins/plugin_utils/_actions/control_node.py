@@ -53,7 +53,7 @@ class ControllerAction(ActionBase):
 
     arguments: t.ClassVar[dict[str, t.Any]] = {}  # an argument_spec, beside what all have
 
-    def act(self, arguments: t.Mapping[str, t.Any], means: DownloadContext) -> dict[str, t.Any]:
+    def act(self, arguments: t.Mapping[str, t.Any], context: DownloadContext) -> dict[str, t.Any]:
         """Do it, with the proxy set.
 
         :returns: the task's result
@@ -67,7 +67,7 @@ class ControllerAction(ActionBase):
 
         super().run(tmp, task_vars)
         _validated, arguments = self.validate_argument_spec({**_ARGUMENTS, **self.arguments})
-        means = DownloadContext(
+        context = DownloadContext(
             cache=arguments["cache_dir"] or default_cache(),
             ca_path=arguments["ca_path"],
             require_sha256=arguments.get("require_sha256", False),
@@ -75,7 +75,7 @@ class ControllerAction(ActionBase):
         )
         try:
             with proxied(arguments["proxy"]):
-                return self.act(arguments, means)
+                return self.act(arguments, context)
         except TorchExtensionError as exc:
             raise AnsibleActionFail(str(exc)) from exc
 

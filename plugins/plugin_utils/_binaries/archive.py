@@ -18,7 +18,7 @@ import zipfile
 import zlib
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.entry import check_room, writing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import check_room, writing
 
 _CHUNK = 1 << 20  # bytes
 _DIRECTORY = 4 << 20  # bytes of an archive's directory, which zipfile reads whole; torch's wheel has 1.5 MiB

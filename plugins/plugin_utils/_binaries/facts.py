@@ -19,7 +19,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.
     Budget,
     UnreadableError,
 )
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.entry import writing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import writing
 
 #: of what read() returns; facts of another version are made anew
 VERSION = 2

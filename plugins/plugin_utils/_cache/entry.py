@@ -11,13 +11,10 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import shutil
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
-
-_MARGIN = 16 << 20  # bytes that stay free on the disk
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import writing
 
 
 class Entry:
@@ -46,7 +43,7 @@ class Entry:
     def holds(self, sha256: str) -> bool:
         """Whether the file is there, and whole."""
         try:
-            return self.recorded == sha256 == wheel_file.sha256(self.path)
+            return self.recorded == sha256 == sha256_of(self.path)
         except OSError:
             return False
 
@@ -79,33 +76,3 @@ class Entry:
                 file.write(f"{digest}  {os.path.basename(self.path)}\n")  # as sha256sum writes it
             os.replace(self.record_path + ".new", self.record_path)
             os.replace(self.part_path, self.path)
-
-
-@contextlib.contextmanager
-def writing(path: str) -> t.Iterator[None]:
-    """Turn what a disk refuses into what the operator can do about it.
-
-    :raises TorchExtensionError: for any OSError
-    """
-    try:
-        yield
-    except OSError as exc:
-        raise TorchExtensionError(
-            f"{os.path.basename(path)} cannot be written to {os.path.dirname(path)} on the control node"
-            f" ({exc.strerror}). Make room, or set torch_extension_cache_dir."
-        ) from exc
-
-
-def check_room(path: str, size: int) -> None:
-    """
-    :param path: of a file that is to be written
-    :param size: what has to be written, in bytes; nothing, if it is not above 0
-    :raises TorchExtensionError: if the disk has not as much room
-    """
-    folder = os.path.dirname(path)
-    free = shutil.disk_usage(folder).free
-    if size > 0 and free < size + _MARGIN:
-        raise TorchExtensionError(
-            f"{folder} on the control node has {free >> 20} MiB free, wanted are {(size + _MARGIN) >> 20} MiB. Make room,"
-            " or set torch_extension_cache_dir."
-        )

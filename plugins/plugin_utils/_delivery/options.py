@@ -57,7 +57,7 @@ def _check(delivery: t.Mapping[str, t.Any], stage_dir: str | None) -> None:
             )
     if PULL in ways:
         # of a node, which does without what the plan need not load
-        from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.pull import check_url
+        from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import check_url
 
         check_url(delivery["pull_url"])
         if delivery["pull_ca_path"] and not os.path.isfile(delivery["pull_ca_path"]):

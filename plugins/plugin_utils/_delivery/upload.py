@@ -20,7 +20,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.s
 try:
     import requests
     from requests import Session
-except ImportError:  # _http says so
+except ImportError:  # http.py says so
     Session = object
 
 _SECONDS = (30, 300)  # to connect; between two pieces, and until a server has put away what it was sent

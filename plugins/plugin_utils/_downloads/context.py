@@ -12,7 +12,7 @@ import os
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.facts import read_facts_cached
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.entry import writing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import writing
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Downloader
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import Requirements
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Silence

@@ -12,8 +12,10 @@ import typing as t
 from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256, sha256_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.entry import Entry, writing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import writing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.entry import Entry
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads import local_files
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.running_digest import FollowingDigest
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http, settings
@@ -195,7 +197,7 @@ class Downloader:
             part.discard()
             raise
         with writing(part.path):
-            found = wheel_file.sha256(part.path)
+            found = sha256_of(part.path)
         _check(part, os.path.basename(entry.path), str(place), found, known)
         part.forget()
         return found
@@ -209,7 +211,7 @@ def _found(entry: Entry, known: _Known) -> Download | None:
 
 def _in_place(place: local_files.Place, filename: str, sha256: str | None) -> Download:
     local_files.check_there(place, None)
-    digest = wheel_file.check_sha256(place.path, sha256)
+    digest = check_sha256(place.path, sha256)
     wheel_file.check(place.path, filename)
     return Download(place.path, digest, os.path.getsize(place.path), is_new=False)
 

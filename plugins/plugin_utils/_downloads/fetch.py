@@ -34,7 +34,7 @@ class _Wanted(t.NamedTuple):
 
 def fetch(
     plans: t.Mapping[str, Plan],
-    means: DownloadContext,
+    context: DownloadContext,
     predict: bool = False,
     meanwhile: t.Callable[[], object] = lambda: None,
 ) -> dict[str, t.Any]:
@@ -50,7 +50,7 @@ def fetch(
         the operator should know
     :raises TorchExtensionError: if nothing can be fetched for anybody
     """
-    downloader, requirements = means.wheels(), means.requirements()
+    downloader, requirements = context.wheels(), context.requirements()
     users: dict[_Wanted, list[str]] = {}
     for node, plan in plans.items():
         for wheel in plan["wheels"]:
@@ -58,7 +58,7 @@ def fetch(
     files: dict[_Wanted, Download] = {}
     errors: dict[_Wanted, str] = {}
     facts: dict[str, dict[str, t.Any]] = {}
-    with means.progress, ThreadPoolExecutor(_AT_ONCE) as pool:
+    with context.progress, ThreadPoolExecutor(_AT_ONCE) as pool:
         bring = _predicted if predict else Downloader.get
         coming = {wanted: pool.submit(bring, downloader, *wanted) for wanted in users}
         meanwhile()
@@ -66,7 +66,7 @@ def fetch(
         try:
             files[wanted] = file = outcome.result()
             if file.path and file.sha256 not in facts:
-                facts[file.sha256] = means.facts(file.path, file.sha256)
+                facts[file.sha256] = context.facts(file.path, file.sha256)
         except TorchExtensionError as exc:
             files.pop(wanted, None)
             errors[wanted] = f"{exc} Wanted by {_listed(users[wanted])}."

@@ -17,7 +17,7 @@ import zlib
 from urllib.parse import unquote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.entry import check_room, writing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import check_room, writing
 
 _CHUNK = 1 << 20  # bytes
 

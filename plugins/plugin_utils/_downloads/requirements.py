@@ -15,7 +15,8 @@ import tempfile
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import compatibility_tags, wheel_file
 
 try:
@@ -24,7 +25,7 @@ try:
     from packaging.utils import parse_wheel_filename
     from packaging.version import Version
 except ImportError:
-    pass  # _decision says so, before anything comes here
+    pass  # decision.py says so, before anything comes here
 
 # Nobody wants another torch than the one that the wheel was chosen for.
 _NEVER = ("torch",)
@@ -111,7 +112,7 @@ class Requirements:
         name, filename, digest = item["name"], item["filename"], item["sha256"]
         wheel_file.parse_name(filename)  # it becomes a path
         path = os.path.join(self._folder, filename)
-        if not os.path.isfile(path) or wheel_file.sha256(path) != digest:
+        if not os.path.isfile(path) or sha256_of(path) != digest:
             if self._offline:
                 raise NotCachedError(f"{filename} is not in {self._folder}.")
             if item.get("url") and self._get_url:
@@ -131,7 +132,7 @@ class Requirements:
                 path = _download(requirement, environment, self._folder, wanted_by)
                 self.new.append(path)
             name = canonical(requirement.name)
-            self._found[key] = Required(name, os.path.basename(path), path, wheel_file.sha256(path))
+            self._found[key] = Required(name, os.path.basename(path), path, sha256_of(path))
         return self._found[key]
 
 

@@ -20,8 +20,13 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads
     NotCachedError,
     Required,
 )
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export import bom
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import bundle_file, lock_file
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.diff import diff
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
+    build,
+    dump,
+    with_lacking,
+)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
 
 Plan = t.Mapping[str, t.Any]
 
@@ -29,12 +34,12 @@ _UNKNOWN = "(known when it is downloaded)"
 
 
 def write_lock(
-    plans: t.Mapping[str, Plan], path: str, means: DownloadContext, predict: bool = False
+    plans: t.Mapping[str, Plan], path: str, context: DownloadContext, predict: bool = False
 ) -> dict[str, t.Any]:
     """Write the lock of all nodes, unless it is there already.
 
     :param plans: of each node its ``environment`` and its ``wheels``
-    :param means: what is locked is downloaded to their cache
+    :param context: what is locked is downloaded to their cache
     :param predict: tell what would be written, using no network
     :raises TorchExtensionError: if the lock would lack anything that a node asks for; it is then as it was
     """
@@ -45,14 +50,14 @@ def write_lock(
     lock = lock_file.load(before, path) if before else None
     lacking = {
         node: {
-            "environment": lock_file.with_lacking(plan["environment"], lock),
+            "environment": with_lacking(plan["environment"], lock),
             "wheels": plan["wheels"],
             "requirements": False,  # asked for below, for a lock wants to know more of them
         }
         for node, plan in plans.items()
     }
-    fetched = fetch(lacking, means, predict)
-    requirements = means.requirements(offline=predict)
+    fetched = fetch(lacking, context, predict)
+    requirements = context.requirements(offline=predict)
     made, errors, unknown = {}, [], set()
     for node, plan in lacking.items():
         answer = fetched["nodes"][node]
@@ -78,8 +83,8 @@ def write_lock(
         made[node] = {"environment": plan["environment"], "wheels": wheels, "requirements": entries}
     if errors:
         raise TorchExtensionError(_nothing("\n".join(dict.fromkeys(errors))))
-    data = lock_file.build(made)
-    after = lock_file.dump(data)
+    data = build(made)
+    after = dump(data)
     if not predict:
         lock_file.load(after, path)  # what is written can be read
         if after != before:
@@ -90,43 +95,8 @@ def write_lock(
         "environments": len(data["environments"]),
         "downloads": fetched["downloads"]
         + [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in requirements.new],
-        "diff": _diff(path, before, after),
+        "diff": diff(path, before, after),
         "warnings": [*fetched["warnings"], *([_doubt(unknown)] if unknown else [])],
-    }
-
-
-def write_bundle(path: str, dest: str, means: DownloadContext, predict: bool = False) -> dict[str, t.Any]:
-    """Write the bundle of a lock, unless it is there already.
-
-    :param path: of the lock
-    :param dest: a folder, or a name that ends in ``.tar``; absolute
-    :param predict: tell what would be written, using no network
-    :raises TorchExtensionError: if a file cannot be had, or something else is in the way; ``dest`` is then as it was
-    """
-    text = lock_file.read_text(path)
-    lock = lock_file.load(text, path)
-    downloads: list[dict[str, t.Any]] = []
-    wheels, requirements = means.wheels(), means.requirements()
-
-    def get_wheel(wheel: t.Mapping[str, t.Any]) -> str:
-        found = wheels.get(wheel["url"], wheel["filename"], wheel["sha256"], wheel["size"])
-        if found.is_new:
-            downloads.append({"url": wheel["url"], "size": found.size})
-        return found.path
-
-    wanted = bundle_file.contents(lock, text, bom.bill(lock, text), get_wheel, requirements)
-    there = bundle_file.state(dest)
-    after = {name: source.sha256 for name, source in wanted.items()}
-    if after != there and not predict:
-        with means.progress:
-            bundle_file.write(dest, wanted, there)
-    downloads += [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in requirements.new]
-    return {
-        "changed": after != there,
-        "path": dest,
-        "files": sorted(wanted),
-        "downloads": downloads,
-        "diff": _diff(dest, bundle_file.listing(there), bundle_file.listing(after)),
     }
 
 
@@ -181,10 +151,6 @@ def _entry(item: Required) -> dict[str, t.Any]:
         "sha256": item.sha256,
         "required_by": list(item.required_by),
     }
-
-
-def _diff(path: str, before: str, after: str) -> dict[str, str]:
-    return {"before": before, "after": after, "before_header": path, "after_header": path}
 
 
 def _write(path: str, text: str) -> None:

@@ -29,11 +29,19 @@ from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import (
+    Answer,
+    Failure,
+    Kept,
+    Missing,
+    NoAnswerError,
+    Unavailable,
+)
 
 if t.TYPE_CHECKING:
     import requests
 
-    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_client import Server
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_client import HttpClient
 
 T = t.TypeVar("T")
 
@@ -43,34 +51,7 @@ _OUTAGE_SECONDS = 60
 _REFUSAL_SECONDS = 10
 
 
-class Unavailable(TorchExtensionError):  # noqa: N818 (it is an answer)
-    """It cannot be asked now, and no earlier answer is kept."""
-
-
-class Missing(TorchExtensionError):  # noqa: N818 (it is an answer)
-    """There is nothing at this address (404)."""
-
-
-class Answer(t.NamedTuple):
-    """What a server has said."""
-
-    url: str  # after redirects, without its query
-    content_type: str  # in lower case, without parameters
-    next_url: str | None  # of the header Link (RFC 8288)
-    body: bytes
-
-
-class Failure(t.NamedTuple):
-    """Why there is no answer."""
-
-    message: str
-    is_outage: bool = True  # it may be better later, so an old answer will do
-    is_missing: bool = False  # 404
-    of_host: bool = False  # whatever is asked there
-    note: str = ""  # on its age
-
-
-class Answers:
+class HttpCache:
     """Asks by GET, or finds what was answered before."""
 
     def __init__(
@@ -101,7 +82,7 @@ class Answers:
         self._max_age = max_age
         self._mirror = mirror
         self._headers, self._auth, self._refusal = headers, auth, refusal
-        self._asked: Server | None = None
+        self._client: HttpClient | None = None
         #: what the operator should know of the answers, each once
         self.warnings: list[str] = []
 
@@ -141,7 +122,7 @@ class Answers:
         return kept.value
 
     def _ask(self, url: str, read: t.Callable[[Answer], T], kept: Kept[T] | None) -> T:
-        asked = self._server().ask(url, kept)
+        asked = self._http_client().ask(url, kept)
         if asked is None:
             self._keep(url, kept.answer, kept.etag)
             return kept.value
@@ -159,13 +140,13 @@ class Answers:
         self._keep(url, answer, etag)
         return value
 
-    def _server(self) -> Server:
-        if self._asked is None:
+    def _http_client(self) -> HttpClient:
+        if self._client is None:
             # requests takes longer to import than all the rest, and what is kept and young is had without it
-            from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_client import Server
+            from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_client import HttpClient
 
-            self._asked = Server(self._ca_path, self._mirror, self._headers, self._auth, self._refusal)
-        return self._asked
+            self._client = HttpClient(self._ca_path, self._mirror, self._headers, self._auth, self._refusal)
+        return self._client
 
     def _is_young(self, kept: Kept[t.Any]) -> bool:
         return 0 <= time.time() - kept.time < self._max_age  # a clock that was set back makes none young for ever
@@ -207,7 +188,7 @@ class Answers:
 
     def _circumstances(self, scope: str) -> str:
         """What a failure depends on: who sets it right by a token, a proxy or a CA is not told the old one again."""
-        return repr((scope, bool(self._auth), self._ca_path, self._server().proxies(scope)))
+        return repr((scope, bool(self._auth), self._ca_path, self._http_client().proxies(scope)))
 
     def _path(self, key: str, kind: str) -> str:
         return os.path.join(self._folder, f"{hashlib.sha256(key.encode()).hexdigest()}.{kind}")
@@ -239,23 +220,6 @@ class Answers:
                 f"Answers cannot be kept in {self._folder} on the control node ({exc.strerror}). Make room, or set"
                 " torch_extension_cache_dir."
             ) from exc
-
-
-class Kept(t.NamedTuple, t.Generic[T]):
-    """An answer as it is kept, and what was made of it."""
-
-    answer: Answer
-    value: T
-    etag: str | None
-    time: float  # seconds since the epoch, when the server last said so
-
-
-class NoAnswerError(Exception):
-    """A server, or what is on the way to it, gives no answer."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
 
 
 def _host(url: str) -> str:

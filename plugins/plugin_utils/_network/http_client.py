@@ -13,7 +13,7 @@ from urllib.parse import urljoin, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import (
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import (
     Answer,
     Failure,
     Kept,
@@ -22,7 +22,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.h
 
 try:
     import requests
-except ImportError:  # _http says so
+except ImportError:  # http.py says so
     _BaseSession: t.Any = object
 else:
     _BaseSession = requests.Session
@@ -31,7 +31,7 @@ _LIMIT = 64 << 20  # bytes; more is no list of wheels, and must not fill the mem
 _CHUNK = 1 << 16  # bytes
 
 
-class Server:
+class HttpClient:
     """Asks by GET, and again where that may help."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Server:
         refusal: t.Callable[[str, requests.Response], Failure] | None,
     ) -> None:
         """
-        The parameters are those of :class:`http_cache.Answers`.
+        The parameters are those of :class:`http_cache.HttpCache`.
 
         :raises TorchExtensionError: if a library is missing
         """

@@ -19,11 +19,11 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.entry import check_room, writing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import check_room, writing
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Gauge, Silence
 
-with contextlib.suppress(ImportError):  # _http says so
+with contextlib.suppress(ImportError):  # http.py says so
     import requests
     from urllib3.exceptions import InvalidHeader, MaxRetryError
     from urllib3.util import Retry

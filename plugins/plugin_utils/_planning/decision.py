@@ -22,6 +22,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.la
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, PROVEN
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import check_url
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import Access
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.find import (
     NothingFitsError,
     Wanted,
@@ -29,7 +30,6 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.f
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import (
     RELEASE,
-    Access,
     Source,
     parse_source,
 )

@@ -11,8 +11,8 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import EXAMINE
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import parse_requirement
 

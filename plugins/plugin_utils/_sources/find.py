@@ -13,13 +13,12 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import setup_py
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import selection
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import Unavailable
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import Unavailable
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import Access, Catalogue
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import (
     BUNDLE,
     GUESS,
     RELEASE,
-    Access,
-    Catalogue,
     Source,
 )
 
@@ -64,7 +63,7 @@ def find(wanted: Wanted, environment: Environment, sources: t.Sequence[Source], 
                 return guessed(wanted, environment, access.github_url)
             if source.kind == BUNDLE:
                 # archives and pip's answers are for bundles alone
-                from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.bundle_file import (
+                from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.bundle_reading import (
                     open_bundle,
                 )
 

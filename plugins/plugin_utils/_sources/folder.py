@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.pages import is_wheel_of
 

@@ -17,9 +17,9 @@ from urllib.parse import quote, urlsplit
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import (
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import HttpCache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import (
     Answer,
-    Answers,
     Failure,
     Missing,
     Unavailable,
@@ -89,7 +89,7 @@ class GitHub:
             raise TorchExtensionError(f"{_KNOB} is no token: it has spaces, line breaks or characters beyond ASCII.")
         self._api_url = api_url.rstrip("/")
         self._has_token = bool(token)
-        self._answers = Answers(
+        self._answers = HttpCache(
             cache,
             ca_path,
             max_age,

@@ -19,15 +19,12 @@ from html.parser import HTMLParser
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import (
-    Answer,
-    Answers,
-    Missing,
-)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import HttpCache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import Answer, Missing
 
 _KNOB = "torch_extension_sources"
 _JSON = "application/vnd.pypi.simple.v1+json"
@@ -58,7 +55,7 @@ def wheels(
     """
     settings.check_url(url, _KNOB)
     name = canonical(name)
-    answers = Answers(cache, ca_path, max_age, _KNOB, {"Accept": _ACCEPT, "User-Agent": "airgap.torch_extensions"})
+    answers = HttpCache(cache, ca_path, max_age, _KNOB, {"Accept": _ACCEPT, "User-Agent": "airgap.torch_extensions"})
     what = f"What {url} has of {name}"
     try:
         # The root of the largest index is 40 MiB; by its conventional name it need not be read.
@@ -87,7 +84,7 @@ def is_wheel_of(filename: str, name: str) -> bool:
         return False
 
 
-def _of_project(answers: Answers, url: str, name: str, what: str) -> list[Asset]:
+def _of_project(answers: HttpCache, url: str, name: str, what: str) -> list[Asset]:
     try:
         return _of(answers.get(url, _read, what), name)
     except Missing:  # so an index says that it does not have the package

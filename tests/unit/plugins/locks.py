@@ -10,7 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import Iterable
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import build, dump
 
 
 def planned(filename: str, requirement: str, **more) -> dict:
@@ -57,4 +57,4 @@ def of_files(environment: dict, wheels: Iterable[tuple[Path, str]], requirements
         "wheels": [planned(path.name, "flash-attn", url=url, **facts(path)) for path, url in wheels],
         "requirements": [lacked(path.name, "flash-attn", **facts(path)) for path in requirements],
     }
-    return lock_file.dump(lock_file.build({"node": plan}))
+    return dump(build({"node": plan}))

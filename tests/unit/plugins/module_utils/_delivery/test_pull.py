@@ -23,7 +23,6 @@ import pytest
 from servers import serving, tls_context, tunnelling
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import pull as pull_module
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.pull import (
     MISSING,
@@ -31,8 +30,11 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.
     THERE,
     Puller,
     Wanted,
-    check_url,
     make_folder,
+)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import (
+    certificates,
+    check_url,
     opener,
 )
 
@@ -413,7 +415,7 @@ def test_a_file_of_cas_without_any_is_refused(text):
 
 def test_nothing_but_certificates_is_taken_from_a_file_of_cas(certificate):
     assert "PRIVATE KEY" in certificate.read_text()
-    assert "PRIVATE" not in pull_module.certificates(certificate.read_text())
+    assert "PRIVATE" not in certificates(certificate.read_text())
 
 
 def test_credentials_go_to_their_server_over_tls(pull, secure, certificate, netrc):

@@ -12,9 +12,9 @@ from urllib.parse import quote
 import pytest
 from wheels import LABEL, build_wheel, sha256
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import (
     Distribution,
-    canonical,
     find_installed,
     read_origin,
 )

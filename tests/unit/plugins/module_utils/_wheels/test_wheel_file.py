@@ -11,9 +11,9 @@ import pytest
 from wheels import LABEL, build_wheel, sha256, write_zip
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.wheel_file import (
     check,
-    check_sha256,
     misfit,
     parse_name,
     public_version,

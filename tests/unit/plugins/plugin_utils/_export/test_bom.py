@@ -13,6 +13,7 @@ from locks import lacked, planned
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export import bom
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import build, dump
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
 
 WHEEL = "flash_attn-2.8.3+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
@@ -27,7 +28,7 @@ def text(environment):
         "requirements": [lacked(EINOPS, "flash-attn", "mamba-ssm")],
     }
     other = {**plan, "environment": {**environment, "variables": {"A": "1"}}}
-    return lock_file.dump(lock_file.build({"a": plan, "b": other}))
+    return dump(build({"a": plan, "b": other}))
 
 
 def bill(text):

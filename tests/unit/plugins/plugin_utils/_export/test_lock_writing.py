@@ -14,11 +14,10 @@ from wheels import LABEL, build_wheel, sha256
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import Requirements
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_writing import (
-    write_bundle,
-    write_lock,
-)
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import bundle_file, lock_file
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.bundle_files import state
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.bundle_writing import write_bundle
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_writing import write_lock
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
 
 
 @pytest.fixture
@@ -244,7 +243,7 @@ def test_a_bundle_is_made_of_the_lock_and_the_cache(lock, bundle, publish, index
     server.requests.clear()
     result = bundle()
     assert (result["changed"], result["downloads"], asked_for(server)) == (True, [], [])
-    assert result["files"] == sorted(bundle_file.state(result["path"]))
+    assert result["files"] == sorted(state(result["path"]))
     assert result["diff"]["after"].splitlines()[-1].endswith(f"  {result['files'][-1]}")
     before = [stamp(path) for path in sorted((tmp_path / "bundle").rglob("*"))]
     again = bundle()
@@ -256,14 +255,14 @@ def test_a_bundle_is_made_of_the_lock_and_the_cache(lock, bundle, publish, index
 def test_a_bundle_is_made_of_the_lock_alone(dest, lock, bundle, publish, index, environment, cache, server, tmp_path):
     wheel = publish()
     lock({"n1": plan(environment, wheel)})
-    made = bundle_file.state(bundle(dest)["path"])
+    made = state(bundle(dest)["path"])
     shutil.rmtree(cache)
     (shutil.rmtree if dest == "bundle" else os.unlink)(tmp_path / dest)
     index({"name": "einops", "version": "0.8.2"})
     server.requests.clear()
     result = bundle(dest)
     assert sorted(asked_for(server)) == ["einops-0.8.1-py3-none-any.whl", wheel["filename"]]
-    assert bundle_file.state(result["path"]) == made
+    assert state(result["path"]) == made
     assert len(result["downloads"]) == 2
 
 

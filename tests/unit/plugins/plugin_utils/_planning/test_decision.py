@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import Settings, decide, parse
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import Access
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import Access
 
 WHEEL = "flash_attn-2.5.3+cu122torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
 RELEASES = "Dao-AILab/flash-attention/releases/download"

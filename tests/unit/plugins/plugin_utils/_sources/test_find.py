@@ -11,8 +11,8 @@ from urllib3.util import Retry
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import Settings, decide
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import Access
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.find import NothingFitsError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import Access
 
 TAGS = "cp311-cp311-linux_x86_64"
 COMMUNITY = "mjun0812/flash-attention-prebuild-wheels"

@@ -17,7 +17,7 @@ from urllib3.util import Retry
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import Unavailable
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import Unavailable
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import pages
 
 NAME = "flash_attn-2.8.3+cu126torch2.13-cp312-cp312-linux_x86_64.whl"

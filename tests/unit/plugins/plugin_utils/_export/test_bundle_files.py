@@ -17,7 +17,8 @@ from wheels import LABEL, build_wheel, sha256, tree_state
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import Requirements
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export import bom
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import bundle_file, lock_file
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.bundle_files import contents, state, write
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import bundle_reading, lock_file
 
 TEXTS = ["README.txt", "SHA256SUMS", "bom.cdx.json", "wheels.lock.yml"]
 
@@ -43,11 +44,11 @@ class Made:
 
         requirements = Requirements(str(self.folder / "requirements"), offline=True)
         lock = lock_file.load(self.text, "a.yml")
-        return bundle_file.contents(lock, self.text, bom.bill(lock, self.text), get, requirements)
+        return contents(lock, self.text, bom.bill(lock, self.text), get, requirements)
 
     def write(self, dest):
         wanted = self.wanted()
-        bundle_file.write(str(dest), wanted, bundle_file.state(str(dest)))
+        write(str(dest), wanted, state(str(dest)))
         return {name: source.sha256 for name, source in wanted.items()}
 
 
@@ -63,7 +64,7 @@ def dest(request, tmp_path):
 
 def test_a_bundle_has_all_that_the_lock_names_and_nothing_else(made, dest):
     wanted = made.write(dest)
-    assert bundle_file.state(str(dest)) == wanted
+    assert state(str(dest)) == wanted
     assert sorted(wanted) == sorted([*TEXTS, f"wheels/{made.wheel.name}", f"requirements/{made.einops.name}"])
     assert wanted[f"wheels/{made.wheel.name}"] == sha256(made.wheel)
     assert os.listdir(dest.parent) == [dest.name], "nothing is left beside it"
@@ -105,7 +106,7 @@ def test_files_that_are_right_are_not_fetched_again_and_others_go(made, tmp_path
     assert made.asked == [second.name]
     made.text = made.lock_of(second)
     made.asked.clear()
-    assert made.write(dest) == bundle_file.state(str(dest))
+    assert made.write(dest) == state(str(dest))
     assert made.asked == []
     assert os.listdir(dest / "wheels") == [second.name]
 
@@ -120,7 +121,7 @@ def test_where_there_are_no_hard_links_files_are_copied(made, tmp_path, monkeypa
     monkeypatch.setattr(os, "link", link)
     (dest / "README.txt").write_text("changed")
     made.asked.clear()
-    assert made.write(dest) == bundle_file.state(str(dest))
+    assert made.write(dest) == state(str(dest))
     assert made.asked == []
 
 
@@ -131,8 +132,8 @@ def test_a_file_of_a_bundle_that_was_damaged_is_mended(made, dest):
         dest.write_bytes(data.replace(b"PK\3\4", b"XX\3\4", 1))
     else:
         (dest / "wheels" / made.wheel.name).write_bytes(b"")
-    assert bundle_file.state(str(dest)) != wanted
-    assert made.write(dest) == bundle_file.state(str(dest))
+    assert state(str(dest)) != wanted
+    assert made.write(dest) == state(str(dest))
 
 
 @pytest.mark.parametrize(
@@ -182,8 +183,8 @@ def test_a_bundle_that_cannot_be_made_leaves_the_one_before(made, dest):
     name = next(name for name in wanted if "2.8.4" in name)
     wanted[name] = wanted[name]._replace(path=fail)
     with pytest.raises(TorchExtensionError, match="it cannot be had"):
-        bundle_file.write(str(dest), wanted, before)
-    assert bundle_file.state(str(dest)) == before
+        write(str(dest), wanted, before)
+    assert state(str(dest)) == before
     assert os.listdir(dest.parent) == [dest.name]
 
 
@@ -201,13 +202,13 @@ def test_a_bundle_that_cannot_be_put_in_place_leaves_the_one_before(made, tmp_pa
     made.text += "# changed\n"
     with pytest.raises(TorchExtensionError, match=r"cannot be written \(Input/output error.*torch_extension_bundle"):
         made.write(dest)
-    assert bundle_file.state(str(dest)) == before
+    assert state(str(dest)) == before
     assert os.listdir(dest.parent) == ["bundle"]
 
 
 def test_a_bundle_that_was_opened_finds_its_own_files(made, dest):
     made.write(dest)
-    found = bundle_file.open_bundle(str(dest)).find("flash-attn", made.environment)
+    found = bundle_reading.open_bundle(str(dest)).find("flash-attn", made.environment)
     assert (found["filename"], found["sha256"], found["source"]) == (made.wheel.name, sha256(made.wheel), "bundle")
     [requirement] = found["requirements"]
     for url, original in ((found["url"], made.wheel), (requirement["url"], made.einops)):
@@ -228,14 +229,14 @@ def test_a_bundle_that_was_opened_finds_its_own_files(made, dest):
 def test_a_relative_path_is_of_the_current_folder(made, dest, monkeypatch):
     made.write(dest)
     monkeypatch.chdir(dest.parent)
-    assert bundle_file.open_bundle(dest.name).path == str(dest)
+    assert bundle_reading.open_bundle(dest.name).path == str(dest)
 
 
 def test_a_node_that_the_bundle_does_not_know_is_refused(made, dest):
     made.write(dest)
     made.environment["torch"]["version"] = "2.9.0+cu128"
     with pytest.raises(TorchExtensionError, match=rf"{dest.name}/wheels\.lock\.yml has nothing for this node"):
-        bundle_file.open_bundle(str(dest)).find("flash-attn", made.environment)
+        bundle_reading.open_bundle(str(dest)).find("flash-attn", made.environment)
 
 
 @pytest.mark.parametrize("lost", ["wheels", "requirements"])
@@ -246,7 +247,7 @@ def test_a_file_that_was_lost_on_the_way_is_told(lost, made, tmp_path):
     with pytest.raises(
         TorchExtensionError, match=rf"/bundle is not whole: {lost}/.*whl is not in it\. Carry it over again"
     ):
-        bundle_file.open_bundle(str(dest)).find("flash-attn", made.environment)
+        bundle_reading.open_bundle(str(dest)).find("flash-attn", made.environment)
 
 
 def test_a_file_that_was_cut_off_on_the_way_is_told(made, tmp_path):
@@ -254,7 +255,7 @@ def test_a_file_that_was_cut_off_on_the_way_is_told(made, tmp_path):
     made.write(dest)
     os.truncate(dest / "wheels" / made.wheel.name, 100)
     with pytest.raises(TorchExtensionError, match=r"is not whole: wheels/.*whl has 100 bytes there, wanted are \d+"):
-        bundle_file.open_bundle(str(dest)).find("flash-attn", made.environment)
+        bundle_reading.open_bundle(str(dest)).find("flash-attn", made.environment)
 
 
 def test_a_tar_that_was_cut_off_anywhere_is_told(made, tmp_path):
@@ -267,7 +268,7 @@ def test_a_tar_that_was_cut_off_anywhere_is_told(made, tmp_path):
     for size in range(0, end, 256):
         dest.write_bytes(whole[:size])
         with pytest.raises(TorchExtensionError, match=r"cannot be read|is not whole|is no bundle"):
-            bundle_file.open_bundle(str(dest)).find("flash-attn", made.environment)
+            bundle_reading.open_bundle(str(dest)).find("flash-attn", made.environment)
 
 
 def test_links_in_a_bundle_are_not_followed(made, tmp_path):
@@ -277,7 +278,7 @@ def test_links_in_a_bundle_are_not_followed(made, tmp_path):
     wheel.unlink()
     wheel.symlink_to(made.wheel)
     with pytest.raises(TorchExtensionError, match="is not in it"):
-        bundle_file.open_bundle(str(dest)).find("flash-attn", made.environment)
+        bundle_reading.open_bundle(str(dest)).find("flash-attn", made.environment)
 
 
 @pytest.mark.parametrize("what", ["nothing", "folder", "file", "compressed", "other tar"])
@@ -295,4 +296,4 @@ def test_what_is_no_bundle_cannot_be_opened(what, made, tmp_path):
         with tarfile.open(path, "w") as tar:
             tar.add(made.wheel, "bundle/wheels.lock.yml")
     with pytest.raises(TorchExtensionError, match=r"/bundle (cannot be read|is no bundle).*torch_extension_sources"):
-        bundle_file.open_bundle(str(path))
+        bundle_reading.open_bundle(str(path))

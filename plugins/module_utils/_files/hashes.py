@@ -1,0 +1,44 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""Hashes of files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+
+_CHUNK = 1 << 22  # bytes
+
+
+def sha256_of(path: str) -> str:
+    """The SHA-256 of a file, in hexadecimal, read in pieces.
+
+    :raises OSError: if it cannot be read
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(_CHUNK), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def check_sha256(path: str, wanted: str | None) -> str:
+    """The SHA-256 of a file, which must be the wanted one, if one is wanted.
+
+    :raises TorchExtensionError: if it is another one or the file cannot be read
+    """
+    try:
+        found = sha256_of(path)
+    except OSError as exc:
+        raise TorchExtensionError(f"{path} cannot be read: {exc.strerror}.") from exc
+    if wanted and found != wanted.lower():
+        raise TorchExtensionError(
+            f"{os.path.basename(path)} has sha256 {found}, wanted is {wanted}: it is another file or it is damaged."
+        )
+    return found

@@ -1,0 +1,117 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+
+"""The bundle: a folder or a tar with all that a lock names, to be carried over the gap."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+import typing as t
+from pathlib import Path
+from urllib.parse import quote
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import Lock
+
+LOCK = "wheels.lock.yml"
+BOM = "bom.cdx.json"
+SUMS = "SHA256SUMS"
+README = "README.txt"
+FOLDERS = ("wheels", "requirements")
+_LOCK_LIMIT = 64 << 20  # bytes; a real one has a few KiB for each kind of node
+
+
+class Bundle(t.NamedTuple):
+    """A bundle that was opened for reading."""
+
+    path: str
+    lock: Lock
+    sizes: t.Mapping[str, int]  # of its files, in bytes, by their names in it
+
+    def find(self, term: str, environment: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        """As :meth:`Lock.find`, with the URLs of the files in the bundle.
+
+        :raises TorchExtensionError: if the bundle has no wheel for it, or lacks a file of its own lock
+        """
+        found = self.lock.find(term, environment)
+        requirements = [{**item, "url": self._url("requirements", item)} for item in found["requirements"]]
+        return {**found, "url": self._url("wheels", found), "source": "bundle", "requirements": requirements}
+
+    def _url(self, folder: str, item: t.Mapping[str, t.Any]) -> str:
+        name = f"{folder}/{item['filename']}"
+        size = self.sizes.get(name)
+        if size != item["size"]:
+            found = "is not in it" if size is None else f"has {size} bytes there, wanted are {item['size']}"
+            raise TorchExtensionError(
+                f"The bundle {self.path} is not whole: {name} {found}. Carry it over again, or make it anew by the"
+                " playbook bundle."
+            )
+        if os.path.isdir(self.path):
+            return Path(self.path, name).as_uri()
+        return f"{Path(self.path).as_uri()}#{quote(name)}"
+
+
+def open_bundle(path: str) -> Bundle:
+    """Open a folder or a tar.
+
+    :raises TorchExtensionError: if it is no bundle, or not whole
+    """
+    path = os.path.abspath(os.path.expanduser(path))
+    if os.path.isdir(path):
+        names = [
+            README,
+            BOM,
+            SUMS,
+            LOCK,
+            *(f"{folder}/{name}" for folder in FOLDERS for name in _listed(path, folder)),
+        ]
+        sizes = {name: os.path.getsize(os.path.join(path, name)) for name in names if is_file(path, name)}
+        text = lock_file.read_text(os.path.join(path, LOCK)) if LOCK in sizes else None
+    else:
+        try:
+            with tarfile.open(path, "r:") as tar:
+                members = {info.name: info for info in tar if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE)}
+                sizes = {name: info.size for name, info in members.items()}
+                text = _member_text(tar, members[LOCK], path) if LOCK in members else None
+        except (OSError, tarfile.TarError, EOFError) as exc:
+            raise TorchExtensionError(
+                f"The bundle {path} cannot be read: {getattr(exc, 'strerror', None) or exc}. Wanted is a folder or an"
+                " uncompressed tar as the playbook bundle makes it; if it was one, carry it over again. Knob:"
+                " torch_extension_sources."
+            ) from exc
+    if text is None:
+        raise TorchExtensionError(
+            f"{path} is no bundle, for there is no {LOCK} in it. Wanted is what the playbook bundle makes, as it is."
+            " Knob: torch_extension_sources."
+        )
+    return Bundle(path, lock_file.load(text, os.path.join(path, LOCK)), sizes)
+
+
+def is_file(folder: str, name: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(os.path.join(folder, name)).st_mode)
+    except OSError:
+        return False
+
+
+def _listed(path: str, folder: str) -> list[str]:
+    try:
+        return os.listdir(os.path.join(path, folder))
+    except OSError:
+        return []
+
+
+def _member_text(tar: tarfile.TarFile, info: tarfile.TarInfo, path: str) -> str:
+    file = tar.extractfile(info)
+    if file is None or info.size > _LOCK_LIMIT:
+        raise TorchExtensionError(f"{LOCK} in {path} has {info.size} bytes, a lock has at most {_LOCK_LIMIT}.")
+    try:
+        return file.read().decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise TorchExtensionError(f"{LOCK} in {path} is no text: {exc}.") from exc

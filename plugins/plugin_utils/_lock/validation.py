@@ -1,0 +1,158 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+
+"""Checks the content of a lock, of which nothing is believed unseen."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from urllib.parse import urlsplit
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
+
+try:
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.version import InvalidVersion, Version
+except ImportError:
+    pass  # decision.py says so, before anything comes here
+
+
+_TEXT = "a text"
+
+
+_TEXT_OR_NULL = "a text or null"
+
+
+_CHECKS: dict[str, t.Callable[[t.Any], bool]] = {
+    _TEXT: lambda value: isinstance(value, str) and bool(value),
+    _TEXT_OR_NULL: lambda value: value is None or isinstance(value, str),
+    "a tag such as cp311": lambda value: isinstance(value, str) and bool(re.fullmatch(r"[a-z]+\d+", value)),
+    "true, false or null": lambda value: value is None or isinstance(value, bool),
+    "a number of bytes": lambda value: isinstance(value, int) and value is not True and value >= 0,
+    "64 hexadecimal digits": lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value)),
+    "the name of a wheel": lambda value: isinstance(value, str) and _is_wheel(value),
+    "a version": lambda value: isinstance(value, str) and _is_version(value),
+    "a requirement": lambda value: isinstance(value, str) and _is_requirement(value),
+    "a URL without credentials": lambda value: isinstance(value, str) and _is_url(value),
+    "a list": lambda value: isinstance(value, list),
+    "a list of texts": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+    "texts by name": lambda value: (
+        isinstance(value, dict) and all(isinstance(item, str) for pair in value.items() for item in pair)
+    ),
+}
+
+
+ENVIRONMENT = {
+    "python": "a tag such as cp311",
+    "abi": _TEXT,
+    "machine": _TEXT,
+    "libc": _TEXT_OR_NULL,
+    "torch": _TEXT_OR_NULL,
+    "cuda": _TEXT_OR_NULL,
+    "hip": _TEXT_OR_NULL,
+    "cxx11_abi": "true, false or null",
+    "variables": "texts by name",
+    "wheels": "a list",
+    "requirements": "a list",
+}
+
+
+WHEEL = {
+    "name": _TEXT,
+    "requirement": "a requirement",
+    "version": "a version",
+    "filename": "the name of a wheel",
+    "url": "a URL without credentials",
+    "source": _TEXT,
+    "size": "a number of bytes",
+    "sha256": "64 hexadecimal digits",
+    "ground": _TEXT_OR_NULL,
+}
+
+
+REQUIREMENT = {
+    "name": _TEXT,
+    "version": "a version",
+    "filename": "the name of a wheel",
+    "size": "a number of bytes",
+    "sha256": "64 hexadecimal digits",
+    "required_by": "a list of texts",
+}
+
+
+def check_files(items: t.Iterable[t.Mapping[str, t.Any]]) -> None:
+    """One name is one file: caches and bundles keep files by their names."""
+    hashes: dict[str, str] = {}
+    for item in items:
+        there = hashes.setdefault(item["filename"], item["sha256"])
+        if there != item["sha256"]:
+            raise TorchExtensionError(
+                f"{item['filename']} stands for two files, with sha256 {there} and {item['sha256']}. See that"
+                " torch_extension_github_url and torch_extension_sha256 are the same for all nodes."
+            )
+
+
+def check(value: t.Any, fields: t.Mapping[str, str], path: str, place: str) -> None:
+    if not isinstance(value, dict):
+        raise broken(path, f"{place} is {value!r}, wanted is a dictionary")
+    for field in [*fields, *value]:
+        if field not in value:
+            raise broken(path, f"{place} lacks {field}")
+        if field not in fields:
+            raise broken(path, f"{place} has {field}, which is unknown")
+        wanted = fields[field]
+        if wanted and not _CHECKS[wanted](value[field]):
+            raise broken(path, f"{field} of {place} is {value[field]!r}, wanted is {wanted}")
+
+
+def check_file(item: t.Any, fields: t.Mapping[str, str], path: str, place: str) -> None:
+    check(item, fields, path, place)
+    name = wheel_file.parse_name(item["filename"])
+    versions = [wheel_file.public_version(version) for version in (name.version, item["version"])]
+    if name.name != canonical(item["name"]) or Version(versions[0]) != Version(versions[1]):
+        raise broken(path, f"{item['filename']} is no wheel of {item['name']} {item['version']}")
+
+
+def broken(path: str, reason: str) -> TorchExtensionError:
+    return TorchExtensionError(
+        f"{path} is not a sound lock: {reason}. Take it from git again, or remove it and run the playbook lock."
+    )
+
+
+def _is_wheel(text: str) -> bool:
+    try:
+        wheel_file.parse_name(text)
+        Version(wheel_file.parse_name(text).version)
+    except (TorchExtensionError, InvalidVersion):
+        return False
+    return "\n" not in text
+
+
+def _is_requirement(text: str) -> bool:
+    try:
+        Requirement(text)
+    except InvalidRequirement:
+        return False
+    return True
+
+
+def _is_version(text: str) -> bool:
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return True
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https", "file") and parts.username is None and bool(parts.path)
+    except ValueError:
+        return False

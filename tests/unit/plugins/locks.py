@@ -10,7 +10,10 @@ import hashlib
 from pathlib import Path
 from typing import Iterable
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import build, dump
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
+    build_lock,
+    format_lock,
+)
 
 
 def planned(filename: str, requirement: str, **more) -> dict:
@@ -57,4 +60,4 @@ def of_files(environment: dict, wheels: Iterable[tuple[Path, str]], requirements
         "wheels": [planned(path.name, "flash-attn", url=url, **facts(path)) for path, url in wheels],
         "requirements": [lacked(path.name, "flash-attn", **facts(path)) for path in requirements],
     }
-    return dump(build({"node": plan}))
+    return format_lock(build_lock({"node": plan}))

@@ -13,7 +13,10 @@ from locks import lacked, planned
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export import bom
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import build, dump
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
+    build_lock,
+    format_lock,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
 
 WHEEL = "flash_attn-2.8.3+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
@@ -28,11 +31,11 @@ def text(environment):
         "requirements": [lacked(EINOPS, "flash-attn", "mamba-ssm")],
     }
     other = {**plan, "environment": {**environment, "variables": {"A": "1"}}}
-    return dump(build({"a": plan, "b": other}))
+    return format_lock(build_lock({"a": plan, "b": other}))
 
 
 def bill(text):
-    return bom.bill(lock_file.load(text, "a.yml"), text)
+    return bom.build_bom(lock_file.parse_lock(text, "a.yml"), text)
 
 
 @pytest.mark.parametrize("seconds", ["", "0", "1700000000"])
@@ -43,7 +46,7 @@ def test_the_bill_is_what_cyclonedx_says_that_it_must_be(seconds, text, monkeypa
 
 def test_each_file_is_one_component_with_its_hash_and_origin_and_what_it_requires(text):
     data = json.loads(bill(text))
-    lock = lock_file.load(text, "a.yml")
+    lock = lock_file.parse_lock(text, "a.yml")
     wheel, einops = lock.environments[0]["wheels"][0], lock.environments[0]["requirements"][0]
     assert [component["bom-ref"] for component in data["components"]] == [EINOPS, WHEEL]
     for component, item in zip(data["components"], (einops, wheel), strict=True):

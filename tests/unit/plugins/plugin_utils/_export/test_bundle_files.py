@@ -17,7 +17,11 @@ from wheels import LABEL, build_wheel, sha256, tree_state
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import Requirements
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export import bom
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.bundle_files import contents, state, write
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.bundle_files import (
+    hash_existing_files,
+    plan_files,
+    write_files,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import bundle_reading, lock_file
 
 TEXTS = ["README.txt", "SHA256SUMS", "bom.cdx.json", "wheels.lock.yml"]
@@ -43,12 +47,12 @@ class Made:
             return str(self.folder / "wheels" / wheel["filename"])
 
         requirements = Requirements(str(self.folder / "requirements"), offline=True)
-        lock = lock_file.load(self.text, "a.yml")
-        return contents(lock, self.text, bom.bill(lock, self.text), get, requirements)
+        lock = lock_file.parse_lock(self.text, "a.yml")
+        return plan_files(lock, self.text, bom.build_bom(lock, self.text), get, requirements)
 
     def write(self, dest):
         wanted = self.wanted()
-        write(str(dest), wanted, state(str(dest)))
+        write_files(str(dest), wanted, hash_existing_files(str(dest)))
         return {name: source.sha256 for name, source in wanted.items()}
 
 
@@ -64,7 +68,7 @@ def dest(request, tmp_path):
 
 def test_a_bundle_has_all_that_the_lock_names_and_nothing_else(made, dest):
     wanted = made.write(dest)
-    assert state(str(dest)) == wanted
+    assert hash_existing_files(str(dest)) == wanted
     assert sorted(wanted) == sorted([*TEXTS, f"wheels/{made.wheel.name}", f"requirements/{made.einops.name}"])
     assert wanted[f"wheels/{made.wheel.name}"] == sha256(made.wheel)
     assert os.listdir(dest.parent) == [dest.name], "nothing is left beside it"
@@ -106,7 +110,7 @@ def test_files_that_are_right_are_not_fetched_again_and_others_go(made, tmp_path
     assert made.asked == [second.name]
     made.text = made.lock_of(second)
     made.asked.clear()
-    assert made.write(dest) == state(str(dest))
+    assert made.write(dest) == hash_existing_files(str(dest))
     assert made.asked == []
     assert os.listdir(dest / "wheels") == [second.name]
 
@@ -121,7 +125,7 @@ def test_where_there_are_no_hard_links_files_are_copied(made, tmp_path, monkeypa
     monkeypatch.setattr(os, "link", link)
     (dest / "README.txt").write_text("changed")
     made.asked.clear()
-    assert made.write(dest) == state(str(dest))
+    assert made.write(dest) == hash_existing_files(str(dest))
     assert made.asked == []
 
 
@@ -132,8 +136,8 @@ def test_a_file_of_a_bundle_that_was_damaged_is_mended(made, dest):
         dest.write_bytes(data.replace(b"PK\3\4", b"XX\3\4", 1))
     else:
         (dest / "wheels" / made.wheel.name).write_bytes(b"")
-    assert state(str(dest)) != wanted
-    assert made.write(dest) == state(str(dest))
+    assert hash_existing_files(str(dest)) != wanted
+    assert made.write(dest) == hash_existing_files(str(dest))
 
 
 @pytest.mark.parametrize(
@@ -181,10 +185,10 @@ def test_a_bundle_that_cannot_be_made_leaves_the_one_before(made, dest):
         raise TorchExtensionError("it cannot be had")
 
     name = next(name for name in wanted if "2.8.4" in name)
-    wanted[name] = wanted[name]._replace(path=fail)
+    wanted[name] = wanted[name]._replace(get_path=fail)
     with pytest.raises(TorchExtensionError, match="it cannot be had"):
-        write(str(dest), wanted, before)
-    assert state(str(dest)) == before
+        write_files(str(dest), wanted, before)
+    assert hash_existing_files(str(dest)) == before
     assert os.listdir(dest.parent) == [dest.name]
 
 
@@ -202,7 +206,7 @@ def test_a_bundle_that_cannot_be_put_in_place_leaves_the_one_before(made, tmp_pa
     made.text += "# changed\n"
     with pytest.raises(TorchExtensionError, match=r"cannot be written \(Input/output error.*torch_extension_bundle"):
         made.write(dest)
-    assert state(str(dest)) == before
+    assert hash_existing_files(str(dest)) == before
     assert os.listdir(dest.parent) == ["bundle"]
 
 

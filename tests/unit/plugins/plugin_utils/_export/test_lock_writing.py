@@ -14,7 +14,7 @@ from wheels import LABEL, build_wheel, sha256
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import Requirements
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.bundle_files import state
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.bundle_files import hash_existing_files
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.bundle_writing import write_bundle
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_writing import write_lock
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
@@ -106,7 +106,7 @@ def test_a_lock_has_hashes_sizes_and_what_the_nodes_lacked(lock, publish, index,
         wheel["filename"],
         "einops-0.8.1-py3-none-any.whl",
     ]
-    found = lock_file.read(str(path)).find("flash-attn", environment)
+    found = lock_file.read_lock(str(path)).find("flash-attn", environment)
     original = tmp_path / "published" / wheel["filename"]
     assert (found["sha256"], found["size"]) == (sha256(original), original.stat().st_size)
     [einops] = found["requirements"]
@@ -140,14 +140,14 @@ def test_the_lock_stays_when_the_nodes_have_got_what_it_brought(lock, publish, i
     assert lock({"n1": plan(environment, wheel)})["changed"] is False
     path.unlink()
     lock({"n1": plan(environment, wheel)})
-    assert lock_file.read(str(path)).requirements(environment) == [], "what a node had from elsewhere"
+    assert lock_file.read_lock(str(path)).requirements(environment) == [], "what a node had from elsewhere"
 
 
 def test_nodes_of_one_kind_share_what_any_of_them_lacks(lock, publish, index, environment, path):
     wheel, complete = publish(), copy.deepcopy(environment)
     complete["distributions"]["einops"] = "0.7"
     lock({"n1": plan(complete, wheel), "n2": plan(environment, wheel)})
-    assert [item["name"] for item in lock_file.read(str(path)).requirements(complete)] == ["einops"]
+    assert [item["name"] for item in lock_file.read_lock(str(path)).requirements(complete)] == ["einops"]
 
 
 def test_a_node_that_cannot_be_served_keeps_the_lock_as_it_was(lock, publish, index, environment, path, server):
@@ -243,7 +243,7 @@ def test_a_bundle_is_made_of_the_lock_and_the_cache(lock, bundle, publish, index
     server.requests.clear()
     result = bundle()
     assert (result["changed"], result["downloads"], asked_for(server)) == (True, [], [])
-    assert result["files"] == sorted(state(result["path"]))
+    assert result["files"] == sorted(hash_existing_files(result["path"]))
     assert result["diff"]["after"].splitlines()[-1].endswith(f"  {result['files'][-1]}")
     before = [stamp(path) for path in sorted((tmp_path / "bundle").rglob("*"))]
     again = bundle()
@@ -255,14 +255,14 @@ def test_a_bundle_is_made_of_the_lock_and_the_cache(lock, bundle, publish, index
 def test_a_bundle_is_made_of_the_lock_alone(dest, lock, bundle, publish, index, environment, cache, server, tmp_path):
     wheel = publish()
     lock({"n1": plan(environment, wheel)})
-    made = state(bundle(dest)["path"])
+    made = hash_existing_files(bundle(dest)["path"])
     shutil.rmtree(cache)
     (shutil.rmtree if dest == "bundle" else os.unlink)(tmp_path / dest)
     index({"name": "einops", "version": "0.8.2"})
     server.requests.clear()
     result = bundle(dest)
     assert sorted(asked_for(server)) == ["einops-0.8.1-py3-none-any.whl", wheel["filename"]]
-    assert state(result["path"]) == made
+    assert hash_existing_files(result["path"]) == made
     assert len(result["downloads"]) == 2
 
 
@@ -308,7 +308,7 @@ def test_without_a_lock_there_is_no_bundle(bundle):
 def test_a_node_gets_what_is_locked_and_nothing_newer(lock, publish, index, environment, path, cache, tmp_path, server):
     wheel = publish()
     lock({"n1": plan(environment, wheel)})
-    locked = lock_file.read(str(path)).requirements(environment)
+    locked = lock_file.read_lock(str(path)).requirements(environment)
     index({"name": "einops", "version": "0.9"})
     [file] = map(str, (cache / "wheels").glob(f"*/{wheel['filename']}"))
     other = Requirements(str(tmp_path / "other"))

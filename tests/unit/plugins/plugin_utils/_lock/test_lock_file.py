@@ -15,12 +15,15 @@ from locks import lacked, planned
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
-    build,
-    dump,
-    with_lacking,
+    build_lock,
+    format_lock,
+    without_locked_requirements,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import kind, node_of
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import (
+    environment_of_entry,
+    kind_of_node,
+)
 
 WHEEL = "flash_attn-2.8.3+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
 OTHER = "flash_attn-2.8.3+cu12torch2.9cxx11abiTRUE-cp311-cp311-linux_x86_64.whl"
@@ -55,11 +58,11 @@ def plans(environment, other):
 
 @pytest.fixture
 def lock(plans):
-    return lock_file.load(dump(build(plans)), "wheels.lock.yml")
+    return lock_file.parse_lock(format_lock(build_lock(plans)), "wheels.lock.yml")
 
 
 def test_each_kind_of_node_stands_there_once_with_all_that_any_of_them_needs(plans):
-    data = build(plans)
+    data = build_lock(plans)
     assert [entry["torch"] for entry in data["environments"]] == ["2.2.0+cu121", "2.9.0+cu128"]
     first, second = data["environments"]
     assert [wheel["filename"] for wheel in first["wheels"]] == [CONV, WHEEL]
@@ -71,17 +74,17 @@ def test_each_kind_of_node_stands_there_once_with_all_that_any_of_them_needs(pla
 
 
 def test_the_order_in_which_nodes_answer_changes_no_byte(plans):
-    texts = {dump(build(dict(order))) for order in itertools.permutations(plans.items())}
+    texts = {format_lock(build_lock(dict(order))) for order in itertools.permutations(plans.items())}
     assert len(texts) == 1
 
 
 def test_a_lock_tells_nothing_of_single_nodes(plans):
-    text = dump(build(plans))
+    text = format_lock(build_lock(plans))
     assert re.findall(r"n1|/opt/venv|/home/|20\d\d-", text) == []
 
 
 def test_the_file_is_for_people(plans):
-    text = dump(build(plans))
+    text = format_lock(build_lock(plans))
     assert text.startswith("# Written by the playbook airgap.torch_extensions.lock")
     assert (
         "\n---\nlock_version: 1\nenvironments:\n  - python: cp311\n    abi: cp311\n    machine: x86_64\n    libc: glibc 2.36\n"
@@ -95,7 +98,7 @@ def test_the_file_is_for_people(plans):
 
 
 def test_a_lock_that_was_read_is_the_lock_that_was_written(plans, lock):
-    assert list(lock.environments) == build(plans)["environments"]
+    assert list(lock.environments) == build_lock(plans)["environments"]
 
 
 def test_what_ansible_hangs_on_texts_is_left_out(plans, environment):
@@ -108,7 +111,7 @@ def test_what_ansible_hangs_on_texts_is_left_out(plans, environment):
         "wheels": tagged,
         "requirements": [],
     }
-    assert "ground: it fits\n" in dump(build({"n": plan}))
+    assert "ground: it fits\n" in format_lock(build_lock({"n": plan}))
 
 
 def test_one_name_with_two_hashes_is_an_error(plans):
@@ -116,7 +119,7 @@ def test_one_name_with_two_hashes_is_an_error(plans):
     with pytest.raises(
         TorchExtensionError, match=rf"{re.escape(WHEEL)} stands for two files, .* 0{{64}}\. .*torch_extension_sha256"
     ):
-        build(plans)
+        build_lock(plans)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +143,7 @@ def test_what_does_not_change_a_choice_does_not_make_another_kind(lock, environm
 def test_of_several_locked_versions_the_one_that_was_asked_for_in_these_words_is_meant(plans, environment):
     older = WHEEL.replace("2.8.3", "2.8.2")
     plans["n3"]["wheels"] = [planned(older, "flash-attn<2.8.3")]
-    lock = lock_file.load(dump(build(plans)), "a.yml")
+    lock = lock_file.parse_lock(format_lock(build_lock(plans)), "a.yml")
     assert lock.find("Flash_Attn < 2.8.3", environment)["filename"] == older
     assert lock.find("flash-attn>=2.7", environment)["filename"] == WHEEL
     assert lock.find("flash-attn", environment)["filename"] == WHEEL
@@ -149,7 +152,7 @@ def test_of_several_locked_versions_the_one_that_was_asked_for_in_these_words_is
 def test_a_locked_pre_release_was_meant(plans, environment):
     plans["n1"]["wheels"] = [planned(WHEEL.replace("2.8.3", "2.9.0rc1"), "flash-attn==2.9.0rc1")]
     plans.pop("n3")
-    lock = lock_file.load(dump(build(plans)), "a.yml")
+    lock = lock_file.parse_lock(format_lock(build_lock(plans)), "a.yml")
     assert lock.find("flash-attn>=2.7", environment)["version"] == "2.9.0rc1"
 
 
@@ -210,7 +213,7 @@ def test_a_node_without_torch_is_refused(lock, environment):
 
 
 def test_an_empty_lock_has_nothing_for_anybody(environment):
-    lock = lock_file.load("lock_version: 1\nenvironments: []\n", "a.yml")
+    lock = lock_file.parse_lock("lock_version: 1\nenvironments: []\n", "a.yml")
     with pytest.raises(TorchExtensionError, match="no environments at all"):
         lock.find("flash-attn", environment)
 
@@ -220,7 +223,7 @@ def test_what_is_no_environment_is_told(given, environment):
     if isinstance(given, dict) and "distributions" in given:
         given = {**environment, **given}
     with pytest.raises(TorchExtensionError, match="torch_info returns"):
-        kind(given)
+        kind_of_node(given)
 
 
 def change(*path_and_value):
@@ -277,24 +280,24 @@ FIRST = ("environments", 0)
     ],
 )
 def test_a_lock_that_is_not_sound_is_told_with_the_place(broken, words, plans):
-    data = json.loads(json.dumps(build(plans)))
+    data = json.loads(json.dumps(build_lock(plans)))
     broken(data)
     with pytest.raises(TorchExtensionError) as error:
-        lock_file.load(yaml.safe_dump(data), "a.yml")
+        lock_file.parse_lock(yaml.safe_dump(data), "a.yml")
     assert words in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["", "- 1", "{", "a: !!python/object/apply:os.getcwd []", "\0"])
 def test_a_file_that_is_no_lock_is_told(text):
     with pytest.raises(TorchExtensionError, match=r"^a\.yml is not a sound lock: "):
-        lock_file.load(text, "a.yml")
+        lock_file.parse_lock(text, "a.yml")
 
 
 def test_two_environments_with_the_same_facts_are_an_error(plans):
-    data = build(plans)
+    data = build_lock(plans)
     data["environments"][1] = data["environments"][0]
     with pytest.raises(TorchExtensionError, match="two environments of it have the same facts"):
-        lock_file.load(dump(data), "a.yml")
+        lock_file.parse_lock(format_lock(data), "a.yml")
 
 
 @pytest.mark.parametrize("content", [None, b"\xff"])
@@ -302,14 +305,14 @@ def test_a_lock_that_cannot_be_read_is_told(content, tmp_path):
     if content:
         (tmp_path / "a.yml").write_bytes(content)
     with pytest.raises(TorchExtensionError, match=r"/a\.yml cannot be read: .*torch_extension_lock"):
-        lock_file.read(str(tmp_path / "a.yml"))
+        lock_file.read_lock(str(tmp_path / "a.yml"))
 
 
 def test_what_an_earlier_lock_brought_counts_as_lacking(lock, environment, other):
     environment["distributions"].update(einops="0.8.1", numpy="2.0")
-    assert with_lacking(environment, lock)["distributions"].keys() == {"flash-attn", "torch", "numpy"}
-    assert with_lacking(other, lock) == other
-    assert with_lacking(environment, None) == environment
+    assert without_locked_requirements(environment, lock)["distributions"].keys() == {"flash-attn", "torch", "numpy"}
+    assert without_locked_requirements(other, lock) == other
+    assert without_locked_requirements(environment, None) == environment
 
 
 def test_a_plan_knows_its_locked_requirements(lock, environment):
@@ -320,7 +323,7 @@ def test_a_plan_knows_its_locked_requirements(lock, environment):
 
 @pytest.mark.parametrize(("tag", "version"), [("cp38", "3.8"), ("cp311", "3.11"), ("py3", "3.0")])
 def test_a_locked_environment_tells_enough_to_choose_by_tags(tag, version):
-    node = node_of({"python": tag, "abi": tag, "machine": "aarch64", "libc": "glibc 2.36"})
+    node = environment_of_entry({"python": tag, "abi": tag, "machine": "aarch64", "libc": "glibc 2.36"})
     assert node["python"] == {"tag": tag, "abi": tag, "version": version}
     assert node["platform"] == {"machine": "aarch64", "libc": {"name": "glibc", "version": "2.36"}}
-    assert node_of({"python": tag, "abi": tag, "machine": "a", "libc": None})["platform"]["libc"] is None
+    assert environment_of_entry({"python": tag, "abi": tag, "machine": "a", "libc": None})["platform"]["libc"] is None

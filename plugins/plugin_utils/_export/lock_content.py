@@ -14,15 +14,15 @@ import typing as t
 import yaml
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import LOCK_VERSION, Lock
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_validation import (
+    REQUIREMENT_FIELDS,
+    WHEEL_FIELDS,
+    check_unique_names,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import (
     format_value,
     kind_of_node,
     to_plain_types,
-)
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.validation import (
-    REQUIREMENT_FIELDS,
-    WHEEL_FIELDS,
-    check_unique_names,
 )
 
 HEADER = """\

@@ -17,14 +17,7 @@ import yaml
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import (
-    FACT_LABELS,
-    describe_kind,
-    format_value,
-    kind_of_entry,
-    kind_of_node,
-)
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.validation import (
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_validation import (
     ENVIRONMENT_FIELDS,
     REQUIREMENT_FIELDS,
     WHEEL_FIELDS,
@@ -32,6 +25,13 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.vali
     check_file_entry,
     check_unique_names,
     lock_error,
+)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import (
+    FACT_LABELS,
+    describe_kind,
+    format_value,
+    kind_of_entry,
+    kind_of_node,
 )
 
 try:

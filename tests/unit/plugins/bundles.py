@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from locks import of_files
+from locks import lock_text_of_files
 from wheels import LABEL, build_wheel
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import Requirements
@@ -35,7 +35,7 @@ class BundleMaker:
     def lock_of(self, *wheels: Path) -> str:
         """The text of a lock of wheels, which all require einops."""
         urls = [(wheel, f"https://github.example/{wheel.name}") for wheel in wheels]
-        return of_files(self.environment, urls, [self.einops])
+        return lock_text_of_files(self.environment, urls, [self.einops])
 
     def plan_files(self) -> dict[str, PlannedFile]:
         def get_wheel(wheel: dict) -> str:

@@ -34,23 +34,26 @@ def plans_of_two_kinds(environment: dict, other_environment: dict) -> dict[str, 
     return {
         "n1": {
             "environment": environment,
-            "wheels": [planned(WHEEL, "flash-attn>=2.7"), planned(CONV, "causal-conv1d==1.6.0")],
-            "requirements": [lacked(EINOPS, "flash-attn")],
+            "wheels": [planned_wheel(WHEEL, "flash-attn>=2.7"), planned_wheel(CONV, "causal-conv1d==1.6.0")],
+            "requirements": [missing_requirement(EINOPS, "flash-attn")],
         },
         "n2": {
             "environment": other_environment,
-            "wheels": [planned(OTHER_WHEEL, "flash-attn>=2.7")],
+            "wheels": [planned_wheel(OTHER_WHEEL, "flash-attn>=2.7")],
             "requirements": [],
         },
         "n3": {
             "environment": environment,
-            "wheels": [planned(WHEEL, "flash-attn>=2.7")],
-            "requirements": [lacked(EINOPS, "causal-conv1d"), lacked("ninja-1.11-py3-none-any.whl", "causal-conv1d")],
+            "wheels": [planned_wheel(WHEEL, "flash-attn>=2.7")],
+            "requirements": [
+                missing_requirement(EINOPS, "causal-conv1d"),
+                missing_requirement("ninja-1.11-py3-none-any.whl", "causal-conv1d"),
+            ],
         },
     }
 
 
-def planned(filename: str, requirement: str, **more) -> dict:
+def planned_wheel(filename: str, requirement: str, **more) -> dict:
     """A wheel of a plan, after it was fetched."""
     name, version = filename.split("-")[:2]
     return {
@@ -68,7 +71,7 @@ def planned(filename: str, requirement: str, **more) -> dict:
     }
 
 
-def lacked(filename: str, *required_by: str, **more) -> dict:
+def missing_requirement(filename: str, *required_by: str, **more) -> dict:
     """A requirement that a node lacked."""
     name, version = filename.split("-")[:2]
     return {
@@ -82,7 +85,7 @@ def lacked(filename: str, *required_by: str, **more) -> dict:
     }
 
 
-def of_files(environment: dict, wheels: Iterable[tuple[Path, str]], requirements: Iterable[Path] = ()) -> str:
+def lock_text_of_files(environment: dict, wheels: Iterable[tuple[Path, str]], requirements: Iterable[Path] = ()) -> str:
     """The text of a lock of real files, each wheel with its URL."""
 
     def facts(path: Path) -> dict:
@@ -91,7 +94,7 @@ def of_files(environment: dict, wheels: Iterable[tuple[Path, str]], requirements
 
     plan = {
         "environment": environment,
-        "wheels": [planned(path.name, "flash-attn", url=url, **facts(path)) for path, url in wheels],
-        "requirements": [lacked(path.name, "flash-attn", **facts(path)) for path in requirements],
+        "wheels": [planned_wheel(path.name, "flash-attn", url=url, **facts(path)) for path, url in wheels],
+        "requirements": [missing_requirement(path.name, "flash-attn", **facts(path)) for path in requirements],
     }
     return format_lock(build_lock({"node": plan}))

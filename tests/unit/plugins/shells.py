@@ -46,10 +46,10 @@ class Node:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.becomes: list[str] = []  # a command that becomes another user
-        self.first = ""  # what the shell does before
+        self.become_command: list[str] = []  # a command that becomes another user
+        self.prologue = ""  # what the shell does before
         self.noise = ("", "")  # what login shells say before and after
-        self.short_of = 0  # bytes that do not get there
+        self.lost_bytes = 0  # bytes that do not get there
         self.streamed = []
         self.removed_before_streaming = None  # a folder
 
@@ -61,16 +61,16 @@ class Node:
         if self.removed_before_streaming:
             shutil.rmtree(self.removed_before_streaming)
         data = Path(path).read_bytes()[begin:]
-        return self._run(command, data[: len(data) - self.short_of])
+        return self._run(command, data[: len(data) - self.lost_bytes])
 
     def _run(self, command, data):
         environ = {**os.environ, "HOME": str(self.home), "LC_ALL": "C"}
-        shell = [*self.becomes, "sh", "-c", f"{self.first}{command}"]
+        shell = [*self.become_command, "sh", "-c", f"{self.prologue}{command}"]
         done = subprocess.run(shell, input=data, capture_output=True, check=False, cwd=self.home, env=environ)
         before, after = self.noise
         return CommandResult(done.returncode, f"{before}{done.stdout.decode()}{after}", done.stderr.decode())
 
-    def on_a_terminal(self, command):
+    def execute_on_a_terminal(self, command):
         """As ssh runs what gets nothing on its standard input: lines end as those of a terminal do."""
         ours, its = pty.openpty()
         done = subprocess.run(["sh", "-c", command], stdin=its, stdout=its, stderr=its, check=False, cwd=self.home)
@@ -80,12 +80,12 @@ class Node:
 
 def read_terminal(ours: int) -> str:
     """What is written to a terminal until the last one has closed it; closes our end, too."""
-    said = b""
+    output = b""
     with contextlib.suppress(OSError):
         while data := os.read(ours, 4096):
-            said += data
+            output += data
     os.close(ours)
-    return said.decode()
+    return output.decode()
 
 
 def make_file(folder: Path, size: int, name: str = NAME, knows_hash: bool = True) -> File:
@@ -96,11 +96,11 @@ def make_file(folder: Path, size: int, name: str = NAME, knows_hash: bool = True
     return File(str(path), hashlib.sha256(path.read_bytes()).hexdigest() if knows_hash else None)
 
 
-def content(file: File) -> bytes:
+def read_content(file: File) -> bytes:
     return Path(file.path).read_bytes()
 
 
-def there(folder: str | Path) -> dict[str, bytes]:
+def read_folder(folder: str | Path) -> dict[str, bytes]:
     """The files of a folder of the node."""
     return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 

@@ -23,7 +23,7 @@ STAND_INS = {
 }
 
 
-def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def install_stand_ins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put them onto the PATH. Returns the folder, in which one may write what sinfo tells (states), or sbcast fails with (full)."""
     (folder / "bin").mkdir()
     for name, script in STAND_INS.items():
@@ -38,6 +38,6 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def log(folder: Path) -> list[str]:
+def read_log(folder: Path) -> list[str]:
     """What they were given, each argument a line; of srun nothing."""
     return (folder / "log").read_text().splitlines()

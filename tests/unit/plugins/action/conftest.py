@@ -21,10 +21,10 @@ def on_node(ansible, monkeypatch):
     def on_node(action, *options, **arguments):
         interpreter = f"ansible_python_interpreter={sys.executable}"
         here = ("-c", "local", "-e", interpreter, *options)
-        _status, said = ansible(f"airgap.torch_extensions.{action}", json.dumps(arguments), *here)
-        assert "Traceback" not in said, said
-        how, result = re.search(r"^node \| (\S+) => (.*)", said, re.MULTILINE | re.DOTALL).groups()
-        return {**json.JSONDecoder().raw_decode(result)[0], "failed": how == "FAILED!", "said": said}
+        _status, output = ansible(f"airgap.torch_extensions.{action}", json.dumps(arguments), *here)
+        assert "Traceback" not in output, output
+        status, result = re.search(r"^node \| (\S+) => (.*)", output, re.MULTILINE | re.DOTALL).groups()
+        return {**json.JSONDecoder().raw_decode(result)[0], "failed": status == "FAILED!", "output": output}
 
     return on_node
 

@@ -40,10 +40,10 @@ def path(wheel):
 
 
 @pytest.fixture
-def bring(on_node, make_venv, wheel, stage):
+def deliver(on_node, make_venv, wheel, stage):
     """Brings the wheel to a node, which is an environment of its own, and installs it."""
 
-    def bring(ways, node="venv", venv=None, **more):
+    def deliver(ways, node="venv", venv=None, **more):
         own = {name: more.pop(name) for name in ("served", "wheels", "files", "facts") if more.get(name) is not None}
         wanted = more.pop("wanted", None) or as_wanted(wheel)
         more.pop("served", None)
@@ -58,47 +58,47 @@ def bring(on_node, make_venv, wheel, stage):
         }
         return on_node("torch_extension", **arguments)
 
-    return bring
+    return deliver
 
 
-def warned(done):
+def output_with_warning(done):
     """What was said; ansible breaks the lines of warnings."""
-    assert "[WARNING]: " in done["said"]
-    return " ".join(done["said"].split())
+    assert "[WARNING]: " in done["output"]
+    return " ".join(done["output"].split())
 
 
 def is_installed(venv):
     return (site_packages(venv) / "flash_attn/__init__.py").exists()
 
 
-def test_the_first_node_writes_to_what_is_shared_and_the_second_reads(bring, wheel, shared, stage, tmp_path):
+def test_the_first_node_writes_to_the_shared_folder_and_the_second_only_reads(deliver, wheel, shared, stage, tmp_path):
     folder = f"{shared}/airgap.torch_extensions"
-    first, second = (bring("shared", node, shared_dir=str(shared)) for node in ("one", "other"))
+    first, second = (deliver("shared", node, shared_dir=str(shared)) for node in ("one", "other"))
     for done, node in ((first, "one"), (second, "other")):
-        assert (done["failed"], done["changed"]) == (False, True), done["said"]
+        assert (done["failed"], done["changed"]) == (False, True), done["output"]
         assert f"brought by: shared, {folder}" in done["report"]
-        assert "WARNING" not in done["said"]
+        assert "WARNING" not in done["output"]
         assert is_installed(tmp_path / node)
-    word = first["delivery"].pop("file_system")
+    file_system = first["delivery"].pop("file_system")
     assert first["delivery"] == {"way": "shared", "folder": folder, "sent": True}
-    assert second["delivery"] == {"way": "shared", "folder": folder, "sent": False, "file_system": word}
+    assert second["delivery"] == {"way": "shared", "folder": folder, "sent": False, "file_system": file_system}
     assert sorted(os.listdir(folder)) == [".id", wheel.name]
     assert not stage.exists()
 
 
-def test_of_nodes_that_come_at_the_same_time_one_writes(bring, make_venv, shared, tmp_path):
+def test_of_nodes_that_come_at_the_same_time_one_writes(deliver, make_venv, shared, tmp_path):
     venvs = [make_venv(f"node{number}", pip=True) for number in range(3)]
     with ThreadPoolExecutor(3) as pool:
-        done = list(pool.map(lambda venv: bring("shared", venv=venv, shared_dir=str(shared)), venvs))
+        done = list(pool.map(lambda venv: deliver("shared", venv=venv, shared_dir=str(shared)), venvs))
     assert [each["failed"] for each in done] == [False] * 3
     assert sorted(each["delivery"]["sent"] for each in done) == [False, False, True]
     assert all(map(is_installed, venvs))
 
 
-def test_a_node_that_does_not_see_what_is_shared_says_so(bring, make_venv, shared, stage):
+def test_a_node_without_the_shared_folder_is_an_error(deliver, make_venv, shared, stage):
     venv = make_venv(pip=True)
     before = tree_state(venv)
-    failed = bring("shared", venv=venv, shared_dir=f"{shared}/none")
+    failed = deliver("shared", venv=venv, shared_dir=f"{shared}/none")
     assert failed["failed"]
     assert failed["msg"].startswith(
         f"shared does not serve node: The shared folder {shared}/none cannot be used on this node: "
@@ -107,26 +107,26 @@ def test_a_node_that_does_not_see_what_is_shared_says_so(bring, make_venv, share
     assert (tree_state(venv), stage.exists(), list(shared.iterdir())) == (before, False, [])
 
 
-def test_a_node_that_does_not_see_what_is_shared_is_served_by_copy_if_it_may(bring, shared, stage):
-    done = bring(["shared", "copy"], shared_dir=f"{shared}/none")
-    assert (done["failed"], done["changed"]) == (False, True), done["said"]
+def test_a_node_without_the_shared_folder_is_served_by_copy_if_that_is_the_next_way(deliver, shared, stage):
+    done = deliver(["shared", "copy"], shared_dir=f"{shared}/none")
+    assert (done["failed"], done["changed"]) == (False, True), done["output"]
     assert done["delivery"] == {**COPIED, "folder": str(stage)}
-    assert "[WARNING]: shared does not serve node: The shared folder" in warned(done)
+    assert "[WARNING]: shared does not serve node: The shared folder" in output_with_warning(done)
     assert not any(line.startswith("brought by") for line in done["report"])
     assert not stage.exists()
 
 
-def test_the_disk_of_the_node_itself_is_not_taken_for_shared(bring, stage, tmp_path):
+def test_a_shared_folder_on_the_nodes_own_disk_is_not_used(deliver, stage, tmp_path):
     if mount_point(tmp_path) != "/":
         pytest.skip("the folder of the tests is mounted")
-    done = bring(["shared", "copy"], shared_dir=str(tmp_path))
+    done = deliver(["shared", "copy"], shared_dir=str(tmp_path))
     assert done["delivery"]["way"] == "copy"
-    assert "nothing is mounted there" in warned(done)
+    assert "nothing is mounted there" in output_with_warning(done)
 
 
-def test_where_no_way_serves_all_reasons_are_told(bring, shared, server, path):
+def test_if_no_way_serves_the_message_has_all_reasons(deliver, shared, server, path):
     server.give(path, b"", status=403)
-    failed = bring(["shared", "pull"], shared_dir=f"{shared}/none", pull_url=f"{server.url}/wheels")
+    failed = deliver(["shared", "pull"], shared_dir=f"{shared}/none", pull_url=f"{server.url}/wheels")
     assert failed["failed"]
     first, second = failed["msg"].splitlines()
     assert first.startswith("shared does not serve node: ")
@@ -134,65 +134,67 @@ def test_where_no_way_serves_all_reasons_are_told(bring, shared, server, path):
     assert "is refused to this node (403 Forbidden)" in second
 
 
-def test_what_the_server_lacks_is_put_there_once_and_all_nodes_fetch_it(bring, wheel, server, path, stage, tmp_path):
+def test_a_file_that_the_server_lacks_is_uploaded_once_and_all_nodes_download_it(
+    deliver, wheel, server, path, stage, tmp_path
+):
     url = server.take("/wheels/")
-    first, second = (bring("pull", node, pull_url=url) for node in ("one", "other"))
+    first, second = (deliver("pull", node, pull_url=url) for node in ("one", "other"))
     for done, node in ((first, "one"), (second, "other")):
-        assert (done["failed"], done["changed"]) == (False, True), done["said"]
+        assert (done["failed"], done["changed"]) == (False, True), done["output"]
         assert f"brought by: pull, {url}" in done["report"]
         assert is_installed(tmp_path / node)
-    told = {"way": "pull", "folder": str(stage), "url": url}
-    assert (first["delivery"], second["delivery"]) == ({**told, "sent": True}, {**told, "sent": False})
+    delivery = {"way": "pull", "folder": str(stage), "url": url}
+    assert (first["delivery"], second["delivery"]) == ({**delivery, "sent": True}, {**delivery, "sent": False})
     assert server.asked() == [f"{method} {path}" for method in ("GET", "HEAD", "PUT", "GET", "GET")]
     assert server.kept(path) == wheel.read_bytes()
     assert not stage.exists()
 
 
-def test_what_the_operator_has_put_there_is_fetched(bring, wheel, server, path):
+def test_a_file_that_the_operator_has_put_on_the_server_is_downloaded(deliver, wheel, server, path):
     server.offer(path, wheel.read_bytes())
-    done = bring("pull", pull_url=f"{server.url}/wheels")
-    assert (done["failed"], done["delivery"]["sent"]) == (False, False), done["said"]
+    done = deliver("pull", pull_url=f"{server.url}/wheels")
+    assert (done["failed"], done["delivery"]["sent"]) == (False, False), done["output"]
     assert server.asked() == [f"GET {path}"]
 
 
-def test_a_server_with_a_certificate_of_the_sites_ca_is_trusted_and_no_key_is_sent(bring, certificate):
+def test_nodes_get_the_certificates_of_the_sites_ca_and_no_key(deliver, certificate):
     with serving(tls_context(certificate)) as server:
-        done = bring("pull", pull_url=server.take("/wheels/"), pull_ca_path=str(certificate))
-    assert (done["failed"], done["delivery"]["sent"]) == (False, True), done["said"]
+        done = deliver("pull", pull_url=server.take("/wheels/"), pull_ca_path=str(certificate))
+    assert (done["failed"], done["delivery"]["sent"]) == (False, True), done["output"]
     assert "PRIVATE KEY" in certificate.read_text()
-    assert "PRIVATE KEY" not in done["said"]
+    assert "PRIVATE KEY" not in done["output"]
 
 
-def test_a_file_of_cas_that_has_none_is_an_error_of_that_way(bring, server, tmp_path):
+def test_a_ca_file_without_certificates_is_an_error_of_this_way(deliver, server, tmp_path):
     (tmp_path / "ca.der").write_bytes(b"\x30\x82\xff\xfe")
-    done = bring(["pull", "copy"], pull_url=f"{server.url}/wheels", pull_ca_path=str(tmp_path / "ca.der"))
+    done = deliver(["pull", "copy"], pull_url=f"{server.url}/wheels", pull_ca_path=str(tmp_path / "ca.der"))
     assert done["delivery"]["way"] == "copy"
-    assert "torch_extension_pull_ca_path has no certificates (PEM" in warned(done)
+    assert "torch_extension_pull_ca_path has no certificates (PEM" in output_with_warning(done)
 
 
-def test_where_a_server_refuses_the_upload_the_next_way_is_taken(bring, server, path, stage):
-    done = bring(["pull", "copy"], pull_url=server.take("/wheels/", status=507))
+def test_if_the_server_refuses_the_upload_the_next_way_is_taken(deliver, server, path, stage):
+    done = deliver(["pull", "copy"], pull_url=server.take("/wheels/", status=507))
     assert done["delivery"] == {**COPIED, "folder": str(stage)}
-    assert "does not take flash_attn" in warned(done)
-    assert "(507 Insufficient Storage). It has no room." in warned(done)
+    assert "does not take flash_attn" in output_with_warning(done)
+    assert "(507 Insufficient Storage). It has no room." in output_with_warning(done)
 
 
-def test_a_server_that_does_not_give_what_it_took_is_told(bring, server):
+def test_a_server_that_does_not_return_an_uploaded_file_is_an_error(deliver, server):
     def swallow(handler):
         handler.rfile.read(int(handler.headers["Content-Length"]))
         handler.send_response(201)
         handler.end_headers()
 
     server.takers["/wheels/"] = swallow
-    failed = bring("pull", pull_url=f"{server.url}/wheels/")
+    failed = deliver("pull", pull_url=f"{server.url}/wheels/")
     assert failed["failed"]
     assert "/wheels/ took flash_attn" in failed["msg"]
     assert "and does not give it to this node. It is to be the same folder for both." in failed["msg"]
 
 
-def test_another_file_on_the_server_is_an_error_and_nothing_stays_of_it(bring, wheel, server, path, stage):
+def test_another_file_on_the_server_is_an_error_and_leaves_nothing_on_the_node(deliver, wheel, server, path, stage):
     server.offer(path, bytes(wheel.stat().st_size))
-    failed = bring("pull", pull_url=f"{server.url}/wheels")
+    failed = deliver("pull", pull_url=f"{server.url}/wheels")
     assert f"wanted is {as_wanted(wheel)['sha256']}: it is another file" in failed["msg"]
     assert not stage.exists() or os.listdir(stage) == []
 
@@ -206,50 +208,50 @@ def test_another_file_on_the_server_is_an_error_and_nothing_stays_of_it(bring, w
     ],
     ids=["not asked", "refused", "not there"],
 )
-def test_what_slurm_has_not_brought_is_copied_if_it_may_be(served, words, bring, stage):
-    done = bring(["slurm", "copy"], slurm_host="login", served=served)
+def test_files_that_slurm_has_not_brought_are_copied_if_that_is_the_next_way(served, words, deliver, stage):
+    done = deliver(["slurm", "copy"], slurm_host="login", served=served)
     assert (done["failed"], done["delivery"]) == (False, {**COPIED, "folder": str(stage)})
-    assert f"slurm does not serve node: {words}" in warned(done)
+    assert f"slurm does not serve node: {words}" in output_with_warning(done)
 
 
-def test_what_a_job_that_came_to_nothing_has_left_is_removed(bring, wheel, stage):
+def test_parts_of_a_failed_job_are_removed(deliver, wheel, stage):
     wanted = as_wanted(wheel)
     stage.mkdir(mode=0o700)
     (stage / part_name(wheel.name, wanted["sha256"])).write_bytes(b"half of it")
-    done = bring("slurm", slurm_host="login", served={"reason": "Slurm on login has node as down."})
+    done = deliver("slurm", slurm_host="login", served={"reason": "Slurm on login has node as down."})
     assert (done["failed"], done["msg"]) == (True, "slurm does not serve node: Slurm on login has node as down.")
     assert not stage.exists()
 
 
-def test_what_slurm_has_brought_in_vain_is_removed(bring, venv, torch_libraries, shelf, stage):
+def test_a_wheel_that_slurm_brought_and_that_does_not_fit_is_removed(deliver, venv, torch_libraries, shelf, stage):
     wheel = extension_wheel(shelf, torch_libraries, "2.6", serves=False)
     facts = read_facts(shelf.with_name("compiled") / "2.6.so", "flash_attn_2_cuda.so", filename=wheel.name)
     stage.mkdir(mode=0o700)
     (stage / wheel.name).write_bytes(wheel.read_bytes())
     brought = {"wheels": [as_wanted(wheel)], "files": [str(wheel)], "facts": {sha256(wheel): facts}, "venv": venv}
-    done = bring("slurm", slurm_host="login", served={"reason": None}, **brought)
-    assert (done["failed"], "does not fit" in done["msg"]) == (True, True), done["said"]
+    done = deliver("slurm", slurm_host="login", served={"reason": None}, **brought)
+    assert (done["failed"], "does not fit" in done["msg"]) == (True, True), done["output"]
     assert not stage.exists()
 
 
-def test_what_slurm_has_brought_is_installed(bring, wheel, stage):
+def test_a_wheel_that_slurm_brought_is_installed(deliver, wheel, stage):
     stage.mkdir(mode=0o700)
     (stage / wheel.name).write_bytes(wheel.read_bytes())
-    done = bring("slurm", slurm_host="login", served={"reason": None})
-    assert (done["failed"], done["changed"]) == (False, True), done["said"]
+    done = deliver("slurm", slurm_host="login", served={"reason": None})
+    assert (done["failed"], done["changed"]) == (False, True), done["output"]
     assert f"brought by: slurm, {stage}" in done["report"]
     assert not stage.exists()
 
 
-def test_other_ways_want_files_whose_hash_is_known(bring, wheel, server):
+def test_ways_other_than_copy_need_a_known_hash(deliver, wheel, server):
     wanted = {name: value for name, value in as_wanted(wheel).items() if name != "sha256"}
-    done = bring(["pull", "copy"], pull_url=f"{server.url}/wheels", wanted=wanted)
-    assert (done["failed"], done["delivery"]["way"]) == (False, "copy"), done["said"]
-    assert "[WARNING]: pull does not serve node: It wants files whose sha256 is known." in warned(done)
+    done = deliver(["pull", "copy"], pull_url=f"{server.url}/wheels", wanted=wanted)
+    assert (done["failed"], done["delivery"]["way"]) == (False, "copy"), done["output"]
+    assert "[WARNING]: pull does not serve node: It wants files whose sha256 is known." in output_with_warning(done)
     assert server.requests == []
 
 
-def test_what_is_wrong_with_the_delivery_is_told_before_anything_is_done(bring, stage):
-    failed = bring("shared")
+def test_a_wrong_delivery_is_an_error_before_anything_is_done(deliver, stage):
+    failed = deliver("shared")
     assert "torch_extension_delivery is shared, and torch_extension_shared_dir is empty." in failed["msg"]
     assert not stage.exists()

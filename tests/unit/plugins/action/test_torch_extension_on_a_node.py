@@ -25,7 +25,7 @@ def install(on_node, venv, stage):
     return install
 
 
-def test_files_of_the_control_node_end_up_installed_and_nothing_stays_of_them(install, venv, packages, shelf, stage):
+def test_files_of_the_control_node_are_installed_and_no_copy_stays_on_the_node(install, venv, packages, shelf, stage):
     wheel, einops = build_wheel(shelf), build_wheel(shelf, name="einops", version="0.8.1")
     wanted, required = as_wanted(wheel, imports=["flash_attn", "einops"]), as_wanted(einops, name="einops")
     arguments = {
@@ -38,7 +38,7 @@ def test_files_of_the_control_node_end_up_installed_and_nothing_stays_of_them(in
     assert (foretold["changed"], stage.exists(), tree_state(venv)) == (True, False, before)
     assert foretold["report"][0].startswith("flash-attn 2.8.3: would be installed")
     done = install(**arguments)
-    assert (done["failed"], done["changed"]) == (False, True), done["said"]
+    assert (done["failed"], done["changed"]) == (False, True), done["output"]
     assert done["report"] == [
         "flash-attn 2.8.3: installed (found: flash-attn is not installed)",
         "from: nowhere",
@@ -51,7 +51,7 @@ def test_files_of_the_control_node_end_up_installed_and_nothing_stays_of_them(in
     assert not stage.exists()
 
 
-def test_after_a_failure_nothing_stays_of_the_files_either(install, venv, shelf, stage):
+def test_after_a_failed_installation_no_copy_stays_on_the_node(install, venv, shelf, stage):
     wheel = build_wheel(shelf, files={"flash_attn/__init__.py": "raise ImportError('no')\n"})
     before = tree_state(venv)
     failed = install(wheels=[as_wanted(wheel)], files=[str(wheel)])
@@ -59,7 +59,7 @@ def test_after_a_failure_nothing_stays_of_the_files_either(install, venv, shelf,
     assert (stage.exists(), tree_state(venv)) == (False, before)
 
 
-def test_what_could_not_be_fetched_is_the_failure_and_the_node_is_not_touched(install, shelf, stage):
+def test_errors_of_the_download_fail_the_task_and_the_node_is_not_touched(install, shelf, stage):
     wheel = build_wheel(shelf)
     failed = install(wheels=[as_wanted(wheel)], files=[str(wheel)], errors=["The server is down.", "So is the other."])
     assert (failed["failed"], failed["msg"]) == (True, "The server is down.\nSo is the other.")
@@ -92,17 +92,17 @@ def test_a_proof_is_in_the_report(install, torch_libraries, shelf):
     other = no_facts(filename="other.whl", problems=["is not for this node"])
     facts = {"0" * 64: other, sha256(wheel): no_facts(filename=wheel.name)}
     done = install(wheels=[as_wanted(wheel)], files=[str(wheel)], facts=facts)
-    assert [proof["verdict"] for proof in done["proofs"]] == ["fits"], done["said"]
+    assert [proof["verdict"] for proof in done["proofs"]] == ["fits"], done["output"]
     assert "proof: fits" in done["report"]
 
 
-def test_files_want_a_folder(on_node, venv, shelf):
+def test_files_need_a_folder(on_node, venv, shelf):
     wheel = build_wheel(shelf)
     failed = on_node("torch_extension", python=str(venv), wheels=[as_wanted(wheel)], files=[str(wheel)])
-    assert (failed["failed"], "folder" in failed["msg"], "KeyError" in failed["said"]) == (True, True, False)
+    assert (failed["failed"], "folder" in failed["msg"], "KeyError" in failed["output"]) == (True, True, False)
 
 
-def test_a_file_that_is_not_on_the_control_node_is_told_before_the_node_is_asked(install, shelf, stage):
+def test_a_file_that_is_missing_on_the_control_node_is_an_error_before_the_node_is_contacted(install, shelf, stage):
     wheel = build_wheel(shelf)
     wanted = as_wanted(wheel)
     wheel.unlink()
@@ -114,10 +114,10 @@ def test_a_file_that_is_not_on_the_control_node_is_told_before_the_node_is_asked
     assert not stage.exists()
 
 
-def test_a_file_of_that_size_whose_hash_nobody_knows_is_brought_again(install, packages, shelf, stage):
+def test_a_file_without_a_known_hash_is_brought_again_even_if_its_size_agrees(install, packages, shelf, stage):
     wheel = build_wheel(shelf)
     stage.mkdir(mode=0o700)
     (stage / wheel.name).write_bytes(bytes(wheel.stat().st_size))
     done = install(wheels=[{**as_wanted(wheel), "sha256": None}], files=[str(wheel)])
-    assert (done["failed"], done["delivery"]["sent"]) == (False, True), done["said"]
+    assert (done["failed"], done["delivery"]["sent"]) == (False, True), done["output"]
     assert (packages / "flash_attn/__init__.py").exists()

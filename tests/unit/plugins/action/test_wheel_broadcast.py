@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 
 import pytest
-from slurms import log, stand_in
+from slurms import install_stand_ins, read_log
 from wheels import build_wheel, sha256
 
 
 @pytest.fixture
 def cluster(tmp_path, on_node, monkeypatch):  # whose PATH comes first
-    return stand_in(tmp_path, monkeypatch)
+    return install_stand_ins(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -52,9 +52,7 @@ def broadcast(on_node, cluster, fetched):
     return broadcast
 
 
-def test_nodes_that_slurm_serves_are_served_and_the_others_are_not_its_business(
-    broadcast, plan, fetched, wheel, target, home
-):
+def test_only_nodes_whose_first_way_is_slurm_are_served(broadcast, plan, fetched, wheel, target, home):
     plans = {
         "gpu01": plan(node="cn1"),
         "cn2": plan(),
@@ -63,10 +61,10 @@ def test_nodes_that_slurm_serves_are_served_and_the_others_are_not_its_business(
         "with an error": plan(),
         "that was lost": plan(),
     }
-    told = {**dict.fromkeys(plans, fetched), "with an error": {**fetched, "errors": ["The server is down."]}}
-    del told["that was lost"]
-    done = broadcast(plans, fetched=told)
-    assert (done["failed"], done["changed"]) == (False, True), done["said"]
+    fetched_by_node = {**dict.fromkeys(plans, fetched), "with an error": {**fetched, "errors": ["The server is down."]}}
+    del fetched_by_node["that was lost"]
+    done = broadcast(plans, fetched=fetched_by_node)
+    assert (done["failed"], done["changed"]) == (False, True), done["output"]
     assert sorted(done["nodes"]) == ["cn2", "gpu01"]
     assert done["nodes"]["gpu01"] == {"reason": None}
     assert "Slurm on login knows no node cn2." in done["nodes"]["cn2"]["reason"]
@@ -74,18 +72,18 @@ def test_nodes_that_slurm_serves_are_served_and_the_others_are_not_its_business(
     assert not (home / "slurm").exists()
 
 
-def test_with_check_nothing_is_done(broadcast, plan, cluster, home):
+def test_check_mode_changes_nothing(broadcast, plan, cluster, home):
     done = broadcast({"cn1": plan()}, "--check")
     assert (done["failed"], done["changed"], done["nodes"]) == (False, True, {"cn1": {"reason": None}})
-    assert (log(cluster), (home / "slurm").exists()) == ([], False)
+    assert (read_log(cluster), (home / "slurm").exists()) == ([], False)
 
 
-def test_without_nodes_nothing_is_done(broadcast, plan, cluster):
+def test_without_nodes_slurm_is_not_used(broadcast, plan, cluster):
     done = broadcast({"node": plan(("copy",))})
-    assert (done["failed"], done["changed"], done["nodes"], log(cluster)) == (False, False, {}, [])
+    assert (done["failed"], done["changed"], done["nodes"], read_log(cluster)) == (False, False, {}, [])
 
 
-def test_a_machine_that_cannot_be_used_is_an_error_of_its_nodes(broadcast, plan, home):
+def test_an_unusable_host_is_an_error_of_its_nodes_only(broadcast, plan, home):
     (home / "slurm").touch()
     done = broadcast({"cn1": plan()})
     assert (done["failed"], done["changed"]) == (False, False)
@@ -96,24 +94,24 @@ def test_a_machine_that_cannot_be_used_is_an_error_of_its_nodes(broadcast, plan,
     assert "Look at torch_extension_slurm_host and torch_extension_slurm_stage_dir" in reason
 
 
-def test_after_a_failure_nothing_stays_on_the_machine_and_the_job_is_as_it_was_asked_for(
+def test_a_failed_broadcast_leaves_nothing_on_the_host_and_the_job_has_its_options(
     broadcast, plan, cluster, target, home
 ):
     (cluster / "full").write_text("sbcast: error: REQUEST_FILE_BCAST(cn1): No space left on device\n")
     done = broadcast({"cn1": plan()}, options=["--partition=gpu"], wait=7, fanout=4)
     assert "sbcast cannot bring it to cn1: No space left on device." in done["nodes"]["cn1"]["reason"]
     assert (target.exists(), os.path.lexists(home / "slurm")) == (False, False)
-    assert {"--partition=gpu", "--fanout=4", "--immediate=7"} <= set(log(cluster))
+    assert {"--partition=gpu", "--fanout=4", "--immediate=7"} <= set(read_log(cluster))
 
 
-def test_where_it_is_brought_from_is_not_where_it_is_brought_to(broadcast, plan, target):
+def test_the_folder_of_the_host_must_not_be_that_of_the_nodes(broadcast, plan, target):
     reason = broadcast({"cn1": plan()}, stage_dir=str(target))["nodes"]["cn1"]["reason"]
     assert f"{target} is where it is brought from, and where it is brought to" in reason
     assert "Look at torch_extension_slurm_host and torch_extension_slurm_stage_dir" in reason
 
 
-def test_one_at_a_time_brings_it_from_a_machine(broadcast, plan, cluster, tmp_path):
+def test_broadcasts_from_one_host_run_one_after_the_other(broadcast, plan, cluster, tmp_path):
     (tmp_path / "cache").touch()  # no place for locks
     reason = broadcast({"cn1": plan()}, cache_dir=str(tmp_path / "cache"))["nodes"]["cn1"]["reason"]
     assert ".lock on the control node cannot be written to" in reason
-    assert log(cluster) == []
+    assert read_log(cluster) == []

@@ -35,22 +35,22 @@ def test_the_action_runs_on_the_control_node_through_a_proxy_and_predicts_in_che
     known = {"name": "flash-attn", "url": url, "filename": wheel.name, "sha256": sha256(wheel)}
     plan = {"environment": environment, "wheels": [known]}
     arguments = {"plans": {"node": plan}, "cache_dir": str(tmp_path / "cache"), "proxy": server.url}
-    status, said = wheel_fetch("--check", **arguments)
-    assert (status, "node | CHANGED" in said, server.requests) == (0, True, []), said
-    status, said = wheel_fetch("--become", **arguments)
-    assert (status, "node | CHANGED" in said, server.requests) == (0, True, [url]), said
+    status, output = wheel_fetch("--check", **arguments)
+    assert (status, "node | CHANGED" in output, server.requests) == (0, True, []), output
+    status, output = wheel_fetch("--become", **arguments)
+    assert (status, "node | CHANGED" in output, server.requests) == (0, True, [url]), output
     [cached] = (tmp_path / "cache" / "wheels").glob(f"*/{wheel.name}")
     assert cached.read_bytes() == wheel.read_bytes()
-    status, said = wheel_fetch(**arguments)
-    assert (status, "node | SUCCESS" in said, server.requests) == (0, True, [url]), said
+    status, output = wheel_fetch(**arguments)
+    assert (status, "node | SUCCESS" in output, server.requests) == (0, True, [url]), output
 
 
-def test_the_archive_of_the_module_that_comes_next_is_built_here(wheel_fetch, tmp_path, monkeypatch):
+def test_the_archive_of_the_next_module_is_built_on_the_control_node(wheel_fetch, tmp_path, monkeypatch):
     monkeypatch.setenv("ANSIBLE_DEBUG", "1")
     arguments = {"plans": {}, "cache_dir": str(tmp_path / "cache")}
-    status, said = wheel_fetch("--become", "-e", "ansible_connection=ssh ansible_host=host.invalid", **arguments)
-    assert status == 0, said
-    assert re.search(r"ANSIBALLZ: Acquiring lock\n(.*\n)*.*ANSIBALLZ: Done creating module", said), said
+    status, output = wheel_fetch("--become", "-e", "ansible_connection=ssh ansible_host=host.invalid", **arguments)
+    assert status == 0, output
+    assert re.search(r"ANSIBALLZ: Acquiring lock\n(.*\n)*.*ANSIBALLZ: Done creating module", output), output
 
 
 @pytest.fixture
@@ -71,11 +71,11 @@ def in_a_terminal(command, columns, **environ):
         command, stdin=its, stdout=its, stderr=its, env={**os.environ, **environ}, close_fds=True
     )
     os.close(its)
-    said = read_terminal(ours)
-    return process.wait(), said
+    output = read_terminal(ours)
+    return process.wait(), output
 
 
-def test_a_terminal_shows_how_far_it_is_in_one_line_and_the_log_file_does_not(slow, tmp_path, monkeypatch):
+def test_progress_is_one_line_of_a_terminal_and_not_in_the_log_file(slow, tmp_path, monkeypatch):
     arguments = json.dumps({"plans": slow, "cache_dir": str(tmp_path / "cache")})
     command = [str(Path(sys.executable).with_name("ansible")), "all", "-i", "node,"]
     command += ["-m", "airgap.torch_extensions.wheel_fetch", "-a", arguments]
@@ -87,29 +87,29 @@ def test_a_terminal_shows_how_far_it_is_in_one_line_and_the_log_file_does_not(sl
         "ANSIBLE_NOCOLOR": "1",
         "TERM": "xterm",
     }
-    status, said = in_a_terminal(command, 100, **environ)
-    assert status == 0, said
-    states = re.findall(r"\r\x1b\[K(flash_attn-2\.8\.3\S+ \d+% \S+/1\.0\dM \S+B/s \S+ left)(?=\r)", said)
-    assert len(states) >= 2, said
+    status, output = in_a_terminal(command, 100, **environ)
+    assert status == 0, output
+    states = re.findall(r"\r\x1b\[K(flash_attn-2\.8\.3\S+ \d+% \S+/1\.0\dM \S+B/s \S+ left)(?=\r)", output)
+    assert len(states) >= 2, output
     assert max(len(state) for state in states) < 100
-    assert re.search(r"\r\x1b\[Kflash_attn\S+ 1\.0\dMB in 00:02, \S+B/s\r\n", said), said
+    assert re.search(r"\r\x1b\[Kflash_attn\S+ 1\.0\dMB in 00:02, \S+B/s\r\n", output), output
     assert " left" not in (tmp_path / "log").read_text()
-    assert "has no published hash" in " ".join(said.split())
+    assert "has no published hash" in " ".join(output.split())
 
 
 @pytest.mark.parametrize("progress", [True, False])
-def test_a_log_stays_short_and_a_variable_makes_it_quiet(progress, wheel_fetch, slow, tmp_path):
-    status, said = wheel_fetch(plans=slow, cache_dir=str(tmp_path / "cache"), progress=progress)
-    assert status == 0, said
-    assert "\r" not in said
-    assert " left" not in said, "there was nothing to tell within ten seconds"
-    assert "[WARNING]: flash_attn" in said
+def test_without_a_terminal_progress_is_short_and_can_be_turned_off(progress, wheel_fetch, slow, tmp_path):
+    status, output = wheel_fetch(plans=slow, cache_dir=str(tmp_path / "cache"), progress=progress)
+    assert status == 0, output
+    assert "\r" not in output
+    assert " left" not in output, "there was nothing to tell within ten seconds"
+    assert "[WARNING]: flash_attn" in output
 
 
 def test_where_hashes_are_required_nothing_is_downloaded_without_one(wheel_fetch, tls_server, slow, tmp_path):
-    status, said = wheel_fetch(plans=slow, cache_dir=str(tmp_path / "cache"), require_sha256=True)
+    status, output = wheel_fetch(plans=slow, cache_dir=str(tmp_path / "cache"), require_sha256=True)
     assert (status, tls_server.requests) == (0, [])
-    assert "torch_extension_require_sha256" in said
+    assert "torch_extension_require_sha256" in output
 
 
 def test_credentials_are_shown_at_no_verbosity(wheel_fetch, slow, tmp_path, monkeypatch):
@@ -117,15 +117,15 @@ def test_credentials_are_shown_at_no_verbosity(wheel_fetch, slow, tmp_path, monk
     monkeypatch.setenv("ANSIBLE_DISPLAY_TRACEBACK", "always")
     with tunnelling("Basic other") as proxy:
         url = proxy.url.replace("//", "//me:hunter2@")
-        status, said = wheel_fetch("-vvvvvv", plans=slow, cache_dir=str(tmp_path / "cache"), proxy=url)
-    assert (status, "wants other credentials" in said) == (0, True), said
-    assert "hunter2" not in said
+        status, output = wheel_fetch("-vvvvvv", plans=slow, cache_dir=str(tmp_path / "cache"), proxy=url)
+    assert (status, "wants other credentials" in output) == (0, True), output
+    assert "hunter2" not in output
     assert "hunter2" not in (tmp_path / "log").read_text()
 
 
-def test_what_hinders_everybody_is_a_failure_in_plain_words(wheel_fetch, tmp_path):
+def test_an_error_that_concerns_all_nodes_fails_the_task_with_its_message(wheel_fetch, tmp_path):
     (tmp_path / "file").touch()
-    status, said = wheel_fetch(plans={}, cache_dir=str(tmp_path / "file"))
+    status, output = wheel_fetch(plans={}, cache_dir=str(tmp_path / "file"))
     assert status != 0
-    assert "cannot be made" in said
-    assert "Traceback" not in said
+    assert "cannot be made" in output
+    assert "Traceback" not in output

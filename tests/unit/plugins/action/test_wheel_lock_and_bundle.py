@@ -19,23 +19,23 @@ def plans(server, tmp_path, environment):
     return {"node": {"environment": environment, "wheels": [{**item, "sha256": sha256(wheel)}]}}
 
 
-def test_lock_and_bundle_are_made_on_the_control_node_and_predicted_in_check_mode(
+def test_lock_and_bundle_are_written_on_the_control_node_and_predicted_in_check_mode(
     ansible, server, plans, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     common = {"cache_dir": str(tmp_path / "cache"), "proxy": server.url}
-    for module, arguments, made in (
+    for module, arguments, path in (
         ("wheel_lock", {"plans": plans, "path": "wheels.lock.yml"}, tmp_path / "wheels.lock.yml"),
         ("wheel_bundle", {"lock": "wheels.lock.yml", "dest": "bundle.tar"}, tmp_path / "bundle.tar"),
     ):
         name, arguments = f"airgap.torch_extensions.{module}", json.dumps({**arguments, **common})
-        status, said = ansible(name, arguments, "--check", "--diff")
-        assert (status, "node | CHANGED" in said, made.exists()) == (0, True, False), said
-        assert f"+++ after: {made}" in said
-        status, said = ansible(name, arguments, "--become")
-        assert (status, "node | CHANGED" in said, made.is_file()) == (0, True, True), said
-        status, said = ansible(name, arguments, "--diff")
-        assert (status, "node | SUCCESS" in said, "+++" in said) == (0, True, False), said
+        status, output = ansible(name, arguments, "--check", "--diff")
+        assert (status, "node | CHANGED" in output, path.exists()) == (0, True, False), output
+        assert f"+++ after: {path}" in output
+        status, output = ansible(name, arguments, "--become")
+        assert (status, "node | CHANGED" in output, path.is_file()) == (0, True, True), output
+        status, output = ansible(name, arguments, "--diff")
+        assert (status, "node | SUCCESS" in output, "+++" in output) == (0, True, False), output
     assert server.requests == ["http://github.example/wheel"]
 
 
@@ -47,9 +47,9 @@ def test_lock_and_bundle_are_made_on_the_control_node_and_predicted_in_check_mod
         ("wheel_bundle", {"lock": "missing.yml", "dest": "bundle"}, "missing.yml cannot be read"),
     ],
 )
-def test_what_cannot_work_is_a_failure_in_plain_words(module, arguments, words, ansible, tmp_path, monkeypatch):
+def test_an_error_fails_the_task_with_its_message(module, arguments, words, ansible, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, said = ansible(f"airgap.torch_extensions.{module}", json.dumps(arguments))
+    status, output = ansible(f"airgap.torch_extensions.{module}", json.dumps(arguments))
     assert status != 0
-    assert words in said
-    assert "Traceback" not in said
+    assert words in output
+    assert "Traceback" not in output

@@ -43,14 +43,14 @@ def plan(on_node, venv, shelf, tmp_path):
     """Plans flash-attn for the environment, from a folder of wheels."""
 
     def plan(*options, **arguments):
-        given = {"packages": ["flash-attn"], "python": str(venv), "source": [f"directory:{shelf}"]}
-        given["cache_dir"] = str(tmp_path / "cache")
-        return on_node("wheel_plan", *options, **{**given, **arguments})
+        defaults = {"packages": ["flash-attn"], "python": str(venv), "source": [f"directory:{shelf}"]}
+        defaults["cache_dir"] = str(tmp_path / "cache")
+        return on_node("wheel_plan", *options, **{**defaults, **arguments})
 
     return plan
 
 
-def test_a_plan_tells_what_the_node_is_and_what_it_gets_and_changes_nothing(plan, venv, torch_libraries, shelf):
+def test_a_plan_has_the_nodes_environment_and_its_wheels_and_changes_nothing(plan, venv, torch_libraries, shelf):
     wheel = extension_wheel(shelf, torch_libraries, "2.6")
     before = tree_state(venv)
     planned = plan()
@@ -65,24 +65,24 @@ def test_a_plan_tells_what_the_node_is_and_what_it_gets_and_changes_nothing(plan
     assert planned["report"][0].startswith("found: Python ")
 
 
-def test_what_a_node_cannot_have_is_refused_or_told(plan, venv, torch_libraries, shelf):
+def test_a_conflict_fails_the_task_unless_refuse_is_false(plan, venv, torch_libraries, shelf):
     extension_wheel(shelf, torch_libraries, "2.5")
     refused = plan()
     assert refused["failed"]
     assert f"cannot be put into {venv}/bin/python" in refused["msg"]
     assert "There is one for torch 2.5." in refused["msg"]
-    told = plan(refuse=False)
-    assert (told["failed"], told["plan"][0]["action"], told["wheels"]) == (False, "refuse", [])
-    assert told["plan"][0]["conflicts"][0] in refused["msg"]
+    planned = plan(refuse=False)
+    assert (planned["failed"], planned["plan"][0]["action"], planned["wheels"]) == (False, "refuse", [])
+    assert planned["plan"][0]["conflicts"][0] in refused["msg"]
 
 
-def test_what_the_node_cannot_tell_is_a_failure(plan, tmp_path):
+def test_a_node_that_cannot_be_probed_fails_the_task(plan, tmp_path):
     failed = plan(python=str(tmp_path / "nowhere"))
     assert failed["failed"]
     assert "nowhere" in failed["msg"]
 
 
-def test_a_node_whose_environment_is_given_is_not_asked(on_node, shelf, environment, tmp_path):
+def test_with_a_given_environment_the_node_is_not_contacted(on_node, shelf, environment, tmp_path):
     environment["distributions"]["flash-attn"] = "2.8.3"  # nobody knows from which wheel
     wheel = shelf / "flash_attn-2.8.3+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
     wheel.write_bytes(b"wheel")
@@ -105,7 +105,7 @@ def test_a_node_whose_environment_is_given_is_not_asked(on_node, shelf, environm
     assert planned["environment"] == environment
 
 
-def test_in_a_folder_of_wheels_the_node_looks_closer(plan, on_node, venv, torch_libraries, shelf):
+def test_with_find_links_the_node_examines_its_folder_of_wheels(plan, on_node, venv, torch_libraries, shelf):
     extension_wheel(shelf, torch_libraries, "2.6")
     planned = plan(mode="find_links")
     assert (planned["plan"][0]["action"], planned["changed"]) == ("install", False)
@@ -120,7 +120,7 @@ def test_in_a_folder_of_wheels_the_node_looks_closer(plan, on_node, venv, torch_
     assert any(line.startswith("flash-attn 2.8.3: kept") for line in again["report"])
 
 
-def test_in_pips_cache_the_node_looks_closer(plan, torch_libraries, shelf, home):
+def test_with_pip_cache_the_node_examines_its_cache(plan, torch_libraries, shelf, home):
     extension_wheel(shelf, torch_libraries, "2.6")
     arguments = {"mode": "pip_cache", "sdist_url": "https://mirror.example/flash_attn-2.8.3.tar.gz"}
     planned = plan(**arguments)
@@ -128,7 +128,7 @@ def test_in_pips_cache_the_node_looks_closer(plan, torch_libraries, shelf, home)
     assert planned["plan"][0]["pip_cache_path"].startswith(f"{home}/.cache/pip/wheels/")
 
 
-def test_of_wheels_for_another_torch_one_that_the_node_has_all_for_is_taken(plan, torch_libraries, shelf):
+def test_of_wheels_for_another_torch_a_proven_one_is_taken(plan, torch_libraries, shelf):
     misfit = extension_wheel(shelf, torch_libraries, "2.5", serves=False)
     fitting = extension_wheel(shelf, torch_libraries, "2.4")
     planned = plan(match="proven")
@@ -141,7 +141,7 @@ def test_of_wheels_for_another_torch_one_that_the_node_has_all_for_is_taken(plan
     assert planned["changed"] is False, "it was here"
 
 
-def test_where_no_wheel_for_another_torch_serves_each_is_named_with_its_reason(plan, torch_libraries, shelf):
+def test_if_no_wheel_for_another_torch_is_proven_each_is_named_with_its_reason(plan, torch_libraries, shelf):
     wheels = [extension_wheel(shelf, torch_libraries, torch, serves=False) for torch in ("2.5", "2.7")]
     pure = extension_wheel(shelf, torch_libraries, "2.4")
     pure.write_bytes(b"no archive")
@@ -152,7 +152,7 @@ def test_where_no_wheel_for_another_torch_serves_each_is_named_with_its_reason(p
     assert f"{pure.name} was tried, and does not serve: " in refused["msg"]
 
 
-def test_a_wheel_for_another_torch_is_downloaded_to_be_proven_but_not_in_check_mode(
+def test_a_wheel_for_another_torch_is_downloaded_for_the_proof_but_not_in_check_mode(
     plan, on_node, venv, torch_libraries, shelf, tls_server, tmp_path
 ):
     wheel = extension_wheel(shelf, torch_libraries, "2.5")
@@ -162,13 +162,13 @@ def test_a_wheel_for_another_torch_is_downloaded_to_be_proven_but_not_in_check_m
     arguments = {"match": "proven", "source": [f"index:{tls_server.url}/wheels/"]}
     foretold = plan("--check", **arguments)
     assert (foretold["plan"][0]["filename"], foretold["changed"]) == (wheel.name, False)
-    assert "check mode does not download" in foretold["said"]
+    assert "check mode does not download" in foretold["output"]
     assert file not in tls_server.requests
     planned = plan(**arguments)
     assert not planned["failed"], planned["msg"]
     assert (planned["wheels"][0]["filename"], planned["changed"]) == (wheel.name, True)
     assert tls_server.requests.count(file) == 1
-    assert "its sha256" in planned["said"], "the first download tells it"
+    assert "its sha256" in planned["output"], "the first download tells it"
     installed = on_node("torch_extension", python=str(venv), wheels=planned["wheels"], folder=str(shelf))
     assert installed["changed"], installed
     kept = plan(**arguments, cache_dir=str(tmp_path / "another cache"))
@@ -176,7 +176,7 @@ def test_a_wheel_for_another_torch_is_downloaded_to_be_proven_but_not_in_check_m
     assert tls_server.requests.count(file) == 1
 
 
-def test_what_is_known_is_planned_without_importing_what_asks_for_more(server, environment, tmp_path):
+def test_a_plan_from_cached_answers_imports_no_slow_modules(server, environment, tmp_path):
     name = "flash_attn-2.8.3+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
     Api(server).serve_release(release(asset(name)))
     arguments = {
@@ -192,9 +192,9 @@ def test_what_is_known_is_planned_without_importing_what_asks_for_more(server, e
     }
 
     def plan():
-        given = json.dumps([sys.path, environment, arguments])
+        stdin = json.dumps([sys.path, environment, arguments])
         done = subprocess.run(
-            [sys.executable, "-c", PLANNING], input=given, stdout=subprocess.PIPE, text=True, check=True
+            [sys.executable, "-c", PLANNING], input=stdin, stdout=subprocess.PIPE, text=True, check=True
         )
         planned, imported, later = json.loads(done.stdout)
         assert planned == name

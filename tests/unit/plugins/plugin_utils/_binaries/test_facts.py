@@ -111,7 +111,7 @@ def test_a_library_is_described_by_its_own_tables(extension, wheel):
     assert json.loads(json.dumps(facts)) == facts
 
 
-def test_the_versions_of_libc_that_are_needed_are_told(tmp_path, wheel):
+def test_the_needed_versions_of_libc_are_in_the_facts(tmp_path, wheel):
     library = build_library(tmp_path / "extension.so", "#include <string.h>\nvoid *p = memcpy;\nvoid *q = strlen;\n")
     versions = facts_module.read_facts(wheel(library))["libraries"][0]["versions"]["libc.so.6"]
     assert ("GLIBC_2.14" if platform.machine() == "x86_64" else "GLIBC_2.17") in versions
@@ -123,7 +123,7 @@ def test_a_wheel_without_libraries_needs_nothing(wheel):
     assert facts["problems"] == []
 
 
-def test_what_the_wheel_brings_itself_is_not_needed(tmp_path, wheel):
+def test_libraries_that_the_wheel_has_itself_are_not_needed(tmp_path, wheel):
     by_soname = build_library(tmp_path / "renamed.so", defining("a"), "-Wl,-soname,libown.so.1")
     by_name = build_library(tmp_path / "libunnamed.so.2", defining("b"))
     foreign = build_library(tmp_path / "away" / "libforeign.so", defining("c"), "-Wl,-soname,libforeign.so.3")
@@ -139,7 +139,7 @@ def test_what_the_wheel_brings_itself_is_not_needed(tmp_path, wheel):
     assert by_path["renamed.so"]["soname"] == "libown.so.1"
 
 
-def test_a_copy_under_another_name_is_no_answer_to_who_asks_for_the_original(tmp_path, wheel):
+def test_a_renamed_copy_does_not_serve_libraries_that_need_the_original(tmp_path, wheel):
     """As in torchvision 0.25: image.so has the copy, and _C.so takes the node's, which must be there."""
     original = build_library(tmp_path / "original.so", defining("a"), "-Wl,-soname,libcudart.so.12")
     copy = build_library(tmp_path / "libcudart.e8e8b82a.so.12", defining("a"), "-Wl,-soname,libcudart.e8e8b82a.so.12")
@@ -152,7 +152,7 @@ def test_a_copy_under_another_name_is_no_answer_to_who_asks_for_the_original(tmp
 
 
 @pytest.mark.parametrize("tags", ["--enable-new-dtags", "--disable-new-dtags"])
-def test_folders_to_look_in_are_told_in_their_order(tags, tmp_path, wheel):
+def test_the_folders_of_the_runpath_keep_their_order(tags, tmp_path, wheel):
     library = build_library(tmp_path / "extension.so", "", f"-Wl,{tags},-rpath,/b:$ORIGIN/a")
     assert facts_module.read_facts(wheel(library))["libraries"][0]["runpath"] == ["/b", "$ORIGIN/a"]
 
@@ -174,13 +174,13 @@ def test_folders_to_look_in_are_told_in_their_order(tags, tmp_path, wheel):
         ([], None),
     ],
 )
-def test_torchs_cxx_abi_is_what_its_symbols_with_strings_say(symbols, cxx11_abi, calls):
+def test_torchs_cxx_abi_follows_from_its_symbols_with_strings(symbols, cxx11_abi, calls):
     facts = calls(*symbols)
     assert (facts["cxx11_abi"], facts["problems"]) == (cxx11_abi, [])
 
 
 @pytest.mark.parametrize("cxx11_abi", [False, True])
-def test_torchs_cxx_abi_is_found_in_what_the_compiler_makes(cxx11_abi, tmp_path, wheel):
+def test_torchs_cxx_abi_is_recognised_in_compiled_code(cxx11_abi, tmp_path, wheel):
     source = """#include <string>
         namespace c10 { struct Error { Error(std::string text, const int (&sizes)[12]); }; }
         static const int sizes[12] = {}; void fail() { throw c10::Error("", sizes); }"""
@@ -212,7 +212,7 @@ def test_the_cuda_runtime_is_the_one_that_is_linked(sonames, cuda, tmp_path, whe
     assert (facts["cuda"], facts["problems"]) == (cuda, [])
 
 
-def test_a_cuda_runtime_that_the_wheel_brings_is_told_too(tmp_path, wheel):
+def test_a_cuda_runtime_in_the_wheel_itself_counts_too(tmp_path, wheel):
     name = "libcudart-1a2b3c4d.so.12.4.127"
     runtime = build_library(tmp_path / name, "", f"-Wl,-soname,{name}")
     facts = facts_module.read_facts(wheel(build_library(tmp_path / "extension.so", "", runtime), runtime))
@@ -235,7 +235,7 @@ def test_gpu_code_of_all_libraries_counts_in_the_order_of_numbers(tmp_path, whee
     assert facts_module.read_facts(wheel(*paths))["architectures"] == {"sass": ["80", "90", "100"], "ptx": []}
 
 
-def test_gpu_code_that_cannot_be_read_leaves_the_rest_to_be_told(tmp_path, wheel):
+def test_unreadable_gpu_code_does_not_hide_the_other_facts(tmp_path, wheel):
     good = with_section(tmp_path, ".nv_fatbin", fatbin(fatbin_entry(SASS, 80)))
     bad = with_section(tmp_path, "__nv_relfatbin", fatbin(version=9))
     facts = facts_module.read_facts(
@@ -248,7 +248,7 @@ def test_gpu_code_that_cannot_be_read_leaves_the_rest_to_be_told(tmp_path, wheel
     ]
 
 
-def test_a_library_that_is_none_is_a_problem_and_others_are_read(extension, wheel):
+def test_a_file_that_is_no_library_is_a_problem_and_others_are_read(extension, wheel):
     facts = facts_module.read_facts(
         wheel(
             extra=[
@@ -302,7 +302,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_library_that_lies_about_its_tables_is_a_problem(lie, extension, wheel):
+def test_a_library_with_wrong_tables_is_a_problem(lie, extension, wheel):
     kind, offset, layout, value = LIES[lie]
     lying = changed(extension, offset + (header_of(extension, kind) if kind else 0), layout, value)
     started = time.monotonic()
@@ -315,7 +315,7 @@ def test_a_library_that_lies_about_its_tables_is_a_problem(lie, extension, wheel
         assert facts["problems"][0].startswith("lying.so cannot be read: ")
 
 
-def test_a_name_that_would_be_a_command_to_a_terminal_is_not_told(extension, wheel):
+def test_a_name_with_a_control_character_is_escaped_in_the_message(extension, wheel):
     name = extension.index(b"libother.so\0")
     facts = facts_module.read_facts(wheel(extra=[("a.so", changed(extension, name, "<B", 0x1B))]))
     assert facts["problems"] == [
@@ -323,7 +323,7 @@ def test_a_name_that_would_be_a_command_to_a_terminal_is_not_told(extension, whe
     ]
 
 
-def test_a_section_without_bytes_as_in_files_of_debugging_symbols_is_no_gpu_code(extension, wheel):
+def test_an_empty_section_of_a_file_of_debugging_symbols_is_no_gpu_code(extension, wheel):
     no_bits = changed(extension, header_of(extension, ".nv_fatbin") + 4, "<I", 8)
     facts = facts_module.read_facts(wheel(extra=[("a.so", no_bits)]))
     assert (facts["architectures"], facts["problems"]) == (None, [])
@@ -404,13 +404,13 @@ def test_an_archive_that_contradicts_itself_is_refused(signature, offset, layout
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>not found</html>", b"PK\5\6" + bytes(17), b"PK\3\4" * 1000])
-def test_what_is_no_archive_is_refused(data, tmp_path):
+def test_a_file_that_is_no_archive_is_refused(data, tmp_path):
     (tmp_path / "a-1-py3-none-any.whl").write_bytes(data)
     with pytest.raises(TorchExtensionError, match="cannot be read as a wheel"):
         facts_module.read_facts(str(tmp_path / "a-1-py3-none-any.whl"))
 
 
-def test_a_wheel_that_is_not_there_is_an_error(tmp_path):
+def test_a_missing_wheel_is_an_error(tmp_path):
     with pytest.raises(TorchExtensionError, match="No such file"):
         facts_module.read_facts(str(tmp_path / "a-1-py3-none-any.whl"))
 
@@ -426,7 +426,7 @@ def test_nothing_is_left_beside_the_wheel_and_another_folder_may_be_used(extensi
         facts_module.read_facts(path, str(tmp_path / "missing"))
 
 
-def test_a_full_disk_is_told_before_anything_is_written(extension, wheel, monkeypatch, tmp_path):
+def test_a_full_disk_is_an_error_before_anything_is_written(extension, wheel, monkeypatch, tmp_path):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1 << 20}))
     with pytest.raises(TorchExtensionError, match="1 MiB free"):
         facts_module.read_facts(wheel(extra=[("a.so", extension)]))
@@ -463,17 +463,17 @@ def test_facts_are_kept_beside_the_wheel(extension, wheel):
         lambda kept: "",
     ],
 )
-def test_kept_facts_that_are_others_or_damaged_are_made_anew(damage, extension, wheel):
+def test_kept_facts_of_another_file_or_damaged_ones_are_read_anew(damage, extension, wheel):
     path = wheel(extra=[("a.so", extension)])
     facts = facts_module.read_facts_cached(path, "ab" * 32)
-    place = Path(f"{path}.facts.json")
-    good = place.read_text()
-    place.write_bytes(damage(json.loads(good)).encode("utf-8", "surrogatepass"))
+    facts_path = Path(f"{path}.facts.json")
+    good = facts_path.read_text()
+    facts_path.write_bytes(damage(json.loads(good)).encode("utf-8", "surrogatepass"))
     assert facts_module.read_facts_cached(path, "ab" * 32) == facts
-    assert place.read_text() == good
+    assert facts_path.read_text() == good
 
 
-def test_kept_facts_may_lie_in_another_folder(extension, wheel, tmp_path):
+def test_facts_may_be_kept_in_another_folder(extension, wheel, tmp_path):
     path = wheel(extra=[("a.so", extension)])
     (tmp_path / "facts").mkdir()
     facts_module.read_facts_cached(path, "ab" * 32, str(tmp_path / "facts"))
@@ -500,7 +500,7 @@ def measured(path: Path) -> tuple[int, dict]:
     return grown << 10, facts
 
 
-def test_a_large_library_is_not_taken_into_memory(extension, tmp_path):
+def test_a_large_library_is_not_read_into_memory(extension, tmp_path):
     unit = fatbin(fatbin_entry(SASS, 80, payload=(os.urandom(8 << 10) + bytes(56 << 10)) * 16))  # 1 MiB
     header = header_of(extension, ".nv_fatbin")
     library = changed(extension, header + SH_OFFSET[0], "<Q", len(extension))
@@ -522,7 +522,7 @@ SYMBOL = struct.Struct("<IBBHQQ")
     ("count", "name_size", "problem"),
     [(2_000_000, 3, "more entries"), (240_000, 60_000, "bytes of names"), (100, 70_000, "does not end")],
 )
-def test_no_number_and_no_name_of_symbols_fills_the_memory(count, name_size, problem, extension, tmp_path):
+def test_neither_the_number_nor_the_names_of_symbols_fill_the_memory(count, name_size, problem, extension, tmp_path):
     table, strings = header_of(extension, "SHT_DYNSYM"), header_of(extension, ".dynstr")
     offset, size = (struct.unpack_from(layout, extension, strings + at)[0] for at, layout in (SH_OFFSET, SH_SIZE))
     names = extension[offset : offset + size] + b"a" * name_size + bytes(1)

@@ -21,13 +21,13 @@ ONLY_THIS_ARCHITECTURE, ONLY_THIS_FAMILY = 0x100000, 0x200000
 PACKED = 0x8000
 
 
-def code(data: bytes, size: int | None = None, budget: Budget | None = None):
+def read(data: bytes, size: int | None = None, budget: Budget | None = None):
     return fatbin_module.read_gpu_code(io.BytesIO(data), 0, len(data) if size is None else size, budget or Budget())
 
 
-def test_code_for_gpus_is_told_from_code_for_the_driver_to_compile():
-    found = code(fatbin(fatbin_entry(SASS, 80), fatbin_entry(PTX, 90)))
-    assert (found.sass, found.ptx, found.other_kinds) == ({"80"}, {"90"}, frozenset())
+def test_sass_and_ptx_are_told_apart():
+    gpu_code = read(fatbin(fatbin_entry(SASS, 80), fatbin_entry(PTX, 90)))
+    assert (gpu_code.sass, gpu_code.ptx, gpu_code.other_kinds) == ({"80"}, {"90"}, frozenset())
 
 
 @pytest.mark.parametrize(
@@ -41,22 +41,22 @@ def test_code_for_gpus_is_told_from_code_for_the_driver_to_compile():
     ],
 )
 def test_an_architecture_has_the_letter_that_nvcc_was_given(architecture, flags, name):
-    assert code(fatbin(fatbin_entry(SASS, architecture, flags))).sass == {name}
+    assert read(fatbin(fatbin_entry(SASS, architecture, flags))).sass == {name}
 
 
 def test_all_translation_units_are_read_with_what_the_linker_puts_between_them():
     first = fatbin(fatbin_entry(SASS, 80), fatbin_entry(SASS, 86, header_size=112, payload=b"x" * 4096))
     second = fatbin(fatbin_entry(SASS, 120, header_size=72))
-    assert code(first + bytes(24) + second + bytes(5000)).sass == {"80", "86", "120"}
+    assert read(first + bytes(24) + second + bytes(5000)).sass == {"80", "86", "120"}
 
 
 def test_a_unit_without_gpu_code_is_no_error():
-    assert code(fatbin()).sass == frozenset()
+    assert read(fatbin()).sass == frozenset()
 
 
-def test_code_that_only_a_linker_can_use_counts_for_nothing_and_is_told():
-    found = code(fatbin(fatbin_entry(8, 90)))
-    assert (found.sass, found.ptx, found.other_kinds) == (frozenset(), frozenset(), {8})
+def test_code_of_other_kinds_has_no_architecture_and_is_reported():
+    gpu_code = read(fatbin(fatbin_entry(8, 90)))
+    assert (gpu_code.sass, gpu_code.ptx, gpu_code.other_kinds) == (frozenset(), frozenset(), {8})
 
 
 @pytest.mark.parametrize(
@@ -73,32 +73,32 @@ def test_code_that_only_a_linker_can_use_counts_for_nothing_and_is_told():
         (b"no fat binary at all", "magic"),
     ],
 )
-def test_what_lies_about_its_sizes_is_not_read(data, message):
+def test_wrong_sizes_are_an_error(data, message):
     with pytest.raises(UnreadableError, match=message):
-        code(data)
+        read(data)
 
 
-def test_a_section_that_goes_on_behind_the_end_of_the_file_is_not_read():
+def test_a_section_that_extends_beyond_the_file_is_an_error():
     with pytest.raises(UnreadableError, match="ends before"):
-        code(fatbin(fatbin_entry(SASS, 80)), size=1 << 40)
+        read(fatbin(fatbin_entry(SASS, 80)), size=1 << 40)
 
 
 @pytest.mark.parametrize("header_size", [0, 1, 63])
-def test_a_header_of_no_size_does_not_stop_the_reading_where_it_is(header_size):
+def test_a_header_of_size_zero_causes_no_endless_loop(header_size):
     entry = fatbin_entry(SASS, 80, payload=b"")
     entry = entry[:4] + header_size.to_bytes(4, "little") + entry[8:]
     with pytest.raises(UnreadableError):
-        code(fatbin(*[entry] * 4), budget=Budget(entries=4))
+        read(fatbin(*[entry] * 4), budget=Budget(entries=4))
 
 
 def test_no_more_entries_are_read_than_are_allowed():
     data = fatbin(*[fatbin_entry(SASS, 80)] * 10)
-    assert code(data, budget=Budget(entries=11)).sass == {"80"}
+    assert read(data, budget=Budget(entries=11)).sass == {"80"}
     with pytest.raises(UnreadableError, match="left to read"):
-        code(data, budget=Budget(entries=10))
+        read(data, budget=Budget(entries=10))
 
 
-def test_architectures_are_put_in_the_order_of_their_numbers():
+def test_architectures_are_sorted_by_their_numbers():
     assert sorted(["100", "90a", "90", "100f", "80"], key=fatbin_module.architecture_sort_key) == [
         "80",
         "90",
@@ -109,11 +109,11 @@ def test_architectures_are_put_in_the_order_of_their_numbers():
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no nvcc")
-def test_what_nvcc_makes_is_read_as_what_it_was_told(tmp_path):
+def test_the_output_of_nvcc_has_the_architectures_that_nvcc_was_given(tmp_path):
     options = ["-Xfatbin", "-compress-all", "-gencode", "arch=compute_90a,code=sm_90a"]
     options += ["-gencode", "arch=compute_80,code=[sm_80,compute_80]"]
-    source, made = tmp_path / "a.cu", tmp_path / "a.fatbin"
+    source, compiled = tmp_path / "a.cu", tmp_path / "a.fatbin"
     source.write_text("__global__ void kernel(float *x) { x[threadIdx.x] *= 2; }\n")
-    subprocess.run(["nvcc", "-fatbin", *options, source, "-o", made], check=True, capture_output=True)
-    found = code(made.read_bytes())
-    assert (found.sass, found.ptx, found.other_kinds) == ({"80", "90a"}, {"80"}, frozenset())
+    subprocess.run(["nvcc", "-fatbin", *options, source, "-o", compiled], check=True, capture_output=True)
+    gpu_code = read(compiled.read_bytes())
+    assert (gpu_code.sass, gpu_code.ptx, gpu_code.other_kinds) == ({"80", "90a"}, {"80"}, frozenset())

@@ -32,11 +32,11 @@ def make_connection(monkeypatch):
     def make(name="ssh", environ=None, become=None, **variables):
         for key, value in (environ or {}).items():
             monkeypatch.setenv(key, value)
-        made = connection_loader.get(name, PlayContext(), "/dev/null")
-        made.set_options(var_options={"inventory_hostname": "node", "ansible_host": "node", **variables})
+        connection = connection_loader.get(name, PlayContext(), "/dev/null")
+        connection.set_options(var_options={"inventory_hostname": "node", "ansible_host": "node", **variables})
         if become:
-            made.set_become_plugin(become_loader.get(become))
-        return made
+            connection.set_become_plugin(become_loader.get(become))
+        return connection
 
     return make
 
@@ -47,13 +47,13 @@ def pipelines(connection):
 
 
 @pytest.mark.parametrize("name", ["ssh", "local"])
-def test_modules_are_piped_where_nobody_has_said_whether_to(name, make_connection):
+def test_pipelining_is_on_unless_the_operator_sets_it(name, make_connection):
     assert make_connection(name).get_option("pipelining") is False
     assert pipelines(make_connection(name)) is True
 
 
 @pytest.mark.parametrize(
-    "said",
+    "options",
     [
         {"environ": {"ANSIBLE_PIPELINING": "0"}},
         {"ansible_pipelining": False},
@@ -62,8 +62,8 @@ def test_modules_are_piped_where_nobody_has_said_whether_to(name, make_connectio
     ],
     ids=str,
 )
-def test_what_the_operator_says_of_pipelining_stays_and_so_does_what_sudo_may_want(said, make_connection):
-    assert pipelines(make_connection(**said)) is False
+def test_pipelining_stays_as_the_operator_set_it_and_off_with_become(options, make_connection):
+    assert pipelines(make_connection(**options)) is False
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,7 @@ def test_what_the_operator_says_of_pipelining_stays_and_so_does_what_sudo_may_wa
         ("local", None, False),
     ],
 )
-def test_a_file_is_streamed_where_the_way_to_the_command_leaves_its_standard_input_alone(
-    name, become, can, make_connection
-):
+def test_files_can_be_streamed_over_ssh_unless_become_wants_a_terminal(name, become, can, make_connection):
     assert connection_module.can_stream(make_connection(name, become=become)) is can
 
 
@@ -85,20 +83,20 @@ def words(connection, option="ssh_args"):
     return shlex.split(connection.get_option(option) or "")
 
 
-def command(connection):
+def command_line(connection):
     """The words of the command line that Ansible would run, and the place of its socket."""
     connection.host = connection.get_option("host")  # as exec_command does
-    built = [word.decode() for word in connection._build_command("ssh", "ssh", "-tt", "node", "true")]
-    paths = [word.partition("=")[2].strip('"') for word in built if word.lower().startswith("controlpath=")]
-    return built, paths[0] if paths else None
+    arguments = [word.decode() for word in connection._build_command("ssh", "ssh", "-tt", "node", "true")]
+    paths = [word.partition("=")[2].strip('"') for word in arguments if word.lower().startswith("controlpath=")]
+    return arguments, paths[0] if paths else None
 
 
-def test_ansibles_own_compression_is_off_over_a_connection_beside_the_one_that_compresses(make_connection):
-    before, compressed_path = command(make_connection())
+def test_ansibles_default_compression_is_turned_off_in_a_connection_of_its_own(make_connection):
+    before, compressed_path = command_line(make_connection())
     assert "-C" in before, "what is turned off"
     connection = make_connection()
     connection_module.avoid_compression(connection)
-    after, path = command(connection)
+    after, path = command_line(connection)
     assert "-C" not in after
     assert after[after.index("-o") + 1] == "Compression=no"
     assert {"ControlMaster=auto", "ControlPersist=60s"} <= set(after)
@@ -111,16 +109,16 @@ def test_each_node_and_user_has_a_socket_of_its_own(make_connection):
     for variables in ({}, {"ansible_host": "other"}, {"ansible_port": 2222}, {"ansible_user": "trainer"}):
         connection = make_connection(**variables)
         connection_module.avoid_compression(connection)
-        paths.add(command(connection)[1])
+        paths.add(command_line(connection)[1])
     assert len(paths) == 4
 
 
-def test_to_turn_it_off_twice_is_to_turn_it_off(make_connection):
+def test_turning_compression_off_twice_changes_nothing_more(make_connection):
     connection = make_connection()
     connection_module.avoid_compression(connection)
-    once = command(connection)
+    once = command_line(connection)
     connection_module.avoid_compression(connection)
-    assert command(connection) == once
+    assert command_line(connection) == once
 
 
 @pytest.mark.parametrize(
@@ -136,7 +134,7 @@ def test_to_turn_it_off_twice_is_to_turn_it_off(make_connection):
     ],
 )
 @pytest.mark.parametrize("option", ["ssh_args", "ssh_common_args", "ssh_extra_args"])
-def test_compression_is_off_however_it_was_asked_for(option, given, left, make_connection):
+def test_compression_is_turned_off_however_it_was_requested(option, given, left, make_connection):
     connection = make_connection(**{"ansible_ssh_args": PERSIST, f"ansible_{option}": given})
     connection_module.avoid_compression(connection)
     assert words(connection)[:2] == ["-o", "Compression=no"]
@@ -144,12 +142,12 @@ def test_compression_is_off_however_it_was_asked_for(option, given, left, make_c
     assert (rest[2:] if option == "ssh_args" else rest) == left
 
 
-def test_to_turn_it_off_twice_is_to_turn_it_off_whatever_asked_for_it(make_connection):
+def test_turning_compression_off_twice_changes_nothing_more_with_a_control_path_of_the_operator(make_connection):
     connection = make_connection(ansible_ssh_args=f"{PERSIST} -o Compression=yes -o ControlPath=/run/%h")
     connection_module.avoid_compression(connection)
-    once = command(connection)
+    once = command_line(connection)
     connection_module.avoid_compression(connection)
-    assert command(connection) == once
+    assert command_line(connection) == once
 
 
 @pytest.mark.parametrize(
@@ -159,7 +157,7 @@ def test_to_turn_it_off_twice_is_to_turn_it_off_whatever_asked_for_it(make_conne
         ({"ansible_ssh_args": f"{PERSIST} -C -o ControlPath=FOLDER/mine-%n"}, "mine-node"),
     ],
 )
-def test_a_connection_that_is_open_serves_for_a_question(settings, socket, make_connection, tmp_path):
+def test_an_open_connection_is_reused_if_it_may_be(settings, socket, make_connection, tmp_path):
     settings = {key: value.replace("FOLDER", str(tmp_path)) for key, value in settings.items()}
     settings |= {"ansible_host": "node", "ansible_user": "trainer", "ansible_port": 2222}
     settings |= {"ansible_control_path_dir": str(tmp_path)}
@@ -167,36 +165,36 @@ def test_a_connection_that_is_open_serves_for_a_question(settings, socket, make_
         if is_open:
             (tmp_path / socket).touch()
         connection = make_connection(**settings)
-        before = command(connection)
+        before = command_line(connection)
         connection_module.avoid_compression(connection, may_reuse=True)
-        assert (command(connection) == before) is is_open
+        assert (command_line(connection) == before) is is_open
     connection_module.avoid_compression(connection)
-    assert command(connection) != before
+    assert command_line(connection) != before
 
 
-def test_ansibles_own_socket_is_known(make_connection, tmp_path):
+def test_an_open_connection_at_ansibles_default_path_is_recognised(make_connection, tmp_path):
     settings = {"ansible_control_path_dir": str(tmp_path), "ansible_host": "node"}
     connection = make_connection(**settings)
-    before = command(connection)
+    before = command_line(connection)
     Path(before[1]).touch()
     connection_module.avoid_compression(connection, may_reuse=True)
-    assert command(connection) == before
+    assert command_line(connection) == before
 
 
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="there is no ssh here")
 @pytest.mark.parametrize("given", ["-C", "-vC", "-o Compression=yes", "-oCompression=yes"])
-def test_ssh_itself_says_that_it_does_not_compress(given, make_connection):
+def test_ssh_itself_reports_that_compression_is_off(given, make_connection):
     connection = make_connection(ansible_ssh_args=given)
     for wanted in ("yes", "no"):
-        asked = ["ssh", "-G", *(word for word in words(connection) if word != "-v"), "node"]
-        said = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
-        assert f"compression {wanted}\n" in said
+        command = ["ssh", "-G", *(word for word in words(connection) if word != "-v"), "node"]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert f"compression {wanted}\n" in output
         connection_module.avoid_compression(connection)
 
 
 @pytest.mark.parametrize("where", ["ssh_args", "ssh_common_args", "ssh_extra_args"])
 @pytest.mark.parametrize("form", ["-o ControlPath={}", "-oControlPath={}", "-o 'controlpath {}'"])
-def test_the_operators_place_for_sockets_stays_under_another_name(form, where, make_connection):
+def test_a_control_path_of_the_operator_gets_a_suffix(form, where, make_connection):
     arguments = {"ansible_ssh_args": f"-C {PERSIST}"}
     arguments[f"ansible_{where}"] = f"{arguments.get(f'ansible_{where}', '')} {form.format('/run/me/%C')}"
     connection = make_connection(**arguments)
@@ -205,27 +203,27 @@ def test_the_operators_place_for_sockets_stays_under_another_name(form, where, m
 
 
 @pytest.mark.parametrize("where", ["ansible_control_path", "ansible_ssh_args"])
-def test_where_the_operator_wants_no_socket_there_is_none(where, make_connection):
-    said = {"ansible_ssh_args": "-C"} if where == "ansible_control_path" else {}
-    said[where] = "none" if where == "ansible_control_path" else f"-C {PERSIST} -o ControlPath=none"
-    connection = make_connection(**said)
+def test_a_control_path_of_none_stays_none(where, make_connection):
+    variables = {"ansible_ssh_args": "-C"} if where == "ansible_control_path" else {}
+    variables[where] = "none" if where == "ansible_control_path" else f"-C {PERSIST} -o ControlPath=none"
+    connection = make_connection(**variables)
     before = connection.get_option("control_path")
     connection_module.avoid_compression(connection)
     assert connection.get_option("control_path") == before
     assert not any("-u" in word for word in words(connection))
 
 
-def test_the_place_for_sockets_of_ansibles_own_option_stays_under_another_name(make_connection):
+def test_a_control_path_of_ansibles_option_gets_a_suffix(make_connection):
     connection = make_connection(ansible_control_path="%(directory)s/%%C")
     connection_module.avoid_compression(connection)
-    assert command(connection)[1].endswith("/%C-u")
+    assert command_line(connection)[1].endswith("/%C-u")
 
 
 @pytest.mark.parametrize(
     ("name", "given"),
     [("ssh", {"ansible_ssh_args": PERSIST}), ("ssh", {"ansible_ssh_args": "-o Compression=no"}), ("local", {})],
 )
-def test_where_nothing_is_compressed_nothing_is_changed(name, given, make_connection):
+def test_options_without_compression_stay_as_they_are(name, given, make_connection):
     connection = make_connection(name, **given)
     before = dict(connection._options)
     connection_module.avoid_compression(connection)
@@ -244,7 +242,7 @@ def ssh(tmp_path, monkeypatch):
         path = tmp_path / "ssh"
         path.write_text(
             "#!/bin/sh\n"
-            f'echo "$@" >> {tmp_path}/asked\n'
+            f'echo "$@" >> {tmp_path}/commands\n'
             f'case "$*" in *"-F none"*) echo ciphers {own};; *) echo port 22; echo ciphers {configured};; esac\n'
         )
         path.chmod(0o755)
@@ -253,7 +251,7 @@ def ssh(tmp_path, monkeypatch):
     return make
 
 
-def test_aes_gcm_comes_first_of_what_ssh_offers_by_itself(ssh, make_connection, tmp_path):
+def test_aes_gcm_comes_first_of_ssh_s_default_ciphers(ssh, make_connection, tmp_path):
     both = f"{CHACHA},{CTR},{GCM}"
     connection = make_connection(
         ansible_ssh_executable=ssh(both, both), ansible_ssh_args=f"{PERSIST} -F /my/config", ansible_user="trainer"
@@ -261,12 +259,12 @@ def test_aes_gcm_comes_first_of_what_ssh_offers_by_itself(ssh, make_connection, 
     before = words(connection)
     connection_module.prefer_aes(connection)
     assert words(connection) == ["-o", f"Ciphers={GCM},{CHACHA},{CTR}", *before]
-    asked = (tmp_path / "asked").read_text().splitlines()
-    assert asked[0] == f"{PERSIST} -F /my/config -l trainer -G node"
+    commands = (tmp_path / "commands").read_text().splitlines()
+    assert commands[0] == f"{PERSIST} -F /my/config -l trainer -G node"
 
 
 @pytest.mark.parametrize("configured", [CTR, f"{GCM},{CHACHA},{CTR}", f"{CHACHA},{GCM},{CTR}", ""])
-def test_an_order_that_somebody_has_set_stays(configured, ssh, make_connection):
+def test_configured_ciphers_stay_in_their_order(configured, ssh, make_connection):
     connection = make_connection(ansible_ssh_executable=ssh(f"{CHACHA},{CTR},{GCM}", configured))
     before = words(connection)
     connection_module.prefer_aes(connection)
@@ -274,7 +272,7 @@ def test_an_order_that_somebody_has_set_stays(configured, ssh, make_connection):
 
 
 @pytest.mark.parametrize("given", [{"ansible_ssh_executable": "/bin/false"}, {"ansible_ssh_executable": "/none/ssh"}])
-def test_an_ssh_that_does_not_tell_takes_what_it_takes(given, make_connection, monkeypatch):
+def test_the_ciphers_of_an_ssh_that_does_not_list_them_stay(given, make_connection, monkeypatch):
     monkeypatch.setattr(connection_module, "_has_aes", lambda: True)
     connection = make_connection(**given)
     before = words(connection)
@@ -282,7 +280,7 @@ def test_an_ssh_that_does_not_tell_takes_what_it_takes(given, make_connection, m
     assert words(connection) == before
 
 
-def test_a_processor_without_aes_takes_what_ssh_takes(ssh, make_connection, monkeypatch):
+def test_on_a_processor_without_aes_the_ciphers_stay(ssh, make_connection, monkeypatch):
     connection = make_connection(ansible_ssh_executable=ssh(f"{CHACHA},{GCM}", f"{CHACHA},{GCM}"))
     monkeypatch.setattr(connection_module, "_has_aes", lambda: False)
     before = words(connection)
@@ -290,20 +288,20 @@ def test_a_processor_without_aes_takes_what_ssh_takes(ssh, make_connection, monk
     assert words(connection) == before
 
 
-def test_ssh_is_asked_what_it_would_take_only_where_there_is_no_connection_yet(ssh, make_connection, tmp_path):
+def test_ssh_is_asked_for_its_ciphers_only_before_a_new_connection(ssh, make_connection, tmp_path):
     program = ssh(f"{CHACHA},{GCM}", f"{CHACHA},{GCM}")
     settings = {"ansible_ssh_executable": program, "ansible_control_path": str(tmp_path / "socket")}
     for is_open in (False, True):
         connection = make_connection(ansible_ssh_args=f"-C {PERSIST}", **settings)
         connection_module.tune_for_files(connection, may_reuse=True)
-        assert command(connection)[1] == f"{tmp_path}/socket-u"
-        assert (tmp_path / "asked").exists() is not is_open
-        (tmp_path / "asked").unlink(missing_ok=True)
+        assert command_line(connection)[1] == f"{tmp_path}/socket-u"
+        assert (tmp_path / "commands").exists() is not is_open
+        (tmp_path / "commands").unlink(missing_ok=True)
         (tmp_path / "socket-u").touch()
 
 
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="there is no ssh here")
-def test_ssh_itself_takes_the_order_that_it_is_given(make_connection, monkeypatch):
+def test_ssh_itself_accepts_the_new_order_of_ciphers(make_connection, monkeypatch):
     monkeypatch.setattr(connection_module, "_has_aes", lambda: True)
     connection = make_connection(ansible_ssh_args="-F none")
     before = connection_module._list_ciphers(["ssh", "-F", "none", "-G", "node"])
@@ -326,19 +324,19 @@ def start(*words):
 
 
 @pytest.mark.parametrize("begin", [0, 1, 1 << 16, SIZE])
-def test_a_command_is_given_the_file_from_where_it_stands_and_then_the_end(begin, make_connection, file):
+def test_a_command_reads_the_file_from_its_position_to_its_end(begin, make_connection, file):
     connection = make_connection()
     file.seek(begin)
     with connection_module.stream_file(connection, file) as data, start("timeout", "20", "sha256sum") as process:
         assert data, "Ansible writes nothing if there is nothing to write"
         connection._send_initial_data(process.stdin, data, process)
-        said = process.stdout.read()
+        output = process.stdout.read()
     file.seek(begin)
     wanted = subprocess.run(["sha256sum"], input=file.read(), capture_output=True, check=True).stdout
-    assert said == wanted
+    assert output == wanted
 
 
-def test_it_is_given_the_same_where_the_system_sends_files_to_sockets_alone(make_connection, file, monkeypatch):
+def test_a_command_reads_the_same_on_systems_that_send_files_to_sockets_alone(make_connection, file, monkeypatch):
     def sendfile(*_arguments):
         raise OSError(errno.ENOTSOCK, "Socket operation on non-socket")
 
@@ -351,7 +349,7 @@ def test_it_is_given_the_same_where_the_system_sends_files_to_sockets_alone(make
         assert int(process.stdout.read()) == SIZE - 7
 
 
-def test_a_file_that_cannot_be_read_is_no_end_of_it(make_connection, file, monkeypatch):
+def test_a_read_error_is_not_taken_for_the_end_of_the_file(make_connection, file, monkeypatch):
     def sendfile(*_arguments):
         raise OSError(errno.EIO, "Input/output error")
 
@@ -363,19 +361,19 @@ def test_a_file_that_cannot_be_read_is_no_end_of_it(make_connection, file, monke
         process.stdin.close()
 
 
-def test_when_ansible_tries_again_the_command_is_given_the_same(make_connection, file):
+def test_a_command_that_ansible_runs_again_reads_the_same(make_connection, file):
     connection = make_connection()
     file.seek(7)
     with connection_module.stream_file(connection, file) as data:
-        said = []
+        outputs = []
         for _try in range(2):
             with start("timeout", "20", "sha256sum") as process:
                 connection._send_initial_data(process.stdin, data, process)
-                said.append(process.stdout.read())
-    assert said[0] == said[1]
+                outputs.append(process.stdout.read())
+    assert outputs[0] == outputs[1]
 
 
-def test_afterwards_commands_are_given_what_they_should_be(make_connection, file):
+def test_commands_after_the_stream_read_their_own_input_again(make_connection, file):
     connection = make_connection()
     with pytest.raises(KeyError), connection_module.stream_file(connection, file):
         raise KeyError
@@ -384,7 +382,7 @@ def test_afterwards_commands_are_given_what_they_should_be(make_connection, file
         assert process.stdout.read() == b"a module"
 
 
-def test_a_connection_that_breaks_while_ssh_lives_fails_as_ansible_has_it(make_connection, file):
+def test_a_connection_that_breaks_while_ssh_runs_is_ansibles_connection_failure(make_connection, file):
     connection = make_connection()
     with (
         connection_module.stream_file(connection, file) as data,
@@ -396,7 +394,7 @@ def test_a_connection_that_breaks_while_ssh_lives_fails_as_ansible_has_it(make_c
         process.kill()
 
 
-def test_where_ssh_has_ended_it_is_left_to_its_exit_status(make_connection, file):
+def test_if_ssh_has_ended_its_exit_status_decides(make_connection, file):
     connection = make_connection()
     with connection_module.stream_file(connection, file) as data, start("false") as process:
         process.wait()

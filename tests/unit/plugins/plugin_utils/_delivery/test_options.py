@@ -14,9 +14,9 @@ STAGE = "~/stage"
 URL = "https://artifacts.example/wheels/"
 
 
-@pytest.mark.parametrize("given", [{}, {"ways": None}, {"ways": ""}, dict.fromkeys(OPTIONS, "")])
-def test_without_a_word_it_is_copied(given):
-    assert validate_delivery(given, STAGE) == {**dict.fromkeys(OPTIONS), "ways": ["copy"]}
+@pytest.mark.parametrize("delivery", [{}, {"ways": None}, {"ways": ""}, dict.fromkeys(OPTIONS, "")])
+def test_the_default_way_is_copy(delivery):
+    assert validate_delivery(delivery, STAGE) == {**dict.fromkeys(OPTIONS), "ways": ["copy"]}
 
 
 @pytest.mark.parametrize(
@@ -28,25 +28,25 @@ def test_without_a_word_it_is_copied(given):
         (["slurm", "pull", "shared", "copy"], ["slurm", "pull", "shared", "copy"]),
     ],
 )
-def test_ways_are_a_word_several_of_them_or_a_list(ways, expected):
-    given = {"shared_dir": "/scratch", "pull_url": URL, "slurm_host": "login", "slurm_node": "cn1", "ways": ways}
-    assert validate_delivery(given, "/var/local/wheels") == {**given, "ways": expected, "pull_ca_path": None}
+def test_ways_may_be_one_a_comma_separated_text_or_a_list(ways, expected):
+    delivery = {"shared_dir": "/scratch", "pull_url": URL, "slurm_host": "login", "slurm_node": "cn1", "ways": ways}
+    assert validate_delivery(delivery, "/var/local/wheels") == {**delivery, "ways": expected, "pull_ca_path": None}
 
 
-def test_what_is_for_a_way_that_is_not_taken_is_not_looked_at():
+def test_options_of_unused_ways_are_not_checked():
     assert validate_delivery({"pull_url": "nonsense", "pull_ca_path": "/none", "slurm_host": "login"}, None)[
         "ways"
     ] == ["copy"]
 
 
-def test_a_file_of_cas_may_be_in_the_home(home):
+def test_a_home_in_the_path_of_the_ca_file_is_expanded(home):
     (home / "ca.pem").touch()
     delivery = validate_delivery({"ways": "pull", "pull_url": URL, "pull_ca_path": "~/ca.pem"}, STAGE)
     assert delivery["pull_ca_path"] == f"{home}/ca.pem"
 
 
 @pytest.mark.parametrize(
-    ("given", "stage_dir", "words"),
+    ("delivery", "stage_dir", "words"),
     [
         ({"ways": []}, STAGE, "torch_extension_delivery is empty, wanted is one of copy, shared, pull, slurm."),
         ({"ways": "carrier pigeon"}, STAGE, "must be one or more of: copy, shared, pull, slurm"),
@@ -82,12 +82,12 @@ def test_a_file_of_cas_may_be_in_the_home(home):
         ({"ways": "slurm", "slurm_host": "login"}, "stage", "torch_extension_stage_dir is stage, and Slurm brings"),
     ],
 )
-def test_what_is_wrong_is_told_with_the_knob(given, stage_dir, words):
+def test_a_wrong_option_is_an_error_that_names_the_variable(delivery, stage_dir, words):
     with pytest.raises(TorchExtensionError) as raised:
-        validate_delivery(given, stage_dir)
+        validate_delivery(delivery, stage_dir)
     assert words in str(raised.value)
     assert "s3cret" not in str(raised.value)
 
 
-def test_where_nothing_is_to_be_brought_no_folder_of_the_node_is_wanted():
+def test_slurm_needs_no_stage_dir_where_nothing_is_brought():
     assert validate_delivery({"ways": "slurm", "slurm_host": "login"}, None)["ways"] == ["slurm"]

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import shells
-from shells import Node, content, mount_point, remove_tree
+from shells import Node, mount_point, read_content, remove_tree
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.shared_file_system import (
@@ -28,7 +28,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.
 )
 
 BLOCK = 1 << 16
-WORD = "6f4b1c5e-5a0c-4c2b-a3b8-0d6f5c7f2f60"
+FILE_SYSTEM_ID = "6f4b1c5e-5a0c-4c2b-a3b8-0d6f5c7f2f60"
 NOBODY = 12345  # a user that this machine does not have
 
 
@@ -54,75 +54,76 @@ def make_file(tmp_path):
     return make
 
 
-def bring(node, shared, *files, **facts):
+def send(node, shared, *files, **facts):
     """Bring files there by way of a node, of which the given facts are true."""
     staging = inspect_shared_folder(files, str(shared), node.execute)._replace(**facts)
     send_files(files, staging, node.stream, node.execute)
     return staging
 
 
-def refused(node, shared, *files):
+def refusal(node, shared, *files):
     """The words in which a node says that it cannot use what is shared."""
     with pytest.raises(TorchExtensionError) as raised:
         inspect_shared_folder(files, str(shared), node.execute)
-    said = str(raised.value)
-    assert said.endswith(
+    message = str(raised.value)
+    assert message.endswith(
         "Nothing was changed. Set torch_extension_shared_dir, or torch_extension_delivery to another way, such as copy."
     )
-    return said
+    return message
 
 
-def wheels(shared):
+def shared_files(shared):
     """What is there, but for the link by which it is known again."""
     return {path.name: path.read_bytes() for path in (shared / FOLDER_NAME).iterdir() if path.name != ".id"}
 
 
-def word(node, shared):
+def file_system_id(node, shared):
     return inspect_shared_folder([], str(shared), node.execute).facts["id"]
 
 
 def test_files_are_written_once_and_all_nodes_find_them(make_node, make_file, shared):
     one, other, file = make_node("one"), make_node("other"), make_file()
-    staging = bring(one, shared, file)
+    staging = send(one, shared, file)
     assert (staging.folder, staging.is_shared) == (f"{shared}/{FOLDER_NAME}", True)
-    bring(other, shared, file)
+    send(other, shared, file)
     assert (one.streamed, other.streamed) == ([(file.name, 0)], [])
-    assert wheels(shared) == {file.name: content(file)}
+    assert shared_files(shared) == {file.name: read_content(file)}
     assert sorted(os.listdir(shared / FOLDER_NAME)) == [".id", file.name]
 
 
-def test_the_folder_and_what_is_in_it_are_the_users_alone(node, make_file, shared):
+def test_only_the_user_may_read_the_folder_and_its_files(node, make_file, shared):
     shared.chmod(0o1777)
     file = make_file(7)
-    bring(node, shared, file)
+    send(node, shared, file)
     modes = [
         stat.S_IMODE(path.stat().st_mode) for path in (shared, shared / FOLDER_NAME, shared / FOLDER_NAME / file.name)
     ]
     assert modes == [0o1777, 0o700, 0o600]
 
 
-def test_one_file_system_has_one_word_whatever_its_path(make_node, shared, tmp_path):
+def test_a_file_system_has_one_id_whatever_its_path(make_node, shared, tmp_path):
     (tmp_path / "scratch").symlink_to(shared)
     words = {
-        word(make_node(f"node{number}"), path) for number, path in enumerate([shared, tmp_path / "scratch", shared])
+        file_system_id(make_node(f"node{number}"), path)
+        for number, path in enumerate([shared, tmp_path / "scratch", shared])
     }
     assert len(words) == 1
 
 
-def test_two_file_systems_have_two_words(make_node, shared):
+def test_two_file_systems_have_two_ids(make_node, shared):
     for name in ("rack1", "rack2"):
         (shared / name).mkdir()
     node = make_node()
-    assert word(node, shared / "rack1") != word(node, shared / "rack2")
+    assert file_system_id(node, shared / "rack1") != file_system_id(node, shared / "rack2")
 
 
-def test_nodes_that_come_at_the_same_time_read_the_same_word(make_node, shared):
+def test_nodes_that_come_at_the_same_time_read_the_same_id(make_node, shared):
     number = 12
     nodes, ready = [make_node(f"node{each}") for each in range(number)], threading.Barrier(number)
 
     def enter(node, folder):
         ready.wait(10)
-        return word(node, folder)
+        return file_system_id(node, folder)
 
     with ThreadPoolExecutor(number) as pool:
         for folder in (shared / str(each) for each in range(5)):
@@ -135,28 +136,28 @@ def test_the_path_may_have_any_characters_and_begin_with_a_home(node, shared):
     folder = shared / 'a\'b "c" $(touch pwned) größe'
     folder.mkdir()
     (node.home / "link").symlink_to(folder)
-    assert word(node, folder) == word(node, "~/link")
+    assert file_system_id(node, folder) == file_system_id(node, "~/link")
     assert not list(shared.rglob("pwned"))
 
 
-def test_a_command_that_did_not_get_there_is_no_answer(shared):
+def test_a_command_that_did_not_run_has_no_result_for_a_shared_folder(shared):
     assert (
         inspect_shared_folder([], str(shared), lambda command: CommandResult(1, "", "sudo: a terminal is required"))
         is None
     )
 
 
-def test_where_it_is_not_there_the_node_says_so(node, shared):
-    said = refused(node, shared / "none")
-    assert said.startswith(f"The shared folder {shared}/none cannot be used on this node: ")
-    assert "cd" in said
+def test_a_missing_shared_folder_is_an_error(node, shared):
+    message = refusal(node, shared / "none")
+    assert message.startswith(f"The shared folder {shared}/none cannot be used on this node: ")
+    assert "cd" in message
     assert list(shared.iterdir()) == []
 
 
-def test_the_disk_of_the_node_itself_is_not_taken_for_shared(node, tmp_path):
+def test_a_folder_on_the_nodes_own_disk_is_refused(node, tmp_path):
     if mount_point(tmp_path) != "/":
         pytest.skip("the folder of the tests is mounted")
-    assert "it is on the disk of the node itself: nothing is mounted there" in refused(node, tmp_path)
+    assert "it is on the disk of the node itself: nothing is mounted there" in refusal(node, tmp_path)
     assert not (tmp_path / FOLDER_NAME).exists()
 
 
@@ -164,7 +165,7 @@ def test_the_disk_of_the_node_itself_is_not_taken_for_shared(node, tmp_path):
 def test_a_folder_that_others_may_write_to_is_refused(others, node, shared):
     (shared / FOLDER_NAME).mkdir()
     (shared / FOLDER_NAME).chmod(others)
-    assert "it belongs to another user, or others may write to it" in refused(node, shared)
+    assert "it belongs to another user, or others may write to it" in refusal(node, shared)
     assert list((shared / FOLDER_NAME).iterdir()) == []
 
 
@@ -172,16 +173,16 @@ def test_a_folder_that_others_may_write_to_is_refused(others, node, shared):
 def test_a_folder_of_another_user_is_refused(node, shared):
     (shared / FOLDER_NAME).mkdir()
     os.chown(shared / FOLDER_NAME, NOBODY, -1)
-    assert "it belongs to another user, or others may write to it" in refused(node, shared)
+    assert "it belongs to another user, or others may write to it" in refusal(node, shared)
     assert list((shared / FOLDER_NAME).iterdir()) == []
 
 
 @pytest.mark.parametrize("there_already", ["file", "folder"])
-def test_what_stands_where_the_word_should_is_left_alone(there_already, node, shared):
+def test_a_file_or_folder_in_the_place_of_the_id_is_left_alone(there_already, node, shared):
     path = shared / FOLDER_NAME / ".id"
     path.parent.mkdir(mode=0o700)
-    path.write_text(WORD) if there_already == "file" else path.mkdir()
-    assert "its .id is no link and none of ours" in refused(node, shared)
+    path.write_text(FILE_SYSTEM_ID) if there_already == "file" else path.mkdir()
+    assert "its .id is no link and none of ours" in refusal(node, shared)
     assert not path.is_symlink()
     assert there_already == "file" or list(path.iterdir()) == []
 
@@ -196,14 +197,16 @@ def test_cleaning_up_after_these_tests_leaves_what_links_lead_to(tmp_path):
     assert stat.S_IMODE((tmp_path / "system").stat().st_mode) == 0o755
 
 
-@pytest.mark.parametrize("target", ["/etc", "../../x", WORD.upper(), f"{WORD}0", f"{WORD}\n"])
-def test_a_link_that_is_none_of_ours_is_told(target, node, shared):
+@pytest.mark.parametrize(
+    "target", ["/etc", "../../x", FILE_SYSTEM_ID.upper(), f"{FILE_SYSTEM_ID}0", f"{FILE_SYSTEM_ID}\n"]
+)
+def test_a_link_without_an_id_in_it_is_an_error(target, node, shared):
     (shared / FOLDER_NAME).mkdir(mode=0o700)
     (shared / FOLDER_NAME / ".id").symlink_to(target)
     if target.endswith("\n"):  # a line of output is what we see of it
-        assert word(node, shared) == WORD
+        assert file_system_id(node, shared) == FILE_SYSTEM_ID
     else:
-        assert f"{shared}/{FOLDER_NAME}/.id on the node is a link to {target!r}, and not one of ours." in refused(
+        assert f"{shared}/{FOLDER_NAME}/.id on the node is a link to {target!r}, and not one of ours." in refusal(
             node, shared
         )
 
@@ -221,106 +224,106 @@ def read_only(node, shared):
         if os.geteuid() == 0:
             if not shutil.which("setpriv"):
                 pytest.skip("there is no setpriv")
-            node.becomes = ["setpriv", f"--reuid={NOBODY}", "--clear-groups", "--inh-caps=-all"]
+            node.become_command = ["setpriv", f"--reuid={NOBODY}", "--clear-groups", "--inh-caps=-all"]
             os.chown(shared, NOBODY, -1)
 
     return read_only
 
 
-def test_on_a_file_system_that_can_only_be_read_files_are_found(make_node, node, make_file, shared, read_only):
+def test_files_on_a_read_only_file_system_are_found(make_node, node, make_file, shared, read_only):
     file = make_file()
-    expected = bring(make_node("writer"), shared, file).facts["id"]
+    expected = send(make_node("writer"), shared, file).facts["id"]
     read_only(shared)
-    staging = bring(node, shared, file)
+    staging = send(node, shared, file)
     assert (staging.facts["id"], node.streamed) == (expected, [])
 
 
-def test_on_a_file_system_that_can_only_be_read_what_lacks_is_an_error(make_node, node, make_file, shared, read_only):
-    bring(make_node("writer"), shared)
+def test_missing_files_on_a_read_only_file_system_are_an_error(make_node, node, make_file, shared, read_only):
+    send(make_node("writer"), shared)
     read_only(shared)
     file = make_file()
     with pytest.raises(TorchExtensionError) as raised:
-        bring(node, shared, file)
+        send(node, shared, file)
     assert f"{file.name} cannot be written to {shared}/{FOLDER_NAME} on the node: dd: " in str(raised.value)
     assert "Permission denied" in str(raised.value)
     assert "or set torch_extension_shared_dir, or torch_extension_delivery to another way" in str(raised.value)
 
 
 @pytest.mark.parametrize("made", [False, True], ids=["without a folder", "with an empty folder"])
-def test_on_a_file_system_that_can_only_be_read_nobody_has_been_is_told(made, node, shared, read_only):
+def test_a_read_only_file_system_without_an_id_is_an_error(made, node, shared, read_only):
     if made:
         (shared / FOLDER_NAME).mkdir(mode=0o700)
     read_only(shared)
-    assert ("it cannot be written to" if made else "Permission denied") in refused(node, shared)
+    assert ("it cannot be written to" if made else "Permission denied") in refusal(node, shared)
 
 
-def test_what_a_lost_run_has_brought_is_not_sent_again(node, make_file, shared):
+def test_a_part_that_a_lost_run_left_there_is_not_sent_again(node, make_file, shared):
     file = make_file()
-    bring(node, shared)
-    (shared / FOLDER_NAME / file.part).write_bytes(content(file)[: 2 * BLOCK + 5])
-    bring(node, shared, file)
-    assert wheels(shared) == {file.name: content(file)}
+    send(node, shared)
+    (shared / FOLDER_NAME / file.part).write_bytes(read_content(file)[: 2 * BLOCK + 5])
+    send(node, shared, file)
+    assert shared_files(shared) == {file.name: read_content(file)}
     assert node.streamed == [(file.name, 2 * BLOCK)]
 
 
 @pytest.mark.parametrize("there_already", [0, BLOCK, 3 * BLOCK + 1000])
-def test_wrong_bytes_never_get_the_name_and_nothing_stays_of_them(there_already, node, make_file, shared):
+def test_a_file_with_another_hash_never_gets_the_name_and_no_part_is_left(there_already, node, make_file, shared):
     """Whether they come now or a part was damaged: nobody checks them later but those who refuse them, all and for ever."""
     right, wrong = make_file(7, "einops-0.8.1-py3-none-any.whl"), make_file()
     wrong = wrong if there_already else wrong._replace(sha256="0" * 64)
-    bring(node, shared)
+    send(node, shared)
     (shared / FOLDER_NAME / wrong.part).write_bytes(bytes(there_already))
     with pytest.raises(TorchExtensionError, match=r"flash_attn\S+ cannot be written to .* checksum did NOT match\."):
-        bring(node, shared, right, wrong)
-    assert wheels(shared) == {right.name: content(right)}
-    bring(node, shared, right)
+        send(node, shared, right, wrong)
+    assert shared_files(shared) == {right.name: read_content(right)}
+    send(node, shared, right)
     if there_already:
-        bring(node, shared, right, wrong)
-        assert wheels(shared) == {file.name: content(file) for file in (right, wrong)}
+        send(node, shared, right, wrong)
+        assert shared_files(shared) == {file.name: read_content(file) for file in (right, wrong)}
 
 
-def test_without_room_nothing_is_sent_and_nothing_but_parts_of_it_removed(node, make_file, shared):
+def test_without_room_nothing_is_sent_and_only_parts_are_removed(node, make_file, shared):
     right, file = make_file(7, "einops-0.8.1-py3-none-any.whl"), make_file(3 << 20)
-    bring(node, shared, right)
+    send(node, shared, right)
     node.streamed.clear()
     for name in ("mine", file.name, file.part):
         (shared / FOLDER_NAME / name).write_bytes(b"x")
     with pytest.raises(TorchExtensionError, match=r"has 2 MiB free, wanted are 3 MiB.*torch_extension_shared_dir"):
-        bring(node, shared, right, file, free=(3 << 20) - 1)
+        send(node, shared, right, file, free=(3 << 20) - 1)
     assert node.streamed == []
-    assert wheels(shared) == {right.name: content(right), "mine": b"x", file.name: b"x"}
+    assert shared_files(shared) == {right.name: read_content(right), "mine": b"x", file.name: b"x"}
 
 
-def test_a_disk_that_fills_up_is_told_and_nothing_but_parts_of_it_removed(node, make_file, shared):
+def test_a_full_disk_is_an_error_and_only_parts_are_removed(node, make_file, shared):
     right, file = make_file(7, "einops-0.8.1-py3-none-any.whl"), make_file()
-    bring(node, shared, right)
-    node.first = "trap '' XFSZ; ulimit -f 128; "  # half-kilobytes, or kilobytes
+    send(node, shared, right)
+    node.prologue = "trap '' XFSZ; ulimit -f 128; "  # half-kilobytes, or kilobytes
     with pytest.raises(TorchExtensionError, match=r"on the node: dd: .*File too large\..*torch_extension_shared_dir"):
-        bring(node, shared, right, file)
-    assert wheels(shared) == {right.name: content(right)}
-    node.first = ""
-    bring(node, shared, right, file)
-    assert wheels(shared) == {each.name: content(each) for each in (right, file)}
+        send(node, shared, right, file)
+    assert shared_files(shared) == {right.name: read_content(right)}
+    node.prologue = ""
+    send(node, shared, right, file)
+    assert shared_files(shared) == {each.name: read_content(each) for each in (right, file)}
 
 
 @pytest.mark.parametrize("fails", ["the disk", "the connection"])
-def test_what_another_control_node_has_brought_meanwhile_is_not_removed(fails, node, make_file, shared):
+def test_a_file_that_another_control_node_has_finished_meanwhile_is_not_removed(fails, node, make_file, shared):
     """Nodes may have begun to read it."""
     file = make_file()
     staging = inspect_shared_folder([file], str(shared), node.execute)
-    (shared / FOLDER_NAME / file.name).write_bytes(content(file))
+    (shared / FOLDER_NAME / file.name).write_bytes(read_content(file))
     if fails == "the disk":
-        node.first = "trap '' XFSZ; ulimit -f 128; "
+        node.prologue = "trap '' XFSZ; ulimit -f 128; "
     else:
-        node.short_of = 1
+        node.lost_bytes = 1
     with pytest.raises((TorchExtensionError, NotStreamedError)):
         send_files([file], staging, node.stream, node.execute)
-    assert wheels(shared) == {file.name: content(file)}
+    assert shared_files(shared) == {file.name: read_content(file)}
 
 
-def test_a_connection_that_gives_less_leaves_nothing(node, make_file, shared):
+def test_a_file_that_arrives_incomplete_leaves_nothing(node, make_file, shared):
     file = make_file()
-    node.short_of = 1
+    node.lost_bytes = 1
     with pytest.raises(NotStreamedError):
-        bring(node, shared, file)
-    assert wheels(shared) == {}
+        send(node, shared, file)
+    assert shared_files(shared) == {}

@@ -16,20 +16,20 @@ from pathlib import Path
 
 import pytest
 import shells
-from shells import ANY_NAMES, Node, content, there
-from slurms import log, stand_in
+from shells import ANY_NAMES, Node, read_content, read_folder
+from slurms import install_stand_ins, read_log
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import Broadcast, JobOptions
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import CommandResult
 
-ELSE = "Or set torch_extension_delivery to [slurm, copy], or to copy for this node."
+ADVICE = "Or set torch_extension_delivery to [slurm, copy], or to copy for this node."
 
 
 class Slurm:
     """Answers as the commands of a machine do: by states of nodes, and by what each job says."""
 
     def __init__(self, states, *jobs):
-        self.states, self.jobs, self.asked = states, list(jobs), []
+        self.states, self.jobs, self.requested = states, list(jobs), []
 
     def __call__(self, command):
         words = shlex.split(command)
@@ -37,41 +37,43 @@ class Slurm:
             assert words[-1].startswith("--nodes=")
             if isinstance(self.states, CommandResult):
                 return self.states
-            return CommandResult(0, "".join(f"{node}|{told}\n" for node, told in self.states.items()), "")
+            return CommandResult(0, "".join(f"{node}|{state}\n" for node, state in self.states.items()), "")
         assert words[0] == "salloc"
-        self.asked.append(next(word.removeprefix("--nodelist=") for word in words if word.startswith("--nodelist=")))
+        self.requested.append(
+            next(word.removeprefix("--nodelist=") for word in words if word.startswith("--nodelist="))
+        )
         return self.jobs.pop(0)
 
 
-def says(*told, err="", status=0):
-    return CommandResult(status, "".join(f"torch_extension:node:{each}\n" for each in told), err)
+def job_output(*reports, err="", status=0):
+    return CommandResult(status, "".join(f"torch_extension:node:{each}\n" for each in reports), err)
 
 
-def bring(slurm, *nodes, job=None):
+def deliver(slurm, *nodes, job=None):
     return Broadcast("login", [], "/source", "/target", slurm, job or JobOptions()).deliver(nodes)
 
 
 IDLE = {"cn1": "idle|none", "cn2": "idle|none", "cn3": "mixed|none"}
 
 
-def test_what_a_node_says_last_is_what_it_has():
-    slurm = Slurm(IDLE, says("cn1:wants:", "cn2:wants:", "cn1:has:", "cn2:has:"))
-    assert bring(slurm, "cn1", "cn2") == {"cn1": None, "cn2": None}
-    assert slurm.asked == ["cn1,cn2"]
+def test_the_last_report_of_a_node_counts():
+    slurm = Slurm(IDLE, job_output("cn1:wants:", "cn2:wants:", "cn1:has:", "cn2:has:"))
+    assert deliver(slurm, "cn1", "cn2") == {"cn1": None, "cn2": None}
+    assert slurm.requested == ["cn1,cn2"]
 
 
-def test_of_a_terminal_the_ends_of_lines_are_no_words():
+def test_carriage_returns_of_a_terminal_are_ignored():
     slurm = Slurm(IDLE, CommandResult(0, "Welcome!\r\ntorch_extension:node:cn1:has:\r\n", ""))
-    assert bring(slurm, "cn1") == {"cn1": None}
+    assert deliver(slurm, "cn1") == {"cn1": None}
 
 
-def test_without_nodes_nothing_is_asked():
-    assert bring(Slurm({}), *[]) == {}
+def test_without_nodes_there_is_no_job():
+    assert deliver(Slurm({}), *[]) == {}
 
 
 @pytest.mark.parametrize("state", ["idle", "mixed", "allocated", "completing", "idle~", "planned", "IDLE", "reserved"])
-def test_in_these_states_a_node_is_asked_for(state):
-    assert bring(Slurm({"cn1": f"{state}|none"}, says("cn1:has:")), "cn1") == {"cn1": None}
+def test_nodes_in_usable_states_are_in_the_job(state):
+    assert deliver(Slurm({"cn1": f"{state}|none"}, job_output("cn1:has:")), "cn1") == {"cn1": None}
 
 
 @pytest.mark.parametrize(
@@ -94,26 +96,26 @@ def test_in_these_states_a_node_is_asked_for(state):
         "allocated*",
     ],
 )
-def test_in_these_states_it_is_not_and_the_others_are(state):
-    slurm = Slurm({"cn1": f"{state}|bad disk", "cn2": "idle|none"}, says("cn2:has:"))
-    assert bring(slurm, "cn1", "cn2") == {
-        "cn1": f"Slurm on login has cn1 as {state} (bad disk). Have it resumed. {ELSE}",
+def test_nodes_in_unusable_states_are_not_in_the_job_and_others_are(state):
+    slurm = Slurm({"cn1": f"{state}|bad disk", "cn2": "idle|none"}, job_output("cn2:has:"))
+    assert deliver(slurm, "cn1", "cn2") == {
+        "cn1": f"Slurm on login has cn1 as {state} (bad disk). Have it resumed. {ADVICE}",
         "cn2": None,
     }
-    assert slurm.asked == ["cn2"]
+    assert slurm.requested == ["cn2"]
 
 
 @pytest.mark.parametrize(("why", "words"), [("none", ""), ("", ""), ("a|b (c)", " (a|b (c))")])
-def test_the_reason_for_a_state_is_told_if_there_is_one(why, words):
-    told = bring(Slurm({"cn1": f"down|{why}"}), "cn1")
-    assert told == {"cn1": f"Slurm on login has cn1 as down{words}. Have it resumed. {ELSE}"}
+def test_slurms_reason_for_a_state_is_in_the_message_if_there_is_one(why, words):
+    outcomes = deliver(Slurm({"cn1": f"down|{why}"}), "cn1")
+    assert outcomes == {"cn1": f"Slurm on login has cn1 as down{words}. Have it resumed. {ADVICE}"}
 
 
-def test_a_node_that_slurm_does_not_know_is_told_with_the_knob():
-    slurm = Slurm(IDLE, says("cn1:has:"))
-    assert bring(slurm, "cn1", "other") == {
+def test_a_node_that_slurm_does_not_know_is_an_error_that_names_the_variable():
+    slurm = Slurm(IDLE, job_output("cn1:has:"))
+    assert deliver(slurm, "cn1", "other") == {
         "cn1": None,
-        "other": f"Slurm on login knows no node other. Set torch_extension_slurm_node. {ELSE}",
+        "other": f"Slurm on login knows no node other. Set torch_extension_slurm_node. {ADVICE}",
     }
 
 
@@ -130,79 +132,81 @@ def test_a_node_that_slurm_does_not_know_is_told_with_the_knob():
         ),
     ],
 )
-def test_a_machine_that_cannot_ask_slurm_is_told_with_the_knob(listed, words):
+def test_a_host_without_a_working_slurm_is_an_error_that_names_the_variable(listed, words):
     slurm = Slurm(listed)
-    told = bring(slurm, "cn1", "cn2")
-    assert list(told) == ["cn1", "cn2"]
-    assert f"login cannot tell what Slurm has {words}" in told["cn1"]
-    assert "Look at torch_extension_slurm_host. Or set" in told["cn1"]
-    assert slurm.asked == []
+    outcomes = deliver(slurm, "cn1", "cn2")
+    assert list(outcomes) == ["cn1", "cn2"]
+    assert f"login cannot tell what Slurm has {words}" in outcomes["cn1"]
+    assert "Look at torch_extension_slurm_host. Or set" in outcomes["cn1"]
+    assert slurm.requested == []
 
 
-def test_a_job_that_is_refused_is_told_in_slurms_words_and_not_asked_for_again():
+def test_a_refused_job_is_an_error_with_slurms_own_message_and_not_tried_again():
     err = "salloc: error: Job submit/allocate failed: Invalid account\n"
     slurm = Slurm(IDLE, CommandResult(1, "", err))
-    told = bring(slurm, "cn1", "cn2")
-    assert told["cn1"] == told["cn2"]
-    assert told["cn1"].startswith(
+    outcomes = deliver(slurm, "cn1", "cn2")
+    assert outcomes["cn1"] == outcomes["cn2"]
+    assert outcomes["cn1"].startswith(
         f"Slurm on login has not brought it: {err.strip()}. Look at torch_extension_slurm_options"
     )
-    assert told["cn1"].endswith(ELSE)
-    assert len(slurm.asked) == 1
+    assert outcomes["cn1"].endswith(ADVICE)
+    assert len(slurm.requested) == 1
 
 
-def test_a_node_that_cannot_take_it_is_told_and_there_is_another_job_without_it():
+def test_a_node_that_cannot_take_the_files_is_left_out_of_another_job():
     slurm = Slurm(
-        IDLE, says("cn1:wants:", "cn2:cannot:/target has 1 MiB free, wanted are 2 MiB.", "cn3:has:"), says("cn1:has:")
+        IDLE,
+        job_output("cn1:wants:", "cn2:cannot:/target has 1 MiB free, wanted are 2 MiB.", "cn3:has:"),
+        job_output("cn1:has:"),
     )
-    assert bring(slurm, "cn1", "cn2", "cn3") == {
+    assert deliver(slurm, "cn1", "cn2", "cn3") == {
         "cn1": None,
-        "cn2": f"cn2 cannot take it: /target has 1 MiB free, wanted are 2 MiB. Set torch_extension_stage_dir. {ELSE}",
+        "cn2": f"cn2 cannot take it: /target has 1 MiB free, wanted are 2 MiB. Set torch_extension_stage_dir. {ADVICE}",
         "cn3": None,
     }
-    assert slurm.asked == ["cn1,cn2,cn3", "cn1"]
+    assert slurm.requested == ["cn1,cn2,cn3", "cn1"]
 
 
-def test_a_node_on_which_sbcast_fails_is_told_and_there_is_another_job_without_it():
+def test_a_node_on_which_sbcast_fails_is_left_out_of_another_job():
     err = "sbcast: error: REQUEST_FILE_BCAST(cn2): No space left on device\n"
-    slurm = Slurm(IDLE, says("cn1:wants:", "cn2:wants:", err=err, status=1), says("cn1:wants:", "cn1:has:"))
-    assert bring(slurm, "cn1", "cn2") == {
+    slurm = Slurm(IDLE, job_output("cn1:wants:", "cn2:wants:", err=err, status=1), job_output("cn1:wants:", "cn1:has:"))
+    assert deliver(slurm, "cn1", "cn2") == {
         "cn1": None,
-        "cn2": f"sbcast cannot bring it to cn2: No space left on device. {ELSE}",
+        "cn2": f"sbcast cannot bring it to cn2: No space left on device. {ADVICE}",
     }
-    assert slurm.asked == ["cn1,cn2", "cn1"]
+    assert slurm.requested == ["cn1,cn2", "cn1"]
 
 
-def test_a_node_that_says_nothing_is_told_and_there_is_another_job_without_it():
+def test_a_node_on_which_srun_fails_is_left_out_of_another_job():
     err = "srun: error: Task launch for StepId=1.0 failed on node cn2: Communication connection failure\n"
-    slurm = Slurm(IDLE, says("cn1:wants:", err=err), says("cn1:wants:", "cn1:has:"))
-    told = bring(slurm, "cn1", "cn2")
-    assert told["cn1"] is None
-    assert told["cn2"] == f"srun starts nothing on cn2: Communication connection failure. {ELSE}"
-    assert slurm.asked == ["cn1,cn2", "cn1"]
+    slurm = Slurm(IDLE, job_output("cn1:wants:", err=err), job_output("cn1:wants:", "cn1:has:"))
+    outcomes = deliver(slurm, "cn1", "cn2")
+    assert outcomes["cn1"] is None
+    assert outcomes["cn2"] == f"srun starts nothing on cn2: Communication connection failure. {ADVICE}"
+    assert slurm.requested == ["cn1,cn2", "cn1"]
 
 
-def test_words_of_nodes_that_nobody_asked_for_are_not_told():
+def test_reports_of_other_nodes_are_ignored():
     err = "sbcast: error: REQUEST_FILE_BCAST(other): No space left on device\n"
-    told = bring(Slurm(IDLE, says("cn1:wants:", "other:has:", err=err, status=1)), "cn1")
-    assert list(told) == ["cn1"]
-    assert "has not brought it: sbcast: error: REQUEST_FILE_BCAST(other)" in told["cn1"]
+    outcomes = deliver(Slurm(IDLE, job_output("cn1:wants:", "other:has:", err=err, status=1)), "cn1")
+    assert list(outcomes) == ["cn1"]
+    assert "has not brought it: sbcast: error: REQUEST_FILE_BCAST(other)" in outcomes["cn1"]
 
 
 def test_there_are_no_more_than_three_jobs():
     """Each of them shows one more node to be of no use."""
     wants = [f"{node}:wants:" for node in "abcde"]
-    jobs = [says(*wants, f"{node}:cannot:no") for node in "abcd"]
+    jobs = [job_output(*wants, f"{node}:cannot:no") for node in "abcd"]
     slurm = Slurm(dict.fromkeys("abcde", "idle|none"), *jobs)
-    told = bring(slurm, *"abcde")
-    assert slurm.asked == ["a,b,c,d,e", "b,c,d,e", "c,d,e"]
-    assert "Slurm on login has not brought it: its job ended without a word. Or" in told["e"]
+    outcomes = deliver(slurm, *"abcde")
+    assert slurm.requested == ["a,b,c,d,e", "b,c,d,e", "c,d,e"]
+    assert "Slurm on login has not brought it: its job ended without a word. Or" in outcomes["e"]
 
 
-def test_a_job_that_ends_without_a_word_is_told():
+def test_a_job_that_ends_without_any_output_is_an_error():
     assert (
         "has not brought it: its job ended without a word."
-        in bring(Slurm(IDLE, CommandResult(0, "", "")), "cn1")["cn1"]
+        in deliver(Slurm(IDLE, CommandResult(0, "", "")), "cn1")["cn1"]
     )
 
 
@@ -212,7 +216,7 @@ def test_a_job_that_ends_without_a_word_is_told():
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
     (tmp_path / "home").mkdir()
-    return stand_in(tmp_path, monkeypatch)
+    return install_stand_ins(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -234,26 +238,26 @@ def fan_out(cluster, files):
     return fan_out
 
 
-def test_files_get_to_their_names_when_all_of_them_are_there(fan_out, cluster, files):
+def test_files_get_their_names_in_a_folder_of_the_user_alone(fan_out, cluster, files):
     target = cluster / "a" / "b"
     assert fan_out(target) is None
-    assert there(target) == {file.name: content(file) for file in files}
+    assert read_folder(target) == {file.name: read_content(file) for file in files}
     assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE(target.parent.stat().st_mode) == 0o700
-    assert [line for line in log(cluster) if line.startswith(str(target))] == [
+    assert [line for line in read_log(cluster) if line.startswith(str(target))] == [
         f"{target}/{file.part}" for file in files
     ]
 
 
-def test_what_is_there_already_is_not_brought_again(fan_out, cluster):
+def test_files_that_are_there_are_not_sent_again(fan_out, cluster):
     assert [fan_out(cluster / "target") for _run in range(2)] == [None, None]
-    assert len([line for line in log(cluster) if line == "--force"]) == 2
+    assert len([line for line in read_log(cluster) if line == "--force"]) == 2
 
 
-def test_what_has_another_size_is_brought_again(fan_out, cluster, files):
+def test_a_file_of_another_size_is_sent_again(fan_out, cluster, files):
     fan_out(cluster / "target")
     (cluster / "target" / files[0].name).write_bytes(b"old")
     assert fan_out(cluster / "target") is None
-    assert there(cluster / "target") == {file.name: content(file) for file in files}
+    assert read_folder(cluster / "target") == {file.name: read_content(file) for file in files}
 
 
 @pytest.mark.parametrize("name", ANY_NAMES)
@@ -263,7 +267,7 @@ def test_folders_may_have_any_name(name, fan_out, cluster, files):
     for number, file in enumerate(files):
         files[number] = file._replace(path=str(source / file.name))
     assert fan_out(target, source) is None
-    assert there(target) == {file.name: content(file) for file in files}
+    assert read_folder(target) == {file.name: read_content(file) for file in files}
     assert not list(cluster.rglob("pwned"))
 
 
@@ -271,78 +275,78 @@ def test_folders_may_have_any_name(name, fan_out, cluster, files):
 def test_nodes_may_have_any_name(node, fan_out, cluster):
     (cluster / "states").write_text(f"{node}|idle|none\n")
     fan_out(cluster / "target", node=node)
-    assert f"--nodes={node}" in log(cluster)
-    assert f"--nodelist={node}" in log(cluster)
+    assert f"--nodes={node}" in read_log(cluster)
+    assert f"--nodelist={node}" in read_log(cluster)
     assert not list(cluster.rglob("pwned"))
 
 
-def test_the_job_is_asked_for_as_the_operator_has_it(fan_out, cluster):
+def test_the_job_has_the_operators_options(fan_out, cluster):
     fan_out(cluster / "target", job=JobOptions(["--partition=gpu", "--comment=a 'b'"], wait=7, fanout=4))
-    assert {"--immediate=7", "--partition=gpu", "--comment=a 'b'", "--fanout=4"} <= set(log(cluster))
+    assert {"--immediate=7", "--partition=gpu", "--comment=a 'b'", "--fanout=4"} <= set(read_log(cluster))
 
 
-def test_a_job_ends_after_half_an_hour_unless_the_operator_says_otherwise(fan_out, cluster):
+def test_a_job_is_limited_to_half_an_hour_unless_the_operator_sets_a_limit(fan_out, cluster):
     fan_out(cluster / "target", job=JobOptions(["--time=5"]))
-    assert [word for word in log(cluster) if word.startswith("--time")] == [
+    assert [word for word in read_log(cluster) if word.startswith("--time")] == [
         "--time=30",
         "--time=5",
     ]  # the last one counts
 
 
-def test_salloc_gets_options_alone_until_the_command_begins(fan_out, cluster):
+def test_salloc_gets_only_options_before_the_command(fan_out, cluster):
     """A word that is no option it takes for the command, also behind an option that may stand alone (--immediate)."""
     fan_out(cluster / "target")
-    said = log(cluster)
-    words = said[said.index("--quiet") : said.index("sh")]
+    arguments = read_log(cluster)
+    words = arguments[arguments.index("--quiet") : arguments.index("sh")]
     assert "--nodes=1" in words
     assert [word for word in words if not word.startswith("--")] == []
 
 
-def test_without_a_fanout_it_is_slurms_own(fan_out, cluster):
+def test_without_a_fanout_slurms_default_applies(fan_out, cluster):
     fan_out(cluster / "target")
-    assert not [line for line in log(cluster) if line.startswith("--fanout")]
+    assert not [line for line in read_log(cluster) if line.startswith("--fanout")]
 
 
-def test_after_a_failing_sbcast_no_part_stays_and_the_folder_neither(fan_out, cluster):
+def test_a_failed_sbcast_leaves_neither_parts_nor_the_folder(fan_out, cluster):
     (cluster / "full").write_text("sbcast: error: REQUEST_FILE_BCAST(cn1): No space left on device\n")
     target = cluster / "target"
-    assert fan_out(target) == f"sbcast cannot bring it to cn1: No space left on device. {ELSE}"
+    assert fan_out(target) == f"sbcast cannot bring it to cn1: No space left on device. {ADVICE}"
     assert not target.exists()
 
 
-def test_after_a_failing_sbcast_what_is_not_ours_stays(fan_out, cluster, files):
+def test_a_failed_sbcast_leaves_files_of_others_alone(fan_out, cluster, files):
     (cluster / "full").write_text("sbcast: error: something\n")
     target = cluster / "target"
     target.mkdir(mode=0o755)
     (target / "mine").touch()
-    (target / files[1].name).write_bytes(content(files[1]))
+    (target / files[1].name).write_bytes(read_content(files[1]))
     assert "has not brought it: sbcast: error: something. Or set" in fan_out(target)
-    assert there(target) == {"mine": b"", files[1].name: content(files[1])}
+    assert read_folder(target) == {"mine": b"", files[1].name: read_content(files[1])}
 
 
-def test_what_is_not_whole_does_not_get_its_name_and_does_not_stay(fan_out, cluster, files, monkeypatch):
+def test_a_file_that_arrives_incomplete_does_not_get_its_name_and_is_removed(fan_out, cluster, files, monkeypatch):
     monkeypatch.setenv("SENDS", "1000")
     target = cluster / "target"
     assert (
         fan_out(target)
-        == f"cn1 cannot take it: what sbcast brought is not whole. Set torch_extension_stage_dir. {ELSE}"
+        == f"cn1 cannot take it: what sbcast brought is not whole. Set torch_extension_stage_dir. {ADVICE}"
     )
     assert not target.exists()
 
 
-def test_without_room_nothing_is_brought(fan_out, cluster):
+def test_without_room_nothing_is_sent(fan_out, cluster):
     (cluster / "bin" / "df").write_text("#!/bin/sh\necho head\necho tmpfs 300 200 100 66% /var\n")
     (cluster / "bin" / "df").chmod(0o755)
     target = cluster / "target"
     assert (
         fan_out(target)
-        == f"cn1 cannot take it: {target} has 0 MiB free, wanted are 1 MiB. Set torch_extension_stage_dir. {ELSE}"
+        == f"cn1 cannot take it: {target} has 0 MiB free, wanted are 1 MiB. Set torch_extension_stage_dir. {ADVICE}"
     )
-    assert "--force" not in log(cluster)
+    assert "--force" not in read_log(cluster)
 
 
 @pytest.mark.parametrize("name", [r"back\new", "100%s", "a:b", "it's"])
-def test_a_folder_is_told_by_its_name_whatever_that_is(name, fan_out, cluster):
+def test_a_message_names_the_folder_whatever_its_name(name, fan_out, cluster):
     (cluster / name).mkdir()
     (cluster / name).chmod(0o777)
     assert fan_out(cluster / name).startswith(
@@ -357,9 +361,9 @@ def test_a_folder_that_others_may_write_to_is_refused(others, fan_out, cluster):
     target.chmod(others)
     assert fan_out(target) == (
         f"cn1 cannot take it: the folder {target} cannot be used: it belongs to another user, or others may write to it. Set"
-        f" torch_extension_stage_dir. {ELSE}"
+        f" torch_extension_stage_dir. {ADVICE}"
     )
-    assert there(target) == {}
+    assert read_folder(target) == {}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
@@ -369,8 +373,8 @@ def test_a_folder_of_another_user_is_refused(fan_out, cluster):
     assert "it belongs to another user" in fan_out(cluster / "target")
 
 
-def test_a_folder_that_cannot_be_made_is_refused_in_the_nodes_own_words(fan_out, cluster):
+def test_a_folder_that_cannot_be_made_is_an_error_with_the_nodes_own_message(fan_out, cluster):
     (cluster / "file").touch()
-    told = fan_out(Path(cluster, "file", "x"))
-    assert "Not a directory. Set torch_extension_stage_dir." in told
-    assert "--force" not in log(cluster)
+    reason = fan_out(Path(cluster, "file", "x"))
+    assert "Not a directory. Set torch_extension_stage_dir." in reason
+    assert "--force" not in read_log(cluster)

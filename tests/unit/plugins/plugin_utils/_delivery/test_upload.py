@@ -46,14 +46,14 @@ def netrc(home):
     return netrc
 
 
-def refused(url, file, ca_path=None):
+def refusal(url, file, ca_path=None):
     """The words in which an upload is refused."""
     with pytest.raises(TorchExtensionError) as raised:
         Uploader(url, ca_path and str(ca_path)).upload(file)
-    said = str(raised.value)
-    assert "s3cret" not in said
-    assert "Nothing was changed on the nodes. torch_extension_delivery has other ways" in said
-    return said
+    message = str(raised.value)
+    assert "s3cret" not in message
+    assert "Nothing was changed on the nodes. torch_extension_delivery has other ways" in message
+    return message
 
 
 def credentials(server):
@@ -61,28 +61,30 @@ def credentials(server):
 
 
 @pytest.mark.parametrize("end", ["", "/"])
-def test_a_file_is_put_there_once_and_with_its_hash(end, server, file):
+def test_a_file_is_uploaded_once_and_with_its_hash(end, server, file):
     url = server.take("/wheels/")
     uploader = Uploader(f"{url.rstrip('/')}{end}", None)
     assert [uploader.upload(file) for _run in range(2)] == [True, False]
     assert server.asked() == [f"HEAD {PATH}", f"PUT {PATH}", f"HEAD {PATH}"]
     assert "%2B" in PATH
     assert server.kept(PATH) == BODY
-    told = server.headers[1]
-    assert (told["X-Checksum-Sha256"], told["Content-Length"]) == (file.sha256, str(len(BODY)))
+    headers = server.headers[1]
+    assert (headers["X-Checksum-Sha256"], headers["Content-Length"]) == (file.sha256, str(len(BODY)))
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
-def test_servers_say_in_different_ways_that_they_have_taken_it(status, server, file):
+def test_every_success_status_of_an_upload_is_accepted(status, server, file):
     assert Uploader(server.take("/wheels/", status=status), None).upload(file)
 
 
-def test_another_file_of_this_name_stays(server, file):
+def test_another_file_of_the_same_name_is_not_replaced(server, file):
     url = server.take("/wheels/")
     server.offer(PATH, b"other")
-    said = refused(url, file)
-    assert f"{server.url}{PATH} has 5 bytes, wanted are {len(BODY)}: it is another file, and stays. Remove it" in said
-    assert "torch_extension_pull_url" in said
+    message = refusal(url, file)
+    assert (
+        f"{server.url}{PATH} has 5 bytes, wanted are {len(BODY)}: it is another file, and stays. Remove it" in message
+    )
+    assert "torch_extension_pull_url" in message
     assert server.kept(PATH) == b"other"
 
 
@@ -105,30 +107,30 @@ def test_another_file_of_this_name_stays(server, file):
         (301, "(301 Moved Permanently). It leads to https://elsewhere.example, where no upload follows it."),
     ],
 )
-def test_a_server_that_does_not_take_it_is_told_with_what_to_do(status, words, reads, server, file):
+def test_a_refused_upload_is_an_error_that_says_what_to_do(status, words, reads, server, file):
     url = server.take("/wheels/", status=status, reads=reads)
-    said = refused(url, file)
-    assert f"{url.rstrip('/')} does not take {NAME} from the control node {words}" in said
-    assert f"Put the file there yourself (it is {file.path} on the control node), or name another folder in" in said
+    message = refusal(url, file)
+    assert f"{url.rstrip('/')} does not take {NAME} from the control node {words}" in message
+    assert f"Put the file there yourself (it is {file.path} on the control node), or name another folder in" in message
     assert server.asked() == [f"HEAD {PATH}", f"PUT {PATH}"]
 
 
-def test_a_server_that_takes_no_files_at_all_is_told(server, file):
-    assert "(405 Method Not Allowed). It takes no files there." in refused(f"{server.url}/wheels", file)
+def test_a_server_that_does_not_support_uploads_is_an_error(server, file):
+    assert "(405 Method Not Allowed). It takes no files there." in refusal(f"{server.url}/wheels", file)
 
 
-def test_where_credentials_are_wanted_the_file_is_not_sent_in_vain(server, file):
+def test_without_the_credentials_that_the_server_wants_the_file_is_not_sent(server, file):
     url = server.take("/wheels/")
     server.authorization = ME
-    assert "(401 Unauthorized). It wants credentials for 127.0.0.1" in refused(url, file)
+    assert "(401 Unauthorized). It wants credentials for 127.0.0.1" in refusal(url, file)
     assert server.asked() == [f"HEAD {PATH}"]
 
 
-def test_a_server_that_hangs_up_is_an_error_and_the_next_run_begins_anew(server, file):
+def test_a_server_that_hangs_up_is_an_error_and_the_next_upload_starts_over(server, file):
     url = server.take("/wheels/", most=100_000)
-    said = refused(url, file)
-    assert said.startswith(f"{NAME} cannot be put onto {url.rstrip('/')} from the control node: ")
-    assert "except 127.0.0.1 from it in no_proxy" in said
+    message = refusal(url, file)
+    assert message.startswith(f"{NAME} cannot be put onto {url.rstrip('/')} from the control node: ")
+    assert "except 127.0.0.1 from it in no_proxy" in message
     server.take("/wheels/")
     assert Uploader(url, None).upload(file)
     assert server.kept(PATH) == BODY
@@ -137,27 +139,27 @@ def test_a_server_that_hangs_up_is_an_error_and_the_next_run_begins_anew(server,
 def test_a_server_that_is_down_is_an_error(file):
     with serving() as gone:
         pass
-    said = refused(f"{gone.url}/wheels", file)
-    assert said.startswith(f"{NAME} cannot be put onto {gone.url}/wheels from the control node: ")
-    assert "Connection refused" in said
+    message = refusal(f"{gone.url}/wheels", file)
+    assert message.startswith(f"{NAME} cannot be put onto {gone.url}/wheels from the control node: ")
+    assert "Connection refused" in message
 
 
-def test_what_is_no_server_of_this_kind_is_an_error(file, certificate):
+def test_a_server_of_another_protocol_is_an_error(file, certificate):
     with serving() as plain:
-        said = refused(plain.url.replace("http://127.0.0.1", "https://localhost"), file, certificate)
-    assert "localhost" in said
-    assert "certificate" not in said
+        message = refusal(plain.url.replace("http://127.0.0.1", "https://localhost"), file, certificate)
+    assert "localhost" in message
+    assert "certificate" not in message
 
 
 def test_a_file_that_is_gone_is_an_error(server, file, tmp_path):
     (tmp_path / NAME).unlink()
-    assert "No such file" in refused(server.take("/wheels/"), file._replace(sha256="0" * 64))
+    assert "No such file" in refusal(server.take("/wheels/"), file._replace(sha256="0" * 64))
 
 
-def test_a_certificate_that_is_not_trusted_is_told_with_the_knob(secure, file):
-    said = refused(f"{secure.url}/wheels", file)
-    assert said.startswith("The control node does not trust the certificate of localhost: ")
-    assert "Name the file of your site's CA in torch_extension_pull_ca_path." in said
+def test_an_untrusted_certificate_is_an_error_that_names_the_variable(secure, file):
+    message = refusal(f"{secure.url}/wheels", file)
+    assert message.startswith("The control node does not trust the certificate of localhost: ")
+    assert "Name the file of your site's CA in torch_extension_pull_ca_path." in message
     assert secure.requests == []
 
 
@@ -165,14 +167,14 @@ def test_a_certificate_of_the_sites_own_ca_is_trusted(secure, file, certificate)
     assert Uploader(f"{secure.url}/wheels", str(certificate)).upload(file)
 
 
-def test_the_knob_goes_before_what_is_trusted_elsewhere(secure, file, certificate, tmp_path, monkeypatch):
+def test_the_operators_ca_goes_before_requests_ca_bundle(secure, file, certificate, tmp_path, monkeypatch):
     from servers import make_certificate
 
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(make_certificate(tmp_path)))
     assert Uploader(f"{secure.url}/wheels", str(certificate)).upload(file)
 
 
-def test_credentials_go_to_their_server_over_tls(secure, file, certificate, netrc):
+def test_credentials_of_netrc_are_sent_over_tls(secure, file, certificate, netrc):
     netrc("localhost")
     secure.authorization = ME
     assert Uploader(f"{secure.url}/wheels", str(certificate)).upload(file)
@@ -185,14 +187,14 @@ def test_without_tls_no_credentials_are_sent(server, file, netrc):
     assert credentials(server) == [None, None]
 
 
-def test_where_a_server_leads_away_from_tls_no_credentials_are_sent(secure, server, file, certificate, netrc):
+def test_a_redirect_away_from_tls_drops_the_credentials(secure, server, file, certificate, netrc):
     netrc("127.0.0.1", "localhost")
     secure.redirect(PATH, server.offer("/store", BODY))
     assert not Uploader(f"{secure.url}/wheels", str(certificate)).upload(file)
     assert (credentials(secure), credentials(server)) == ([ME], [None])
 
 
-def test_where_a_server_without_tls_leads_to_another_no_credentials_are_sent(server, file, netrc):
+def test_a_redirect_without_tls_sends_no_credentials(server, file, netrc):
     netrc("127.0.0.1")
     url = server.take("/wheels/")
     with serving() as store:
@@ -201,7 +203,7 @@ def test_where_a_server_without_tls_leads_to_another_no_credentials_are_sent(ser
         assert (credentials(server), credentials(store)) == ([None], [None])
 
 
-def test_credentials_do_not_go_to_another_host_to_which_the_server_leads(secure, file, certificate, netrc):
+def test_a_redirect_to_another_host_drops_the_credentials(secure, file, certificate, netrc):
     netrc("localhost")
     with serving(tls_context(certificate)) as store:
         store.offer("/store", BODY)
@@ -210,8 +212,8 @@ def test_credentials_do_not_go_to_another_host_to_which_the_server_leads(secure,
         assert (credentials(secure), credentials(store)) == ([ME], [None])
 
 
-def test_a_proxys_credentials_are_not_told(file, monkeypatch):
+def test_a_proxys_credentials_are_not_in_the_message(file, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     monkeypatch.setenv("http_proxy", f"http://me:s3cret@127.0.0.1:{port}")
-    assert "Connection refused" in refused("http://inside.example/wheels", file)
+    assert "Connection refused" in refusal("http://inside.example/wheels", file)

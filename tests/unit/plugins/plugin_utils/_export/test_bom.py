@@ -9,7 +9,7 @@ import json
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
-from locks import EINOPS, WHEEL, lacked, planned
+from locks import EINOPS, WHEEL, missing_requirement, planned_wheel
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export import bom
@@ -24,8 +24,8 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock impo
 def lock_text(environment):
     plan = {
         "environment": environment,
-        "wheels": [planned(WHEEL, "flash-attn"), planned(WHEEL, "flash-attn==2.8.3")],
-        "requirements": [lacked(EINOPS, "flash-attn", "mamba-ssm")],
+        "wheels": [planned_wheel(WHEEL, "flash-attn"), planned_wheel(WHEEL, "flash-attn==2.8.3")],
+        "requirements": [missing_requirement(EINOPS, "flash-attn", "mamba-ssm")],
     }
     other = {**plan, "environment": {**environment, "variables": {"A": "1"}}}
     return format_lock(build_lock({"a": plan, "b": other}))

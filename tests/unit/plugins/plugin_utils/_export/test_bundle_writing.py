@@ -43,14 +43,14 @@ def test_without_a_cache_the_lock_is_enough_for_the_same_bundle(
 ):
     wheel = publish()
     write_lock({"n1": make_plan(wheel)})
-    made = hash_existing_files(write_bundle(dest)["path"])
+    before = hash_existing_files(write_bundle(dest)["path"])
     shutil.rmtree(cache)
     (shutil.rmtree if dest == "bundle" else os.unlink)(tmp_path / dest)
     index({"name": "einops", "version": "0.8.2"})
     tls_server.requests.clear()
     result = write_bundle(dest)
     assert sorted(requested_wheels(tls_server)) == ["einops-0.8.1-py3-none-any.whl", wheel["filename"]]
-    assert hash_existing_files(result["path"]) == made
+    assert hash_existing_files(result["path"]) == before
     assert len(result["downloads"]) == 2
 
 

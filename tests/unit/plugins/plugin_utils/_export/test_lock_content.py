@@ -8,7 +8,7 @@ import itertools
 import re
 
 import pytest
-from locks import CONV, OTHER_WHEEL, WHEEL, environment_of_another_kind, planned, plans_of_two_kinds
+from locks import CONV, OTHER_WHEEL, WHEEL, environment_of_another_kind, planned_wheel, plans_of_two_kinds
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
@@ -78,7 +78,7 @@ def test_tagged_texts_of_ansible_are_written_as_plain_ones(plans, environment):
     class Tagged(str):
         __slots__ = ()
 
-    tagged = [planned(WHEEL, Tagged("flash-attn"), ground=Tagged("it fits"))]
+    tagged = [planned_wheel(WHEEL, Tagged("flash-attn"), ground=Tagged("it fits"))]
     plan = {
         "environment": {**environment, "variables": {Tagged("A"): Tagged("1")}},
         "wheels": tagged,
@@ -88,7 +88,7 @@ def test_tagged_texts_of_ansible_are_written_as_plain_ones(plans, environment):
 
 
 def test_two_files_with_one_name_are_an_error(plans):
-    plans["n3"]["wheels"] = [planned(WHEEL, "flash-attn>=2.7", sha256="0" * 64)]
+    plans["n3"]["wheels"] = [planned_wheel(WHEEL, "flash-attn>=2.7", sha256="0" * 64)]
     with pytest.raises(
         TorchExtensionError, match=rf"{re.escape(WHEEL)} stands for two files, .* 0{{64}}\. .*torch_extension_sha256"
     ):

@@ -31,10 +31,10 @@ def test_a_lock_has_hashes_and_sizes_and_the_requirements_that_nodes_lack(
         wheel["filename"],
         "einops-0.8.1-py3-none-any.whl",
     ]
-    found = lock_file.read_lock(str(lock_path)).find("flash-attn", environment)
+    locked = lock_file.read_lock(str(lock_path)).find("flash-attn", environment)
     original = tmp_path / "published" / wheel["filename"]
-    assert (found["sha256"], found["size"]) == (sha256(original), original.stat().st_size)
-    [einops] = found["requirements"]
+    assert (locked["sha256"], locked["size"]) == (sha256(original), original.stat().st_size)
+    [einops] = locked["requirements"]
     assert einops == {
         "name": "einops",
         "version": "0.8.1",
@@ -210,17 +210,17 @@ def test_a_requirement_that_the_lock_lacks_is_refused(publish, environment, tmp_
 def test_a_locked_requirement_of_a_bundle_comes_from_the_bundle(publish, environment, tmp_path, tls_server):
     wheel = tmp_path / "published" / publish()["filename"]
     einops = build_wheel(tmp_path / "bundle", name="einops", version="0.8.1")
-    asked = []
+    requests = []
 
     class Got:
         path = str(einops)
 
     def get(*arguments):
-        asked.append(arguments)
+        requests.append(arguments)
         return Got
 
     item = {"name": "einops", "version": "0.8.1", "filename": einops.name, "size": 5, "sha256": sha256(einops)}
     locked = [{**item, "url": einops.as_uri()}]
     [found] = Requirements(str(tmp_path / "cache"), get).complete([str(wheel)], environment, locked)
-    assert (found.path, asked) == (str(einops), [(einops.as_uri(), einops.name, sha256(einops), 5)])
+    assert (found.path, requests) == (str(einops), [(einops.as_uri(), einops.name, sha256(einops), 5)])
     assert tls_server.requests == []

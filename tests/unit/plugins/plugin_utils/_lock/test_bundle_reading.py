@@ -29,10 +29,10 @@ def dest(request, tmp_path):
 
 def test_a_wheel_of_a_bundle_has_urls_of_files_in_the_bundle(maker, dest):
     maker.write(dest)
-    found = bundle_reading.open_bundle(str(dest)).find("flash-attn", maker.environment)
-    assert (found["filename"], found["sha256"], found["source"]) == (maker.wheel.name, sha256(maker.wheel), "bundle")
-    [requirement] = found["requirements"]
-    for url, original in ((found["url"], maker.wheel), (requirement["url"], maker.einops)):
+    wheel = bundle_reading.open_bundle(str(dest)).find("flash-attn", maker.environment)
+    assert (wheel["filename"], wheel["sha256"], wheel["source"]) == (maker.wheel.name, sha256(maker.wheel), "bundle")
+    [requirement] = wheel["requirements"]
+    for url, original in ((wheel["url"], maker.wheel), (requirement["url"], maker.einops)):
         parts = urlsplit(url)
         assert (parts.scheme, parts.netloc) == ("file", "")
         path = unquote(parts.path)

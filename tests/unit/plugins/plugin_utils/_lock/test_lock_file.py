@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from locks import OTHER_WHEEL, WHEEL, environment_of_another_kind, planned, plans_of_two_kinds
+from locks import OTHER_WHEEL, WHEEL, environment_of_another_kind, planned_wheel, plans_of_two_kinds
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
@@ -52,7 +52,7 @@ def test_facts_that_do_not_affect_the_choice_make_no_other_kind(lock, environmen
 
 def test_of_several_locked_versions_the_one_that_was_locked_for_the_same_requirement_is_taken(plans, environment):
     older = WHEEL.replace("2.8.3", "2.8.2")
-    plans["n3"]["wheels"] = [planned(older, "flash-attn<2.8.3")]
+    plans["n3"]["wheels"] = [planned_wheel(older, "flash-attn<2.8.3")]
     lock = lock_file.parse_lock(format_lock(build_lock(plans)), "a.yml")
     assert lock.find("Flash_Attn < 2.8.3", environment)["filename"] == older
     assert lock.find("flash-attn>=2.7", environment)["filename"] == WHEEL
@@ -60,7 +60,7 @@ def test_of_several_locked_versions_the_one_that_was_locked_for_the_same_require
 
 
 def test_a_locked_pre_release_satisfies_a_requirement(plans, environment):
-    plans["n1"]["wheels"] = [planned(WHEEL.replace("2.8.3", "2.9.0rc1"), "flash-attn==2.9.0rc1")]
+    plans["n1"]["wheels"] = [planned_wheel(WHEEL.replace("2.8.3", "2.9.0rc1"), "flash-attn==2.9.0rc1")]
     plans.pop("n3")
     lock = lock_file.parse_lock(format_lock(build_lock(plans)), "a.yml")
     assert lock.find("flash-attn>=2.7", environment)["version"] == "2.9.0rc1"

@@ -72,7 +72,7 @@ def test_a_mirror_has_the_paths_of_github(environment):
         ("", "no address of a server"),
     ],
 )
-def test_a_bad_mirror_is_refused_and_no_secret_is_repeated(url, words, environment):
+def test_an_unusable_github_url_is_refused_without_repeating_its_secrets(url, words, environment):
     with pytest.raises(TorchExtensionError, match=words) as error:
         choose_wheel("flash-attn==2.5.3", environment, guessing(github_url=url), strict=False)
     assert "secret" not in str(error.value)
@@ -94,12 +94,12 @@ def test_each_package_has_its_own_sdist(environment):
     ("digest", "sha256"), [("A" * 64, "a" * 64), (None, None)], ids=["in capitals", "of another file"]
 )
 def test_a_known_hash_belongs_to_its_file(digest, sha256, environment):
-    known = {WHEEL: digest} if digest else {"other.whl": "b" * 64}
-    assert choose_wheel("flash-attn==2.5.3", environment, guessing(sha256=known))["sha256"] == sha256
+    hashes = {WHEEL: digest} if digest else {"other.whl": "b" * 64}
+    assert choose_wheel("flash-attn==2.5.3", environment, guessing(sha256=hashes))["sha256"] == sha256
 
 
 @pytest.mark.parametrize("digest", ["", "abc", "g" * 64, "a" * 65, "a" * 64 + "\n", 12])
-def test_what_is_no_hash_is_refused(digest, environment):
+def test_a_malformed_sha256_is_refused(digest, environment):
     with pytest.raises(TorchExtensionError, match="wanted are 64 hexadecimal digits"):
         choose_wheel("flash-attn==2.5.3", environment, guessing(sha256={WHEEL: digest}))
 
@@ -121,15 +121,15 @@ def test_what_is_no_hash_is_refused(digest, environment):
         ("flash-attn==99.0", r"99\.0"),
     ],
 )
-def test_what_is_no_pinned_requirement_of_a_known_package_cannot_be_guessed(term, words, environment):
+def test_only_pinned_requirements_of_known_packages_can_be_guessed(term, words, environment):
     with pytest.raises(TorchExtensionError, match=words):
         choose_wheel(term, environment, guessing())
 
 
 @pytest.mark.parametrize("version", ["2.5.3", "2.5.3.0", "02.5.3"])
 def test_a_version_may_be_spelt_as_its_standard_allows(version):
-    wanted = parse_requirement(f"flash-attn=={version}")
-    assert (wanted.name, wanted.version) == ("flash-attn", "2.5.3")
+    requirement = parse_requirement(f"flash-attn=={version}")
+    assert (requirement.name, requirement.version) == ("flash-attn", "2.5.3")
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,12 @@ def test_a_version_may_be_spelt_as_its_standard_allows(version):
         ({"changed": False, "environment": {}}, "environment lacks"),
     ],
 )
-def test_what_is_no_environment_is_refused_even_if_not_strict(wrong, words):
+def test_anything_but_an_environment_is_refused_even_if_not_strict(wrong, words):
     with pytest.raises(TorchExtensionError, match=f"{words}.*torch_info"):
         choose_wheel("flash-attn==2.5.3", wrong, guessing(), strict=False)
 
 
-def test_no_answer_is_an_error_or_a_refusal_with_the_same_words(environment):
+def test_no_wheel_is_an_error_or_if_not_strict_a_refusal_with_the_same_message(environment):
     environment["torch"] = None
     with pytest.raises(TorchExtensionError) as error:
         choose_wheel("flash-attn==2.5.3", environment, guessing())
@@ -164,32 +164,32 @@ def test_a_wheel_that_cannot_serve_the_node_is_refused_with_its_url(environment)
     assert ["CUDA 12" in conflict and "13" in conflict for conflict in answer["conflicts"]] == [True]
 
 
-def test_an_old_pip_has_an_old_place(environment):
+def test_an_old_pip_has_another_path_in_its_cache(environment):
     environment["installers"]["pip"] = "19.3.1"
     path = choose_wheel("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL))["pip_cache_path"]
     assert path.endswith(WHEEL)
     assert path != CACHED
 
 
-TOLD = {
+REPORTED = {
     "requirement": "Flash_Attn == 2.5.3",
     "url": "http://index.example/a.tar.gz",
     "folder": "/c/wheels",
     "error": None,
 }
-FAILED = {**TOLD, "url": None, "folder": None, "error": "the index is down"}
+FAILED = {**REPORTED, "url": None, "folder": None, "error": "the index is down"}
 PIP_CACHE = guessing(pip_cache=True)
 
 
 @pytest.mark.parametrize("pip_cache", [True, False])
-def test_without_a_url_the_nodes_own_pip_tells_the_place(pip_cache, environment):
-    environment["sdists"] = {"flash-attn": TOLD}
+def test_without_an_sdist_url_the_path_is_what_the_nodes_pip_reported(pip_cache, environment):
+    environment["sdists"] = {"flash-attn": REPORTED}
     answer = choose_wheel("flash-attn==2.5.3", environment, guessing(pip_cache=pip_cache))
-    assert (answer["pip_cache_path"], answer["sdist_url"]) == (f"/c/wheels/{WHEEL}", TOLD["url"])
+    assert (answer["pip_cache_path"], answer["sdist_url"]) == (f"/c/wheels/{WHEEL}", REPORTED["url"])
     assert (answer["action"], answer["conflicts"]) == ("examine", [])
 
 
-def test_a_url_goes_before_what_the_nodes_pip_told(environment):
+def test_an_sdist_url_goes_before_what_the_nodes_pip_reported(environment):
     environment["sdists"] = {"flash-attn": FAILED}
     answer = choose_wheel("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL, pip_cache=True))
     assert (answer["pip_cache_path"], answer["sdist_url"]) == (CACHED, SDIST_URL)
@@ -199,13 +199,16 @@ def test_a_url_goes_before_what_the_nodes_pip_told(environment):
     ("sdists", "words"),
     [
         ({"flash-attn": FAILED}, "the index is down"),
-        ({"flash-attn": {**TOLD, "requirement": "flash-attn==2.5.2"}}, "Nobody has told.*torch_extension_sdist_url"),
-        ({"causal-conv1d": TOLD}, "Nobody has told"),
+        (
+            {"flash-attn": {**REPORTED, "requirement": "flash-attn==2.5.2"}},
+            "Nobody has told.*torch_extension_sdist_url",
+        ),
+        ({"causal-conv1d": REPORTED}, "Nobody has told"),
         ({}, "Nobody has told"),
     ],
     ids=["failed", "another version", "another package", "not asked"],
 )
-def test_no_place_is_a_conflict_only_where_one_is_wanted(sdists, words, environment):
+def test_an_unknown_path_is_a_conflict_only_if_pips_cache_is_used(sdists, words, environment):
     environment["sdists"] = sdists
     answer = choose_wheel("flash-attn==2.5.3", environment, guessing())
     assert (answer["action"], answer["pip_cache_path"]) == ("install", None)
@@ -215,7 +218,7 @@ def test_no_place_is_a_conflict_only_where_one_is_wanted(sdists, words, environm
     assert (answer["action"], answer["conflicts"]) == ("refuse", [str(error.value)])
 
 
-def test_no_place_is_told_beside_what_else_speaks_against_the_wheel(environment):
+def test_an_unknown_path_is_a_conflict_beside_others(environment):
     environment["torch"].update(version="2.9.0+cu130", cuda="13.0", cxx11_abi=True)
     conflicts = choose_wheel("flash-attn==2.8.3", environment, PIP_CACHE, strict=False)["conflicts"]
     assert ["CUDA 12" in conflict for conflict in conflicts] == [True, False]
@@ -236,7 +239,7 @@ def test_no_place_is_told_beside_what_else_speaks_against_the_wheel(environment)
         ({"no_binary": ["einops"], "only_binary": ["einops"]}, "20.0", None),
     ],
 )
-def test_settings_that_keep_pip_from_its_cache_are_a_conflict_where_it_is_wanted(cache, pip, words, environment):
+def test_settings_that_keep_pip_from_its_cache_are_a_conflict_only_if_the_cache_is_used(cache, pip, words, environment):
     environment["pip_cache"].update(cache)
     environment["installers"]["pip"] = pip
     answer = choose_wheel("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL, pip_cache=True), strict=False)
@@ -262,7 +265,7 @@ def test_a_bad_sdist_url_is_refused(url, words, environment):
         choose_wheel("flash-attn==2.5.3", environment, guessing(sdist_url=url))
 
 
-def test_what_is_installed_from_this_wheel_is_kept(environment):
+def test_an_installation_from_this_wheel_is_kept(environment):
     environment["distributions"]["flash-attn"] = "2.5.3"
     environment["origins"]["flash-attn"] = {"filename": WHEEL, "sha256": None}
     assert choose_wheel("flash-attn==2.5.3", environment, guessing())["action"] == "keep"
@@ -292,7 +295,7 @@ def others(tmp_path, environment):
     return decide_by
 
 
-def test_wheels_for_another_torch_are_told_only_where_they_may_be_taken(others):
+def test_wheels_for_another_torch_are_listed_only_with_match_proven(others):
     exact, proven = others(), others(match="proven")
     assert exact["provable"] == []
     assert [each["filename"] for each in proven["provable"]] == OTHERS
@@ -302,7 +305,7 @@ def test_wheels_for_another_torch_are_told_only_where_they_may_be_taken(others):
         others(match="proven", strict=True)
 
 
-def test_a_wheel_for_another_torch_is_the_answer_that_it_would_be_once_it_is_proven(others, environment):
+def test_a_provable_wheel_is_a_whole_answer_that_can_replace_the_refusal(others, environment):
     environment["distributions"]["flash-attn"] = "2.5.3"
     environment["origins"]["flash-attn"] = {"filename": OTHERS[1], "sha256": None}
     answer = others("Flash_Attn>=2.5", match="proven", sdist_url=None, sha256={OTHERS[0]: "A" * 64})
@@ -315,12 +318,12 @@ def test_a_wheel_for_another_torch_is_the_answer_that_it_would_be_once_it_is_pro
     assert first["ground"].startswith("its name says torch 2.1")
 
 
-def test_a_wheel_for_another_torch_has_its_place_in_pips_cache(others):
+def test_a_provable_wheel_has_its_path_in_pips_cache(others):
     first = others(match="proven", sdist_url=SDIST_URL)["provable"][0]
     assert (first["pip_cache_path"], first["action"]) == (CACHED.replace(WHEEL, OTHERS[0]), "examine")
 
 
-def test_of_wheels_for_another_torch_those_are_left_out_that_the_operator_does_not_want_and_why_is_told(others):
+def test_provable_wheels_without_a_required_hash_are_left_out_with_the_reason(others):
     answer = others(match="proven", require_sha256=True, sha256={OTHERS[1]: "a" * 64})
     assert [each["filename"] for each in answer["provable"]] == [OTHERS[1]]
     _nothing_fits, why = answer["conflicts"]
@@ -328,7 +331,7 @@ def test_of_wheels_for_another_torch_those_are_left_out_that_the_operator_does_n
     assert answer["action"] == "refuse"
 
 
-def test_of_wheels_for_another_torch_those_without_a_place_in_pips_cache_are_left_out(others):
+def test_provable_wheels_without_a_path_in_pips_cache_are_left_out(others):
     answer = others(match="proven", pip_cache=True)
     assert answer["provable"] == []
     assert ["Nobody has told where the sdist" in why for why in answer["conflicts"]] == [False, True, True]

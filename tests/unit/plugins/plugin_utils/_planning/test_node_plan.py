@@ -28,12 +28,12 @@ def wheel(name="flash-attn", action="install", **more):
     }
 
 
-def test_a_node_is_asked_for_all_distributions_and_by_name_for_what_is_wanted():
-    asked = node_plan.probe_options(["Flash_Attn==2.8.3", "causal-conv1d>=1.5"], "install", None)
-    assert asked == (["*", "flash-attn", "causal-conv1d"], [])
+def test_the_probe_covers_all_distributions_and_names_the_requested_ones():
+    options = node_plan.probe_options(["Flash_Attn==2.8.3", "causal-conv1d>=1.5"], "install", None)
+    assert options == (["*", "flash-attn", "causal-conv1d"], [])
 
 
-def test_what_is_no_requirement_of_a_known_package_is_not_asked_for():
+def test_the_probe_leaves_out_terms_that_are_no_requirement_of_a_known_package():
     assert node_plan.probe_options(["numpy", "flash attn", FLASH], "pip_cache", None) == (["*", "flash-attn"], [FLASH])
 
 
@@ -49,11 +49,11 @@ def test_what_is_no_requirement_of_a_known_package_is_not_asked_for():
         ("pip_cache", "https://m.example/a.tar.gz", []),
     ],
 )
-def test_a_nodes_pip_is_asked_for_sdists_only_where_they_count_and_nobody_has_told(mode, sdist_url, sdists):
+def test_the_probe_covers_sdists_only_for_pips_cache_and_without_an_sdist_url(mode, sdist_url, sdists):
     assert node_plan.probe_options([FLASH, CONV, "flash-attn>=2.7"], mode, sdist_url).sdists == sdists
 
 
-def test_a_node_looks_closer_where_its_environment_does_not_tell_and_hears_no_more_than_it_needs():
+def test_wheels_to_examine_are_those_whose_state_only_the_node_knows():
     plan = [wheel(), wheel("causal-conv1d", "examine"), wheel("mamba-ssm", "keep")]
     assert node_plan.wheels_to_examine(plan, "install") == [
         {
@@ -70,7 +70,7 @@ def test_a_node_looks_closer_where_its_environment_does_not_tell_and_hears_no_mo
         assert [each["name"] for each in node_plan.wheels_to_examine(plan, mode)] == [each["name"] for each in plan]
 
 
-def test_what_a_node_found_out_takes_the_place_of_what_the_plan_said():
+def test_actions_of_the_examination_replace_those_of_the_plan():
     plan = [wheel(), wheel("causal-conv1d", "examine")]
     examined = [{"filename": "causal-conv1d.whl", "action": "keep", "reason": "it can be imported", "verify": "import"}]
     assert node_plan.apply_examination(plan, examined) == [
@@ -80,11 +80,11 @@ def test_what_a_node_found_out_takes_the_place_of_what_the_plan_said():
     assert plan[1]["action"] == "examine"
 
 
-def test_what_nothing_speaks_against_is_not_refused():
+def test_a_plan_without_conflicts_is_not_refused():
     assert node_plan.explain_refusal([wheel()], "/opt/venv/bin/python") is None
 
 
-def test_a_refusal_names_each_wheel_with_what_speaks_against_it_and_the_knobs():
+def test_a_refusal_names_each_wheel_with_its_conflicts_and_the_variables():
     plan = [
         wheel(conflicts=["it is for CUDA 12.", "this torch is for CUDA 13."]),
         wheel("causal-conv1d"),
@@ -98,13 +98,13 @@ def test_a_refusal_names_each_wheel_with_what_speaks_against_it_and_the_knobs():
     )
 
 
-def test_a_refusal_that_names_knobs_names_no_others():
-    said = node_plan.explain_refusal([wheel(conflicts=["Set torch_extension_sources."])], "/opt/venv/bin/python")
-    assert said.splitlines()[-1] == "Nothing was changed on this node."
+def test_a_refusal_whose_conflicts_name_variables_adds_no_others():
+    message = node_plan.explain_refusal([wheel(conflicts=["Set torch_extension_sources."])], "/opt/venv/bin/python")
+    assert message.splitlines()[-1] == "Nothing was changed on this node."
 
 
 @pytest.mark.parametrize(("keep_files", "whole"), [(True, []), (False, ["wanted.whl"])])
-def test_what_runs_have_left_is_parts_of_anything_and_what_is_planned_if_it_is_not_to_stay(keep_files, whole):
+def test_leftovers_are_all_parts_and_planned_wheels_that_are_not_to_stay(keep_files, whole):
     half = part_name("gone.whl", "0" * 64)
-    there = ["wanted.whl", half, "mine.whl", "notes.txt"]
-    assert sorted(node_plan.list_leftovers([{"filename": "wanted.whl"}], there, keep_files)) == sorted([*whole, half])
+    staged = ["wanted.whl", half, "mine.whl", "notes.txt"]
+    assert sorted(node_plan.list_leftovers([{"filename": "wanted.whl"}], staged, keep_files)) == sorted([*whole, half])

@@ -37,22 +37,22 @@ def provable(torch, **more):
 
 
 def answer(*candidates):
-    """What has only wheels for another torch."""
+    """An answer that has only wheels for another torch."""
     return {**provable("2.2"), "url": None, "conflicts": ["No wheel fits."], "provable": list(candidates)}
 
 
 @pytest.fixture
 def prove():
-    """Proves nothing until a test says what of which wheel; it remembers what it was asked for."""
+    """Returns the result that a test has set for a wheel, and remembers which wheels were tried."""
 
     def prove(candidate):
-        prove.asked.append(candidate["filename"])
-        shown = prove.shown[candidate["filename"]]
-        if isinstance(shown, Exception):
-            raise shown
-        return shown
+        prove.tried.append(candidate["filename"])
+        result = prove.results[candidate["filename"]]
+        if isinstance(result, Exception):
+            raise result
+        return result
 
-    prove.asked, prove.shown = [], {}
+    prove.tried, prove.results = [], {}
     return prove
 
 
@@ -63,72 +63,73 @@ UNKNOWN = ProofResult("cannot be told", ["has no library"], SHA256, 7)
 
 def test_the_first_that_fits_is_taken_and_the_next_is_not_tried(environment, prove):
     first, second, third = (provable(torch) for torch in ("2.1", "2.0", "2.3"))
-    prove.shown = {first["filename"]: MISFIT, second["filename"]: FITS}
-    taken = choose_proven(answer(first, second, third), environment, prove)
-    assert prove.asked == [first["filename"], second["filename"]]
-    assert (taken["filename"], taken["sha256"], taken["size"]) == (second["filename"], SHA256, 7)
-    assert taken["ground"] == "its name says torch 2.0; this node has all that its binaries need, as was proven"
-    assert (taken["action"], taken["reason"]) == ("install", "flash-attn is not installed")
-    assert (taken["conflicts"], taken["provable"], taken["warnings"]) == ([], [], [])
-    assert taken["refused"] == [
+    prove.results = {first["filename"]: MISFIT, second["filename"]: FITS}
+    chosen = choose_proven(answer(first, second, third), environment, prove)
+    assert prove.tried == [first["filename"], second["filename"]]
+    assert (chosen["filename"], chosen["sha256"], chosen["size"]) == (second["filename"], SHA256, 7)
+    assert chosen["ground"] == "its name says torch 2.0; this node has all that its binaries need, as was proven"
+    assert (chosen["action"], chosen["reason"]) == ("install", "flash-attn is not installed")
+    assert (chosen["conflicts"], chosen["provable"], chosen["warnings"]) == ([], [], [])
+    assert chosen["refused"] == [
         {"filename": first["filename"], "reasons": ["does not fit: it needs cudaMalloc; it has no code for sm_90"]}
     ]
 
 
-def test_what_is_installed_is_tried_first_so_that_it_stays(environment, prove):
-    nearer, there = provable("2.1"), provable("1.13", action="keep", sha256="cd" * 32, size=9)
+def test_the_installed_wheel_is_tried_first_so_that_it_stays(environment, prove):
+    nearer, installed = provable("2.1"), provable("1.13", action="keep", sha256="cd" * 32, size=9)
     environment["distributions"]["flash-attn"] = "2.8.3"
-    environment["origins"]["flash-attn"] = {"filename": there["filename"], "sha256": "cd" * 32}
-    prove.shown = {there["filename"]: ProofResult("fits", [], None, None)}  # by what is installed: there is no file
-    kept = choose_proven(answer(nearer, there), environment, prove)
-    assert prove.asked == [there["filename"]]
+    environment["origins"]["flash-attn"] = {"filename": installed["filename"], "sha256": "cd" * 32}
+    # proven by importing what is installed: there is no file
+    prove.results = {installed["filename"]: ProofResult("fits", [], None, None)}
+    kept = choose_proven(answer(nearer, installed), environment, prove)
+    assert prove.tried == [installed["filename"]]
     assert (kept["action"], kept["sha256"], kept["size"]) == ("keep", "cd" * 32, 9)
 
 
-def test_the_hash_that_shows_at_the_proof_decides_what_has_to_be_done(environment, prove):
-    there = provable("2.1", action="keep")
+def test_the_hash_from_the_proof_decides_the_action(environment, prove):
+    installed = provable("2.1", action="keep")
     environment["distributions"]["flash-attn"] = "2.8.3"
-    environment["origins"]["flash-attn"] = {"filename": there["filename"], "sha256": "cd" * 32}
-    prove.shown = {there["filename"]: FITS}
-    taken = choose_proven(answer(there), environment, prove)
-    assert (taken["action"], "from a file of this name with sha256 cdcd" in taken["reason"]) == ("replace", True)
+    environment["origins"]["flash-attn"] = {"filename": installed["filename"], "sha256": "cd" * 32}
+    prove.results = {installed["filename"]: FITS}
+    chosen = choose_proven(answer(installed), environment, prove)
+    assert (chosen["action"], "from a file of this name with sha256 cdcd" in chosen["reason"]) == ("replace", True)
 
 
-def test_for_pips_cache_the_node_has_to_look_closer(environment, prove):
+def test_for_pips_cache_the_node_still_has_to_examine_it(environment, prove):
     cached = provable("2.1", action="examine", pip_cache_path="/c/x.whl")
-    prove.shown = {cached["filename"]: FITS}
+    prove.results = {cached["filename"]: FITS}
     assert choose_proven(answer(cached), environment, prove)["action"] == "examine"
 
 
-def test_what_may_not_be_downloaded_yet_is_planned_with_a_warning(environment, prove):
+def test_a_wheel_that_check_mode_does_not_download_is_planned_with_a_warning(environment, prove):
     first, second = provable("2.1", warnings=["the answer is old"]), provable("2.0")
-    prove.shown = {first["filename"]: None}
+    prove.results = {first["filename"]: None}
     planned = choose_proven(answer(first, second), environment, prove)
     assert (planned["filename"], planned["action"], planned["conflicts"]) == (first["filename"], "install", [])
     assert planned["warnings"][0] == "the answer is old"
     assert f"{first['filename']} is for another torch" in planned["warnings"][1]
     assert "check mode does not download" in planned["warnings"][1]
-    assert prove.asked == [first["filename"]]
+    assert prove.tried == [first["filename"]]
 
 
-def test_what_cannot_be_had_makes_way_for_the_next(environment, prove):
+def test_after_a_wheel_that_cannot_be_downloaded_the_next_is_tried(environment, prove):
     first, second = provable("2.1"), provable("2.0")
-    prove.shown = {first["filename"]: TorchExtensionError("The server is down."), second["filename"]: FITS}
-    taken = choose_proven(answer(first, second), environment, prove)
-    assert taken["filename"] == second["filename"]
-    assert taken["refused"] == [{"filename": first["filename"], "reasons": ["The server is down."]}]
+    prove.results = {first["filename"]: TorchExtensionError("The server is down."), second["filename"]: FITS}
+    chosen = choose_proven(answer(first, second), environment, prove)
+    assert chosen["filename"] == second["filename"]
+    assert chosen["refused"] == [{"filename": first["filename"], "reasons": ["The server is down."]}]
 
 
-def test_where_none_serves_the_answer_stays_with_what_stands_in_the_way_of_each(environment, prove):
+def test_if_no_wheel_is_proven_the_answer_stays_with_the_reason_for_each(environment, prove):
     wheels = [provable(torch) for torch in ("2.1", "2.0", "2.3")]
-    prove.shown = {
+    prove.results = {
         wheels[0]["filename"]: MISFIT,
         wheels[1]["filename"]: UNKNOWN,
         wheels[2]["filename"]: TorchExtensionError("The server is down"),
     }
-    given = answer(*wheels)
-    before = copy.deepcopy(given)
-    refused = choose_proven(given, environment, prove)
+    unproven = answer(*wheels)
+    before = copy.deepcopy(unproven)
+    refused = choose_proven(unproven, environment, prove)
     (conflict,) = refused["conflicts"]
     assert conflict == (
         "No wheel fits."
@@ -138,4 +139,4 @@ def test_where_none_serves_the_answer_stays_with_what_stands_in_the_way_of_each(
     )
     assert [each["filename"] for each in refused["refused"]] == [wheel["filename"] for wheel in wheels]
     assert (refused["provable"], refused["url"]) == ([], None)
-    assert given == before
+    assert unproven == before

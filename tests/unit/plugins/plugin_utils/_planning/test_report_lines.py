@@ -28,20 +28,20 @@ def done(result=None, mode="install", predicts=False, wheels=(WHEEL,), **more):
     )
 
 
-def test_what_a_node_is_stands_in_a_line(environment):
+def test_a_line_says_what_a_node_is(environment):
     assert report_lines.report_plan(environment, []) == [FOUND]
     environment["gpus"] = [{"name": "NVIDIA H200"}, {"name": "Tesla T4"}]
     assert report_lines.report_plan(environment, [])[0].endswith("GPUs: NVIDIA H200, Tesla T4")
 
 
-def test_a_node_without_torch_is_told_too(environment):
+def test_a_node_without_torch_is_reported_too(environment):
     environment["torch"] = None
     assert report_lines.report_plan(environment, [])[0].endswith(
         "torch none, CUDA none, C++11 ABI unknown, x86_64, GPUs: none"
     )
 
 
-def test_of_a_plan_only_what_is_there_already_is_told(environment):
+def test_of_a_plan_only_the_kept_wheels_are_reported(environment):
     plan = [{**WHEEL, "action": "keep", "reason": "from this wheel"}, {**WHEEL, "action": "install", "reason": "no"}]
     assert report_lines.report_plan(environment, plan) == [
         FOUND,
@@ -65,7 +65,7 @@ def test_of_a_plan_only_what_is_there_already_is_told(environment):
         ("replace", "pip_cache", False, "replaced"),
     ],
 )
-def test_what_became_of_a_wheel_is_told_with_where_it_is_from_and_why(action, mode, predicts, what):
+def test_a_wheel_is_reported_with_its_action_origin_and_ground(action, mode, predicts, what):
     assert done(outcome(action), mode, predicts) == [
         f"flash-attn 2.8.3: {what} (found: so it was)",
         "from: https://gh.example/flash.whl",
@@ -73,7 +73,7 @@ def test_what_became_of_a_wheel_is_told_with_where_it_is_from_and_why(action, mo
     ]
 
 
-def test_a_wheel_that_nobody_planned_is_from_nowhere():
+def test_a_wheel_without_a_plan_is_reported_as_from_nowhere():
     wheel = {name: WHEEL[name] for name in ("name", "version", "filename")}
     assert done(wheels=[wheel])[1:] == ["from: nowhere", "why: unknown"]
 
@@ -86,13 +86,13 @@ def test_a_wheel_that_nobody_planned_is_from_nowhere():
         ("none", "tried out: not at all"),
     ],
 )
-def test_how_it_was_tried_out_is_told_and_what_each_gpu_showed(verify, line):
+def test_the_trial_is_reported_with_a_line_for_each_gpu(verify, line):
     gpus = [{"device": "cuda:1", "name": "NVIDIA H200", "seconds": 0.8, "max_error": 0.00741}] * (verify == "gpu")
     gpu_lines = ["on cuda:1 (NVIDIA H200): forward and backward in 0.8 s, largest error 0.0074"] * (verify == "gpu")
     assert done(outcome(verify=verify, gpus=gpus))[3:] == [line, *gpu_lines]
 
 
-def test_what_else_happened_is_told_a_line_each():
+def test_everything_else_is_reported_in_a_line_each():
     proofs = [{"verdict": "fits", "reasons": []}, {"verdict": "cannot be told", "reasons": ["is odd", "is damaged"]}]
     lines = done(
         proofs=proofs,

@@ -15,6 +15,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_facts
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import COPY, PULL, SHARED, SLURM
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import for_node
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivery import DeliveringAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import Failed
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
@@ -48,6 +49,8 @@ class ActionModule(DeliveringAction):
         if errors:
             raise TorchExtensionError("\n".join(errors))
         wheels, requirements = (arguments.get(name) or [] for name in ("wheels", "requirements"))
+        if "wheels" in arguments:
+            arguments["wheels"] = [for_node(wheel) for wheel in wheels]
         facts, environment = (arguments.pop(name, None) for name in ("facts", "environment"))
         facts = facts or {}
         check_facts(facts)
@@ -70,7 +73,7 @@ class ActionModule(DeliveringAction):
         if failures:
             result["warnings"] = [*result.get("warnings", []), *failures]
         mode = arguments.get("mode", "install")
-        return {**result, "report": report_lines.done(arguments["wheels"], result, mode, self._task.check_mode)}
+        return {**result, "report": report_lines.done(wheels, result, mode, self._task.check_mode)}
 
     def _installed(self, arguments, task_vars):
         try:

@@ -8,6 +8,10 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import FITS, MISFIT, UNKNOWN
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, MATCHES
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.control_node import (
+    DOWNLOAD_ARGUMENTS,
+    progress,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import NodeAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import options
@@ -18,6 +22,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import RELEASE
 
 _ARGUMENTS = {
+    **DOWNLOAD_ARGUMENTS,
     "packages": {"type": "list", "elements": "str", "required": True},
     "python": {"type": "str", "default": "python3"},
     "environment": {"type": "dict"},
@@ -28,9 +33,6 @@ _ARGUMENTS = {
     "github_url": {"type": "str", "default": "https://github.com"},
     "github_api_url": {"type": "str", "default": "https://api.github.com"},
     "github_token": {"type": "str", "default": "", "no_log": True},
-    "proxy": {"type": "str", "default": "", "no_log": True},
-    "ca_path": {"type": "path"},
-    "cache_dir": {"type": "path"},
     "max_age": {"type": "int", "default": 600},
     "sdist_url": {"type": "raw"},
     "sha256": {"type": "dict", "default": {}},
@@ -39,7 +41,6 @@ _ARGUMENTS = {
     "keep_files": {"type": "bool", "default": False},
     "delivery": {"type": "dict", "default": {}},
     "match": {"type": "str", "choices": MATCHES, "default": EXACT},
-    "progress": {"type": "bool", "default": True},
 }
 
 
@@ -98,7 +99,6 @@ class ActionModule(NodeAction):
     def _settled(self, wheel, environment, downloads):
         """The same wheel or one for another torch that has been proven to serve."""
         # what downloads and reads wheels is slow to import, and rarely wanted here
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.control_node import progress
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 
         context = DownloadContext(

@@ -25,6 +25,7 @@ requirements:
   - requests
   - jmespath
 extends_documentation_fragment:
+  - airgap.torch_extensions._control_node
   - airgap.torch_extensions._sources
 options:
   _terms:

@@ -25,17 +25,16 @@ author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 extends_documentation_fragment:
   - airgap.torch_extensions._delivery
+  - airgap.torch_extensions._environment
+  - airgap.torch_extensions._verify
   - airgap.torch_extensions._attributes
 options:
   python:
-    description:
-      - The Python environment; an interpreter (a path, or a command on the C(PATH)) or the folder of a venv or conda
-        environment.
-    type: str
     required: true
   wheels:
     description:
-      - The wheels that shall be there, each as the lookup P(airgap.torch_extensions.wheel#lookup) returns it.
+      - The wheels that shall be there, each as the lookup P(airgap.torch_extensions.wheel#lookup) returns it. What else that
+        tells of a wheel is not sent to the node.
     type: list
     elements: dict
     required: true
@@ -66,55 +65,11 @@ options:
       sdist_url:
         description: URL of the sdist that the wheel stands for. Needed with O(mode=pip_cache).
         type: str
-      url:
-        description: As the lookup returns it. Not used.
-        type: str
-      source:
-        description: As the lookup returns it. Not used.
-        type: str
-      size:
-        description: As the lookup returns it. Not used.
-        type: int
       conflicts:
-        description: As the lookup returns it. A wheel that has any is refused.
+        description: Why the wheel cannot serve the node. A wheel that has any is refused.
         type: list
         elements: str
         default: []
-      action:
-        description: As the lookup returns it. Not used, the module looks for itself.
-        type: str
-      reason:
-        description: As the lookup returns it. Not used.
-        type: str
-      release:
-        description: As the lookup returns it. Not used.
-        type: str
-      requirement:
-        description: As the lookup returns it. Not used.
-        type: str
-      ground:
-        description: As the lookup returns it. Not used.
-        type: str
-      refused:
-        description: As the lookup returns it. Not used.
-        type: list
-        elements: dict
-      newer:
-        description: As the lookup returns it. Not used.
-        type: list
-        elements: dict
-      provable:
-        description: As the lookup returns it. Not used.
-        type: list
-        elements: dict
-      warnings:
-        description: As the lookup returns it. Not used.
-        type: list
-        elements: str
-      requirements:
-        description: As the lookup returns it. Not used; what shall be installed stands in O(requirements).
-        type: list
-        elements: dict
   requirements:
     description:
       - Wheels of other distributions that O(wheels) require. Those that are installed already, in whatever version, are left
@@ -217,16 +172,6 @@ options:
       - V(none) does not.
       - V(auto) is V(gpu) where C(nvidia-smi) names a GPU, else V(import).
       - It has no effect with O(mode=pip_cache) and O(mode=find_links).
-    type: str
-    choices: [auto, gpu, import, none]
-    default: auto
-  devices:
-    description:
-      - Torch's names of the devices for O(verify=gpu), such as V(cuda:0). Without any, all GPUs.
-      - V(cpu) is for tests, and for packages that compute there.
-    type: list
-    elements: str
-    default: []
 notes:
   - An environment that belongs to the operating system (PEP 668) is refused. Use a venv.
   - Run it as the user who owns the environment, or the cache (C(become_user)).
@@ -394,47 +339,13 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.envi
     with_gpus,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import arguments
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP
 
-_FILE = {
-    "name": {"type": "str", "required": True},
-    "filename": {"type": "str", "required": True},
-    "sha256": {"type": "str"},
-}
 _ARGUMENTS = {
     "python": {"type": "str", "required": True},
-    "wheels": {
-        "type": "list",
-        "elements": "dict",
-        "required": True,
-        "options": {
-            **_FILE,
-            "version": {"type": "str", "required": True},
-            "imports": {"type": "list", "elements": "str", "required": True},
-            "pip_cache_path": {"type": "str"},
-            "sdist_url": {"type": "str"},
-            "url": {"type": "str"},
-            "source": {"type": "str"},
-            "size": {"type": "int"},
-            "conflicts": {"type": "list", "elements": "str", "default": []},
-            "action": {"type": "str"},
-            "reason": {"type": "str"},
-            "release": {"type": "str"},
-            "requirement": {"type": "str"},
-            "ground": {"type": "str"},
-            "refused": {"type": "list", "elements": "dict"},
-            "newer": {"type": "list", "elements": "dict"},
-            "provable": {"type": "list", "elements": "dict"},
-            "warnings": {"type": "list", "elements": "str"},
-            "requirements": {"type": "list", "elements": "dict"},
-        },
-    },
-    "requirements": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": _FILE,
-    },
+    "wheels": {"type": "list", "elements": "dict", "required": True, "options": arguments.WHEEL},
+    "requirements": {"type": "list", "elements": "dict", "default": [], "options": arguments.FILE},
     "facts": {"type": "dict", "default": {}},
     "environment": {"type": "dict"},
     # from here to errors they are the action's, which deals with them before the module runs

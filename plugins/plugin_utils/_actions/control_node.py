@@ -24,7 +24,8 @@ if t.TYPE_CHECKING:
     from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
     from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Silence
 
-_ARGUMENTS = {
+#: argument_spec of what downloads (doc fragment ``_control_node``)
+DOWNLOAD_ARGUMENTS = {
     "cache_dir": {"type": "path"},
     "proxy": {"type": "str", "no_log": True},
     "ca_path": {"type": "path"},
@@ -66,7 +67,7 @@ class ControllerAction(ActionBase):
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 
         super().run(tmp, task_vars)
-        _validated, arguments = self.validate_argument_spec({**_ARGUMENTS, **self.arguments})
+        _validated, arguments = self.validate_argument_spec({**DOWNLOAD_ARGUMENTS, **self.arguments})
         context = DownloadContext(
             cache=arguments["cache_dir"] or default_cache(),
             ca_path=arguments["ca_path"],

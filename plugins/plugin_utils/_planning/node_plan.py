@@ -13,6 +13,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import arguments
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import EXAMINE
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import parse_requirement
 
@@ -57,9 +58,7 @@ def unclear(plan: Plan, mode: str) -> list[dict[str, t.Any]]:
 
     What is in pip's cache, or in a folder of wheels, no environment tells.
     """
-    return [
-        {**for_node(wheel), "requirements": None} for wheel in plan if mode != INSTALL or wheel["action"] == EXAMINE
-    ]
+    return [arguments.for_node(wheel) for wheel in plan if mode != INSTALL or wheel["action"] == EXAMINE]
 
 
 def for_node(wheel: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

@@ -11,6 +11,8 @@ mapfile -t scripts < <(git grep --untracked --files-with-matches --extended-rege
 
 lint ruff check --output-format concise .
 lint ruff format --check --output-format concise .
+lint mypy
+PYTHONPATH=.ansible/collections lint lint-imports --no-cache
 lint yamllint --strict .
 lint ansible-lint -q
 lint shellcheck --external-sources "${scripts[@]}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import FITS, MISFIT, UNKNOWN
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import INSTALL, MODES, PIP_CACHE
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, MATCHES
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.control_node import (
     DOWNLOAD_ARGUMENTS,
@@ -26,7 +27,7 @@ _ARGUMENTS = {
     "packages": {"type": "list", "elements": "str", "required": True},
     "python": {"type": "str", "default": "python3"},
     "environment": {"type": "dict"},
-    "mode": {"type": "str", "choices": node_plan.MODES, "default": node_plan.INSTALL},
+    "mode": {"type": "str", "choices": MODES, "default": INSTALL},
     "refuse": {"type": "bool", "default": True},
     "source": {"type": "list", "elements": "str", "default": [RELEASE]},
     "lock": {"type": "path"},
@@ -74,7 +75,7 @@ class ActionModule(NodeAction):
             "environment": environment,
             "plan": plan,
             "wheels": wanted,
-            "requirements": arguments["mode"] != node_plan.PIP_CACHE,
+            "requirements": arguments["mode"] != PIP_CACHE,
             "delivery": delivery,
             "stage_dir": arguments["stage_dir"],
             "staged": node_plan.staged(plan, told.get("staged", []), arguments["keep_files"]),
@@ -136,5 +137,5 @@ class ActionModule(NodeAction):
 
 
 def _decide(environment, arguments):
-    chosen_by = settings(arguments.get)._replace(pip_cache=arguments["mode"] == node_plan.PIP_CACHE)
+    chosen_by = settings(arguments.get)._replace(pip_cache=arguments["mode"] == PIP_CACHE)
     return [decide(term, environment, chosen_by, strict=False) for term in arguments["packages"]]

@@ -4,11 +4,15 @@
 
 # Private to this collection: it may change in any release.
 
-"""What a node is told of a wheel: as much as it uses, and no more."""
+"""What a node is told of wheels and of what to do with them: as much as it uses, and no more."""
 
 from __future__ import annotations
 
 import typing as t
+
+#: where wheels are put: into the environment, into pip's cache, or into a folder that pip looks into
+INSTALL, PIP_CACHE, FIND_LINKS = "install", "pip_cache", "find_links"
+MODES = [INSTALL, PIP_CACHE, FIND_LINKS]
 
 #: argument_spec of a file that is delivered
 FILE: dict[str, t.Any] = {

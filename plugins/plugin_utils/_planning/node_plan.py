@@ -17,9 +17,6 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels im
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import EXAMINE
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import parse_requirement
 
-INSTALL, PIP_CACHE = "install", "pip_cache"
-MODES = [INSTALL, PIP_CACHE, "find_links"]
-
 Plan = t.Sequence[t.Mapping[str, t.Any]]
 
 #: of a planned wheel: what is for the operator, and long
@@ -38,7 +35,7 @@ def questions(terms: t.Iterable[str], mode: str, sdist_url: str | t.Mapping[str,
 
     What is no requirement of a known package is left out: the plan is to say so, for all of them.
 
-    :param mode: of the installation, one of ``MODES``
+    :param mode: of the installation, one of ``arguments.MODES``
     :param sdist_url: where the operator says that the sdists are, which then are not asked for
     """
     wanted = []
@@ -48,7 +45,7 @@ def questions(terms: t.Iterable[str], mode: str, sdist_url: str | t.Mapping[str,
         except TorchExtensionError:
             continue
     given = {canonical(name) for name in sdist_url} if isinstance(sdist_url, t.Mapping) else set()
-    asks = mode == PIP_CACHE and (not sdist_url or isinstance(sdist_url, t.Mapping))
+    asks = mode == arguments.PIP_CACHE and (not sdist_url or isinstance(sdist_url, t.Mapping))
     sdists = [str(each) for each in wanted if asks and each.version and each.name not in given]
     return Questions(["*", *(each.name for each in wanted)], sdists)
 
@@ -58,7 +55,7 @@ def unclear(plan: Plan, mode: str) -> list[dict[str, t.Any]]:
 
     What is in pip's cache, or in a folder of wheels, no environment tells.
     """
-    return [arguments.for_node(wheel) for wheel in plan if mode != INSTALL or wheel["action"] == EXAMINE]
+    return [arguments.for_node(wheel) for wheel in plan if mode != arguments.INSTALL or wheel["action"] == EXAMINE]
 
 
 def for_node(wheel: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

@@ -7,7 +7,7 @@ lint() {
   "$@" || failed+=("$1 $2")
 }
 
-mapfile -t scripts < <(git grep --untracked --files-with-matches --extended-regexp '^#!/(usr/)?bin/(env )?(ba)?sh')
+mapfile -t scripts < <(git grep --untracked --files-with-matches --extended-regexp '^#!/(usr/)?bin/(env )?(ba)?sh' -- ':!*.md')
 
 mapfile -t workflows < <(git ls-files --cached --others --exclude-standard '*.github/workflows/*.yml')
 

@@ -65,7 +65,13 @@ def test_page_has_the_commands_that_the_scenario_runs():
 def test_each_ci_runs_the_same(path):
     text = (EXAMPLE / path).read_text()
     lock = yaml.safe_load((ROOT / "molecule/site_ci/vars/site.yml").read_text())["lock"]
-    for command in ("./setup.sh", lock, "git diff --exit-code wheels.lock.yml", "molecule test", "--scenario-name containers"):
+    for command in (
+        "./setup.sh",
+        lock,
+        "git diff --exit-code wheels.lock.yml",
+        "molecule test",
+        "--scenario-name containers",
+    ):
         assert command in text
 
 

@@ -7,7 +7,9 @@ lint() {
   "$@" || failed+=("$1 $2")
 }
 
-mapfile -t scripts < <(git grep --untracked --files-with-matches --extended-regexp '^#!/(usr/)?bin/(env )?(ba)?sh')
+mapfile -t scripts < <(git grep --untracked --files-with-matches --extended-regexp '^#!/(usr/)?bin/(env )?(ba)?sh' -- ':!*.md')
+
+mapfile -t workflows < <(git ls-files --cached --others --exclude-standard '*.github/workflows/*.yml')
 
 lint ruff check --output-format concise .
 lint ruff format --check --output-format concise .
@@ -18,5 +20,11 @@ lint ansible-lint -q
 lint shellcheck --external-sources "${scripts[@]}"
 lint antsibull-docs lint-collection-docs --plugin-docs .
 lint antsibull-changelog lint
+lint actionlint "${workflows[@]}"
+lint check-jsonschema --builtin-schema vendor.github-workflows "${workflows[@]}"
+lint check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/{bug,request}.yml
+lint check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+lint check-jsonschema --builtin-schema vendor.gitlab-ci docs/examples/ci/.gitlab-ci.yml
+lint pre-commit validate-config
 
 [ ${#failed[@]} = 0 ] || { printf 'Found something: %s\n' "${failed[@]}" >&2; exit 1; }

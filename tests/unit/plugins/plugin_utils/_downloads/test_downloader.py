@@ -26,7 +26,7 @@ from urllib3.util import Retry
 from wheels import LABEL, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloaderer import Downloader
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Downloader
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import transfer
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Silence
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import proxied

@@ -12,7 +12,7 @@ import pytest
 from wheels import LABEL, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import entry
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import disk
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Downloader
 
 
@@ -197,7 +197,7 @@ def test_an_archive_that_is_damaged_is_told(cut, tmp_path, wheel, cache, downloa
 
 
 def test_a_disk_without_room_for_a_wheel_of_an_archive_is_told(wheel, tmp_path, cache, downloader, monkeypatch):
-    monkeypatch.setattr(entry, "_MARGIN", 1 << 60)
+    monkeypatch.setattr(disk, "_MARGIN", 1 << 60)
     url = pack(tmp_path / "bundle.tar", (wheel.name, wheel.read_bytes())) + f"#{wheel.name}"
     with pytest.raises(TorchExtensionError, match="MiB free, wanted are"):
         downloader.get(url, wheel.name)

@@ -9,7 +9,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.ver
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, MATCHES
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import NodeAction
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import options
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import proxied
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import node_plan, report_lines
@@ -102,7 +102,7 @@ class ActionModule(NodeAction):
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 
         context = DownloadContext(
-            cache=self._arguments["cache_dir"] or default_cache(),
+            cache=self._arguments["cache_dir"] or default_cache_dir(),
             ca_path=self._arguments["ca_path"],
             require_sha256=self._arguments["require_sha256"],
             progress=progress(self._arguments["progress"]),

@@ -17,7 +17,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import proxied
 
 if t.TYPE_CHECKING:
@@ -68,7 +68,7 @@ class ControllerAction(ActionBase):
         super().run(tmp, task_vars)
         _validated, arguments = self.validate_argument_spec({**_ARGUMENTS, **self.arguments})
         context = DownloadContext(
-            cache=arguments["cache_dir"] or default_cache(),
+            cache=arguments["cache_dir"] or default_cache_dir(),
             ca_path=arguments["ca_path"],
             require_sha256=arguments.get("require_sha256", False),
             progress=progress(arguments["progress"]),

@@ -12,7 +12,7 @@ import os
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.facts import read_facts_cached
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import writing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Downloader
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import Requirements
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Silence
@@ -39,7 +39,7 @@ class DownloadContext(t.NamedTuple):
         :raises TorchExtensionError: if it is no sound wheel, or the cache cannot be used
         """
         folder = os.path.join(self.cache, "facts")
-        with writing(folder):
+        with explain_write_errors(folder):
             os.makedirs(folder, mode=0o700, exist_ok=True)
         return read_facts_cached(wheel, sha256, folder)
 

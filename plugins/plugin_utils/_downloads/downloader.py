@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256, sha256_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import writing
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.entry import Entry
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.entry import CacheEntry
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads import local_files
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.running_digest import FollowingDigest
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http, settings
@@ -89,7 +89,7 @@ class Downloader:
         place = local_files.locate(url)
         if place and place.is_named(filename):
             return _in_place(place, filename, sha256)
-        entry = Entry(self._folder, url, filename)
+        entry = CacheEntry(self._folder, url, filename)
         return _found(entry, self._known(entry, url, sha256, place))
 
     def get(self, url: str, filename: str, sha256: str | None = None, size: int | None = None) -> Download:
@@ -111,14 +111,14 @@ class Downloader:
             local_files.check_there(place, size)
             if place.is_named(filename):
                 return _in_place(place, filename, sha256)
-        entry = Entry(self._folder, url, filename)
+        entry = CacheEntry(self._folder, url, filename)
         with entry.locked(lambda: self._progress.note(f"{filename}: waiting for somebody else's download of it.")):
             known = self._known(entry, url, sha256, place)
             found = _found(entry, known)
             if found:
                 return found
             digest = self._bring_copy(entry, place, known, size) if place else self._bring(entry, url, known, size)
-            entry.admit(digest)
+            entry.commit(digest)
             warning = None
             if known.sha256 is None:
                 warning = (
@@ -134,7 +134,7 @@ class Downloader:
                 " one. Give it in torch_extension_sha256."
             )
 
-    def _known(self, entry: Entry, url: str, sha256: str | None, place: local_files.Place | None) -> _Known:
+    def _known(self, entry: CacheEntry, url: str, sha256: str | None, place: local_files.Place | None) -> _Known:
         """
         :raises TorchExtensionError: if nobody could tell whether the right file came
         """
@@ -143,9 +143,9 @@ class Downloader:
         if place:  # the archive is the operator's own, and may have changed since
             local_files.check_there(place, None)
             return _Known(local_files.sha256(place), f"as it is in {place.path}")
-        if entry.recorded:
+        if entry.recorded_sha256:
             return _Known(
-                entry.recorded,
+                entry.recorded_sha256,
                 f"as it was at its first download ({entry.record_path}). If the new one is right, set"
                 " torch_extension_sha256, or delete that file",
             )
@@ -157,7 +157,7 @@ class Downloader:
             )
         return _Known(None, "")
 
-    def _bring(self, entry: Entry, url: str, known: _Known, size: int | None) -> str:
+    def _bring(self, entry: CacheEntry, url: str, known: _Known, size: int | None) -> str:
         """Download to the part, and check what came. Returns its SHA-256."""
         part, filename = Part(entry.part_path), os.path.basename(entry.path)
         was_resumed, found = self._transfer(part, filename, url, known, size)
@@ -186,25 +186,25 @@ class Downloader:
                 received=digest.follow,
             )
             was_resumed = transfer.run(filename)
-            with writing(part.path):
+            with explain_write_errors(part.path):
                 return was_resumed, digest.result()
 
-    def _bring_copy(self, entry: Entry, place: local_files.Place, known: _Known, size: int | None) -> str:
+    def _bring_copy(self, entry: CacheEntry, place: local_files.Place, known: _Known, size: int | None) -> str:
         part = Part(entry.part_path)
         try:
             local_files.copy(place, part.path, size)
         except TorchExtensionError:
             part.discard()
             raise
-        with writing(part.path):
+        with explain_write_errors(part.path):
             found = sha256_of(part.path)
         _check(part, os.path.basename(entry.path), str(place), found, known)
         part.forget()
         return found
 
 
-def _found(entry: Entry, known: _Known) -> Download | None:
-    if known.sha256 is None or not entry.holds(known.sha256):
+def _found(entry: CacheEntry, known: _Known) -> Download | None:
+    if known.sha256 is None or not entry.has_file(known.sha256):
         return None
     return Download(entry.path, known.sha256, os.path.getsize(entry.path), is_new=False)
 

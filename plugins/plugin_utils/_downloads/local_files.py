@@ -17,7 +17,10 @@ import zlib
 from urllib.parse import unquote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import check_room, writing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import (
+    check_free_space,
+    explain_write_errors,
+)
 
 _CHUNK = 1 << 20  # bytes
 
@@ -89,8 +92,8 @@ def copy(place: Place, target: str, size: int | None) -> None:
             raise TorchExtensionError(
                 f"{place} has {found} bytes, wanted are {size}: it is another file or it is damaged."
             )
-        check_room(target, found)
-        with writing(target), open(target, "wb") as file:
+        check_free_space(target, found)
+        with explain_write_errors(target), open(target, "wb") as file:
             while chunk := _read(place, source):
                 file.write(chunk)
 

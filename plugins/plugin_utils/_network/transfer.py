@@ -19,7 +19,10 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import check_room, writing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import (
+    check_free_space,
+    explain_write_errors,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Gauge, Silence
 
@@ -176,7 +179,7 @@ class Transfer:
             if goes_on or status == 200:
                 self._check(response, total)
                 self._resumed = goes_on
-                with writing(self._part.path):
+                with explain_write_errors(self._part.path):
                     self._take(response, begins, total, gauge)
                 return
             if offset == 0 or status not in (206, 416):
@@ -200,7 +203,7 @@ class Transfer:
             )
         if None not in (total, self._size) and total != self._size:
             raise self._wrong_size(f"{total}")
-        check_room(self._part.path, (total or self._size or 0) - self._part.size)
+        check_free_space(self._part.path, (total or self._size or 0) - self._part.size)
 
     def _take(self, response: requests.Response, begins: int, total: int | None, gauge: Gauge) -> None:
         """Write the body to the part."""

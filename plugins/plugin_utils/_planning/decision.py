@@ -20,7 +20,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.ac
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import decide as decide_action
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.labels import deliverable
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, PROVEN
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import check_url
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import Access
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.find import (
@@ -85,7 +85,7 @@ def settings(option: t.Callable[[str], t.Any]) -> Settings:
     :param option: gives the value of an option
     """
     access = Access(
-        cache=option("cache_dir") or default_cache(),
+        cache=option("cache_dir") or default_cache_dir(),
         github_url=option("github_url"),
         github_api_url=option("github_api_url"),
         github_token=option("github_token") or os.environ.get("GITHUB_TOKEN"),

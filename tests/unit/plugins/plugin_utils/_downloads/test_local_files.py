@@ -197,7 +197,7 @@ def test_an_archive_that_is_damaged_is_told(cut, tmp_path, wheel, cache, downloa
 
 
 def test_a_disk_without_room_for_a_wheel_of_an_archive_is_told(wheel, tmp_path, cache, downloader, monkeypatch):
-    monkeypatch.setattr(disk, "_MARGIN", 1 << 60)
+    monkeypatch.setattr(disk, "_RESERVE", 1 << 60)
     url = pack(tmp_path / "bundle.tar", (wheel.name, wheel.read_bytes())) + f"#{wheel.name}"
     with pytest.raises(TorchExtensionError, match="MiB free, wanted are"):
         downloader.get(url, wheel.name)

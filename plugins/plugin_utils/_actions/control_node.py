@@ -18,11 +18,11 @@ from ansible.utils.display import Display
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import proxied
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 
 if t.TYPE_CHECKING:
     from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
-    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Silence
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Progress
 
 _ARGUMENTS = {
     "cache_dir": {"type": "path"},
@@ -74,18 +74,21 @@ class ControllerAction(ActionBase):
             progress=progress(arguments["progress"]),
         )
         try:
-            with proxied(arguments["proxy"]):
+            with use_proxy(arguments["proxy"]):
                 return self.act(arguments, context)
         except TorchExtensionError as exc:
             raise AnsibleActionFail(str(exc)) from exc
 
 
-def progress(is_wanted: bool) -> Silence:
+def progress(is_wanted: bool) -> Progress:
     """What tells the operator how far the downloads are, if that is wanted."""
     # tqdm is for downloads alone
-    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Progress, Silence
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import (
+        Progress,
+        ProgressDisplay,
+    )
 
-    return Progress(_say, _COLUMNS) if is_wanted else Silence()
+    return ProgressDisplay(_say, _COLUMNS) if is_wanted else Progress()
 
 
 def _say(text: str, newline: bool) -> None:

@@ -136,7 +136,7 @@ def test_a_folder_that_cannot_be_written_to_is_an_error_that_names_the_setting(t
     (tmp_path / "file").touch()
     with (
         pytest.raises(
-            TorchExtensionError, match=r"word\.lock on the control node cannot be written to \(Not a dir.*_cache_dir\."
+            TorchExtensionError, match=r"lock\.lock on the control node cannot be written to \(Not a dir.*_cache_dir\."
         ),
         process_lock(str(tmp_path / "file" / "locks"), "lock"),
     ):

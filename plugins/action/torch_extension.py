@@ -18,8 +18,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify im
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import for_node
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivery import DeliveringAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import Failed
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import alone
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import process_lock
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import (
     options,
     shared_file_system,
@@ -64,7 +64,7 @@ class ActionModule(DeliveringAction):
             digests = {wheel["filename"]: wheel.get("sha256") for wheel in [*wheels, *requirements]}
             files = [streaming.File(path, digests.get(os.path.basename(path))) for path in paths]
             _check(files)
-            given = _Given(files, delivery, served, os.path.join(cache or default_cache(), "locks"), task_vars)
+            given = _Given(files, delivery, served, os.path.join(cache or default_cache_dir(), "locks"), task_vars)
             if known:
                 told["proofs"] = self._proofs(foreseeing, given)
             if files:
@@ -138,7 +138,7 @@ class ActionModule(DeliveringAction):
         staging = self.enter(enter)
         word, sent = staging.told["word"], False
         if staging.lacks(given.files):
-            with alone(given.locks, word):
+            with process_lock(given.locks, word):
                 staging = self.bring(given.files, enter, given.task_vars)
                 sent = bool(staging.lacks(given.files))  # as it was before
         arguments["shared_folder"] = staging.folder
@@ -174,7 +174,7 @@ class ActionModule(DeliveringAction):
         url, ca_path = (given.delivery[name] for name in ("pull_url", "pull_ca_path"))
         word = hashlib.sha256("\n".join([url, *(file.name for file in files)]).encode()).hexdigest()[:32]
         # all nodes of a run would hear the same from the server, each after the whole wheel has been sent
-        with alone(given.locks, word, once=f"{os.getppid()} {self._task._uuid}"):
+        with process_lock(given.locks, word, run_id=f"{os.getppid()} {self._task._uuid}"):
             uploader = Uploader(url, ca_path)
             sent = [uploader.upload(file) for file in files]
         return any(sent)

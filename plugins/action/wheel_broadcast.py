@@ -12,8 +12,8 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import SLURM
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivery import DeliveringAction
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import alone
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import process_lock
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import streaming
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import Broadcast, Job
 
@@ -64,11 +64,11 @@ class ActionModule(DeliveringAction):
 
     def _served(self, files, folder, nodes):
         """What goes wrong here is an error of the nodes that wanted it; the others of the play go on."""
-        host, cache = self._arguments["slurm_host"], self._arguments["cache_dir"] or default_cache()
+        host, cache = self._arguments["slurm_host"], self._arguments["cache_dir"] or default_cache_dir()
         word = hashlib.sha256(f"slurm {host}".encode()).hexdigest()[:32]
         try:
             # another one would take away what is being brought: with strategy=free there is one for each node
-            with alone(os.path.join(cache, "locks"), word):
+            with process_lock(os.path.join(cache, "locks"), word):
                 return self._broadcast(files, folder, nodes)
         except (TorchExtensionError, AnsibleConnectionFailure) as exc:
             reason = (

@@ -24,10 +24,10 @@ class ActionModule(ControllerAction):
     def act(self, arguments, context):
         # Ansible imports actions before it forks a process for each node, and what downloads is for this one alone
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import module_archive
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch_for_nodes
 
         def meanwhile():
             module_archive.build(self, "torch_extension", self._task_vars)  # which comes next
 
-        result = fetch(arguments["plans"], context, predict=self._task.check_mode, meanwhile=meanwhile)
+        result = fetch_for_nodes(arguments["plans"], context, predict=self._task.check_mode, meanwhile=meanwhile)
         return {"changed": bool(result["downloads"]), **result}

@@ -14,9 +14,9 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.c
     progress,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import NodeAction
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import options
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import proxied
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import node_plan, report_lines
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import decide, settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.proven_match import Shown, settle
@@ -54,7 +54,7 @@ class ActionModule(NodeAction):
         delivery = options.checked(arguments["delivery"], arguments["stage_dir"])
         told = {"environment": arguments["environment"]} if arguments["environment"] else self._probe()
         environment = told["environment"]
-        with proxied(arguments["proxy"]):
+        with use_proxy(arguments["proxy"]):
             plan = _decide(environment, arguments)
             downloads = []
             if not arguments["environment"]:
@@ -103,7 +103,7 @@ class ActionModule(NodeAction):
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 
         context = DownloadContext(
-            cache=self._arguments["cache_dir"] or default_cache(),
+            cache=self._arguments["cache_dir"] or default_cache_dir(),
             ca_path=self._arguments["ca_path"],
             require_sha256=self._arguments["require_sha256"],
             progress=progress(self._arguments["progress"]),
@@ -111,16 +111,16 @@ class ActionModule(NodeAction):
 
         def prove(candidate):
             wanted = [candidate[name] for name in ("url", "filename", "sha256")]
-            file = context.wheels().cached(*wanted)
+            file = context.wheel_downloader().find_cached(*wanted)
             if file is None and candidate["action"] == KEEP:
                 return self._verified(candidate["name"])
             if file is None and self._task.check_mode:
                 return None
             if file is None:
-                file = context.wheels().get(*wanted, candidate["size"])
+                file = context.wheel_downloader().get(*wanted, candidate["size"])
                 if file.is_new:
                     downloads.append(file)
-            facts = context.facts(file.path, file.sha256)
+            facts = context.read_wheel_facts(file.path, file.sha256)
             if not facts["libraries"]:
                 return Shown(UNKNOWN, ["has no library of which anything could be proven"], file.sha256, file.size)
             (proof,) = self._run("wheel_proof", {"facts": [facts], "environment": environment})["proofs"]

@@ -222,7 +222,7 @@ from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import proxied
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import decide, settings
 
 display = Display()
@@ -233,7 +233,7 @@ class LookupModule(LookupBase):
         self.set_options(var_options=variables, direct=kwargs)
         chosen_by = settings(self.get_option)._replace(pip_cache=self.get_option("pip_cache"))
         try:
-            with proxied(self.get_option("proxy")):
+            with use_proxy(self.get_option("proxy")):
                 answers = [
                     decide(str(term), self.get_option("environment"), chosen_by, strict=self.get_option("strict"))
                     for term in self._flatten(terms)

@@ -17,12 +17,12 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import proxied
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 
 if t.TYPE_CHECKING:
     from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
-    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Silence
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Progress
 
 #: argument_spec of what downloads (doc fragment ``_control_node``)
 DOWNLOAD_ARGUMENTS = {
@@ -69,24 +69,27 @@ class ControllerAction(ActionBase):
         super().run(tmp, task_vars)
         _validated, arguments = self.validate_argument_spec({**DOWNLOAD_ARGUMENTS, **self.arguments})
         context = DownloadContext(
-            cache=arguments["cache_dir"] or default_cache(),
+            cache=arguments["cache_dir"] or default_cache_dir(),
             ca_path=arguments["ca_path"],
             require_sha256=arguments.get("require_sha256", False),
             progress=progress(arguments["progress"]),
         )
         try:
-            with proxied(arguments["proxy"]):
+            with use_proxy(arguments["proxy"]):
                 return self.act(arguments, context)
         except TorchExtensionError as exc:
             raise AnsibleActionFail(str(exc)) from exc
 
 
-def progress(is_wanted: bool) -> Silence:
+def progress(is_wanted: bool) -> Progress:
     """What tells the operator how far the downloads are, if that is wanted."""
     # tqdm is for downloads alone
-    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Progress, Silence
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import (
+        Progress,
+        ProgressDisplay,
+    )
 
-    return Progress(_say, _COLUMNS) if is_wanted else Silence()
+    return ProgressDisplay(_say, _COLUMNS) if is_wanted else Progress()
 
 
 def _say(text: str, newline: bool) -> None:

@@ -19,7 +19,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.
     Budget,
     UnreadableError,
 )
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import writing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
 
 #: of what read() returns; facts of another version are made anew
 VERSION = 2
@@ -113,7 +113,7 @@ def read_facts_cached(path: str, sha256: str, folder: str | None = None) -> dict
         return kept
     facts = read_facts(path, folder)
     text = json.dumps({"sha256": sha256.lower(), "version": VERSION, "facts": facts}, indent=1) + "\n"
-    with writing(place):
+    with explain_write_errors(place):
         atomic.put(place, lambda file: file.write(text.encode()))
     return facts
 

@@ -20,7 +20,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import Requirements
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import RequirementFinder
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.bundle_reading import (
     BOM,
     FOLDERS,
@@ -56,7 +56,9 @@ class Source(t.NamedTuple):
     text: bytes = b""
 
 
-def contents(lock: Lock, text: str, bill: str, get_wheel: GetWheel, requirements: Requirements) -> dict[str, Source]:
+def contents(
+    lock: Lock, text: str, bill: str, get_wheel: GetWheel, requirements: RequirementFinder
+) -> dict[str, Source]:
     """The files of a bundle by their names in it. Wheels are fetched only when they come to be written.
 
     :param text: of the lock

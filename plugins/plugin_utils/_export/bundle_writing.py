@@ -28,7 +28,7 @@ def write_bundle(path: str, dest: str, context: DownloadContext, predict: bool =
     text = lock_file.read_text(path)
     lock = lock_file.load(text, path)
     downloads: list[dict[str, t.Any]] = []
-    wheels, requirements = context.wheels(), context.requirements()
+    wheels, requirements = context.wheel_downloader(), context.requirement_finder()
 
     def get_wheel(wheel: t.Mapping[str, t.Any]) -> str:
         found = wheels.get(wheel["url"], wheel["filename"], wheel["sha256"], wheel["size"])
@@ -42,7 +42,7 @@ def write_bundle(path: str, dest: str, context: DownloadContext, predict: bool =
     if after != there and not predict:
         with context.progress:
             bundle_files.write(dest, wanted, there)
-    downloads += [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in requirements.new]
+    downloads += [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in requirements.downloaded]
     return {
         "changed": after != there,
         "path": dest,

@@ -20,13 +20,13 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.ac
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import decide as decide_action
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.labels import deliverable
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, PROVEN
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import check_url
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import Access
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.find import (
     NothingFitsError,
-    Wanted,
-    find,
+    WheelRequirement,
+    find_wheel,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import (
     RELEASE,
@@ -69,7 +69,7 @@ _NO_ANSWER = {
 class Settings(t.NamedTuple):
     """Where wheels come from, and what the operator knows of them."""
 
-    access: Access
+    access: SourceAccess
     sources: t.Sequence[str] = (RELEASE,)
     lock: str | None = None  # path of a lock on the control node, which then is all that counts
     sdist_url: str | t.Mapping[str, str] | None = None
@@ -84,8 +84,8 @@ def settings(option: t.Callable[[str], t.Any]) -> Settings:
 
     :param option: gives the value of an option
     """
-    access = Access(
-        cache=option("cache_dir") or default_cache(),
+    access = SourceAccess(
+        cache=option("cache_dir") or default_cache_dir(),
         github_url=option("github_url"),
         github_api_url=option("github_api_url"),
         github_token=option("github_token") or os.environ.get("GITHUB_TOKEN"),
@@ -160,11 +160,11 @@ def _wheel(
 
         found = read_lock(settings.lock).find(str(wanted), environment)
     else:
-        found = find(wanted, environment, sources, settings.access)
+        found = find_wheel(wanted, environment, sources, settings.access)
     return _completed(found, wanted, settings)
 
 
-def _completed(found: dict[str, t.Any], wanted: Wanted, settings: Settings) -> dict[str, t.Any]:
+def _completed(found: dict[str, t.Any], wanted: WheelRequirement, settings: Settings) -> dict[str, t.Any]:
     """What a source has told, with what the operator and the table of packages know."""
     known = _sha256(found["filename"], settings.sha256)
     if known and found.get("sha256") not in (None, known):
@@ -210,11 +210,11 @@ def _place(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], se
     return {}
 
 
-def _same(asked: Wanted, answer: t.Mapping[str, t.Any]) -> bool:
+def _same(asked: WheelRequirement, answer: t.Mapping[str, t.Any]) -> bool:
     return (asked.name, asked.version) == (answer["name"], answer["version"])
 
 
-def parse_requirement(term: str) -> Wanted:
+def parse_requirement(term: str) -> WheelRequirement:
     """Read a requirement of a known package.
 
     :raises TorchExtensionError: if it is anything else
@@ -231,7 +231,7 @@ def parse_requirement(term: str) -> Wanted:
             )
     pins = [item.version for item in requirement.specifier if item.operator == "==" and not item.version.endswith(".*")]
     pin = pins[0] if len(pins) == 1 and len(requirement.specifier) == 1 else None
-    return Wanted(name, requirement, _spelled(pin, package.versions) if pin else None)
+    return WheelRequirement(name, requirement.specifier, _spelled(pin, package.versions) if pin else None)
 
 
 def _spelled(pin: str, known: t.Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from locks import of_files
 from wheels import LABEL, build_wheel, sha256, tree_state
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import Requirements
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import RequirementFinder
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export import bom
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.bundle_files import contents, state, write
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import bundle_reading, lock_file
@@ -42,7 +42,7 @@ class Made:
             self.asked.append(wheel["filename"])
             return str(self.folder / "wheels" / wheel["filename"])
 
-        requirements = Requirements(str(self.folder / "requirements"), offline=True)
+        requirements = RequirementFinder(str(self.folder / "requirements"), offline=True)
         lock = lock_file.load(self.text, "a.yml")
         return contents(lock, self.text, bom.bill(lock, self.text), get, requirements)
 

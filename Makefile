@@ -1,10 +1,14 @@
 # `make demo` and `make test` set up all they need; a second run finds it there. `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit conformance test-torch lint format build sanity sanity-core-2.19 sanity-core-newest molecule layers newest bench clean ready collection
-
 TOOLS := tests/tools
 COLLECTION := .ansible/collections/ansible_collections/airgap/torch_extensions
+SCENARIOS := $(patsubst molecule/%/molecule.yml,molecule-%,$(wildcard molecule/*/molecule.yml))
+# the steps of `make test`: those that need no nodes, and those that do
+STEPS := unit conformance lint build sanity-core-2.19 sanity-core-newest newest-plugins
+ON_NODES := $(SCENARIOS) newest-default
+.PHONY: help demo check test test-torch format sanity molecule layers newest bench clean ready collection $(STEPS) $(ON_NODES) \
+  lint-changed unit-quick
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.ansible/collections
@@ -16,13 +20,17 @@ help: ## show this
 demo: ready ## install flash-attn on two air-gapped nodes, twice; KEEP=1 leaves them up
 	$(TOOLS)/demo.sh
 
+check: ready ## lint what differs from main, and run the unit tests that are quick
+	@python $(TOOLS)/steps.py unit-quick lint-changed
+
 test: ready ## all of the below, up to newest
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target layers unit conformance lint build sanity; \
-	status=$$?; $(MAKE) --no-print-directory --keep-going molecule newest && exit $$status
-	@echo "All tests passed."
+	@python $(TOOLS)/steps.py $(STEPS) --after layers $(ON_NODES)
 
 unit: ready ## pytest: the plugins and the project itself
 	PYTHONPATH=.ansible/collections pytest --numprocesses=auto tests/unit
+
+unit-quick: ready
+	PYTHONPATH=.ansible/collections pytest --numprocesses=auto -m "not slow" tests/unit
 
 conformance: ready ## pytest: our guesses against upstream's own code
 	PYTHONPATH=.ansible/collections pytest tests/conformance
@@ -30,8 +38,11 @@ conformance: ready ## pytest: our guesses against upstream's own code
 test-torch: ready ## pytest: the proof against real builds of torch, 32 GB of them; no part of test
 	PYTHONPATH=.ansible/collections pytest tests/torch
 
-lint: ready ## ruff, yamllint, ansible-lint, shellcheck, antsibull
+lint: ready ## ruff, mypy, import-linter, yamllint, ansible-lint, shellcheck, antsibull, actionlint and more
 	$(TOOLS)/lint.sh
+
+lint-changed: ready
+	$(TOOLS)/lint.sh --changed
 
 format: ready ## let ruff lay out the Python files
 	ruff check --fix --select I .
@@ -41,7 +52,7 @@ build: ready ## build the collection, install the artefact, use it, galaxy-impor
 	$(TOOLS)/build.sh
 
 sanity: ready ## ansible-test sanity, on the oldest and the newest ansible-core
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target sanity-core-2.19 sanity-core-newest
+	@python $(TOOLS)/steps.py sanity-core-2.19 sanity-core-newest
 
 sanity-core-2.19: ready
 	$(TOOLS)/sanity.sh core-2.19 3.11 3.13
@@ -50,13 +61,23 @@ sanity-core-newest: ready
 	$(TOOLS)/sanity.sh core-newest 3.12 3.14
 
 molecule: ready ## the scenarios on the stand; SCENARIO=name runs one
-	$(TOOLS)/molecule.sh $(SCENARIO)
+	@$(if $(SCENARIO),$(TOOLS)/molecule.sh $(SCENARIO),python $(TOOLS)/steps.py --after layers $(SCENARIOS))
+
+$(SCENARIOS): molecule-%: ready
+	$(TOOLS)/molecule.sh $*
 
 layers: ready # what the scenarios' nodes are made of; it waits for downloads more than it computes
 	$(TOOLS)/molecule.sh --prepare
 
 newest: ready ## the plugins and the main job on the newest ansible-core
-	$(TOOLS)/newest.sh
+	@python $(TOOLS)/steps.py newest-plugins --after layers newest-default
+
+newest-plugins: ready
+	PYTHONPATH=.ansible/collections $(TOOLS)/newest.sh \
+	  pytest --numprocesses=auto tests/unit/plugins/{action,lookup,modules,plugin_utils/_delivery/test_connection.py}
+
+newest-default: ready
+	$(TOOLS)/newest.sh $(TOOLS)/molecule.sh default -newest
 
 bench: collection ## what the role costs, against other ways; NODES="2 8 32 64", RUNS=3, FORKS=5, ONLY="ping role-idle", KEEP=1
 	@$(TOOLS)/machine.sh
@@ -71,5 +92,7 @@ ready: collection
 	@$(TOOLS)/machine.sh
 	@$(TOOLS)/venv.sh .venv dev 3.11 3.13
 
-collection:
-	@mkdir -p $(dir $(COLLECTION)) && ln -sfn ../../../.. $(COLLECTION)
+collection: $(COLLECTION)
+
+$(COLLECTION):
+	@mkdir -p $(@D) && ln -sfn ../../../.. $@

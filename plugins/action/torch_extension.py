@@ -15,10 +15,11 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_facts
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import COPY, PULL, SHARED, SLURM
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import for_node
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivery import DeliveringAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import ModuleFailedError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import alone
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import process_lock
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import (
     options,
     shared_file_system,
@@ -48,6 +49,8 @@ class ActionModule(DeliveringAction):
         if errors:
             raise TorchExtensionError("\n".join(errors))
         wheels, requirements = (arguments.get(name) or [] for name in ("wheels", "requirements"))
+        if "wheels" in arguments:
+            arguments["wheels"] = [for_node(wheel) for wheel in wheels]
         facts, environment = (arguments.pop(name, None) for name in ("facts", "environment"))
         facts = facts or {}
         check_facts(facts)
@@ -62,7 +65,7 @@ class ActionModule(DeliveringAction):
             digests = {wheel["filename"]: wheel.get("sha256") for wheel in [*wheels, *requirements]}
             files = [streaming.File(path, digests.get(os.path.basename(path))) for path in paths]
             _check_files_exist(files)
-            request = _Request(files, delivery, served, os.path.join(cache or default_cache(), "locks"), task_vars)
+            request = _Request(files, delivery, served, os.path.join(cache or default_cache_dir(), "locks"), task_vars)
             if wheel_facts:
                 extra_results["proofs"] = self._prove_wheels(check_arguments, request)
             if files:
@@ -73,7 +76,7 @@ class ActionModule(DeliveringAction):
         mode = arguments.get("mode", "install")
         return {
             **result,
-            "report": report_lines.report_result(arguments["wheels"], result, mode, self._task.check_mode),
+            "report": report_lines.report_result(wheels, result, mode, self._task.check_mode),
         }
 
     def _install(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -140,7 +143,7 @@ class ActionModule(DeliveringAction):
         staging = self.inspect_folder(inspect)
         file_system, sent = staging.facts["id"], False
         if staging.list_missing(request.files):
-            with alone(request.locks, file_system):
+            with process_lock(request.locks, file_system):
                 staging = self.deliver_files(request.files, inspect, request.task_vars)
                 sent = bool(staging.list_missing(request.files))  # as it was before
         arguments["shared_folder"] = staging.folder
@@ -179,7 +182,7 @@ class ActionModule(DeliveringAction):
         url, ca_path = (request.delivery[name] for name in ("pull_url", "pull_ca_path"))
         lock_name = hashlib.sha256("\n".join([url, *(file.name for file in files)]).encode()).hexdigest()[:32]
         # a server that refuses a wheel refuses it for all nodes of a run, each time after all of it has been sent
-        with alone(request.locks, lock_name, once=f"{os.getppid()} {self._task._uuid}"):
+        with process_lock(request.locks, lock_name, run_id=f"{os.getppid()} {self._task._uuid}"):
             uploader = Uploader(url, ca_path)
             sent = [uploader.upload(file) for file in files]
         return any(sent)

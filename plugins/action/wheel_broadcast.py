@@ -13,8 +13,8 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import SLURM
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivery import DeliveringAction
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import alone
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import process_lock
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import streaming
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import Broadcast, JobOptions
 
@@ -70,11 +70,11 @@ class ActionModule(DeliveringAction):
         self, files: t.Sequence[streaming.File], folder: str, nodes: t.Iterable[str]
     ) -> dict[str, str | None]:
         """For each node, the reason why it does not get the files. A failure concerns these nodes alone: the play goes on."""
-        host, cache = self._arguments["slurm_host"], self._arguments["cache_dir"] or default_cache()
+        host, cache = self._arguments["slurm_host"], self._arguments["cache_dir"] or default_cache_dir()
         lock_name = hashlib.sha256(f"slurm {host}".encode()).hexdigest()[:32]
         try:
             # with strategy=free there is one such task for each node, and another one would remove the files meanwhile
-            with alone(os.path.join(cache, "locks"), lock_name):
+            with process_lock(os.path.join(cache, "locks"), lock_name):
                 return self._broadcast(files, folder, nodes)
         except (TorchExtensionError, AnsibleConnectionFailure) as exc:
             reason = (

@@ -29,10 +29,10 @@ class ActionModule(ControlNodeAction):
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.module_archive import (
             build_module_archive,
         )
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch_for_nodes
 
         def build_archive() -> None:
             build_module_archive(self, "torch_extension", self._task_vars)  # which comes next
 
-        result = fetch(arguments["plans"], context, predict=self._task.check_mode, meanwhile=build_archive)
+        result = fetch_for_nodes(arguments["plans"], context, predict=self._task.check_mode, meanwhile=build_archive)
         return {"changed": bool(result["downloads"]), **result}

@@ -9,11 +9,16 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import FITS, MISFIT, UNKNOWN
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import INSTALL, MODES, PIP_CACHE
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, MATCHES
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.control_node import (
+    DOWNLOAD_ARGUMENTS,
+    make_progress,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import NodeAction
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import options
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import proxied
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import node_plan, report_lines
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import (
     choose_wheel,
@@ -29,19 +34,17 @@ if t.TYPE_CHECKING:
     from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Download
 
 _ARGUMENTS = {
+    **DOWNLOAD_ARGUMENTS,
     "packages": {"type": "list", "elements": "str", "required": True},
     "python": {"type": "str", "default": "python3"},
     "environment": {"type": "dict"},
-    "mode": {"type": "str", "choices": node_plan.MODES, "default": node_plan.INSTALL},
+    "mode": {"type": "str", "choices": MODES, "default": INSTALL},
     "refuse": {"type": "bool", "default": True},
     "source": {"type": "list", "elements": "str", "default": [RELEASE]},
     "lock": {"type": "path"},
     "github_url": {"type": "str", "default": "https://github.com"},
     "github_api_url": {"type": "str", "default": "https://api.github.com"},
     "github_token": {"type": "str", "default": "", "no_log": True},
-    "proxy": {"type": "str", "default": "", "no_log": True},
-    "ca_path": {"type": "path"},
-    "cache_dir": {"type": "path"},
     "max_age": {"type": "int", "default": 600},
     "sdist_url": {"type": "raw"},
     "sha256": {"type": "dict", "default": {}},
@@ -50,7 +53,6 @@ _ARGUMENTS = {
     "keep_files": {"type": "bool", "default": False},
     "delivery": {"type": "dict", "default": {}},
     "match": {"type": "str", "choices": MATCHES, "default": EXACT},
-    "progress": {"type": "bool", "default": True},
 }
 
 
@@ -63,7 +65,7 @@ class ActionModule(NodeAction):
         delivery = options.validate_delivery(arguments["delivery"], arguments["stage_dir"])
         info = {"environment": arguments["environment"]} if arguments["environment"] else self._probe()
         environment = info["environment"]
-        with proxied(arguments["proxy"]):
+        with use_proxy(arguments["proxy"]):
             plan = _choose_wheels(environment, arguments)
             downloads: list[Download] = []
             if not arguments["environment"]:
@@ -76,7 +78,9 @@ class ActionModule(NodeAction):
         examination = {} if reason or arguments["environment"] else self._examine(plan)
         plan = node_plan.apply_examination(plan, examination.get("wheels", []))
         wheels = [
-            node_plan.strip_for_node(wheel) for wheel in plan if wheel["action"] != KEEP and not wheel["conflicts"]
+            node_plan.without_planning_details(wheel)
+            for wheel in plan
+            if wheel["action"] != KEEP and not wheel["conflicts"]
         ]
         report = report_lines.report_plan(environment, plan)
         if examination.get("find_links") and not wheels:
@@ -86,7 +90,7 @@ class ActionModule(NodeAction):
             "environment": environment,
             "plan": plan,
             "wheels": wheels,
-            "requirements": arguments["mode"] != node_plan.PIP_CACHE,
+            "requirements": arguments["mode"] != PIP_CACHE,
             "delivery": delivery,
             "stage_dir": arguments["stage_dir"],
             "staged": node_plan.list_leftovers(plan, info.get("staged", []), arguments["keep_files"]),
@@ -122,11 +126,10 @@ class ActionModule(NodeAction):
         :param downloads: where those are added that this takes
         """
         # what downloads and reads wheels is slow to import, and rarely wanted here
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.control_node import make_progress
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 
         context = DownloadContext(
-            cache=self._arguments["cache_dir"] or default_cache(),
+            cache=self._arguments["cache_dir"] or default_cache_dir(),
             ca_path=self._arguments["ca_path"],
             require_sha256=self._arguments["require_sha256"],
             progress=make_progress(self._arguments["progress"]),
@@ -134,16 +137,16 @@ class ActionModule(NodeAction):
 
         def prove(candidate: t.Mapping[str, t.Any]) -> ProofResult | None:
             url, filename, sha256 = (candidate[name] for name in ("url", "filename", "sha256"))
-            file = context.wheels().cached(url, filename, sha256)
+            file = context.wheel_downloader().find_cached(url, filename, sha256)
             if file is None and candidate["action"] == KEEP:
                 return self._prove_installed(candidate["name"])
             if file is None and self._task.check_mode:
                 return None
             if file is None:
-                file = context.wheels().get(url, filename, sha256, candidate["size"])
+                file = context.wheel_downloader().get(url, filename, sha256, candidate["size"])
                 if file.is_new:
                     downloads.append(file)
-            facts = context.facts(file.path, file.sha256)
+            facts = context.read_wheel_facts(file.path, file.sha256)
             if not facts["libraries"]:
                 return ProofResult(
                     UNKNOWN, ["has no library of which anything could be proven"], file.sha256, file.size
@@ -162,5 +165,5 @@ class ActionModule(NodeAction):
 
 
 def _choose_wheels(environment: dict[str, t.Any], arguments: dict[str, t.Any]) -> list[dict[str, t.Any]]:
-    settings = read_settings(arguments.get)._replace(pip_cache=arguments["mode"] == node_plan.PIP_CACHE)
+    settings = read_settings(arguments.get)._replace(pip_cache=arguments["mode"] == PIP_CACHE)
     return [choose_wheel(term, environment, settings, strict=False) for term in arguments["packages"]]

@@ -51,21 +51,6 @@ options:
       - When empty, the environment variable C(GITHUB_TOKEN) of C(ansible-playbook) counts.
     type: str
     default: ""
-  proxy:
-    description:
-      - Proxy for what is asked, as in V(http://proxy.example:3128). When empty, C(https_proxy) and C(http_proxy) count, and
-        C(no_proxy) always.
-    type: str
-    default: ""
-  ca_path:
-    description:
-      - File of CA certificates (PEM) to trust instead of the usual ones.
-    type: path
-  cache_dir:
-    description:
-      - Folder that keeps the answers. When empty, C($XDG_CACHE_HOME/airgap.torch_extensions) or
-        C(~/.cache/airgap.torch_extensions).
-    type: path
   max_age:
     description:
       - For how many seconds an answer serves before the place is asked again. An older one is still used, with a warning, where

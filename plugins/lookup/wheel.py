@@ -25,6 +25,7 @@ requirements:
   - requests
   - jmespath
 extends_documentation_fragment:
+  - airgap.torch_extensions._control_node
   - airgap.torch_extensions._sources
 options:
   _terms:
@@ -223,7 +224,7 @@ from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import proxied
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import (
     choose_wheel,
     read_settings,
@@ -239,7 +240,7 @@ class LookupModule(LookupBase):
         self.set_options(var_options=variables, direct=kwargs)
         settings = read_settings(self.get_option)._replace(pip_cache=self.get_option("pip_cache"))
         try:
-            with proxied(self.get_option("proxy")):
+            with use_proxy(self.get_option("proxy")):
                 answers = [
                     choose_wheel(str(term), self.get_option("environment"), settings, strict=self.get_option("strict"))
                     for term in self._flatten(terms)

@@ -25,17 +25,16 @@ author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 extends_documentation_fragment:
   - airgap.torch_extensions._delivery
+  - airgap.torch_extensions._environment
+  - airgap.torch_extensions._verify
   - airgap.torch_extensions._attributes
 options:
   python:
-    description:
-      - The Python environment; an interpreter (a path, or a command on the C(PATH)) or the folder of a venv or conda
-        environment.
-    type: str
     required: true
   wheels:
     description:
-      - The wheels that shall be there, each as the lookup P(airgap.torch_extensions.wheel#lookup) returns it.
+      - The wheels that shall be there, each as the lookup P(airgap.torch_extensions.wheel#lookup) returns it. What else that
+        tells of a wheel is not sent to the node.
     type: list
     elements: dict
     required: true
@@ -66,55 +65,11 @@ options:
       sdist_url:
         description: URL of the sdist that the wheel stands for. Needed with O(mode=pip_cache).
         type: str
-      url:
-        description: As the lookup returns it. Not used.
-        type: str
-      source:
-        description: As the lookup returns it. Not used.
-        type: str
-      size:
-        description: As the lookup returns it. Not used.
-        type: int
       conflicts:
-        description: As the lookup returns it. A wheel that has any is refused.
+        description: Why the wheel cannot serve the node. A wheel that has any is refused.
         type: list
         elements: str
         default: []
-      action:
-        description: As the lookup returns it. Not used, the module looks for itself.
-        type: str
-      reason:
-        description: As the lookup returns it. Not used.
-        type: str
-      release:
-        description: As the lookup returns it. Not used.
-        type: str
-      requirement:
-        description: As the lookup returns it. Not used.
-        type: str
-      ground:
-        description: As the lookup returns it. Not used.
-        type: str
-      refused:
-        description: As the lookup returns it. Not used.
-        type: list
-        elements: dict
-      newer:
-        description: As the lookup returns it. Not used.
-        type: list
-        elements: dict
-      provable:
-        description: As the lookup returns it. Not used.
-        type: list
-        elements: dict
-      warnings:
-        description: As the lookup returns it. Not used.
-        type: list
-        elements: str
-      requirements:
-        description: As the lookup returns it. Not used; what shall be installed stands in O(requirements).
-        type: list
-        elements: dict
   requirements:
     description:
       - Wheels of other distributions that O(wheels) require. Those that are installed already, in whatever version, are left
@@ -217,16 +172,6 @@ options:
       - V(none) does not.
       - V(auto) is V(gpu) where C(nvidia-smi) names a GPU, else V(import).
       - It has no effect with O(mode=pip_cache) and O(mode=find_links).
-    type: str
-    choices: [auto, gpu, import, none]
-    default: auto
-  devices:
-    description:
-      - Torch's names of the devices for O(verify=gpu), such as V(cuda:0). Without any, all GPUs.
-      - V(cpu) is for tests, and for packages that compute there.
-    type: list
-    elements: str
-    default: []
 notes:
   - An environment that belongs to the operating system (PEP 668) is refused. Use a venv.
   - Run it as the user who owns the environment, or the cache (C(become_user)).
@@ -379,62 +324,25 @@ find_links:
   sample: /opt/venv/share/airgap.torch_extensions/wheels
 """
 
-import contextlib
 import gc
-import os
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_environment
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import options, staging
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import (
-    ALL,
-    describe_one,
-    with_gpus,
-)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import options
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.task import MisfitError, Task
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import (
+    FILE,
+    INSTALL,
+    MODES,
+    WHEEL,
+)
 
-_FILE = {
-    "name": {"type": "str", "required": True},
-    "filename": {"type": "str", "required": True},
-    "sha256": {"type": "str"},
-}
 _ARGUMENTS = {
     "python": {"type": "str", "required": True},
-    "wheels": {
-        "type": "list",
-        "elements": "dict",
-        "required": True,
-        "options": {
-            **_FILE,
-            "version": {"type": "str", "required": True},
-            "imports": {"type": "list", "elements": "str", "required": True},
-            "pip_cache_path": {"type": "str"},
-            "sdist_url": {"type": "str"},
-            "url": {"type": "str"},
-            "source": {"type": "str"},
-            "size": {"type": "int"},
-            "conflicts": {"type": "list", "elements": "str", "default": []},
-            "action": {"type": "str"},
-            "reason": {"type": "str"},
-            "release": {"type": "str"},
-            "requirement": {"type": "str"},
-            "ground": {"type": "str"},
-            "refused": {"type": "list", "elements": "dict"},
-            "newer": {"type": "list", "elements": "dict"},
-            "provable": {"type": "list", "elements": "dict"},
-            "warnings": {"type": "list", "elements": "str"},
-            "requirements": {"type": "list", "elements": "dict"},
-        },
-    },
-    "requirements": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": _FILE,
-    },
+    "wheels": {"type": "list", "elements": "dict", "required": True, "options": WHEEL},
+    "requirements": {"type": "list", "elements": "dict", "default": [], "options": FILE},
     "facts": {"type": "dict", "default": {}},
     "environment": {"type": "dict"},
     # from here to errors they are the action's, which deals with them before the module runs
@@ -447,7 +355,7 @@ _ARGUMENTS = {
     "shared_folder": {"type": "path"},
     "keep_files": {"type": "bool", "default": True},
     "staged": {"type": "list", "elements": "str", "default": []},
-    "mode": {"type": "str", "choices": ["install", "pip_cache", "find_links"], "default": "install"},
+    "mode": {"type": "str", "choices": MODES, "default": INSTALL},
     "verify": {"type": "str", "choices": trial.WAYS, "default": "auto"},
     "devices": {"type": "list", "elements": "str", "default": []},
 }
@@ -456,181 +364,23 @@ _ARGUMENTS = {
 def main():
     gc.freeze()  # what Ansible has loaded: to search that for garbage takes long, and this process ends soon
     module = AnsibleModule(argument_spec=_ARGUMENTS, supports_check_mode=True)
+
+    def run(command):
+        return module.run_command(list(command), environ_update={"LC_ALL": "C", "LD_BIND_NOW": "1"})
+
+    task = Task(module.params, module.check_mode, run, module.warn)
     try:
-        with _removing(module):
-            result = _run(module)
+        try:
+            result = task.perform()
+        finally:
+            task.remove_files()
+    except MisfitError as exc:
+        module.fail_json(msg=str(exc), proofs=exc.proofs)
     except TorchExtensionError as exc:
         module.fail_json(msg=str(exc))
     except OSError as exc:
         module.fail_json(msg=f"{exc.filename}: {exc.strerror}. Nothing was installed.")
     module.exit_json(**result)
-
-
-@contextlib.contextmanager
-def _removing(module):
-    try:
-        yield
-    finally:
-        _remove(module)
-
-
-def _remove(module):
-    """Remove the delivered files, where they are not to stay, and what earlier runs have left."""
-    folder, names = module.params["folder"], _unwanted(module)
-    if not module.params["keep_files"]:
-        names += _delivered(module)
-    if folder and not module.check_mode and (names or not module.params["keep_files"]):
-        staging.clear_staged(folder, names)
-
-
-def _delivered(module):
-    return [file["filename"] for file in [*module.params["wheels"], *module.params["requirements"]]]
-
-
-def _unwanted(module):
-    """What earlier runs have left in the folder and is none of the delivered files."""
-    names = set(module.params["staged"]) - set(_delivered(module))
-    if module.check_mode:  # the rest of these would have come
-        files = [*module.params["wheels"], *module.params["requirements"]]
-        names -= {staging.part_name(file["filename"], file["sha256"]) for file in files}
-    if module.params["keep_files"]:
-        names = {name for name in names if staging.is_part(name)}
-    there = staging.list_staged(module.params["folder"]) if names and module.params["folder"] else []
-    return [name for name in there if name in names]
-
-
-def _run(module):
-    params = module.params
-
-    def run(command):
-        return module.run_command(list(command), environ_update={"LC_ALL": "C", "LD_BIND_NOW": "1"})
-
-    names = [wheel["name"] for wheel in [*params["wheels"], *params["requirements"]]]
-    cleared = _unwanted(module)
-    environment = params["environment"] if module.check_mode else None
-    if environment is None:
-        environment = describe_one(params["python"], [ALL, *names], run, os.environ)[0]
-    check_environment(environment)
-    result = {}
-    known = [params["facts"][wheel["sha256"]] for wheel in params["wheels"] if wheel["sha256"] in params["facts"]]
-    if known:
-        result["proofs"] = _proofs(known, module, environment, run)
-    mode = params["mode"]
-    installer = _installer(mode)
-    leftovers = installer.leftovers(params["wheels"], environment) if mode == "install" else []
-    if leftovers and not module.check_mode:
-        installer.clear(params["wheels"], environment)
-        environment = describe_one(params["python"], [ALL, *names], run, os.environ)[0]
-    looks = (environment, run) if mode == "install" else (environment,)
-    actions = []
-    for wheel in params["wheels"]:
-        if wheel["conflicts"]:
-            raise TorchExtensionError(f"{wheel['filename']} cannot serve this node: {'; '.join(wheel['conflicts'])}.")
-        actions.append(installer.examine(wheel, *looks))
-    needed = [wheel for wheel, action in zip(params["wheels"], actions) if action.action != KEEP]
-    absent = [
-        file for file in params["requirements"] if needed and environment["distributions"].get(file["name"]) is None
-    ]
-    diff = _diff(params["wheels"], actions, absent, [*leftovers, *cleared])
-    if mode == "find_links":
-        result["find_links"] = installer.folder_of(environment)
-        settings = installer.settings(environment)
-        diff = [diff, settings.diff()] if settings.before != settings.after else diff
-    verify = _way(module, environment, run) if needed and mode == "install" else trial.NONE
-    found = {}
-    if needed and not module.check_mode:
-        folder = params["shared_folder"] or params["folder"]
-        if folder is None:
-            raise TorchExtensionError(
-                f"{needed[0]['filename']} has to be installed, but folder does not say where on the node it is."
-            )
-        if mode == "pip_cache":
-            for wheel in needed:
-                installer.seed(wheel, folder, environment)
-        elif mode == "find_links":
-            installer.place(needed, absent, folder, environment)
-        else:
-            found = installer.install(
-                needed,
-                absent,
-                folder,
-                environment,
-                run,
-                verify=verify,
-                devices=params["devices"],
-                unpacked=lambda: _remove(module),
-            )
-    if mode == "install":
-        result["leftovers"] = leftovers
-    wheels = []
-    for wheel, action in zip(params["wheels"], actions):
-        told = {key: wheel[key] for key in ("name", "version", "filename")}
-        wheels.append({**told, **action._asdict()})
-        if mode == "install" and action.action != KEEP:
-            is_on_gpu = verify == trial.GPU and trial.has_check(wheel["name"])
-            way = trial.IMPORT if verify == trial.GPU and not is_on_gpu else verify
-            wheels[-1].update(verify=way, gpus=found.get(wheel["name"], []))
-    return {
-        "changed": bool(needed or leftovers or cleared),
-        "wheels": wheels,
-        "requirements": [file["filename"] for file in absent],
-        "cleared": cleared,
-        "diff": diff,
-        **result,
-    }
-
-
-def _installer(mode):
-    # a node compiles what it imports each time, and one of the three will do
-    if mode == "pip_cache":
-        from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import pip_cache
-
-        return pip_cache
-    if mode == "find_links":
-        from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import find_links
-
-        return find_links
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import site_packages
-
-    return site_packages
-
-
-def _proofs(facts, module, environment, run):
-    """That the node has what the wheels need, before anything is done with them."""
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.proof import needs_gpus, prove_wheels
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import MISFIT
-
-    if module.params["verify"] == trial.NONE:
-        return []
-    if needs_gpus(facts):
-        environment = with_gpus(environment, run, module.warn)
-    proofs = prove_wheels(facts, environment, os.environ)
-    misfits = [
-        f"{proof['filename']} does not fit {environment['python']['executable']}: it {'; it '.join(proof['reasons'])}."
-        for proof in proofs
-        if proof["verdict"] == MISFIT
-    ]
-    if misfits:
-        knobs = (
-            "Nothing was copied to this node or changed on it. Knobs: torch_extension_packages (another version),"
-            " torch_extension_sources (a wheel that was built for such nodes); torch_extension_verify=none installs it"
-            " all the same."
-        )
-        module.fail_json(msg="\n".join([*misfits, knobs]), proofs=proofs)
-    return proofs
-
-
-def _way(module, environment, run):
-    gpus = with_gpus(environment, run, module.warn)["gpus"]
-    return trial.resolve(module.params["verify"], gpus, module.params["devices"])
-
-
-def _diff(wheels, actions, requirements, leftovers):
-    before = [f"{wheel['name']}: {action.reason}" for wheel, action in zip(wheels, actions) if action.action != KEEP]
-    before += [f"left by a killed run: {name}" for name in leftovers]
-    after = [f"{wheel['name']}: {wheel['filename']}" for wheel, action in zip(wheels, actions) if action.action != KEEP]
-    after += [f"{file['name']}: {file['filename']}" for file in requirements]
-    return {"before": "".join(line + "\n" for line in before), "after": "".join(line + "\n" for line in after)}
 
 
 if __name__ == "__main__":

@@ -23,13 +23,11 @@ author:
 requirements:
   - packaging on the control node
 extends_documentation_fragment:
+  - airgap.torch_extensions._environment
+  - airgap.torch_extensions._verify
   - airgap.torch_extensions._attributes.info_module
 options:
   python:
-    description:
-      - The Python environment; an interpreter (a path, or a command on the C(PATH)) or the folder of a venv or conda
-        environment.
-    type: str
     required: true
   verify:
     description:
@@ -38,16 +36,6 @@ options:
       - V(import) imports, and does not compute.
       - V(none) reads files alone.
       - V(auto) is V(gpu) where C(nvidia-smi) names a GPU, else V(import).
-    type: str
-    choices: [auto, gpu, import, none]
-    default: auto
-  devices:
-    description:
-      - Torch's names of the devices for O(verify=gpu), such as V(cuda:0). Without any, all GPUs.
-      - V(cpu) is for tests, and for packages that compute there.
-    type: list
-    elements: str
-    default: []
   match:
     description:
       - V(exact) calls a package broken whose wheel is for another torch than the one that is there, also where it works.

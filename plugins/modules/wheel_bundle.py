@@ -28,7 +28,8 @@ author:
 requirements:
   - cyclonedx-python-lib, packaging, pip and requests on the control node
 extends_documentation_fragment:
-  - airgap.torch_extensions._means
+  - airgap.torch_extensions._control_node
+  - airgap.torch_extensions._control_node.progress
   - airgap.torch_extensions._attributes
 options:
   lock:

@@ -34,7 +34,8 @@ author:
 requirements:
   - packaging, pip, requests, tqdm and urllib3 2.3 or newer on the control node
 extends_documentation_fragment:
-  - airgap.torch_extensions._means
+  - airgap.torch_extensions._control_node
+  - airgap.torch_extensions._control_node.progress
   - airgap.torch_extensions._attributes
 attributes:
   diff_mode:

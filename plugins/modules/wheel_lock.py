@@ -27,7 +27,8 @@ author:
 requirements:
   - packaging, pip and requests on the control node
 extends_documentation_fragment:
-  - airgap.torch_extensions._means
+  - airgap.torch_extensions._control_node
+  - airgap.torch_extensions._control_node.progress
   - airgap.torch_extensions._attributes
 attributes:
   check_mode:

@@ -24,6 +24,9 @@ author:
 requirements:
   - packaging, requests and jmespath on the control node; with O(match=proven) also pyelftools, tqdm and urllib3
 extends_documentation_fragment:
+  - airgap.torch_extensions._control_node
+  - airgap.torch_extensions._control_node.progress
+  - airgap.torch_extensions._environment
   - airgap.torch_extensions._sources
   - airgap.torch_extensions._delivery
   - airgap.torch_extensions._attributes
@@ -39,10 +42,6 @@ options:
     elements: str
     required: true
   python:
-    description:
-      - The Python environment on the node; an interpreter (a path, or a command on the C(PATH)) or the folder of a venv or conda
-        environment.
-    type: str
     default: python3
   environment:
     description:
@@ -75,11 +74,6 @@ options:
       - Whether whole wheels are to stay in O(stage_dir), as with O(airgap.torch_extensions.torch_extension#module:keep_files).
     type: bool
     default: false
-  progress:
-    description:
-      - Whether to show how far downloads are.
-    type: bool
-    default: true
 seealso:
   - module: airgap.torch_extensions.torch_info
   - plugin: airgap.torch_extensions.wheel

@@ -21,13 +21,10 @@ description:
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 extends_documentation_fragment:
+  - airgap.torch_extensions._environment
   - airgap.torch_extensions._attributes.info_module
 options:
   python:
-    description:
-      - The Python environment; an interpreter (a path, or a command on the C(PATH)) or the folder of a venv or conda
-        environment.
-    type: str
     default: python3
   environment:
     description:

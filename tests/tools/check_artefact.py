@@ -8,9 +8,11 @@ import tarfile
 
 FOR_USERS = (
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "LICENSE",
     "LICENSES/",
     "README.md",
+    "SECURITY.md",
     "bindep.txt",
     "changelogs/",
     "docs/",

@@ -1,68 +1,38 @@
 #!/usr/bin/env bash
-# molecule.sh [--prepare] [SCENARIO..]: runs molecule's scenarios, each on a stand of its own, two at a time; all of them by
-# default. With --prepare only builds what their nodes are made of.
+# molecule.sh SCENARIO [SUFFIX]: runs one of molecule's scenarios on a stand of its own, which SUFFIX tells from that of another
+# run of the scenario at the same time
+# molecule.sh --prepare: builds what the nodes of all scenarios are made of
 set -euo pipefail
 [ "$EUID" = 0 ] || exec tests/tools/as-root.sh "$0" "$@"
 stand=tests/stand/stand
-AT_ONCE=2 # more are no faster on two cores
 
-nodes() { # SCENARIO -> NAME=LAYER of each of its platforms
-  python - "molecule/$1/molecule.yml" <<'CODE'
+nodes() { # MOLECULE.YML.. -> NAME=LAYER of each platform
+  python - "$@" <<'CODE'
 import sys
 import yaml
-with open(sys.argv[1]) as file:
-    platforms = yaml.safe_load(file)["platforms"]
-print(*(f"{platform['name']}={platform['layer']}" for platform in platforms))
+for path in sys.argv[1:]:
+    with open(path) as file:
+        print(*(f"{platform['name']}={platform['layer']}" for platform in yaml.safe_load(file)["platforms"]), sep="\n")
 CODE
 }
-
-scenario() { # SCENARIO: on a stand that no other one uses
-  local nodes
-  export STAND_STATE=$PWD/.cache/stand-molecule-$1
-  export ANSIBLE_HOME=$STAND_STATE/ansible # molecule remembers what it has prepared; it must not outlive the stand
-  nodes=$(nodes "$1") || return
-  trap '$stand down' EXIT
-  $stand down || return # what a broken run has left
-  # shellcheck disable=SC2086 # one word a node
-  $stand up $nodes && $stand control molecule test --scenario-name "$1"
+layers() { # MOLECULE.YML..
+  nodes "$@" | sed 's/.*=//; s/,.*//' | sort -u
 }
 
-outcome() { # SCENARIO: a line that says whether it passed, after it has run
-  local start=$SECONDS result=FAILED
-  if (scenario "$1") >&2; then result=passed; fi
-  echo "molecule $1: $result in $((SECONDS - start)) s"
-}
-
-results=.cache/molecule
-if [ "${1:-}" = --beside-others ]; then # its output comes when it is whole
-  outcome "$2" >"$results/$2" 2>"$results/$2.log"
-  exec flock "$results" cat "$results/$2.log" "$results/$2"
+if [ "$1" = --prepare ]; then
+  # all at once: the wheels are built for the layers that there are, and anew when there is one more
+  mapfile -t layers < <(layers molecule/*/molecule.yml)
+  exec $stand prepare "${layers[@]}"
 fi
 
-only=
-if [ "${1:-}" = --prepare ]; then
-  only=prepare
-  shift
-fi
-if [ $# = 0 ]; then
-  for file in molecule/*/molecule.yml; do
-    [ ! -e "$file" ] || set -- "$@" "$(basename "$(dirname "$file")")"
-  done
-fi
-[ $# -gt 0 ] || { echo "There is no scenario in molecule/." >&2; exit 1; }
-
-# all layers at once: the wheels are built for all that there are, and anew when there is one more
-layers=$(for name; do nodes "$name"; done | tr ' ' '\n' | sed 's/.*=//; s/,.*//' | sort -u)
-# shellcheck disable=SC2086 # one word a layer
-$stand prepare $layers
-[ -z "$only" ] || exit 0
-
-rm -rf "$results"
-mkdir -p "$results"
-if [ $# = 1 ]; then
-  outcome "$1" >"$results/$1"
-else
-  printf '%s\n' "$@" | xargs -P "$AT_ONCE" -I NAME "$0" --beside-others NAME
-fi
-(cd "$results" && cat "$@") # fails if one has come to no end
-! (cd "$results" && grep -q FAILED "$@")
+file=molecule/$1/molecule.yml
+[ -f "$file" ] || { echo "There is no scenario $1: no $file." >&2; exit 1; }
+export STAND_STATE=$PWD/.cache/stand-molecule-$1${2:-}
+export ANSIBLE_HOME=$STAND_STATE/ansible # molecule remembers what it has prepared; it must not outlive the stand
+mapfile -t layers < <(layers "$file")
+mapfile -t nodes < <(nodes "$file")
+$stand prepare "${layers[@]}"
+trap '$stand down' EXIT
+$stand down # what a broken run has left
+$stand up "${nodes[@]}"
+$stand control molecule test --scenario-name "$1"

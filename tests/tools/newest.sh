@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# newest.sh: what depends on ansible-core, with the newest one, whose control node needs a Python of its own
+# newest.sh COMMAND..: runs it with the newest ansible-core, whose control node needs a Python of its own
 set -euo pipefail
 if ! tests/tools/find-python.sh 3.12 3.14 >/dev/null; then
-  echo "SKIPPED: plugins and main job on $(head -n 1 requirements-dev/core-newest.txt), and this machine has none."
+  echo "SKIPPED: $(head -n 1 requirements-dev/core-newest.txt), and this machine has none."
   exit 0
 fi
 tests/tools/venv.sh .venv-newest newest 3.12 3.14
 export PATH=$PWD/.venv-newest/bin:$PATH
 ansible --version | head -n 1
-PYTHONPATH=.ansible/collections pytest --numprocesses=auto tests/unit/plugins/{action,lookup,modules,plugin_utils/_delivery/test_connection.py}
-tests/tools/molecule.sh default
+exec "$@"

@@ -9,6 +9,9 @@ stamp=made-of # in each environment, written last
 requirements=$(cat requirements.txt requirements-dev/*.txt; echo "$PWD")
 is_made() { [ "$(cat "$1/$stamp" 2>/dev/null)" = "$requirements" ]; }
 
+if is_made $bootstrap && is_made "$venv"; then exit; fi
+[ "${VENV_LOCKED:-}" = 1 ] || VENV_LOCKED=1 exec flock "$0" "$0" "$@" # two steps may want the same one at the same time
+
 if ! is_made $bootstrap; then
   echo "Making $bootstrap with $python"
   "$python" -m venv --clear $bootstrap

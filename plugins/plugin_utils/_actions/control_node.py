@@ -17,14 +17,15 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import proxied
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 
 if t.TYPE_CHECKING:
     from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
-    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Silence
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Progress
 
-_ARGUMENTS = {
+#: argument_spec of what downloads (doc fragment ``_control_node``)
+DOWNLOAD_ARGUMENTS = {
     "cache_dir": {"type": "path"},
     "proxy": {"type": "str", "no_log": True},
     "ca_path": {"type": "path"},
@@ -66,26 +67,29 @@ class ControlNodeAction(ActionBase):
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 
         super().run(tmp, task_vars)
-        _validated, arguments = self.validate_argument_spec({**_ARGUMENTS, **self.arguments})
+        _validated, arguments = self.validate_argument_spec({**DOWNLOAD_ARGUMENTS, **self.arguments})
         context = DownloadContext(
-            cache=arguments["cache_dir"] or default_cache(),
+            cache=arguments["cache_dir"] or default_cache_dir(),
             ca_path=arguments["ca_path"],
             require_sha256=arguments.get("require_sha256", False),
             progress=make_progress(arguments["progress"]),
         )
         try:
-            with proxied(arguments["proxy"]):
+            with use_proxy(arguments["proxy"]):
                 return self.perform(arguments, context)
         except TorchExtensionError as exc:
             raise AnsibleActionFail(str(exc)) from exc
 
 
-def make_progress(is_shown: bool) -> Silence:
+def make_progress(is_shown: bool) -> Progress:
     """Make what shows the operator how far the downloads are, or what shows nothing."""
     # tqdm is for downloads alone
-    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Progress, Silence
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import (
+        Progress,
+        ProgressDisplay,
+    )
 
-    return Progress(_display, _COLUMNS) if is_shown else Silence()
+    return ProgressDisplay(_display, _COLUMNS) if is_shown else Progress()
 
 
 def _display(text: str, newline: bool) -> None:

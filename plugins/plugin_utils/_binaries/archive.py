@@ -18,7 +18,10 @@ import zipfile
 import zlib
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import check_room, writing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import (
+    check_free_space,
+    explain_write_errors,
+)
 
 _CHUNK_SIZE = 1 << 20  # bytes
 _MAX_DIRECTORY_SIZE = 4 << 20  # bytes of an archive's directory, which zipfile reads whole; torch's wheel has 1.5 MiB
@@ -63,14 +66,14 @@ class Archive:
             raise wheel_error(self._path, "its libraries have more", f"no more than {_MAX_SIZE} bytes in all")
         beside = os.path.join(self._folder, os.path.basename(self._path))
         with contextlib.ExitStack() as stack:
-            with writing(beside):
-                check_room(beside, info.file_size)
+            with explain_write_errors(beside):
+                check_free_space(beside, info.file_size)
                 file = stack.enter_context(tempfile.TemporaryFile(dir=self._folder))
             with self._open_member(name) as member:
                 while chunk := member.read(_CHUNK_SIZE):
-                    with writing(beside):
+                    with explain_write_errors(beside):
                         file.write(chunk)
-            with writing(beside):
+            with explain_write_errors(beside):
                 size = file.tell()  # zipfile sees to it that this is no more than what the directory says
                 file.seek(0)
             if size != info.file_size:

@@ -19,7 +19,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.
     Budget,
     UnreadableError,
 )
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import writing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
 
 #: of what read_facts() returns; facts of another version are read anew
 FACTS_VERSION = 2
@@ -115,7 +115,7 @@ def read_facts_cached(path: str, sha256: str, folder: str | None = None) -> dict
         return kept
     facts = read_facts(path, folder)
     text = json.dumps({"sha256": sha256.lower(), "version": FACTS_VERSION, "facts": facts}, indent=1) + "\n"
-    with writing(facts_path):
+    with explain_write_errors(facts_path):
         atomic.put(facts_path, lambda file: file.write(text.encode()))
     return facts
 

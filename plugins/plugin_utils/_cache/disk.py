@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""The disk of the control node: its room, and what it refuses, in words for the operator."""
+"""The disk of the control node: how much is free, and write errors in words for the operator."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 
-_MARGIN = 16 << 20  # bytes that stay free on the disk
+_RESERVE = 16 << 20  # bytes that stay free on the disk
 
 
 @contextlib.contextmanager
-def writing(path: str) -> t.Iterator[None]:
-    """Turn what a disk refuses into what the operator can do about it.
+def explain_write_errors(path: str) -> t.Iterator[None]:
+    """Turn an error of the file system into what the operator can do about it.
 
+    :param path: of the file that is written
     :raises TorchExtensionError: for any OSError
     """
     try:
@@ -33,16 +34,16 @@ def writing(path: str) -> t.Iterator[None]:
         ) from exc
 
 
-def check_room(path: str, size: int) -> None:
+def check_free_space(path: str, size: int) -> None:
     """
     :param path: of a file that is to be written
-    :param size: what has to be written, in bytes; nothing, if it is not above 0
-    :raises TorchExtensionError: if the disk has not as much room
+    :param size: bytes still to be written; nothing is checked unless it is above 0
+    :raises TorchExtensionError: if less is free
     """
     folder = os.path.dirname(path)
     free = shutil.disk_usage(folder).free
-    if size > 0 and free < size + _MARGIN:
+    if size > 0 and free < size + _RESERVE:
         raise TorchExtensionError(
-            f"{folder} on the control node has {free >> 20} MiB free, wanted are {(size + _MARGIN) >> 20} MiB. Make room,"
+            f"{folder} on the control node has {free >> 20} MiB free, wanted are {(size + _RESERVE) >> 20} MiB. Make room,"
             " or set torch_extension_cache_dir."
         )

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to this collection: it may change in any release.
-"""What is in the control node's cache, by the URL that it came from."""
+
+"""A file in the control node's cache, by the URL that it came from."""
 
 from __future__ import annotations
 
@@ -14,16 +15,16 @@ import os
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import writing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
 
 
-class Entry:
-    """The place of one URL's file. Files of one name from different places do not get in each other's way."""
+class CacheEntry:
+    """The file of one URL, with its hash and its lock. Files of the same name from two URLs are two entries."""
 
     def __init__(self, cache: str, url: str, filename: str) -> None:
         """
-        :param cache: the folder of all wheels
-        :param filename: a wheel's, checked before
+        :param cache: the folder of all entries
+        :param filename: checked before: it becomes a path
         """
         self.folder = os.path.join(cache, hashlib.sha256(url.encode()).hexdigest()[:16])
         self.path = os.path.join(self.folder, filename)
@@ -31,8 +32,8 @@ class Entry:
         self.record_path = self.path + ".sha256"
 
     @property
-    def recorded(self) -> str | None:
-        """The SHA-256 that the file had when it was downloaded, which the file need not have outlived."""
+    def recorded_sha256(self) -> str | None:
+        """The SHA-256 that the file had when it was downloaded. It is kept even if the file is gone."""
         try:
             with open(self.record_path, encoding="ascii") as file:
                 digest = file.read().split()[0]
@@ -40,38 +41,41 @@ class Entry:
             return None
         return digest if len(digest) == 64 and set(digest) <= set("0123456789abcdef") else None
 
-    def holds(self, sha256: str) -> bool:
-        """Whether the file is there, and whole."""
+    def has_file(self, sha256: str) -> bool:
+        """Whether the file is there, and has this hash."""
         try:
-            return self.recorded == sha256 == sha256_of(self.path)
+            return self.recorded_sha256 == sha256 == sha256_of(self.path)
         except OSError:
             return False
 
     @contextlib.contextmanager
-    def locked(self, wait: t.Callable[[], None]) -> t.Iterator[None]:
-        """One download of a file at a time, over all processes; the system frees the lock of a process that died.
+    def locked(self, on_wait: t.Callable[[], None]) -> t.Iterator[None]:
+        """Hold the lock of this file across processes. The system frees the lock of a process that died.
 
-        :param wait: called if somebody else has the lock
+        :param on_wait: called before waiting for another process
         :raises TorchExtensionError: if the folder cannot be made or written to
         """
         with contextlib.ExitStack() as stack:
-            with writing(self.path):
+            with explain_write_errors(self.path):
                 os.makedirs(self.folder, mode=0o700, exist_ok=True)
                 lock_path = os.path.join(self.folder, f".{os.path.basename(self.path)}.lock")
                 file = stack.enter_context(open(lock_path, "w", encoding="ascii"))
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    wait()
+                    on_wait()
                     fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def admit(self, digest: str) -> None:
-        """Give the part its name. What is recorded without its file is what the file must be; so that comes first.
+    def commit(self, digest: str) -> None:
+        """Record the hash and give the partial file its name.
 
-        :raises TorchExtensionError: if the disk does not take it
+        The hash comes first: one without a file is what the file must have, a file without one is not trusted.
+
+        :param digest: the SHA-256 of the partial file
+        :raises TorchExtensionError: if either cannot be written
         """
-        with writing(self.path):
+        with explain_write_errors(self.path):
             with open(self.record_path + ".new", "w", encoding="ascii") as file:
                 file.write(f"{digest}  {os.path.basename(self.path)}\n")  # as sha256sum writes it
             os.replace(self.record_path + ".new", self.record_path)

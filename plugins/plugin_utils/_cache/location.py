@@ -4,14 +4,14 @@
 
 # Private to this collection: it may change in any release.
 
-"""Where the control node keeps what it has asked and downloaded, unless it is told."""
+"""Where the control node keeps what it downloads, unless torch_extension_cache_dir says otherwise."""
 
 from __future__ import annotations
 
 import os
 
 
-def default_cache() -> str:
-    """The cache folder by the XDG base directory specification."""
+def default_cache_dir() -> str:
+    """The cache folder that the XDG base directory specification wants."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return os.path.join(home, "airgap.torch_extensions")

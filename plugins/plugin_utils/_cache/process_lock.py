@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""One at a time, over all processes of the user who runs Ansible."""
+"""A lock between the processes of the user who runs Ansible."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 
 
 @contextlib.contextmanager
-def alone(folder: str, word: str, once: str = "") -> t.Iterator[None]:
-    """Wait until nobody else deals with what a word names.
+def process_lock(folder: str, name: str, run_id: str = "") -> t.Iterator[None]:
+    """Hold a named lock; wait while another process has it.
 
-    :param folder: of the control node, for locks
-    :param once: names a run that does not try again what has failed in it for somebody else
-    :raises TorchExtensionError: if the folder cannot be written to, or with what it has failed with
+    :param folder: of the control node, for locks; made if it is not there
+    :param name: of the lock; it becomes the name of a file
+    :param run_id: names a run in which what failed under this lock for one process fails for all, without another try
+    :raises TorchExtensionError: if the lock cannot be taken, or the error that another process of this run had
     """
-    path = os.path.join(folder, f"{word}.lock")
+    path = os.path.join(folder, f"{name}.lock")
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - it is closed below
@@ -42,11 +43,11 @@ def alone(folder: str, word: str, once: str = "") -> t.Iterator[None]:
             ) from exc
         file.seek(0)
         failed_in, _newline, reason = file.read().partition("\n")
-        if once and failed_in == once:
+        if run_id and failed_in == run_id:
             raise TorchExtensionError(reason)
         file.truncate(0)
         try:
             yield
         except TorchExtensionError as exc:
-            file.write(f"{once}\n{exc}")
+            file.write(f"{run_id}\n{exc}")
             raise

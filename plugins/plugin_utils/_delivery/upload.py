@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import File
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import cause
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import root_cause
 
 try:
     import requests
@@ -45,7 +45,7 @@ class Uploader:
         :param ca_path: a file of CA certificates (PEM) to trust instead of the usual ones
         :raises TorchExtensionError: if a library is missing
         """
-        http.check_library()
+        http.check_requests()
         self._url, self._host = url.rstrip("/"), urlsplit(url).hostname
         self._session = _Session()
         self._session.headers["Accept-Encoding"] = "identity"  # or there may be no Content-Length
@@ -111,13 +111,13 @@ class Uploader:
         try:
             yield
         except (requests.exceptions.RequestException, OSError) as exc:
-            if not http.is_certificate(exc):
+            if not http.is_certificate_error(exc):
                 raise TorchExtensionError(
-                    f"{file.name} cannot be put onto {self._url} from the control node: {cause(exc)}. If the control node"
+                    f"{file.name} cannot be put onto {self._url} from the control node: {root_cause(exc)}. If the control node"
                     f" has a proxy, except {self._host} from it in no_proxy. {_ADVICE}"
                 ) from exc
             raise TorchExtensionError(
-                f"The control node does not trust the certificate of {self._host}: {cause(exc)}. Name the file of your"
+                f"The control node does not trust the certificate of {self._host}: {root_cause(exc)}. Name the file of your"
                 f" site's CA in torch_extension_pull_ca_path. {_ADVICE}"
             ) from exc
 

@@ -4,49 +4,55 @@
 
 # Private to this collection: it may change in any release.
 
-"""What the control node has for bringing files to itself."""
+"""What downloads to the control node have in common: its cache, and the settings for filling it."""
 
 from __future__ import annotations
 
 import os
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.facts import read_facts_cached
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import writing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.facts import (
+    read_facts_cached,
+)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Downloader
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import Requirements
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Silence
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import (
+    RequirementFinder,
+)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Progress
 
 
 class DownloadContext(t.NamedTuple):
-    """The cache, and how to fill it."""
+    """The control node's cache, and the settings of downloads into it."""
 
     cache: str  # a folder of the control node
     ca_path: str | None = None  # a file of CA certificates to trust instead of the usual ones
     require_sha256: bool = False  # refuse wheels whose hash nobody knows beforehand
-    progress: Silence = Silence()  # is told what is under way
+    progress: Progress = Progress()  # takes reports of how far downloads are
 
-    def wheels(self) -> Downloader:
-        """
+    def wheel_downloader(self) -> Downloader:
+        """What downloads wheels into the cache.
+
         :raises TorchExtensionError: if a library is missing, or the cache cannot be used
         """
         return Downloader(os.path.join(self.cache, "wheels"), self.ca_path, self.require_sha256, self.progress)
 
-    def facts(self, wheel: str, sha256: str) -> dict[str, t.Any]:
+    def read_wheel_facts(self, wheel: str, sha256: str) -> dict[str, t.Any]:
         """What the binaries of a wheel need, read once.
 
         :param sha256: of the wheel, as it was checked
         :raises TorchExtensionError: if it is no sound wheel, or the cache cannot be used
         """
         folder = os.path.join(self.cache, "facts")
-        with writing(folder):
+        with explain_write_errors(folder):
             os.makedirs(folder, mode=0o700, exist_ok=True)
         return read_facts_cached(wheel, sha256, folder)
 
-    def requirements(self, offline: bool = False) -> Requirements:
-        """
+    def requirement_finder(self, offline: bool = False) -> RequirementFinder:
+        """What finds and downloads what wheels require.
+
         :param offline: whether what is not in the cache is an error
         :raises TorchExtensionError: if a library is missing, or the cache cannot be used
         """
         folder = os.path.join(self.cache, "requirements")
-        return Requirements(folder, Downloader(folder, self.ca_path, progress=self.progress).get, offline)
+        return RequirementFinder(folder, Downloader(folder, self.ca_path, progress=self.progress).get, offline)

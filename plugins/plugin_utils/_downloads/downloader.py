@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to this collection: it may change in any release.
-"""Bring wheels into the control node's cache: whole, checked and once, or not at all."""
+
+"""Download wheels into the control node's cache: complete, checked and once, or not at all."""
 
 from __future__ import annotations
 
@@ -14,32 +15,32 @@ from urllib.parse import urlsplit
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256, sha256_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import writing
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.entry import Entry
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.entry import CacheEntry
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads import local_files
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.running_digest import FollowingDigest
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.running_digest import RunningDigest
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http, settings
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Silence
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Progress
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.transfer import (
-    Part,
-    Patience,
+    PartialFile,
+    RetryPolicy,
     Transfer,
-    not_the_wheel,
+    not_a_wheel_error,
 )
 
 
 class Download(t.NamedTuple):
-    """A wheel on the control node, and whether it came there just now."""
+    """A wheel on the control node."""
 
     path: str
     sha256: str
     size: int  # bytes
-    is_new: bool
+    is_new: bool  # whether it was downloaded just now
     warning: str | None = None
 
 
-class _Known(t.NamedTuple):
-    """What a wheel's SHA-256 must be (None: it is to be recorded), and who says so."""
+class _ExpectedHash(t.NamedTuple):
+    """The SHA-256 that a wheel must have (None: it will be recorded), and who says so."""
 
     sha256: str | None
     origin: str
@@ -53,18 +54,18 @@ class Downloader:
         folder: str,
         ca_path: str | None = None,
         require_sha256: bool = False,
-        progress: Silence | None = None,
-        patience: Patience | None = None,
+        progress: Progress | None = None,
+        retry_policy: RetryPolicy | None = None,
     ) -> None:
         """
         :param folder: made if it is not there, for its owner alone
         :param ca_path: a file of CA certificates to trust instead of the usual ones
         :param require_sha256: whether to refuse a file whose hash nobody knows beforehand
-        :param progress: is told what is under way
-        :param patience: when a transfer is given up
+        :param progress: takes reports of how far downloads are
+        :param retry_policy: when a transfer is given up
         :raises TorchExtensionError: if a library is missing, or the folder cannot be used
         """
-        http.check_library()
+        http.check_requests()
         settings.check_ca_path(ca_path)
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -74,10 +75,10 @@ class Downloader:
                 " torch_extension_cache_dir."
             ) from exc
         self._folder, self._ca_path, self._require_sha256 = folder, ca_path, require_sha256
-        self._progress, self._patience = progress or Silence(), patience
+        self._progress, self._retry_policy = progress or Progress(), retry_policy
 
-    def cached(self, url: str, filename: str, sha256: str | None = None) -> Download | None:
-        """The wheel at a URL if it is on the control node and whole; None, if it has to be downloaded. It uses no network.
+    def find_cached(self, url: str, filename: str, sha256: str | None = None) -> Download | None:
+        """The wheel at a URL if it is on the control node and intact; None if it has to be downloaded. It uses no network.
 
         :param sha256: what it must be, as the release, the lock or the operator has it; without it, what it was when it
             was downloaded
@@ -85,12 +86,12 @@ class Downloader:
         """
         wheel_file.parse_name(filename)
         sha256 = sha256.lower() if sha256 else None
-        self._check_is_known(url, filename, sha256)
-        place = local_files.locate(url)
-        if place and place.is_named(filename):
-            return _in_place(place, filename, sha256)
-        entry = Entry(self._folder, url, filename)
-        return _found(entry, self._known(entry, url, sha256, place))
+        self._check_hash_is_given(url, filename, sha256)
+        local_file = local_files.parse_url(url)
+        if local_file and local_file.is_named(filename):
+            return _use_in_place(local_file, filename, sha256)
+        entry = CacheEntry(self._folder, url, filename)
+        return _find_valid(entry, self._expected_hash(entry, url, sha256, local_file))
 
     def get(self, url: str, filename: str, sha256: str | None = None, size: int | None = None) -> Download:
         """The wheel at a URL, from the cache if it is there.
@@ -99,53 +100,59 @@ class Downloader:
             ``file:///ARCHIVE#MEMBER`` of a tar archive
         :param sha256: what it must be, as the release, the lock or the operator has it, if that is known
         :param size: in bytes, if that is known
-        :returns: with a warning, if it was the first to tell what the file's hash is
-        :raises TorchExtensionError: if it cannot be had, or is not the wheel of this name; what of it has come then lies
-            beside the cached files, for the next run to go on with, under a name that is no wheel's
+        :returns: with a warning, if the hash was unknown before
+        :raises TorchExtensionError: if it cannot be had, or is not the wheel of this name; what has come stays beside the
+            cached files, under a name that is no wheel's, for the next run to resume
         """
         wheel_file.parse_name(filename)
         sha256 = sha256.lower() if sha256 else None
-        self._check_is_known(url, filename, sha256)
-        place = local_files.locate(url)
-        if place:
-            local_files.check_there(place, size)
-            if place.is_named(filename):
-                return _in_place(place, filename, sha256)
-        entry = Entry(self._folder, url, filename)
+        self._check_hash_is_given(url, filename, sha256)
+        local_file = local_files.parse_url(url)
+        if local_file:
+            local_files.check_exists(local_file, size)
+            if local_file.is_named(filename):
+                return _use_in_place(local_file, filename, sha256)
+        entry = CacheEntry(self._folder, url, filename)
         with entry.locked(lambda: self._progress.note(f"{filename}: waiting for somebody else's download of it.")):
-            known = self._known(entry, url, sha256, place)
-            found = _found(entry, known)
-            if found:
-                return found
-            digest = self._bring_copy(entry, place, known, size) if place else self._bring(entry, url, known, size)
-            entry.admit(digest)
+            expected = self._expected_hash(entry, url, sha256, local_file)
+            cached = _find_valid(entry, expected)
+            if cached:
+                return cached
+            digest = (
+                self._copy_to_part(entry, local_file, expected, size)
+                if local_file
+                else self._download_to_part(entry, url, expected, size)
+            )
+            entry.commit(digest)
             warning = None
-            if known.sha256 is None:
+            if expected.sha256 is None:
                 warning = (
                     f"{filename} has no published hash; its sha256 {digest} was recorded at its first download (file"
                     f" {entry.record_path}) and is held against from now on. Set torch_extension_sha256 to pin it."
                 )
             return Download(entry.path, digest, os.path.getsize(entry.path), is_new=True, warning=warning)
 
-    def _check_is_known(self, url: str, filename: str, sha256: str | None) -> None:
+    def _check_hash_is_given(self, url: str, filename: str, sha256: str | None) -> None:
         if self._require_sha256 and not sha256:
             raise TorchExtensionError(
                 f"{filename} has no published hash where it comes from ({url}), and torch_extension_require_sha256 wants"
                 " one. Give it in torch_extension_sha256."
             )
 
-    def _known(self, entry: Entry, url: str, sha256: str | None, place: local_files.Place | None) -> _Known:
+    def _expected_hash(
+        self, entry: CacheEntry, url: str, sha256: str | None, local_file: local_files.LocalFile | None
+    ) -> _ExpectedHash:
         """
-        :raises TorchExtensionError: if nobody could tell whether the right file came
+        :raises TorchExtensionError: if there would be nothing to check the file by
         """
         if sha256:
-            return _Known(sha256, "as the release, the lock or torch_extension_sha256 has it")
-        if place:  # the archive is the operator's own, and may have changed since
-            local_files.check_there(place, None)
-            return _Known(local_files.sha256(place), f"as it is in {place.path}")
-        if entry.recorded:
-            return _Known(
-                entry.recorded,
+            return _ExpectedHash(sha256, "as the release, the lock or torch_extension_sha256 has it")
+        if local_file:  # the archive is the operator's own, and may have changed since
+            local_files.check_exists(local_file, None)
+            return _ExpectedHash(local_files.sha256_of(local_file), f"as it is in {local_file.path}")
+        if entry.recorded_sha256:
+            return _ExpectedHash(
+                entry.recorded_sha256,
                 f"as it was at its first download ({entry.record_path}). If the new one is right, set"
                 " torch_extension_sha256, or delete that file",
             )
@@ -155,73 +162,77 @@ class Downloader:
                 " torch_extension_sha256, or name its source (torch_extension_github_url, torch_extension_sources) by an"
                 " https: URL."
             )
-        return _Known(None, "")
+        return _ExpectedHash(None, "")
 
-    def _bring(self, entry: Entry, url: str, known: _Known, size: int | None) -> str:
-        """Download to the part, and check what came. Returns its SHA-256."""
-        part, filename = Part(entry.part_path), os.path.basename(entry.path)
-        was_resumed, found = self._transfer(part, filename, url, known, size)
+    def _download_to_part(self, entry: CacheEntry, url: str, expected: _ExpectedHash, size: int | None) -> str:
+        """Download to the partial file, and check it. Returns its SHA-256."""
+        part, filename = PartialFile(entry.part_path), os.path.basename(entry.path)
+        was_resumed, digest = self._transfer(part, filename, url, expected, size)
         try:
-            _check(part, filename, url, found, known)
+            _discard_unless_valid(part, filename, url, digest, expected)
         except TorchExtensionError:
             if not was_resumed:
                 raise
-            # the pieces may not have been of one file; whether the whole is right shows when it comes in one
-            _resumed_again, found = self._transfer(part, filename, url, known, size)
-            _check(part, filename, url, found, known)
-        part.forget()
-        return found
+            # the pieces may be of different files; the next download is in one piece, and decides
+            _resumed_again, digest = self._transfer(part, filename, url, expected, size)
+            _discard_unless_valid(part, filename, url, digest, expected)
+        part.finish()
+        return digest
 
-    def _transfer(self, part: Part, filename: str, url: str, known: _Known, size: int | None) -> tuple[bool, str]:
-        """Returns whether it came in more than one piece, and its SHA-256."""
-        with FollowingDigest(part.path) as digest:
+    def _transfer(
+        self, part: PartialFile, filename: str, url: str, expected: _ExpectedHash, size: int | None
+    ) -> tuple[bool, str]:
+        """Returns whether it was resumed, and its SHA-256."""
+        with RunningDigest(part.path) as digest:
             transfer = Transfer(
                 url,
                 part,
                 ca_path=self._ca_path,
                 size=size,
-                verified=known.sha256 is None,
-                patience=self._patience,
+                verified=expected.sha256 is None,
+                retry_policy=self._retry_policy,
                 progress=self._progress,
-                received=digest.follow,
+                on_written=digest.advance_to,
             )
             was_resumed = transfer.run(filename)
-            with writing(part.path):
+            with explain_write_errors(part.path):
                 return was_resumed, digest.result()
 
-    def _bring_copy(self, entry: Entry, place: local_files.Place, known: _Known, size: int | None) -> str:
-        part = Part(entry.part_path)
+    def _copy_to_part(
+        self, entry: CacheEntry, local_file: local_files.LocalFile, expected: _ExpectedHash, size: int | None
+    ) -> str:
+        part = PartialFile(entry.part_path)
         try:
-            local_files.copy(place, part.path, size)
+            local_files.copy(local_file, part.path, size)
         except TorchExtensionError:
             part.discard()
             raise
-        with writing(part.path):
-            found = sha256_of(part.path)
-        _check(part, os.path.basename(entry.path), str(place), found, known)
-        part.forget()
-        return found
+        with explain_write_errors(part.path):
+            digest = sha256_of(part.path)
+        _discard_unless_valid(part, os.path.basename(entry.path), str(local_file), digest, expected)
+        part.finish()
+        return digest
 
 
-def _found(entry: Entry, known: _Known) -> Download | None:
-    if known.sha256 is None or not entry.holds(known.sha256):
+def _find_valid(entry: CacheEntry, expected: _ExpectedHash) -> Download | None:
+    if expected.sha256 is None or not entry.has_file(expected.sha256):
         return None
-    return Download(entry.path, known.sha256, os.path.getsize(entry.path), is_new=False)
+    return Download(entry.path, expected.sha256, os.path.getsize(entry.path), is_new=False)
 
 
-def _in_place(place: local_files.Place, filename: str, sha256: str | None) -> Download:
-    local_files.check_there(place, None)
-    digest = check_sha256(place.path, sha256)
-    wheel_file.check(place.path, filename)
-    return Download(place.path, digest, os.path.getsize(place.path), is_new=False)
+def _use_in_place(local_file: local_files.LocalFile, filename: str, sha256: str | None) -> Download:
+    local_files.check_exists(local_file, None)
+    digest = check_sha256(local_file.path, sha256)
+    wheel_file.check(local_file.path, filename)
+    return Download(local_file.path, digest, os.path.getsize(local_file.path), is_new=False)
 
 
-def _check(part: Part, filename: str, url: str, digest: str, known: _Known) -> None:
-    """Throw away what is not the wheel that was wanted."""
-    if known.sha256 not in (None, digest):
+def _discard_unless_valid(part: PartialFile, filename: str, url: str, digest: str, expected: _ExpectedHash) -> None:
+    """Remove the partial file, and raise, if it is not the expected wheel."""
+    if expected.sha256 not in (None, digest):
         part.discard()
         raise TorchExtensionError(
-            f"{url} has sha256 {digest}, wanted is {known.sha256}, {known.origin}. It was thrown away: either the hash is"
+            f"{url} has sha256 {digest}, wanted is {expected.sha256}, {expected.origin}. It was thrown away: either the hash is"
             " of another file, or somebody changed this one."
         )
     try:
@@ -230,4 +241,4 @@ def _check(part: Part, filename: str, url: str, digest: str, known: _Known) -> N
         with open(part.path, "rb") as file:
             start = file.read(60)
         part.discard()
-        raise not_the_wheel(url, str(exc).replace(os.path.basename(part.path), "it"), start) from exc
+        raise not_a_wheel_error(url, str(exc).replace(os.path.basename(part.path), "it"), start) from exc

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""Bring the files of many nodes' plans to the control node, each distinct one once."""
+"""Download the files in many nodes' plans to the control node, each distinct one once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Download, Downloader
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import Requirements
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import RequirementFinder
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import locked_requirements
 
 Plan = t.Mapping[str, t.Any]
@@ -23,8 +23,8 @@ Plan = t.Mapping[str, t.Any]
 _AT_ONCE = 4  # downloads
 
 
-class _Wanted(t.NamedTuple):
-    """What makes two files of two plans the same."""
+class _WheelKey(t.NamedTuple):
+    """What tells whether two plans want the same file."""
 
     url: str
     filename: str
@@ -32,7 +32,7 @@ class _Wanted(t.NamedTuple):
     size: int | None  # bytes
 
 
-def fetch(
+def fetch_for_nodes(
     plans: t.Mapping[str, Plan],
     context: DownloadContext,
     predict: bool = False,
@@ -50,66 +50,75 @@ def fetch(
         the operator should know
     :raises TorchExtensionError: if nothing can be fetched for anybody
     """
-    downloader, requirements = context.wheels(), context.requirements()
-    users: dict[_Wanted, list[str]] = {}
+    downloader, requirements = context.wheel_downloader(), context.requirement_finder()
+    nodes_of: dict[_WheelKey, list[str]] = {}
     for node, plan in plans.items():
         for wheel in plan["wheels"]:
-            users.setdefault(_wanted(wheel), []).append(node)
-    files: dict[_Wanted, Download] = {}
-    errors: dict[_Wanted, str] = {}
+            nodes_of.setdefault(_key_of(wheel), []).append(node)
+    files: dict[_WheelKey, Download] = {}
+    errors: dict[_WheelKey, str] = {}
     facts: dict[str, dict[str, t.Any]] = {}
     with context.progress, ThreadPoolExecutor(_AT_ONCE) as pool:
-        bring = _predicted if predict else Downloader.get
-        coming = {wanted: pool.submit(bring, downloader, *wanted) for wanted in users}
+        futures = {key: pool.submit(_get_wheel, downloader, key, predict) for key in nodes_of}
         meanwhile()
-    for wanted, outcome in coming.items():
+    for key, future in futures.items():
         try:
-            files[wanted] = file = outcome.result()
+            files[key] = file = future.result()
             if file.path and file.sha256 not in facts:
-                facts[file.sha256] = context.facts(file.path, file.sha256)
+                facts[file.sha256] = context.read_wheel_facts(file.path, file.sha256)
         except TorchExtensionError as exc:
-            files.pop(wanted, None)
-            errors[wanted] = f"{exc} Wanted by {_listed(users[wanted])}."
-    answers = {node: _answer(plan, files, errors, None if predict else requirements) for node, plan in plans.items()}
-    downloads = [{"url": wanted.url, "size": file.size} for wanted, file in files.items() if file.is_new]
-    downloads += [{"url": os.path.basename(path), "size": os.path.getsize(path)} for path in requirements.new]
+            files.pop(key, None)
+            errors[key] = f"{exc} Wanted by {_join_names(nodes_of[key])}."
+    results = {
+        node: _node_result(plan, files, errors, None if predict else requirements) for node, plan in plans.items()
+    }
+    downloads = [{"url": key.url, "size": file.size} for key, file in files.items() if file.is_new]
+    downloads += [{"url": os.path.basename(path), "size": os.path.getsize(path)} for path in requirements.downloaded]
     warnings = [file.warning for file in files.values() if file.warning]
-    return {"nodes": answers, "downloads": downloads, "facts": facts, "warnings": warnings}
+    return {"nodes": results, "downloads": downloads, "facts": facts, "warnings": warnings}
 
 
-def _predicted(downloader: Downloader, url: str, filename: str, sha256: str | None, size: int | None) -> Download:
-    return downloader.cached(url, filename, sha256) or Download("", sha256 or "", size or 0, is_new=True)
+def _get_wheel(downloader: Downloader, wheel: _WheelKey, predict: bool) -> Download:
+    if not predict:
+        return downloader.get(wheel.url, wheel.filename, wheel.sha256, wheel.size)
+    cached = downloader.find_cached(wheel.url, wheel.filename, wheel.sha256)
+    return cached or Download("", wheel.sha256 or "", wheel.size or 0, is_new=True)
 
 
-def _wanted(wheel: t.Mapping[str, t.Any]) -> _Wanted:
-    return _Wanted(wheel["url"], wheel["filename"], (wheel.get("sha256") or "").lower() or None, wheel.get("size"))
+def _key_of(wheel: t.Mapping[str, t.Any]) -> _WheelKey:
+    return _WheelKey(wheel["url"], wheel["filename"], (wheel.get("sha256") or "").lower() or None, wheel.get("size"))
 
 
-def _answer(
-    plan: Plan, files: t.Mapping[_Wanted, Download], errors: t.Mapping[_Wanted, str], requirements: Requirements | None
+def _node_result(
+    plan: Plan,
+    files: t.Mapping[_WheelKey, Download],
+    errors: t.Mapping[_WheelKey, str],
+    requirements: RequirementFinder | None,
 ) -> dict[str, t.Any]:
-    wanted = [_wanted(wheel) for wheel in plan["wheels"]]
-    answer: dict[str, t.Any] = {
+    keys = [_key_of(wheel) for wheel in plan["wheels"]]
+    result: dict[str, t.Any] = {
         "wheels": [
             {**wheel, "sha256": files[key].sha256 or None, "size": files[key].size}
-            for wheel, key in zip(plan["wheels"], wanted, strict=True)
+            for wheel, key in zip(plan["wheels"], keys, strict=True)
             if key in files
         ],
         "requirements": [],
-        "files": [files[key].path for key in wanted if key in files and files[key].path],
-        "errors": [errors[key] for key in wanted if key in errors],
+        "files": [files[key].path for key in keys if key in files and files[key].path],
+        "errors": [errors[key] for key in keys if key in errors],
     }
-    if plan.get("requirements") and requirements and not answer["errors"]:
+    if plan.get("requirements") and requirements and not result["errors"]:
         try:
-            required = requirements.complete(answer["files"], plan["environment"], locked_requirements(plan["wheels"]))
+            required = requirements.find_missing(
+                result["files"], plan["environment"], locked_requirements(plan["wheels"])
+            )
         except TorchExtensionError as exc:
-            return {**answer, "errors": [str(exc)]}
-        answer["requirements"] = [
+            return {**result, "errors": [str(exc)]}
+        result["requirements"] = [
             {"name": item.name, "filename": item.filename, "sha256": item.sha256} for item in required
         ]
-        answer["files"] += [item.path for item in required]
-    return answer
+        result["files"] += [item.path for item in required]
+    return result
 
 
-def _listed(nodes: t.Sequence[str], most: int = 10) -> str:
-    return ", ".join(nodes[:most]) + (f" and {len(nodes) - most} more" if len(nodes) > most else "")
+def _join_names(nodes: t.Sequence[str], limit: int = 10) -> str:
+    return ", ".join(nodes[:limit]) + (f" and {len(nodes) - limit} more" if len(nodes) > limit else "")

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""What a wheel requires and a node lacks, brought to the control node with the control node's pip."""
+"""Find what a wheel requires and a node lacks, and download it with the control node's pip."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ try:
 except ImportError:
     pass  # decision.py says so, before anything comes here
 
-# Nobody wants another torch than the one that the wheel was chosen for.
-_NEVER = ("torch",)
-_SECONDS = 300
+# The wheel was chosen for the torch that is there.
+_NEVER_FETCHED = ("torch",)
+_TIMEOUT_SECONDS = 300
 
 
-Get = t.Callable[[str, str, str, int], t.Any]
+Fetch = t.Callable[[str, str, str, int], t.Any]
 
 
 class Required(t.NamedTuple):
-    """A wheel of a requirement, on the control node."""
+    """The wheel of a requirement, on the control node."""
 
     name: str
     filename: str
@@ -50,63 +50,64 @@ class Required(t.NamedTuple):
 
 
 class NotCachedError(TorchExtensionError):
-    """What would have to be downloaded, where nothing may be."""
+    """A file would have to be downloaded, and nothing may be."""
 
 
-class Requirements:
-    """Finds and downloads what wheels require, each distinct file once."""
+class RequirementFinder:
+    """Finds what wheels require, in the cache or on an index; downloads each file once."""
 
-    def __init__(self, folder: str, get: Get | None = None, offline: bool = False) -> None:
+    def __init__(self, folder: str, fetch: Fetch | None = None, offline: bool = False) -> None:
         """
         :param folder: of the control node's cache
-        :param get: fetches the file at a URL into that folder, as ``Downloader.get`` does, for locked requirements that have one
+        :param fetch: downloads a URL into that folder, as ``Downloader.get`` does, for locked requirements that have one
         :param offline: whether what is not in that folder is an error
         """
         self._folder = folder
-        self._get_url = get
+        self._fetch = fetch
         self._offline = offline
-        self._found: dict[tuple[str, str], Required] = {}
-        self.new: list[str] = []
+        self._required: dict[tuple[str, str], Required] = {}
+        #: paths of the files that were downloaded from an index
+        self.downloaded: list[str] = []
 
-    def complete(
+    def find_missing(
         self,
         wheels: t.Iterable[str],
         environment: t.Mapping[str, t.Any],
         locked: t.Collection[t.Mapping[str, t.Any]] | None = None,
     ) -> list[Required]:
-        """The wheels of all that wheels require, directly or not, and that is not installed on a node, in whatever version.
+        """The wheels of all that wheels require, directly or not, and that the node lacks: an installed one of any version serves.
 
         :param wheels: paths of the wheels on the control node
         :param environment: of the node, with all its distributions
-        :param locked: the only files that may be taken, if a lock tells them
+        :param locked: the only files that may be taken, if there is a lock
         :raises TorchExtensionError: if one of them cannot be had
         """
         markers = marker_environment(environment)
-        present = {name for name, version in environment["distributions"].items() if version is not None}
-        present.update(_NEVER)
+        skipped = {name for name, version in environment["distributions"].items() if version is not None}
+        skipped.update(_NEVER_FETCHED)
         required: dict[str, Required] = {}
         required_by: dict[str, set[str]] = {}
-        waiting: list[tuple[str, t.Collection[str]]] = [(wheel, ()) for wheel in wheels]
-        present.update(wheel_file.read_metadata(wheel).name for wheel, _extras in waiting)
-        while waiting:
-            wheel, extras = waiting.pop()
-            for requirement in _declared(wheel, markers, extras):
+        queue: list[tuple[str, t.Collection[str]]] = [(wheel, ()) for wheel in wheels]
+        skipped.update(wheel_file.read_metadata(wheel).name for wheel, _extras in queue)
+        while queue:
+            wheel, extras = queue.pop()
+            for requirement in _declared_requirements(wheel, markers, extras):
                 name = canonical(requirement.name)
                 required_by.setdefault(name, set()).add(wheel_file.parse_name(os.path.basename(wheel)).name)
-                if name not in present and name not in required:
+                if name not in skipped and name not in required:
                     if locked is None:
-                        required[name] = self._get(requirement, environment, os.path.basename(wheel))
+                        required[name] = self._find_or_download(requirement, environment, os.path.basename(wheel))
                     else:
-                        item = _locked(locked, requirement, os.path.basename(wheel))
+                        item = _find_in_lock(locked, requirement, os.path.basename(wheel))
                         required[name] = self.get_locked(item, environment)
-                    waiting.append((required[name].path, requirement.extras))
+                    queue.append((required[name].path, requirement.extras))
         return [required[name]._replace(required_by=tuple(sorted(required_by[name]))) for name in sorted(required)]
 
     def get_locked(self, item: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Required:
         """The very file that a lock names: from the cache, from its URL, or from the index of the control node's pip.
 
         :param item: ``name``, ``version``, ``filename``, ``size``, ``sha256`` and, from a bundle, ``url``
-        :param environment: of a node, of which Python and platform are read
+        :param environment: of a node, whose Python and platform count
         :raises TorchExtensionError: if it cannot be had
         """
         name, filename, digest = item["name"], item["filename"], item["sha256"]
@@ -115,25 +116,27 @@ class Requirements:
         if not os.path.isfile(path) or sha256_of(path) != digest:
             if self._offline:
                 raise NotCachedError(f"{filename} is not in {self._folder}.")
-            if item.get("url") and self._get_url:
-                path = self._get_url(item["url"], filename, digest, item["size"]).path
+            if item.get("url") and self._fetch:
+                path = self._fetch(item["url"], filename, digest, item["size"]).path
             else:
                 _download_locked(item, environment, self._folder)
-                self.new.append(path)
+                self.downloaded.append(path)
         return Required(name, filename, path, digest)
 
-    def _get(self, requirement: Requirement, environment: t.Mapping[str, t.Any], wanted_by: str) -> Required:
-        key = (str(requirement), _kind(environment))
-        if key not in self._found:
-            path = _newest(self._folder, requirement, environment)
+    def _find_or_download(
+        self, requirement: Requirement, environment: t.Mapping[str, t.Any], required_by_file: str
+    ) -> Required:
+        key = (str(requirement), _node_kind(environment))
+        if key not in self._required:
+            path = _newest_cached(self._folder, requirement, environment)
             if path is None and self._offline:
                 raise NotCachedError(f"{requirement} is not in {self._folder}.")
             if path is None:
-                path = _download(requirement, environment, self._folder, wanted_by)
-                self.new.append(path)
+                path = _download(requirement, environment, self._folder, required_by_file)
+                self.downloaded.append(path)
             name = canonical(requirement.name)
-            self._found[key] = Required(name, os.path.basename(path), path, sha256_of(path))
-        return self._found[key]
+            self._required[key] = Required(name, os.path.basename(path), path, sha256_of(path))
+        return self._required[key]
 
 
 def marker_environment(environment: t.Mapping[str, t.Any]) -> dict[str, str]:
@@ -156,7 +159,7 @@ def marker_environment(environment: t.Mapping[str, t.Any]) -> dict[str, str]:
     }
 
 
-def _declared(wheel: str, markers: dict[str, str], extras: t.Collection[str]) -> list[Requirement]:
+def _declared_requirements(wheel: str, markers: dict[str, str], extras: t.Collection[str]) -> list[Requirement]:
     requirements = []
     for text in wheel_file.read_metadata(wheel).requires:
         try:
@@ -171,13 +174,13 @@ def _declared(wheel: str, markers: dict[str, str], extras: t.Collection[str]) ->
     return requirements
 
 
-def _kind(environment: t.Mapping[str, t.Any]) -> str:
-    """All of a node that the choice of a file depends on."""
+def _node_kind(environment: t.Mapping[str, t.Any]) -> str:
+    """All of a node that the choice of a file depends on, as a key."""
     platform, libc = environment["platform"], environment["platform"]["libc"] or {}
     return "-".join([environment["python"]["abi"], platform["machine"], f"{libc.get('name')}{libc.get('version')}"])
 
 
-def _newest(folder: str, requirement: Requirement, environment: t.Mapping[str, t.Any]) -> str | None:
+def _newest_cached(folder: str, requirement: Requirement, environment: t.Mapping[str, t.Any]) -> str | None:
     """The newest file of earlier runs that meets a requirement and fits a node."""
     candidates = {}
     supported = compatibility_tags.supported(environment)
@@ -187,28 +190,30 @@ def _newest(folder: str, requirement: Requirement, environment: t.Mapping[str, t
         name, version, _build, tags = parse_wheel_filename(filename)
         if name != canonical(requirement.name) or not requirement.specifier.contains(version):
             continue
-        if not tags.isdisjoint(supported) and _suits(os.path.join(folder, filename), environment["python"]["version"]):
+        if not tags.isdisjoint(supported) and _supports_python(
+            os.path.join(folder, filename), environment["python"]["version"]
+        ):
             candidates[version] = filename
     return os.path.join(folder, candidates[max(candidates)]) if candidates else None
 
 
-def _suits(wheel: str, python: str) -> bool:
+def _supports_python(wheel: str, python: str) -> bool:
     try:
         return SpecifierSet(wheel_file.read_metadata(wheel).requires_python).contains(python, prereleases=True)
     except InvalidSpecifier:
         return True  # as pip has it
 
 
-def _download(requirement: Requirement, environment: t.Mapping[str, t.Any], folder: str, wanted_by: str) -> str:
+def _download(requirement: Requirement, environment: t.Mapping[str, t.Any], folder: str, required_by_file: str) -> str:
     """Let the control node's pip, with its own settings (index, credentials, CA), download one wheel for the node."""
-    wanted = f"{canonical(requirement.name)}{requirement.specifier}"
+    specification = f"{canonical(requirement.name)}{requirement.specifier}"
     os.makedirs(folder, mode=0o700, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
-        errors = _pip_download([wanted], environment, part)
+        errors = _pip_download([specification], environment, part)
         files = os.listdir(part)
         if errors is not None or len(files) != 1:
             raise TorchExtensionError(
-                f"{wanted}, which {wanted_by} requires and the node lacks, cannot be had from the index of the control"
+                f"{specification}, which {required_by_file} requires and the node lacks, cannot be had from the index of the control"
                 f" node: {errors or ''} Configure pip on the control node (index-url, proxy, cert in pip.conf, or"
                 " PIP_… in the environment), or install it on the node beforehand."
             )
@@ -217,16 +222,16 @@ def _download(requirement: Requirement, environment: t.Mapping[str, t.Any], fold
     return path
 
 
-def _locked(
-    locked: t.Collection[t.Mapping[str, t.Any]], requirement: Requirement, wanted_by: str
+def _find_in_lock(
+    locked: t.Collection[t.Mapping[str, t.Any]], requirement: Requirement, required_by_file: str
 ) -> t.Mapping[str, t.Any]:
     of_name = [item for item in locked if item["name"] == canonical(requirement.name)]
     fitting = [item for item in of_name if requirement.specifier.contains(item["version"], prereleases=True)]
     if not fitting:
-        found = " and ".join(item["version"] for item in of_name)
+        versions = " and ".join(item["version"] for item in of_name)
         raise TorchExtensionError(
-            f"{requirement}, which {wanted_by} requires and the node lacks, is not in the lock, which has"
-            f" {found or 'none'} for nodes of this kind. Run the playbook lock again with this node, or install it on the"
+            f"{requirement}, which {required_by_file} requires and the node lacks, is not in the lock, which has"
+            f" {versions or 'none'} for nodes of this kind. Run the playbook lock again with this node, or install it on the"
             " node beforehand."
         )
     return max(fitting, key=lambda item: Version(item["version"]))
@@ -235,11 +240,13 @@ def _locked(
 def _download_locked(item: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], folder: str) -> None:
     os.makedirs(folder, mode=0o700, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part, tempfile.TemporaryDirectory() as scratch:
-        wanted = os.path.join(scratch, "requirements.txt")
-        with open(wanted, "w", encoding="utf-8") as file:
+        requirements_path = os.path.join(scratch, "requirements.txt")
+        with open(requirements_path, "w", encoding="utf-8") as file:
             file.write(f"{item['name']}=={item['version']} --hash=sha256:{item['sha256']}\n")
-        # The lock is the judge of whether the file suits the Python of a node, of which it tells no patch release.
-        errors = _pip_download(["--ignore-requires-python", "--require-hashes", "-r", wanted], environment, part)
+        # The lock decides whether the file suits the node's Python, whose patch release it does not record.
+        errors = _pip_download(
+            ["--ignore-requires-python", "--require-hashes", "-r", requirements_path], environment, part
+        )
         if errors is not None or os.listdir(part) != [item["filename"]]:
             raise TorchExtensionError(
                 f"{item['filename']} with sha256 {item['sha256']}, as the lock has it, cannot be had from the index of"
@@ -250,8 +257,8 @@ def _download_locked(item: t.Mapping[str, t.Any], environment: t.Mapping[str, t.
         os.replace(os.path.join(part, item["filename"]), os.path.join(folder, item["filename"]))
 
 
-def _pip_download(wanted: list[str], environment: t.Mapping[str, t.Any], folder: str) -> str | None:
-    """Download with the tags of a node; what pip says if it fails."""
+def _pip_download(arguments: list[str], environment: t.Mapping[str, t.Any], folder: str) -> str | None:
+    """Download with the tags of a node. Returns pip's error, or None."""
     python = environment["python"]
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--no-deps"]
     command += ["--quiet", "--progress-bar=off", "--only-binary=:all:", "--dest", folder]
@@ -259,10 +266,12 @@ def _pip_download(wanted: list[str], environment: t.Mapping[str, t.Any], folder:
     command += [item for tag in (python["abi"], "abi3", "none") for item in ("--abi", tag)]
     command += [item for tag in compatibility_tags.platforms(environment["platform"]) for item in ("--platform", tag)]
     try:
-        done = subprocess.run([*command, *wanted], capture_output=True, text=True, check=False, timeout=_SECONDS)
+        result = subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS
+        )
     except subprocess.TimeoutExpired:
-        return f"no end after {_SECONDS} s"
-    if done.returncode == 0:
+        return f"no end after {_TIMEOUT_SECONDS} s"
+    if result.returncode == 0:
         return None
-    lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-    return " ".join(lines or done.stderr.splitlines()[-1:])
+    lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
+    return " ".join(lines or result.stderr.splitlines()[-1:])

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to this collection: it may change in any release.
-"""The SHA-256 of a file that is being written, worked out beside the writing, so that it is there when the file is."""
+
+"""The SHA-256 of a file, computed while the file is written."""
 
 from __future__ import annotations
 
@@ -15,26 +16,26 @@ from concurrent.futures import Future, ThreadPoolExecutor
 _CHUNK = 1 << 20  # bytes
 
 
-class FollowingDigest:
-    """Follows a file that grows, or begins anew."""
+class RunningDigest:
+    """Hashes a file in a thread while it grows."""
 
     def __init__(self, path: str) -> None:
         """
         :param path: need not be there yet
         """
         self._path = path
-        self._pool = ThreadPoolExecutor(1)  # one, so that all goes in the order in which it was told
+        self._pool = ThreadPoolExecutor(1)  # one thread, so that calls are served in order
         self._hash = hashlib.sha256()
         self._done = 0  # bytes
 
-    def __enter__(self) -> FollowingDigest:
+    def __enter__(self) -> RunningDigest:
         return self
 
     def __exit__(self, *args: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def follow(self, size: int) -> Future[None]:
-        """The file has this many bytes by now, and they stay; 0: it begins anew."""
+    def advance_to(self, size: int) -> Future[None]:
+        """Hash up to this size, which the file has by now. 0 starts over."""
         return self._pool.submit(self._read, size)
 
     def result(self) -> str:
@@ -42,7 +43,7 @@ class FollowingDigest:
 
         :raises OSError: if it cannot be read
         """
-        self.follow(os.path.getsize(self._path)).result()
+        self.advance_to(os.path.getsize(self._path)).result()
         return self._hash.hexdigest()
 
     def _read(self, size: int) -> None:

@@ -21,7 +21,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import Requirements
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import RequirementFinder
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.bundle_reading import (
     BOM_NAME,
     FOLDERS,
@@ -58,7 +58,7 @@ class PlannedFile(t.NamedTuple):
 
 
 def plan_files(
-    lock: Lock, lock_text: str, bom_text: str, get_wheel: GetWheel, requirements: Requirements
+    lock: Lock, lock_text: str, bom_text: str, get_wheel: GetWheel, requirements: RequirementFinder
 ) -> dict[str, PlannedFile]:
     """The files that the bundle of a lock is to have, by their names in it. Wheels are fetched only when they are written.
 
@@ -81,7 +81,7 @@ def plan_files(
     return {**planned, SUMS_NAME: _plan_text(sums)}
 
 
-def _get_requirement(requirements: Requirements, item: dict[str, t.Any], node: dict[str, t.Any]) -> str:
+def _get_requirement(requirements: RequirementFinder, item: dict[str, t.Any], node: dict[str, t.Any]) -> str:
     return requirements.get_locked(item, node).path
 
 

@@ -28,7 +28,7 @@ def write_bundle(path: str, dest: str, context: DownloadContext, predict: bool =
     lock_text = lock_file.read_lock_text(path)
     lock = lock_file.parse_lock(lock_text, path)
     downloads: list[dict[str, t.Any]] = []
-    wheels, requirements = context.wheels(), context.requirements()
+    wheels, requirements = context.wheel_downloader(), context.requirement_finder()
 
     def get_wheel(wheel: t.Mapping[str, t.Any]) -> str:
         download = wheels.get(wheel["url"], wheel["filename"], wheel["sha256"], wheel["size"])
@@ -43,7 +43,7 @@ def write_bundle(path: str, dest: str, context: DownloadContext, predict: bool =
     if after != before and not predict:
         with context.progress:
             bundle_files.write_files(dest, planned, before)
-    downloads += [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in requirements.new]
+    downloads += [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in requirements.downloaded]
     return {
         "changed": after != before,
         "path": dest,

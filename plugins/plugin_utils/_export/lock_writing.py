@@ -15,7 +15,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch_for_nodes
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import (
     NotCachedError,
     Required,
@@ -56,8 +56,8 @@ def write_lock(
         }
         for node, plan in plans.items()
     }
-    fetched = fetch(fetch_plans, context, predict)
-    requirements = context.requirements(offline=predict)
+    fetched = fetch_for_nodes(fetch_plans, context, predict)
+    requirements = context.requirement_finder(offline=predict)
     lock_plans, errors, unknown = {}, [], set()
     for node, plan in fetch_plans.items():
         answer = fetched["nodes"][node]
@@ -70,7 +70,7 @@ def write_lock(
                 unknown.update(uncached)
             if predict and len(answer["files"]) < len(wheels):
                 raise NotCachedError
-            required = requirements.complete(
+            required = requirements.find_missing(
                 answer["files"], plan["environment"], lock_file.locked_requirements(plan["wheels"])
             )
             entries = [_requirement_entry(item) for item in required]
@@ -94,7 +94,7 @@ def write_lock(
         "path": path,
         "environments": len(data["environments"]),
         "downloads": fetched["downloads"]
-        + [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in requirements.new],
+        + [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in requirements.downloaded],
         "diff": build_diff(path, before, after),
         "warnings": [*fetched["warnings"], *([_unknown_warning(unknown)] if unknown else [])],
     }

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""HTTP by requests from the control node: tries, time-outs, and what goes wrong in words for the operator."""
+"""HTTP with requests on the control node: retries, timeouts, and errors in words for the operator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typing as t
 from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import cause
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import root_cause
 
 try:
     import requests
@@ -24,18 +24,18 @@ try:
     from urllib3.response import HTTPResponse
     from urllib3.util import Retry
 except ImportError as exc:
-    REQUESTS_IMPORT_ERROR = exc
+    REQUESTS_IMPORT_ERROR: ImportError | None = exc
 else:
     REQUESTS_IMPORT_ERROR = None
 
-#: to connect, and between two pieces of an answer, in seconds
-SECONDS = 30
-_RETRIES = 3
-_PROXY_REFUSES = re.compile("Tunnel connection failed: 4[0-9][0-9]")  # http.client's words
-_PROXY_WANTS_CREDENTIALS = "Tunnel connection failed: 407"
+#: to connect, and between two pieces of an answer
+TIMEOUT_SECONDS = 30
+_MAX_RETRIES = 3
+_PROXY_REFUSAL = re.compile("Tunnel connection failed: 4[0-9][0-9]")  # http.client's words
+_PROXY_CREDENTIALS_REFUSAL = "Tunnel connection failed: 407"
 
 
-def check_library() -> None:
+def check_requests() -> None:
     """
     :raises TorchExtensionError: if requests cannot be imported, or reads by a urllib3 that is too old
     """
@@ -51,17 +51,17 @@ def check_library() -> None:
         )
 
 
-def with_retries(session: requests.Session, waits_as_told: bool = True) -> requests.Session:
-    """Let a session ask again where an answer may be better in a moment.
+def add_retries(session: requests.Session) -> requests.Session:
+    """Let a session repeat requests that may succeed in a moment.
 
-    :param waits_as_told: whether to sit out a server's Retry-After, which may be an hour, or to take 429 as an answer
+    It takes 429 as an answer: a wait as long as a rate limit's is for the operator to decide.
     """
     retry = Retry(
-        total=_RETRIES,
+        total=_MAX_RETRIES,
         other=0,  # a certificate that is not trusted now is not trusted in a second
         backoff_factor=1,
-        status_forcelist=(429, 500, 502, 503, 504) if waits_as_told else (500, 502, 503, 504),
-        respect_retry_after_header=waits_as_told,
+        status_forcelist=(500, 502, 503, 504),
+        respect_retry_after_header=False,
         raise_on_status=False,
     )
     for scheme in ("https://", "http://"):
@@ -70,49 +70,49 @@ def with_retries(session: requests.Session, waits_as_told: bool = True) -> reque
 
 
 @contextlib.contextmanager
-def explained(url: str, mirror: str = "torch_extension_github_url") -> t.Iterator[None]:
+def explain_http_errors(url: str, mirror_setting: str = "torch_extension_github_url") -> t.Iterator[None]:
     """Turn what requests raises into what the operator can do about it.
 
-    :param mirror: the knob that names another place to ask
+    :param mirror_setting: names the setting that leads to a mirror
     :raises TorchExtensionError: for any error of the network
     """
     host = urlsplit(url).hostname
     try:
         yield
     except requests.exceptions.ProxyError as exc:
-        if _PROXY_WANTS_CREDENTIALS in cause(exc):
-            raise TorchExtensionError(proxy_wants_credentials(host)) from exc
+        if _PROXY_CREDENTIALS_REFUSAL in root_cause(exc):
+            raise TorchExtensionError(proxy_credentials_message(host)) from exc
         raise TorchExtensionError(
-            f"{host} cannot be reached through the proxy of the control node: {cause(exc)}. Set"
+            f"{host} cannot be reached through the proxy of the control node: {root_cause(exc)}. Set"
             " torch_extension_proxy, or https_proxy and no_proxy in the environment of ansible-playbook."
         ) from exc
     except requests.exceptions.RequestException as exc:
-        if not is_certificate(exc):
-            raise _failure(url, exc, mirror) from exc
+        if not is_certificate_error(exc):
+            raise _download_error(url, exc, mirror_setting) from exc
         raise TorchExtensionError(
-            f"The certificate of {host} is not trusted: {cause(exc)}. If a proxy or a mirror has a certificate of"
+            f"The certificate of {host} is not trusted: {root_cause(exc)}. If a proxy or a mirror has a certificate of"
             " your site's CA, name the CA's file in torch_extension_ca_path."
         ) from exc
     except (urllib3_exceptions.HTTPError, OSError) as exc:  # an OSError says that REQUESTS_CA_BUNDLE names no file
-        raise _failure(url, exc, mirror) from exc
+        raise _download_error(url, exc, mirror_setting) from exc
 
 
-def is_passing(exc: BaseException) -> bool:
-    """Whether another try may go better: what a certificate or a proxy refuses now, it refuses in a second too."""
+def is_transient(exc: BaseException) -> bool:
+    """Whether a retry may succeed: what a certificate or a proxy refuses now, it refuses in a second too."""
     if isinstance(exc, requests.exceptions.ConnectionError):
-        return not (is_certificate(exc) or _PROXY_REFUSES.search(cause(exc)))
-    passing = (
+        return not (is_certificate_error(exc) or _PROXY_REFUSAL.search(root_cause(exc)))
+    transient_errors = (
         requests.exceptions.Timeout,
         requests.exceptions.ChunkedEncodingError,
         urllib3_exceptions.ProtocolError,
         urllib3_exceptions.TimeoutError,
         urllib3_exceptions.SSLError,
     )
-    return isinstance(exc, passing)
+    return isinstance(exc, transient_errors)
 
 
-def proxy_wants_credentials(host: str | None) -> str:
-    """The error for a proxy's status 407."""
+def proxy_credentials_message(host: str | None) -> str:
+    """The message for a proxy's status 407."""
     return (
         f"The proxy of the control node wants other credentials before it reaches {host} (407). Give them as in"
         " http://USER:PASSWORD@proxy.example:3128 in https_proxy of the environment of ansible-playbook, or in"
@@ -120,13 +120,13 @@ def proxy_wants_credentials(host: str | None) -> str:
     )
 
 
-def _failure(url: str, exc: BaseException, mirror: str) -> TorchExtensionError:
+def _download_error(url: str, exc: BaseException, mirror_setting: str) -> TorchExtensionError:
     return TorchExtensionError(
-        f"{url} cannot be downloaded: {cause(exc)}. If the control node has a proxy, set torch_extension_proxy; if there"
-        f" is a mirror, set {mirror}."
+        f"{url} cannot be downloaded: {root_cause(exc)}. If the control node has a proxy, set torch_extension_proxy; if there"
+        f" is a mirror, set {mirror_setting}."
     )
 
 
-def is_certificate(exc: BaseException) -> bool:
-    """Whether a certificate is what is wrong."""
+def is_certificate_error(exc: BaseException) -> bool:
+    """Whether the certificate of a server or proxy is not trusted."""
     return isinstance(exc, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(exc)

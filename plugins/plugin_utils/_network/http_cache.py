@@ -4,12 +4,12 @@
 
 # Private to this collection: it may change in any release.
 
-"""One question, one request: answers of HTTP servers, kept on the control node for all nodes and processes.
+"""A cache of HTTP answers on the control node, for all nodes and processes: one request for each URL.
 
-A play asks the same for each of its nodes, each in a process of its own. So an answer that is young enough is used
-without asking, an older one is revalidated (RFC 9110, If-None-Match), and whoever comes while another process asks waits
-for what that one is told. What cannot be asked is answered by what was kept, however old, with a warning; and that it
-cannot be asked is kept too, for a moment, for else each node would wait for the same time-out.
+A play needs the same for each of its nodes, each in a process of its own. So an answer that is fresh is used without a
+request, a stale one is revalidated (RFC 9110, If-None-Match), and a process waits for the answer while another makes the
+same request. If the server cannot be asked, the cached answer serves, however old, with a warning. The failure is cached
+too, for a moment: without that, each node would wait for the same timeout.
 
 Why not requests-cache: it has no lock between processes and no memory of failures, its ``stale_if_error`` hides a 401
 and a 404 behind an old answer as well, and it keeps whatever a login page says with status 200.
@@ -31,11 +31,11 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import (
     Answer,
+    CachedAnswer,
     Failure,
-    Kept,
-    Missing,
+    MissingError,
     NoAnswerError,
-    Unavailable,
+    UnavailableError,
 )
 
 if t.TYPE_CHECKING:
@@ -45,133 +45,131 @@ if t.TYPE_CHECKING:
 
 T = t.TypeVar("T")
 
-#: for how many seconds nobody asks again: what is down or not there stays so for a while, what is refused the operator
-#: may have set right by now
+#: for how many seconds a failure is taken for the answer: a server that is down, or a file that is not there, stays so
+#: for a while; what was refused the operator may have set right by now
 _OUTAGE_SECONDS = 60
 _REFUSAL_SECONDS = 10
 
 
 class HttpCache:
-    """Asks by GET, or finds what was answered before."""
+    """Answers to GET requests, from the cache or from the server."""
 
     def __init__(
         self,
         cache: str,
         ca_path: str | None = None,
         max_age: float = 600,
-        mirror: str = "torch_extension_sources",
+        mirror_setting: str = "torch_extension_sources",
         headers: t.Mapping[str, str] | None = None,
         auth: t.Callable[[t.Any], t.Any] | None = None,
-        refusal: t.Callable[[str, requests.Response], Failure] | None = None,
+        explain_status: t.Callable[[str, requests.Response], Failure] | None = None,
     ) -> None:
         """
-        :param cache: a folder, made if it is not there, for its owner alone; answers are kept in its folder ``api``
+        :param cache: a folder, made if it is not there, for its owner alone; answers are in its folder ``api``
         :param ca_path: a file of CA certificates to trust instead of the usual ones
-        :param max_age: for how many seconds an answer is used without asking
-        :param mirror: the knob that names another place to ask
-        :param auth: puts credentials into a request; none are kept
-        :param refusal: what a status other than 200 and 304 means
+        :param max_age: for how many seconds an answer is used without a request
+        :param mirror_setting: names the setting that leads to a mirror
+        :param auth: puts credentials into a request; none are cached
+        :param explain_status: what a status other than 200 and 304 means
         :raises TorchExtensionError: if the folder cannot be used
         """
         settings.check_ca_path(ca_path)
         self._folder = os.path.join(cache, "api")
-        with self._explained_disk():
+        with self._explain_disk_errors():
             os.makedirs(cache, mode=0o700, exist_ok=True)
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
         self._ca_path = ca_path
         self._max_age = max_age
-        self._mirror = mirror
-        self._headers, self._auth, self._refusal = headers, auth, refusal
+        self._mirror_setting = mirror_setting
+        self._headers, self._auth, self._explain_status = headers, auth, explain_status
         self._client: HttpClient | None = None
-        #: what the operator should know of the answers, each once
+        #: what the operator should know about the answers, each once
         self.warnings: list[str] = []
 
-    def get(self, url: str, read: t.Callable[[Answer], T], what: str) -> T:
-        """What is made of an answer.
+    def get(self, url: str, parse: t.Callable[[Answer], T], subject: str) -> T:
+        """The parsed answer of a URL.
 
-        :param read: makes it; a ValueError says that this is no answer to the question, and it is not kept
-        :param what: that the answer tells, for messages: "The releases of …"
-        :raises Missing: if there is nothing at this URL
-        :raises Unavailable: if it cannot be asked now, and no earlier answer is kept
-        :raises TorchExtensionError: if it is refused, or the cache cannot be written, or a library is missing that asks
+        :param parse: raises a ValueError if this is no answer to the question; it is not cached then
+        :param subject: of the answer, for messages: "What release … has"
+        :raises MissingError: if there is nothing at this URL
+        :raises UnavailableError: if the server cannot be asked now, and no earlier answer is cached
+        :raises TorchExtensionError: if it is refused, or the cache cannot be written, or requests is missing
         """
-        asked_at = time.time()
-        kept = self._kept(url, read)
-        if kept and self._is_young(kept):
-            return kept.value
-        with self._explained_disk(), self._locked(url):
-            kept = self._kept(url, read)
-            if kept and (self._is_young(kept) or asked_at <= kept.time <= time.time()):  # another process has asked
-                return kept.value
-            failure = self._remembered(url)
+        called_at = time.time()
+        cached = self._load_answer(url, parse)
+        if cached and self._is_fresh(cached):
+            return cached.value
+        with self._explain_disk_errors(), self._locked(url):
+            cached = self._load_answer(url, parse)
+            if cached and (self._is_fresh(cached) or called_at <= cached.time <= time.time()):  # from another process
+                return cached.value
+            failure = self._load_failure(url)
             if not failure:
                 try:
-                    return self._ask(url, read, kept)
+                    return self._request(url, parse, cached)
                 except NoAnswerError as exc:
                     failure = exc.failure
-                    self._remember(url, failure)
+                    self._store_failure(url, failure)
         if failure.is_missing:
-            raise Missing(failure.message + failure.note)
+            raise MissingError(failure.message + failure.note)
         if not failure.is_outage:
             raise TorchExtensionError(failure.message + failure.note)
-        if not kept:
-            raise Unavailable(f"{failure.message} No earlier answer is kept.{failure.note}")
-        warning = f"{what} is known as it was {_duration(time.time() - kept.time)} ago: {failure.message}"
+        if not cached:
+            raise UnavailableError(f"{failure.message} No earlier answer is kept.{failure.note}")
+        warning = f"{subject} is known as it was {_duration(time.time() - cached.time)} ago: {failure.message}"
         if warning not in self.warnings:
             self.warnings.append(warning)
-        return kept.value
+        return cached.value
 
-    def _ask(self, url: str, read: t.Callable[[Answer], T], kept: Kept[T] | None) -> T:
-        asked = self._http_client().ask(url, kept)
-        if asked is None:
-            self._keep(url, kept.answer, kept.etag)
-            return kept.value
-        answer, etag = asked
+    def _request(self, url: str, parse: t.Callable[[Answer], T], cached: CachedAnswer[T] | None) -> T:
+        answer, etag = self._http_client().get(url, cached)
         try:
-            value = read(answer)
+            value = cached.value if cached and answer is cached.answer else parse(answer)
         except ValueError as exc:
             start = answer.body[:60].decode("ascii", "replace")
             raise NoAnswerError(
                 Failure(
                     f"What {url} gave is no answer: {exc}. It begins with {start!r}. A login page of a proxy or"
-                    f" firewall? See what a browser shows there, or set {self._mirror}."
+                    f" firewall? See what a browser shows there, or set {self._mirror_setting}."
                 )
             ) from exc
-        self._keep(url, answer, etag)
+        self._store_answer(url, answer, etag)
         return value
 
     def _http_client(self) -> HttpClient:
         if self._client is None:
-            # requests takes longer to import than all the rest, and what is kept and young is had without it
+            # requests takes longer to import than all the rest, and a fresh answer needs no request
             from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_client import HttpClient
 
-            self._client = HttpClient(self._ca_path, self._mirror, self._headers, self._auth, self._refusal)
+            self._client = HttpClient(
+                self._ca_path, self._mirror_setting, self._headers, self._auth, self._explain_status
+            )
         return self._client
 
-    def _is_young(self, kept: Kept[t.Any]) -> bool:
-        return 0 <= time.time() - kept.time < self._max_age  # a clock that was set back makes none young for ever
+    def _is_fresh(self, cached: CachedAnswer[t.Any]) -> bool:
+        return 0 <= time.time() - cached.time < self._max_age  # a clock that was set back keeps none fresh for ever
 
-    def _kept(self, url: str, read: t.Callable[[Answer], T]) -> Kept[T] | None:
+    def _load_answer(self, url: str, parse: t.Callable[[Answer], T]) -> CachedAnswer[T] | None:
         try:
-            with open(self._path(url, "answer"), "rb") as file:
-                about = json.loads(file.readline())
-                answer = Answer(about["url"], about["content_type"], about["next_url"], file.read())
-                return Kept(answer, read(answer), about["etag"], about["time"])
+            with open(self._file_path(url, "answer"), "rb") as file:
+                fields = json.loads(file.readline())
+                answer = Answer(fields["url"], fields["content_type"], fields["next_url"], file.read())
+                return CachedAnswer(answer, parse(answer), fields["etag"], fields["time"])
         except (OSError, ValueError, KeyError, TypeError):  # not there, or of another version of this collection
             return None
 
-    def _keep(self, url: str, answer: Answer, etag: str | None) -> None:
-        about = {**answer._asdict(), "etag": etag, "time": time.time()}
-        del about["body"]
-        self._write(self._path(url, "answer"), json.dumps(about).encode() + b"\n" + answer.body)
+    def _store_answer(self, url: str, answer: Answer, etag: str | None) -> None:
+        fields = {**answer._asdict(), "etag": etag, "time": time.time()}
+        del fields["body"]
+        self._write(self._file_path(url, "answer"), json.dumps(fields).encode() + b"\n" + answer.body)
 
-    def _remembered(self, url: str) -> Failure | None:
-        for scope in (_host(url), url):
+    def _load_failure(self, url: str) -> Failure | None:
+        for scope in (_origin(url), url):
             try:
-                with open(self._path(self._circumstances(scope), "failure"), encoding="utf-8") as file:
-                    about = json.load(file)
-                age = time.time() - about.pop("time")
-                failure = Failure(**about)
+                with open(self._file_path(self._failure_key(scope), "failure"), encoding="utf-8") as file:
+                    fields = json.load(file)
+                age = time.time() - fields.pop("time")
+                failure = Failure(**fields)
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue
             seconds = _OUTAGE_SECONDS if failure.is_outage or failure.is_missing else _REFUSAL_SECONDS
@@ -181,20 +179,20 @@ class HttpCache:
                 )
         return None
 
-    def _remember(self, url: str, failure: Failure) -> None:
-        about = {**failure._asdict(), "time": time.time()}
-        scope = self._circumstances(_host(url) if failure.of_host else url)
-        self._write(self._path(scope, "failure"), json.dumps(about).encode())
+    def _store_failure(self, url: str, failure: Failure) -> None:
+        fields = {**failure._asdict(), "time": time.time()}
+        scope = self._failure_key(_origin(url) if failure.of_host else url)
+        self._write(self._file_path(scope, "failure"), json.dumps(fields).encode())
 
-    def _circumstances(self, scope: str) -> str:
-        """What a failure depends on: who sets it right by a token, a proxy or a CA is not told the old one again."""
-        return repr((scope, bool(self._auth), self._ca_path, self._http_client().proxies(scope)))
+    def _failure_key(self, scope: str) -> str:
+        """All that a failure depends on: a new token, proxy or CA makes another request."""
+        return repr((scope, bool(self._auth), self._ca_path, self._http_client().proxies_for(scope)))
 
-    def _path(self, key: str, kind: str) -> str:
+    def _file_path(self, key: str, kind: str) -> str:
         return os.path.join(self._folder, f"{hashlib.sha256(key.encode()).hexdigest()}.{kind}")
 
     def _write(self, path: str, content: bytes) -> None:
-        """All or nothing; for its owner alone."""
+        """Replace a file at once; it is for its owner alone."""
         descriptor, temporary = tempfile.mkstemp(dir=self._folder)
         try:
             with open(descriptor, "wb") as file:
@@ -206,13 +204,13 @@ class HttpCache:
 
     @contextlib.contextmanager
     def _locked(self, url: str) -> t.Iterator[None]:
-        """One request for a URL at a time, over all processes; the system frees the lock of a process that died."""
-        with open(self._path(url, "lock"), "w") as file:
+        """Hold the lock of a URL across processes. The system frees the lock of a process that died."""
+        with open(self._file_path(url, "lock"), "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     @contextlib.contextmanager
-    def _explained_disk(self) -> t.Iterator[None]:
+    def _explain_disk_errors(self) -> t.Iterator[None]:
         try:
             yield
         except OSError as exc:
@@ -222,7 +220,7 @@ class HttpCache:
             ) from exc
 
 
-def _host(url: str) -> str:
+def _origin(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
 

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""Asks what :mod:`http_cache` keeps. Import it when there is something to ask: requests takes longer than all the rest."""
+"""The requests behind :mod:`http_cache`. Import it when there is one to make: requests takes longer than all the rest."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import (
     Answer,
+    CachedAnswer,
     Failure,
-    Kept,
     NoAnswerError,
 )
 
@@ -27,76 +27,80 @@ except ImportError:  # http.py says so
 else:
     _BaseSession = requests.Session
 
-_LIMIT = 64 << 20  # bytes; more is no list of wheels, and must not fill the memory
+_MAX_BODY = 64 << 20  # bytes; more is no list of wheels, and must not fill the memory
 _CHUNK = 1 << 16  # bytes
 
 
 class HttpClient:
-    """Asks by GET, and again where that may help."""
+    """Makes GET requests, and retries those that may succeed in a moment."""
 
     def __init__(
         self,
         ca_path: str | None,
-        mirror: str,
+        mirror_setting: str,
         headers: t.Mapping[str, str] | None,
         auth: t.Callable[[t.Any], t.Any] | None,
-        refusal: t.Callable[[str, requests.Response], Failure] | None,
+        explain_status: t.Callable[[str, requests.Response], Failure] | None,
     ) -> None:
         """
         The parameters are those of :class:`http_cache.HttpCache`.
 
         :raises TorchExtensionError: if a library is missing
         """
-        http.check_library()
-        self._ca_path, self._mirror, self._refusal = ca_path, mirror, refusal or _refusal
-        # A wait as long as a rate limit's is for the operator to decide.
-        self._session = http.with_retries(_Session(), waits_as_told=False)
+        http.check_requests()
+        self._ca_path, self._mirror_setting, self._explain_status = (
+            ca_path,
+            mirror_setting,
+            explain_status or _explain_status,
+        )
+        self._session = http.add_retries(_Session())
         self._session.auth = auth
         self._session.headers.update(headers or {})
 
-    def ask(self, url: str, kept: Kept[t.Any] | None) -> tuple[Answer, str | None] | None:
-        """What is at a URL, with its ETag; None if that is what is kept.
+    def get(self, url: str, cached: CachedAnswer[t.Any] | None) -> tuple[Answer, str | None]:
+        """What is at a URL, with its ETag.
 
+        :param cached: revalidated, if there is one, and returned if it still holds (304)
         :raises NoAnswerError: if there is no answer
         """
-        headers = {"If-None-Match": kept.etag} if kept and kept.etag else {}
+        headers = {"If-None-Match": cached.etag} if cached and cached.etag else {}
         try:
-            # verify is said with the request, for a session's own setting yields to REQUESTS_CA_BUNDLE
+            # verify goes with the request, for a session's own setting yields to REQUESTS_CA_BUNDLE
             with (
-                http.explained(url, self._mirror),
+                http.explain_http_errors(url, self._mirror_setting),
                 self._session.get(
-                    url, headers=headers, stream=True, timeout=http.SECONDS, verify=self._ca_path or True
+                    url, headers=headers, stream=True, timeout=http.TIMEOUT_SECONDS, verify=self._ca_path or True
                 ) as response,
             ):
-                if response.status_code == requests.codes.not_modified and kept:
-                    return None
+                if response.status_code == requests.codes.not_modified and cached:
+                    return cached.answer, cached.etag
                 if response.status_code != requests.codes.ok:
-                    raise NoAnswerError(self._refusal(url, response))
-                return _answer(url, response), response.headers.get("ETag")
+                    raise NoAnswerError(self._explain_status(url, response))
+                return _read_answer(url, response), response.headers.get("ETag")
         except TorchExtensionError as exc:
             raise NoAnswerError(Failure(str(exc), of_host=True)) from exc
 
-    def proxies(self, url: str) -> list[tuple[str, str]]:
+    def proxies_for(self, url: str) -> list[tuple[str, str]]:
         """The proxies that the environment has for a URL, by scheme, sorted, without credentials."""
-        found = requests.utils.get_environ_proxies(url)
-        return sorted((scheme, _without_credentials(proxy)) for scheme, proxy in found.items())
+        proxies = requests.utils.get_environ_proxies(url)
+        return sorted((scheme, _without_credentials(proxy)) for scheme, proxy in proxies.items())
 
 
 class _Session(_BaseSession):
-    """A session whose own credentials are preferred to those of ~/.netrc on a redirect, too."""
+    """A session that prefers its own credentials to those of ~/.netrc on redirects, too."""
 
     def rebuild_auth(self, prepared_request: t.Any, response: t.Any) -> None:
-        super().rebuild_auth(prepared_request, response)  # takes them away where the host is another one
+        super().rebuild_auth(prepared_request, response)  # removes them where the host is another one
         if self.auth:
             self.auth(prepared_request)
 
 
-def _answer(url: str, response: requests.Response) -> Answer:
+def _read_answer(url: str, response: requests.Response) -> Answer:
     body = bytearray()
     for chunk in response.iter_content(_CHUNK):
         body += chunk
-        if len(body) > _LIMIT:
-            raise NoAnswerError(Failure(f"{url} gives more than {_LIMIT >> 20} MiB, which is no list of wheels."))
+        if len(body) > _MAX_BODY:
+            raise NoAnswerError(Failure(f"{url} gives more than {_MAX_BODY >> 20} MiB, which is no list of wheels."))
     next_url = response.links.get("next", {}).get("url")
     return Answer(
         # A query may be a signature, and means nothing for the links of the page.
@@ -107,7 +111,7 @@ def _answer(url: str, response: requests.Response) -> Answer:
     )
 
 
-def _refusal(url: str, response: requests.Response) -> Failure:
+def _explain_status(url: str, response: requests.Response) -> Failure:
     status = response.status_code
     if status == requests.codes.not_found:
         return Failure(f"There is nothing at {url} (404).", is_outage=False, is_missing=True)

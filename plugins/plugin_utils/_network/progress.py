@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""What is under way, told to the operator: in a terminal one line that changes in place, elsewhere a line now and then."""
+"""The progress of downloads, shown to the operator: one line that changes in place, or, in a log, a line now and then."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 
 try:
     from tqdm import tqdm
-    from tqdm.std import EMA
+    from tqdm.std import EMA  # type: ignore[attr-defined]  # types-tqdm lacks it
 except ImportError as exc:
-    TQDM_IMPORT_ERROR = exc
+    TQDM_IMPORT_ERROR: ImportError | None = exc
 else:
     TQDM_IMPORT_ERROR = None
 
@@ -31,11 +31,11 @@ _STATE = "{percentage:.0f}% {n_fmt}/{total_fmt} {rate_fmt} {remaining} left"
 _STATE_WITHOUT_TOTAL = "{n_fmt} {rate_fmt}"
 _START_OF_EMPTY_LINE = "\r\x1b[K"
 
-Say = t.Callable[[str, bool], None]
+Show = t.Callable[[str, bool], None]
 
 
 class Gauge:
-    """How far one download is. Whoever downloads writes ``done`` and ``total``."""
+    """How far one download is. The download writes ``done`` and ``total``."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -44,15 +44,15 @@ class Gauge:
         self.started: float | None = None  # on the monotonic clock, when the first byte came
 
     def start(self, done: int, total: int | None) -> None:
-        """An answer begins. After a cut it is another one, and the clock goes on."""
+        """A response begins. After a broken connection it is another one, and the clock goes on."""
         self.done, self.total = done, total
         self.started = self.started or time.monotonic()
 
 
-class Silence:
-    """Tells nothing."""
+class Progress:
+    """Takes what downloads report, and shows nothing."""
 
-    def __enter__(self) -> Silence:
+    def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *args: object) -> None:
@@ -60,24 +60,24 @@ class Silence:
 
     @contextlib.contextmanager
     def gauge(self, name: str) -> t.Iterator[Gauge]:
-        """Where a download writes how far it is."""
+        """The gauge of one download."""
         yield Gauge(name)
 
     def note(self, text: str) -> None:
-        """Something that the operator may wonder about, such as why nothing happens."""
+        """Tell the operator what happens otherwise unseen, such as why nothing is downloaded."""
 
 
-class Progress(Silence):
-    """Tells how far downloads are for as long as it is entered. All that it says comes from one thread at a time."""
+class ProgressDisplay(Progress):
+    """Shows how far downloads are while it is entered. Only one thread at a time shows something."""
 
     def __init__(
-        self, say: Say, columns: int | None, every: float = _NEXT_SECONDS, first: float = _FIRST_SECONDS
+        self, show: Show, columns: int | None, interval: float = _NEXT_SECONDS, delay: float = _FIRST_SECONDS
     ) -> None:
         """
-        :param say: shows a text, with a newline after it or without
+        :param show: shows a text, with a newline after it or without
         :param columns: of the terminal; None if there is none
-        :param every: seconds between two lines of a download, where there is no terminal
-        :param first: seconds from the start of a download to its first line there
+        :param interval: seconds between two lines of a download, where there is no terminal
+        :param delay: seconds from the start of a download to its first line there
         :raises TorchExtensionError: if a library is missing
         """
         if TQDM_IMPORT_ERROR:
@@ -85,14 +85,14 @@ class Progress(Silence):
                 f"The Python that runs Ansible on the control node lacks tqdm ({TQDM_IMPORT_ERROR}). Install the"
                 " collection's requirements.txt into it, or set torch_extension_progress to false."
             )
-        self._say, self._columns, self._every, self._first = say, columns, every, first
-        self._shown: dict[Gauge, _Shown] = {}
+        self._show, self._columns, self._interval, self._delay = show, columns, interval, delay
+        self._views: dict[Gauge, _GaugeView] = {}
         self._line_is_open = False
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressDisplay:
         self._thread.start()
         return self
 
@@ -107,72 +107,72 @@ class Progress(Silence):
     def gauge(self, name: str) -> t.Iterator[Gauge]:
         gauge = Gauge(name)
         with self._lock:
-            self._shown[gauge] = _Shown(gauge, self._first)
+            self._views[gauge] = _GaugeView(gauge, self._delay)
         try:
             yield gauge
         finally:
             with self._lock:
-                shown = self._shown.pop(gauge)
-                if shown.was_told:
-                    shown.measure()
-                    self._line(shown.summary())
+                view = self._views.pop(gauge)
+                if view.was_shown:
+                    view.measure()
+                    self._write_line(view.summary())
 
     def note(self, text: str) -> None:
         with self._lock:
-            self._line(text)
+            self._write_line(text)
 
     def _run(self) -> None:
-        while not self._stop.wait(_TERMINAL_SECONDS if self._columns else min(1.0, self._every)):
+        while not self._stop.wait(_TERMINAL_SECONDS if self._columns else min(1.0, self._interval)):
             with self._lock:
-                under_way = [shown for shown in self._shown.values() if shown.gauge.started]
-                for shown in under_way:
-                    shown.measure()
+                under_way = [view for view in self._views.values() if view.gauge.started]
+                for view in under_way:
+                    view.measure()
                 if self._columns:
-                    self._rewrite(under_way)
+                    self._rewrite_line(under_way)
                 else:
-                    self._log(under_way)
+                    self._write_log_lines(under_way)
 
-    def _log(self, under_way: list[_Shown]) -> None:
-        for shown in under_way:
-            if shown.age() >= shown.due:
-                shown.due = shown.age() + self._every
-                shown.was_told = True
-                self._line(f"{shown.gauge.name} {shown.state()}")
+    def _write_log_lines(self, under_way: list[_GaugeView]) -> None:
+        for view in under_way:
+            if view.age() >= view.next_line_at:
+                view.next_line_at = view.age() + self._interval
+                view.was_shown = True
+                self._write_line(f"{view.gauge.name} {view.state()}")
 
-    def _rewrite(self, under_way: list[_Shown]) -> None:
+    def _rewrite_line(self, under_way: list[_GaugeView]) -> None:
         if not under_way:
             return
         columns = (self._columns or 0) - 1  # a terminal may wrap after its last column
         turn = int(time.monotonic() / _TURN_SECONDS) % len(under_way)
-        states = [(shown.gauge.name, shown.state()) for shown in under_way[turn:] + under_way[:turn]]
+        states = [(view.gauge.name, view.state()) for view in under_way[turn:] + under_way[:turn]]
         fitting = len(states)
-        while fitting > 1 and _width(states, fitting) > columns:
+        while fitting > 1 and _shortest_width(states, fitting) > columns:
             fitting -= 1
-        more = _more(len(states) - fitting)
-        room = columns - len(more) - sum(len(state) + 3 for _name, state in states[:fitting]) + 2
+        suffix = _more_suffix(len(states) - fitting)
+        room = columns - len(suffix) - sum(len(state) + 3 for _name, state in states[:fitting]) + 2
         parts = [
             f"{_shortened(name, max(room // fitting, _SHORTEST_NAME))} {state}" for name, state in states[:fitting]
         ]
-        self._write(_START_OF_EMPTY_LINE + ("; ".join(parts) + more)[:columns], False)
+        self._write(_START_OF_EMPTY_LINE + ("; ".join(parts) + suffix)[:columns], False)
         self._line_is_open = True
-        for shown in under_way:
-            shown.was_told = True
+        for view in under_way:
+            view.was_shown = True
 
-    def _line(self, text: str) -> None:
+    def _write_line(self, text: str) -> None:
         self._write((_START_OF_EMPTY_LINE if self._line_is_open else "") + text, True)
 
     def _write(self, text: str, newline: bool) -> None:
-        self._say(text, newline)
+        self._show(text, newline)
         self._line_is_open = False
 
 
-class _Shown:
-    """A gauge, and what of it was told."""
+class _GaugeView:
+    """What is shown of a gauge."""
 
-    def __init__(self, gauge: Gauge, due: float) -> None:
+    def __init__(self, gauge: Gauge, next_line_at: float) -> None:
         self.gauge = gauge
-        self.due = due  # seconds after its start
-        self.was_told = False
+        self.next_line_at = next_line_at  # seconds after its start
+        self.was_shown = False
         self._rate = EMA(0.3)
         self._received = 0
         self._last: tuple[float, int] | None = None
@@ -192,7 +192,7 @@ class _Shown:
         gauge = self.gauge
         return tqdm.format_meter(
             gauge.done,
-            gauge.total,
+            gauge.total or 0,
             self.age(),
             bar_format=_STATE if gauge.total else _STATE_WITHOUT_TOTAL,
             rate=self._rate() or None,
@@ -201,7 +201,7 @@ class _Shown:
         ).strip()
 
     def summary(self) -> str:
-        """What came, in how long. It is told of failures too: their reason comes with the task's result."""
+        """What came, in how long, after failures too: their reason comes with the task's result."""
         gauge = self.gauge
         whole = "" if gauge.done == gauge.total or gauge.total is None else f" of {tqdm.format_sizeof(gauge.total)}B"
         return (
@@ -210,12 +210,12 @@ class _Shown:
         )
 
 
-def _width(states: list[tuple[str, str]], number: int) -> int:
+def _shortest_width(states: list[tuple[str, str]], number: int) -> int:
     parts = [_SHORTEST_NAME + 1 + len(state) for _name, state in states[:number]]
-    return sum(parts) + 2 * (number - 1) + len(_more(len(states) - number))
+    return sum(parts) + 2 * (number - 1) + len(_more_suffix(len(states) - number))
 
 
-def _more(number: int) -> str:
+def _more_suffix(number: int) -> str:
     return f"; {number} more" if number else ""
 
 

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""What an HTTP server has answered, or why it has not."""
+"""The answer of an HTTP server, or why there is none."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 T = t.TypeVar("T")
 
 
-class Unavailable(TorchExtensionError):  # noqa: N818 (it is an answer)
-    """It cannot be asked now, and no earlier answer is kept."""
+class UnavailableError(TorchExtensionError):
+    """The server cannot be asked now, and no earlier answer is cached."""
 
 
-class Missing(TorchExtensionError):  # noqa: N818 (it is an answer)
+class MissingError(TorchExtensionError):
     """There is nothing at this address (404)."""
 
 
 class Answer(t.NamedTuple):
-    """What a server has said."""
+    """What a server has sent."""
 
     url: str  # after redirects, without its query
     content_type: str  # in lower case, without parameters
@@ -38,21 +38,21 @@ class Failure(t.NamedTuple):
     message: str
     is_outage: bool = True  # it may be better later, so an old answer will do
     is_missing: bool = False  # 404
-    of_host: bool = False  # whatever is asked there
+    of_host: bool = False  # of all requests to this host
     note: str = ""  # on its age
 
 
-class Kept(t.NamedTuple, t.Generic[T]):
-    """An answer as it is kept, and what was made of it."""
+class CachedAnswer(t.NamedTuple, t.Generic[T]):
+    """An answer in the cache, parsed."""
 
     answer: Answer
     value: T
     etag: str | None
-    time: float  # seconds since the epoch, when the server last said so
+    time: float  # seconds since the epoch, when the server last gave or confirmed it
 
 
 class NoAnswerError(Exception):
-    """A server, or what is on the way to it, gives no answer."""
+    """A server, or a proxy on the way to it, gives no answer."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""What the operator says of the network of the control node: proxies, certificates, addresses. It uses none."""
+"""The operator's settings of the control node's network: proxy, CA, URLs. Nothing here connects to anything."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "a
 
 
 @contextlib.contextmanager
-def proxied(proxy: str | None) -> t.Iterator[None]:
-    """Let everything in this process, and the programs that it starts, use a proxy, but for what no_proxy excepts.
+def use_proxy(proxy: str | None) -> t.Iterator[None]:
+    """Let this process, and the programs that it starts, use a proxy for all hosts but those in no_proxy.
 
     :raises TorchExtensionError: if this is no address of a proxy
 
@@ -38,14 +38,14 @@ def proxied(proxy: str | None) -> t.Iterator[None]:
     if not host:
         # without its value, which may hold credentials
         raise TorchExtensionError("torch_extension_proxy is no address of a proxy such as http://proxy.example:3128.")
-    before = {name: os.environ.get(name) for name in _PROXY_VARIABLES}
+    original = {name: os.environ.get(name) for name in _PROXY_VARIABLES}
     for name in _PROXY_VARIABLES:
         os.environ.pop(name, None)
     os.environ.update(http_proxy=proxy, https_proxy=proxy)
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in original.items():
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
@@ -61,9 +61,9 @@ def check_ca_path(ca_path: str | None) -> None:
         )
 
 
-def check_url(url: str, knob: str) -> None:
+def check_url(url: str, setting: str) -> None:
     """
-    :param knob: where the operator has set it
+    :param setting: names where the operator wrote it
     :raises TorchExtensionError: if it is no address of a server, or holds credentials, which would be shown
     """
     try:
@@ -71,18 +71,18 @@ def check_url(url: str, knob: str) -> None:
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
             raise ValueError("wanted is http:// or https:// and a host")
     except ValueError as exc:
-        raise TorchExtensionError(f"{knob} is no address of a server: {cause(exc)}.") from exc
+        raise TorchExtensionError(f"{setting} is no address of a server: {root_cause(exc)}.") from exc
     if parts.username is not None:
         raise TorchExtensionError(
-            f"{knob} holds credentials for {parts.hostname}, which would be shown in plans and reports. "
+            f"{setting} holds credentials for {parts.hostname}, which would be shown in plans and reports. "
             "Put them into ~/.netrc of the control node and leave them out of the URL."
         )
 
 
-def cause(exc: BaseException) -> str:
-    """The innermost reason of an error, in the library's words; they name hosts, but no credentials."""
+def root_cause(exc: BaseException) -> str:
+    """The innermost reason of an error, in the library's words, without credentials."""
     if isinstance(exc, OSError) and exc.errno is not None and exc.strerror:  # of the system itself
         return exc.strerror
-    inner = getattr(exc.args[0], "reason", exc.args[0]) if exc.args else exc
-    text = re.sub(r"<[^>]*>:? ?", "", str(inner))
+    reason = getattr(exc.args[0], "reason", exc.args[0]) if exc.args else exc
+    text = re.sub(r"<[^>]*>:? ?", "", str(reason))
     return re.sub(r"//[^/\s]*@", "//", text).rstrip(".")

@@ -20,13 +20,13 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.ac
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import decide as decide_action
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.labels import deliverable
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, PROVEN
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import check_url
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import Access
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.find import (
     NothingFitsError,
-    Wanted,
-    find,
+    WheelRequirement,
+    find_wheel,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import (
     RELEASE,
@@ -69,7 +69,7 @@ _EMPTY_ANSWER: dict[str, t.Any] = {
 class Settings(t.NamedTuple):
     """Where wheels come from, and what the operator knows of them."""
 
-    access: Access
+    access: SourceAccess
     sources: t.Sequence[str] = (RELEASE,)
     lock: str | None = None  # path of a lock on the control node, which is then asked instead of the sources
     sdist_url: str | t.Mapping[str, str] | None = None
@@ -84,8 +84,8 @@ def read_settings(option: t.Callable[[str], t.Any]) -> Settings:
 
     :param option: gives the value of an option
     """
-    access = Access(
-        cache=option("cache_dir") or default_cache(),
+    access = SourceAccess(
+        cache=option("cache_dir") or default_cache_dir(),
         github_url=option("github_url"),
         github_api_url=option("github_api_url"),
         github_token=option("github_token") or os.environ.get("GITHUB_TOKEN"),
@@ -161,11 +161,11 @@ def _find_wheel(
 
         wheel = read_lock(settings.lock).find(str(wanted), environment)
     else:
-        wheel = find(wanted, environment, sources, settings.access)
+        wheel = find_wheel(wanted, environment, sources, settings.access)
     return _complete_answer(wheel, wanted, settings)
 
 
-def _complete_answer(wheel: dict[str, t.Any], wanted: Wanted, settings: Settings) -> dict[str, t.Any]:
+def _complete_answer(wheel: dict[str, t.Any], wanted: WheelRequirement, settings: Settings) -> dict[str, t.Any]:
     """Add to a source's wheel what the operator and the table of packages know of it."""
     sha256 = _operator_sha256(wheel["filename"], settings.sha256)
     if sha256 and wheel.get("sha256") not in (None, sha256):
@@ -217,11 +217,11 @@ def _locate_in_pip_cache(
     return {}
 
 
-def _is_same_version(wanted: Wanted, answer: t.Mapping[str, t.Any]) -> bool:
+def _is_same_version(wanted: WheelRequirement, answer: t.Mapping[str, t.Any]) -> bool:
     return (wanted.name, wanted.version) == (answer["name"], answer["version"])
 
 
-def parse_requirement(term: str) -> Wanted:
+def parse_requirement(term: str) -> WheelRequirement:
     """Read a requirement of a known package.
 
     :raises TorchExtensionError: if it is anything else
@@ -238,7 +238,7 @@ def parse_requirement(term: str) -> Wanted:
             )
     pins = [item.version for item in requirement.specifier if item.operator == "==" and not item.version.endswith(".*")]
     pin = pins[0] if len(pins) == 1 and len(requirement.specifier) == 1 else None
-    return Wanted(name, requirement, _upstream_spelling(pin, package.versions) if pin else None)
+    return WheelRequirement(name, requirement.specifier, _upstream_spelling(pin, package.versions) if pin else None)
 
 
 def _upstream_spelling(pin: str, known_versions: t.Iterable[str]) -> str:

@@ -13,16 +13,14 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import arguments
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import EXAMINE
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import parse_requirement
 
-INSTALL, PIP_CACHE = "install", "pip_cache"
-MODES = [INSTALL, PIP_CACHE, "find_links"]
-
 Plan = t.Sequence[t.Mapping[str, t.Any]]
 
-#: keys of a planned wheel that no module reads, and whose values are long
-_OPERATOR_ONLY_KEYS = ("refused", "newer", "warnings")
+#: keys of a planned wheel that are for the operator alone, and whose values are long
+_PLANNING_DETAILS = ("refused", "newer", "warnings")
 
 
 class ProbeOptions(t.NamedTuple):
@@ -37,7 +35,7 @@ def probe_options(terms: t.Iterable[str], mode: str, sdist_url: str | t.Mapping[
 
     A term that is no requirement of a known package is left out here: the plan reports it.
 
-    :param mode: of the installation, one of ``MODES``
+    :param mode: of the installation, one of ``arguments.MODES``
     :param sdist_url: where the operator says that the sdists are; the node is not asked for those
     """
     requirements = []
@@ -47,7 +45,7 @@ def probe_options(terms: t.Iterable[str], mode: str, sdist_url: str | t.Mapping[
         except TorchExtensionError:
             continue
     names_with_url = {canonical(name) for name in sdist_url} if isinstance(sdist_url, t.Mapping) else set()
-    needs_sdists = mode == PIP_CACHE and (not sdist_url or isinstance(sdist_url, t.Mapping))
+    needs_sdists = mode == arguments.PIP_CACHE and (not sdist_url or isinstance(sdist_url, t.Mapping))
     sdists = [
         str(requirement)
         for requirement in requirements
@@ -61,16 +59,12 @@ def wheels_to_examine(plan: Plan, mode: str) -> list[dict[str, t.Any]]:
 
     An environment does not say what is in pip's cache or in a folder of wheels.
     """
-    return [
-        {**strip_for_node(wheel), "requirements": None}
-        for wheel in plan
-        if mode != INSTALL or wheel["action"] == EXAMINE
-    ]
+    return [arguments.for_node(wheel) for wheel in plan if mode != arguments.INSTALL or wheel["action"] == EXAMINE]
 
 
-def strip_for_node(wheel: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """A planned wheel without the keys that the node does not need."""
-    return {key: value for key, value in wheel.items() if key not in _OPERATOR_ONLY_KEYS}
+def without_planning_details(wheel: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """A planned wheel without what nobody needs who installs it."""
+    return {key: value for key, value in wheel.items() if key not in _PLANNING_DETAILS}
 
 
 def apply_examination(plan: Plan, examined: t.Iterable[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:

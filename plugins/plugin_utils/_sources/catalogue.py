@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""Asks the places that wheels come from what they have."""
+"""List the wheels that sources have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.github import GitHub, NoRelease
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.github import GitHub, NoReleaseError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import (
     GITHUB,
     INDEX,
@@ -22,73 +22,75 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.s
 )
 
 
-class Access(t.NamedTuple):
-    """What it takes to ask the places."""
+class SourceAccess(t.NamedTuple):
+    """The settings for asking sources."""
 
     cache: str  # folder of the control node
     github_url: str = "https://github.com"
     github_api_url: str = "https://api.github.com"
     github_token: str | None = None
     ca_path: str | None = None
-    max_age: int = 600  # seconds for which an answer serves without asking again
+    max_age: int = 600  # seconds for which an answer is used without a request
 
 
-class Catalogue:
-    """Asks the places what they have."""
+class WheelCatalogue:
+    """Lists the wheels that sources have: releases, indexes, folders."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: SourceAccess) -> None:
         self._access = access
         self._warnings: list[str] = []
-        self._asked: GitHub | None = None
+        self._github_client: GitHub | None = None
 
     @property
     def warnings(self) -> list[str]:
-        """What the operator should know of the answers, such as that one is old."""
-        return [*(self._asked.warnings if self._asked else ()), *self._warnings]
+        """What the operator should know about the answers, such as that one is old."""
+        return [*(self._github_client.warnings if self._github_client else ()), *self._warnings]
 
-    def likely(self, source: Source, name: str, version: str | None) -> list[Asset] | None:
-        """The wheels where one version of a package most likely is; None if that is no less than all of them.
+    def list_release(self, source: Source, name: str, version: str | None) -> list[Asset] | None:
+        """The wheels of the release that should have one version of a package; None if there is no such release to ask for.
 
-        :param version: the one wanted, None if there is not only one
+        :param version: None if the requirement pins none
         :raises TorchExtensionError: if the source cannot be asked
         """
         if source.kind != RELEASE or version is None:
             return None
         try:
-            return self._mirrored(self._github().release(PACKAGES[name].repository, f"v{version}"))
-        except NoRelease:
+            return self._with_mirror_urls(self._github_api().list_release(PACKAGES[name].repository, f"v{version}"))
+        except NoReleaseError:
             return []
 
-    def all(self, source: Source, name: str) -> list[Asset]:
-        """All wheels that a source has of a package, of the newest release first; there may be others among them.
+    def list_all(self, source: Source, name: str) -> list[Asset]:
+        """All wheels that a source has of a package, newest release first. There may be wheels of other packages among them.
 
         :raises TorchExtensionError: if the source cannot be asked
         """
         if source.kind == RELEASE:
-            return self._mirrored(self._github().releases(PACKAGES[name].repository))
+            return self._with_mirror_urls(self._github_api().list_releases(PACKAGES[name].repository))
         if source.kind == GITHUB:
-            return self._mirrored(self._github().releases(source.where))
-        # a parser of pages, and pathlib, are for these two alone
+            return self._with_mirror_urls(self._github_api().list_releases(source.location))
+        # only these two need a parser of pages, and pathlib
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import folder, pages
 
         if source.kind == INDEX:
             access = self._access
-            return pages.wheels(source.where, name, access.cache, access.ca_path, access.max_age, self._warnings)
-        return folder.wheels(source.where, name)
+            return pages.list_wheels(
+                source.location, name, access.cache, access.ca_path, access.max_age, self._warnings
+            )
+        return folder.list_wheels(source.location, name)
 
-    def _github(self) -> GitHub:
+    def _github_api(self) -> GitHub:
         access = self._access
-        if self._asked is None:
-            self._asked = GitHub(
+        if self._github_client is None:
+            self._github_client = GitHub(
                 access.github_api_url,
                 cache=access.cache,
                 token=access.github_token,
                 ca_path=access.ca_path,
                 max_age=access.max_age,
             )
-        return self._asked
+        return self._github_client
 
-    def _mirrored(self, assets: list[Asset]) -> list[Asset]:
-        """The API gives addresses of github.com, whatever mirror it was asked through."""
+    def _with_mirror_urls(self, assets: list[Asset]) -> list[Asset]:
+        """Replace GitHub's own address, which the API gives whatever mirror it was asked through."""
         official, mirror = "https://github.com/", self._access.github_url.rstrip("/") + "/"
         return [asset._replace(url=re.sub(f"^{re.escape(official)}", mirror, asset.url)) for asset in assets]

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""Find the wheel that really exists: ask the sources in their order, take what fits, or tell what is nearest."""
+"""Find a wheel that exists: ask the sources in their order, take the first that fits, or say what comes nearest."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import setup_py
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import selection
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import Unavailable
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import Access, Catalogue
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnavailableError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import (
+    SourceAccess,
+    WheelCatalogue,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import (
     BUNDLE,
     GUESS,
@@ -23,92 +26,98 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.s
 )
 
 if t.TYPE_CHECKING:
-    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
 
 Environment = t.Mapping[str, t.Any]
 
 
-class Wanted(t.NamedTuple):
+class WheelRequirement(t.NamedTuple):
     """A requirement of a known package."""
 
     name: str  # normalised
-    requirement: Requirement
-    version: str | None  # where the requirement pins one
+    specifier: SpecifierSet
+    version: str | None  # the one that the specifier pins, if it pins one
 
     def __str__(self) -> str:
-        return f"{self.name}{self.requirement.specifier}"
+        return f"{self.name}{self.specifier}"
 
 
 class NothingFitsError(TorchExtensionError):
-    """No source has a wheel that fits; ``provable`` are those for another torch, as :func:`find` would return them."""
+    """No source has a wheel that fits; ``provable`` are those for another torch, as :func:`find_wheel` would return them."""
 
     def __init__(self, message: str, provable: list[dict[str, t.Any]]) -> None:
         super().__init__(message)
         self.provable = provable
 
 
-def find(wanted: Wanted, environment: Environment, sources: t.Sequence[Source], access: Access) -> dict[str, t.Any]:
+def find_wheel(
+    requirement: WheelRequirement, environment: Environment, sources: t.Sequence[Source], access: SourceAccess
+) -> dict[str, t.Any]:
     """The wheel for a requirement, from the first source that has one that fits.
 
     :returns: the part of the lookup's answer that the source knows
-    :raises NothingFitsError: if no source has one; it tells what comes nearest
-    :raises TorchExtensionError: if it cannot be told
+    :raises NothingFitsError: if no source has one; the message says what comes nearest
+    :raises TorchExtensionError: if the only source cannot be asked, or a guess fails
     """
-    shelves = Catalogue(access)
+    catalogue = WheelCatalogue(access)
     failures: list[str] = []
-    seen: dict[Source, list[selection.Candidate]] = {}
+    candidates_by_source: dict[Source, list[selection.Candidate]] = {}
     for source in sources:
         try:
             if source.kind == GUESS:
-                return guessed(wanted, environment, access.github_url)
+                return guess_wheel(requirement, environment, access.github_url)
             if source.kind == BUNDLE:
-                # archives and pip's answers are for bundles alone
+                # only bundles need archives and pip's answers
                 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.bundle_reading import (
                     open_bundle,
                 )
 
-                return {**open_bundle(source.where).find(str(wanted), environment), "source": source.text}
-            choice, seen[source] = _from_shelves(source, wanted, environment, shelves)
+                return {**open_bundle(source.location).find(str(requirement), environment), "source": source.text}
+            choice, candidates_by_source[source] = _choose_from_source(source, requirement, environment, catalogue)
             if choice:
-                warnings = [*failures, *shelves.warnings]
+                warnings = [*failures, *catalogue.warnings]
                 more = {"ground": choice.ground, "refused": choice.refused, "newer": choice.newer, "warnings": warnings}
-                return {**_answer(choice.best, source), **more}
-        except Unavailable as exc:
-            if source.kind == RELEASE and wanted.version:
-                return _guess_instead(wanted, environment, access.github_url, str(exc))
+                return {**_describe(choice.best, source), **more}
+        except UnavailableError as exc:
+            if source.kind == RELEASE and requirement.version:
+                return _guess_with_warning(requirement, environment, access.github_url, str(exc))
             failures.append(f"{source.text}: {exc}")
         except TorchExtensionError as exc:
             if len(sources) == 1:
                 raise
             failures.append(f"{source.text}: {exc}")
-    candidates = [candidate for found in seen.values() for candidate in found]
-    origins = {candidate.asset: source for source, found in reversed(seen.items()) for candidate in found}
-    provable = selection.provable(candidates, wanted.requirement.specifier, environment)
+    candidates = [candidate for judged in candidates_by_source.values() for candidate in judged]
+    origins = {
+        candidate.asset: source for source, judged in reversed(candidates_by_source.items()) for candidate in judged
+    }
+    provable = selection.provable(candidates, requirement.specifier, environment)
     raise NothingFitsError(
-        _nothing_fits(wanted, environment, sources, candidates, failures),
+        _nothing_fits_message(requirement, environment, sources, candidates, failures),
         [
             {
-                **_answer(candidate, origins[candidate.asset]),
+                **_describe(candidate, origins[candidate.asset]),
                 "ground": selection.says(candidate),
-                "warnings": shelves.warnings,
+                "warnings": catalogue.warnings,
             }
             for candidate in provable
         ],
     )
 
 
-def guessed(wanted: Wanted, environment: Environment, github_url: str) -> dict[str, t.Any]:
+def guess_wheel(requirement: WheelRequirement, environment: Environment, github_url: str) -> dict[str, t.Any]:
     """The wheel whose URL the version's own setup.py would guess, whether it exists or not.
 
     :raises TorchExtensionError: if the version guesses nothing on such a node, or the requirement pins none
     """
-    if wanted.version is None:
-        newest = setup_py.find_package(wanted.name)[1].versions[-1]
+    if requirement.version is None:
+        newest = setup_py.find_package(requirement.name)[1].versions[-1]
         raise TorchExtensionError(
-            f"{str(wanted)!r} does not pin one version, which source=guess needs. Write for example"
-            f" '{wanted.name}=={newest}', the newest that this collection knows."
+            f"{str(requirement)!r} does not pin one version, which source=guess needs. Write for example"
+            f" '{requirement.name}=={newest}', the newest that this collection knows."
         )
-    guess = setup_py.guess(wanted.name, setup_py.find_version(wanted.name, wanted.version), environment, github_url)
+    guess = setup_py.guess(
+        requirement.name, setup_py.find_version(requirement.name, requirement.version), environment, github_url
+    )
     return {
         "version": guess.version,
         "filename": guess.filename,
@@ -119,26 +128,26 @@ def guessed(wanted: Wanted, environment: Environment, github_url: str) -> dict[s
     }
 
 
-def _from_shelves(
-    source: Source, wanted: Wanted, environment: Environment, shelves: Catalogue
+def _choose_from_source(
+    source: Source, requirement: WheelRequirement, environment: Environment, catalogue: WheelCatalogue
 ) -> tuple[selection.Choice | None, list[selection.Candidate]]:
-    specifier, candidates = wanted.requirement.specifier, []
-    for assets in (
-        lambda: shelves.likely(source, wanted.name, wanted.version),
-        # a release need not bear the version's name, and a refusal is to tell of the other versions
-        lambda: shelves.all(source, wanted.name),
+    candidates: list[selection.Candidate] = []
+    for list_wheels in (
+        lambda: catalogue.list_release(source, requirement.name, requirement.version),
+        # a release need not bear the version's name, and a refusal mentions the other versions
+        lambda: catalogue.list_all(source, requirement.name),
     ):
-        found = assets()
-        if found is None:
+        assets = list_wheels()
+        if assets is None:
             continue
-        candidates = selection.judge(wanted.name, found, environment)
-        choice = selection.choose(candidates, specifier, environment)
+        candidates = selection.judge(requirement.name, assets, environment)
+        choice = selection.choose(candidates, requirement.specifier, environment)
         if choice:
             return choice, candidates
     return None, candidates
 
 
-def _answer(candidate: selection.Candidate, source: Source) -> dict[str, t.Any]:
+def _describe(candidate: selection.Candidate, source: Source) -> dict[str, t.Any]:
     asset = candidate.asset
     return {
         "version": str(candidate.version),
@@ -151,33 +160,35 @@ def _answer(candidate: selection.Candidate, source: Source) -> dict[str, t.Any]:
     }
 
 
-def _guess_instead(wanted: Wanted, environment: Environment, github_url: str, why: str) -> dict[str, t.Any]:
+def _guess_with_warning(
+    requirement: WheelRequirement, environment: Environment, github_url: str, why: str
+) -> dict[str, t.Any]:
     warning = (
-        f"{why} So the wheel of {wanted} is the one that its setup.py would guess, and whether it exists shows at the"
+        f"{why} So the wheel of {requirement} is the one that its setup.py would guess, and whether it exists shows at the"
         " download."
     )
-    return {**guessed(wanted, environment, github_url), "warnings": [warning]}
+    return {**guess_wheel(requirement, environment, github_url), "warnings": [warning]}
 
 
-def _nothing_fits(
-    wanted: Wanted,
+def _nothing_fits_message(
+    requirement: WheelRequirement,
     environment: Environment,
     sources: t.Sequence[Source],
-    seen: t.Sequence[selection.Candidate],
+    candidates: t.Sequence[selection.Candidate],
     failures: t.Sequence[str],
 ) -> str:
-    places = ", ".join(source.text for source in sources)
-    allowed = [candidate for candidate in seen if candidate.version in wanted.requirement.specifier]
-    looked = (
-        f"{len(allowed)} of {wanted} and {len(seen) - len(allowed)} of other versions"
-        if seen
+    names = ", ".join(source.text for source in sources)
+    allowed = [candidate for candidate in candidates if candidate.version in requirement.specifier]
+    count = (
+        f"{len(allowed)} of {requirement} and {len(candidates) - len(allowed)} of other versions"
+        if candidates
         else "none of this package"
     )
     return " ".join(
         [
-            f"No wheel of {wanted} fits this node: {selection.describe(environment)}.",
-            f"Looked at in {places}: {looked}.",
-            *selection.nearest(seen, wanted.requirement.specifier),
+            f"No wheel of {requirement} fits this node: {selection.describe(environment)}.",
+            f"Looked at in {names}: {count}.",
+            *selection.nearest(candidates, requirement.specifier),
             *failures,
             "Knobs: torch_extension_packages (another version), torch_extension_sources (more places), or another torch on"
             " the node.",

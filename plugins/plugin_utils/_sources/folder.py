@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""Which wheels a folder of the control node has."""
+"""List the wheels in a folder of the control node."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.p
 _LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](?:\./)?(.+)")
 
 
-def wheels(path: str, name: str) -> list[Asset]:
-    """The wheels of a package in a folder and in the folders directly in it, sorted by place.
+def list_wheels(path: str, name: str) -> list[Asset]:
+    """The wheels of a package in a folder and in the folders directly in it, sorted by path.
 
-    :param path: ``~`` is the home of who runs Ansible
+    :param path: ``~`` is the home of the user who runs Ansible
     :param name: of the package, in any spelling
     :returns: with hashes as far as ``SHA256SUMS`` or ``FILE.sha256`` beside a wheel tell them
     :raises TorchExtensionError: if the folder is not there, or cannot be read
@@ -33,7 +33,7 @@ def wheels(path: str, name: str) -> list[Asset]:
     try:
         top = Path(path).expanduser().absolute()
         folders = [top, *sorted(entry for entry in top.iterdir() if entry.is_dir())]
-        return [asset for folder in folders for asset in _directly_in(folder, name)]
+        return [asset for folder in folders for asset in _list_wheels_in(folder, name)]
     except OSError as exc:
         raise TorchExtensionError(
             f"The folder {exc.filename or path} on the control node cannot be read ({exc.strerror}). See"
@@ -45,25 +45,25 @@ def wheels(path: str, name: str) -> list[Asset]:
         ) from exc
 
 
-def _directly_in(folder: Path, name: str) -> list[Asset]:
+def _list_wheels_in(folder: Path, name: str) -> list[Asset]:
     files = sorted(entry for entry in folder.iterdir() if is_wheel_of(entry.name, name) and entry.is_file())
-    sums = _sums(folder / "SHA256SUMS") if files else {}
+    digests = _read_sha256sums(folder / "SHA256SUMS") if files else {}
     return [
         Asset(
             filename=file.name,
             url=file.as_uri(),
             size=file.stat().st_size,
-            sha256=sums.get(file.name) or _sums(Path(f"{file}.sha256")).get(file.name),
+            sha256=digests.get(file.name) or _read_sha256sums(Path(f"{file}.sha256")).get(file.name),
         )
         for file in files
     ]
 
 
-def _sums(path: Path) -> dict[str, str]:
-    """The digests of a file of sha256sum, by name; a digest alone is that of the wheel that the file is named after."""
+def _read_sha256sums(path: Path) -> dict[str, str]:
+    """The digests in a file of sha256sum, by name. A digest without a name is of the wheel that the file is named after."""
     if not os.path.isfile(path):
         return {}
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    found = {match[2]: match[1].lower() for match in map(_LINE.fullmatch, lines) if match}
-    alone = re.fullmatch(r"\s*([0-9a-fA-F]{64})\s*", "\n".join(lines))
-    return {path.stem: alone[1].lower()} if alone else found
+    by_name = {match[2]: match[1].lower() for match in map(_LINE.fullmatch, lines) if match}
+    single = re.fullmatch(r"\s*([0-9a-fA-F]{64})\s*", "\n".join(lines))
+    return {path.stem: single[1].lower()} if single else by_name

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""Which wheels the releases of a GitHub repository have: GitHub's REST API, version 2022-11-28."""
+"""List the wheels in the releases of a GitHub repository, with GitHub's REST API, version 2022-11-28."""
 
 from __future__ import annotations
 
@@ -21,48 +21,46 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.h
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import (
     Answer,
     Failure,
-    Missing,
-    Unavailable,
+    MissingError,
+    UnavailableError,
 )
 
 try:
     import jmespath
 except ImportError as exc:
-    JMESPATH_IMPORT_ERROR = exc
+    JMESPATH_IMPORT_ERROR: ImportError | None = exc
 else:
     JMESPATH_IMPORT_ERROR = None
 
 if t.TYPE_CHECKING:
     import requests
 
-__all__ = ["GitHub", "NoRelease", "Unavailable", "check_library"]
-
 # https://docs.github.com/en/rest/releases/releases, schema "Release". An asset is listed while it is still uploaded.
 _ASSETS = (
     "{tag: tag_name, published: published_at, draft: draft, assets: assets[?state=='uploaded']"
     ".{filename: name, url: browser_download_url, size: size, digest: digest}}"
 )
-_RELEASE = f"@.{_ASSETS}"
-_RELEASES = f"[*].{_ASSETS}"
+_RELEASE_QUERY = f"@.{_ASSETS}"
+_RELEASES_QUERY = f"[*].{_ASSETS}"
 
 #: Each release comes with all its assets. Releases of some hundred assets make an answer of several MiB, where GitHub
 #: gives up after 10 seconds with 502; 30, its own default, keeps answers near 3 MiB (41 assets a release).
 _PER_PAGE = 30
-_PAGES = 100  # more is a server that goes in circles
+_MAX_PAGES = 100  # more means that a server pages in circles
 _HEADERS = {
     "Accept": "application/vnd.github+json",
     "X-GitHub-Api-Version": "2022-11-28",
     "User-Agent": "airgap.torch_extensions",
 }
-_KNOB = "torch_extension_github_token (or GITHUB_TOKEN in the environment of ansible-playbook)"
+_SETTING = "torch_extension_github_token (or GITHUB_TOKEN in the environment of ansible-playbook)"
 
 
-class NoRelease(TorchExtensionError):  # noqa: N818 (it is an answer)
+class NoReleaseError(TorchExtensionError):
     """The repository has no such release, or there is no such repository."""
 
 
 class GitHub:
-    """Asks the API of github.com or of a GitHub Enterprise server; answers are kept, see :mod:`_answers`."""
+    """The API of github.com or of a GitHub Enterprise server; answers are cached, see :mod:`http_cache`."""
 
     def __init__(
         self,
@@ -78,73 +76,75 @@ class GitHub:
         :param cache: the folder of the control node's cache
         :param token: sent to the host of ``api_url`` alone, and instead of what ~/.netrc has for it
         :param ca_path: a file of CA certificates to trust instead of the usual ones
-        :param max_age: for how many seconds an answer is used without asking
+        :param max_age: for how many seconds an answer is used without a request
         :raises TorchExtensionError: for bad input, or if a library is missing, or the cache cannot be used
         """
-        check_library()
+        check_jmespath()
         settings.check_url(api_url, "torch_extension_github_api_url")
         token = (token or "").strip()
         if not re.fullmatch(r"[!-~]*", token):
             # without its value; requests would show it
-            raise TorchExtensionError(f"{_KNOB} is no token: it has spaces, line breaks or characters beyond ASCII.")
+            raise TorchExtensionError(f"{_SETTING} is no token: it has spaces, line breaks or characters beyond ASCII.")
         self._api_url = api_url.rstrip("/")
         self._has_token = bool(token)
-        self._answers = HttpCache(
+        self._http_cache = HttpCache(
             cache,
             ca_path,
             max_age,
-            mirror="torch_extension_github_api_url",
+            mirror_setting="torch_extension_github_api_url",
             headers=_HEADERS,
             auth=_Token(self._api_url, token) if token else None,
-            refusal=self._refusal,
+            explain_status=self._explain_status,
         )
 
     @property
     def warnings(self) -> list[str]:
-        """What the operator should know of the answers, each once."""
-        return self._answers.warnings
+        """What the operator should know about the answers, each once."""
+        return self._http_cache.warnings
 
-    def release(self, repository: str, tag: str) -> list[Asset]:
+    def list_release(self, repository: str, tag: str) -> list[Asset]:
         """The wheels of a release.
 
         :param repository: ``owner/name``
-        :raises NoRelease: if there is no such release
-        :raises Unavailable: if the API cannot be asked now, and no earlier answer is kept
+        :raises NoReleaseError: if there is no such release
+        :raises UnavailableError: if the API cannot be asked now, and no earlier answer is cached
         :raises TorchExtensionError: if the API refuses the token
         """
         url = f"{self._repository_url(repository)}/releases/tags/{quote(tag, safe='')}"
         try:
-            found = self._answers.get(url, _read_release, f"What release {tag} of {repository} has")
-        except Missing as exc:
-            raise NoRelease(
-                f"{self._api_url} knows no release {tag} of {repository} (404).{self._if_private()}"
+            release = self._http_cache.get(url, _parse_release_answer, f"What release {tag} of {repository} has")
+        except MissingError as exc:
+            raise NoReleaseError(
+                f"{self._api_url} knows no release {tag} of {repository} (404).{self._private_hint()}"
             ) from exc
-        return found.assets
+        return release.assets
 
-    def releases(self, repository: str) -> list[Asset]:
+    def list_releases(self, repository: str) -> list[Asset]:
         """The wheels of all releases but drafts, those of the newest release first.
 
         :param repository: ``owner/name``
-        :raises NoRelease: if there is no such repository
-        :raises Unavailable: if the API cannot be asked now, and no earlier answer is kept
+        :raises NoReleaseError: if there is no such repository
+        :raises UnavailableError: if the API cannot be asked now, and no earlier answer is cached
         :raises TorchExtensionError: if the API refuses the token
         """
-        url: str | None = f"{self._repository_url(repository)}/releases?per_page={_PER_PAGE}"
-        found: list[_Release] = []
-        for _page in range(_PAGES):
+        url = f"{self._repository_url(repository)}/releases?per_page={_PER_PAGE}"
+        releases: list[_Release] = []
+        for _page in range(_MAX_PAGES):
             try:
-                page = self._answers.get(url, _read_page, f"What the releases of {repository} have")
-            except Missing as exc:
-                raise NoRelease(f"{self._api_url} knows no repository {repository} (404).{self._if_private()}") from exc
-            found += page.releases
-            url = page.next_url
-            if not url:
+                page = self._http_cache.get(url, _parse_releases_answer, f"What the releases of {repository} have")
+            except MissingError as exc:
+                raise NoReleaseError(
+                    f"{self._api_url} knows no repository {repository} (404).{self._private_hint()}"
+                ) from exc
+            releases += page.releases
+            if not page.next_url:
                 break
+            url = page.next_url
         else:
-            raise Unavailable(f"{self._api_url} has more than {_PAGES} pages of releases of {repository}.")
-        # GitHub sorts by the date of the commit, and what is built later has the better wheels.
-        found.sort(key=lambda release: release.published, reverse=True)
-        return [asset for release in found if not release.is_draft for asset in release.assets]
+            raise UnavailableError(f"{self._api_url} has more than {_MAX_PAGES} pages of releases of {repository}.")
+        # GitHub sorts by the date of the commit, but wheels that were built later are the better ones.
+        releases.sort(key=lambda release: release.published, reverse=True)
+        return [asset for release in releases if not release.is_draft for asset in release.assets]
 
     def _repository_url(self, repository: str) -> str:
         if not re.fullmatch(r"[.-]*\w[\w.-]*/[.-]*\w[\w.-]*", repository, re.ASCII):
@@ -154,10 +154,10 @@ class GitHub:
             )
         return f"{self._api_url}/repos/{repository}"
 
-    def _if_private(self) -> str:
-        return "" if self._has_token else f" If it is private, set {_KNOB}."
+    def _private_hint(self) -> str:
+        return "" if self._has_token else f" If it is private, set {_SETTING}."
 
-    def _refusal(self, url: str, response: requests.Response) -> Failure:
+    def _explain_status(self, url: str, response: requests.Response) -> Failure:
         """What a status means, by GitHub's "Best practices for using the REST API"."""
         status, host = response.status_code, urlsplit(url).hostname
         if status == 404:
@@ -165,7 +165,7 @@ class GitHub:
         if status == 401:
             return Failure(
                 f"{host} refuses the {'token' if self._has_token else 'credentials'} (401): see whether it has expired,"
-                f" and set {_KNOB}.",
+                f" and set {_SETTING}.",
                 is_outage=False,
                 of_host=self._has_token,
             )
@@ -173,17 +173,17 @@ class GitHub:
             status == 403
             and (response.headers.get("x-ratelimit-remaining") == "0" or "retry-after" in response.headers)
         ):
-            whom = "with this token" if self._has_token else f"without a token; set {_KNOB} for a higher limit"
+            whom = "with this token" if self._has_token else f"without a token; set {_SETTING} for a higher limit"
             return Failure(
-                f"{host} answers no more questions {_until(response.headers)} (rate limit, {whom}).", of_host=True
+                f"{host} answers no more questions {_limit_end(response.headers)} (rate limit, {whom}).", of_host=True
             )
         return Failure(
             f"{url} was answered with HTTP status {status}. If it stays so, see whether a proxy is in the way"
-            f" (torch_extension_proxy), or whether the repository wants a token: {_KNOB}."
+            f" (torch_extension_proxy), or whether the repository wants a token: {_SETTING}."
         )
 
 
-def check_library() -> None:
+def check_jmespath() -> None:
     """
     :raises TorchExtensionError: if jmespath cannot be imported
     """
@@ -198,11 +198,11 @@ class _Token:
     """Puts the token into the requests to the API's own host; requests takes any callable for an AuthBase."""
 
     def __init__(self, api_url: str, token: str) -> None:
-        self._host = _origin(api_url)
+        self._origin = _origin(api_url)
         self._token = token
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if _origin(request.url) == self._host:
+        if request.url and _origin(request.url) == self._origin:
             request.headers["Authorization"] = f"Bearer {self._token}"
         return request
 
@@ -223,38 +223,38 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port
 
 
-def _read_page(answer: Answer) -> _Page:
-    found = _search(_RELEASES, answer)
-    if not isinstance(found, list):
+def _parse_releases_answer(answer: Answer) -> _Page:
+    releases = _query(_RELEASES_QUERY, answer)
+    if not isinstance(releases, list):
         raise ValueError("it is no list of releases")
-    return _Page([_release(release) for release in found], answer.next_url)
+    return _Page([_to_release(release) for release in releases], answer.next_url)
 
 
-def _read_release(answer: Answer) -> _Release:
-    return _release(_search(_RELEASE, answer))
+def _parse_release_answer(answer: Answer) -> _Release:
+    return _to_release(_query(_RELEASE_QUERY, answer))
 
 
-def _search(query: str, answer: Answer) -> t.Any:
+def _query(query: str, answer: Answer) -> t.Any:
     try:
         return jmespath.search(query, json.loads(answer.body))
     except (ValueError, RecursionError, jmespath.exceptions.JMESPathError) as exc:
         raise ValueError("it is not the JSON of GitHub's API") from exc
 
 
-def _release(found: t.Any) -> _Release:
+def _to_release(fields: t.Any) -> _Release:
     if (
-        not isinstance(found, dict)
-        or not isinstance(found["tag"], str)
-        or not isinstance(found["assets"], list)
-        or not isinstance(found["published"], (str, type(None)))
+        not isinstance(fields, dict)
+        or not isinstance(fields["tag"], str)
+        or not isinstance(fields["assets"], list)
+        or not isinstance(fields["published"], (str, type(None)))
     ):
         raise ValueError("a release lacks its tag or its assets")
-    assets = [_asset(asset, found["tag"]) for asset in found["assets"]]
-    return _Release(found["published"] or "", bool(found["draft"]), [asset for asset in assets if asset])
+    assets = [_to_asset(asset, fields["tag"]) for asset in fields["assets"]]
+    return _Release(fields["published"] or "", bool(fields["draft"]), [asset for asset in assets if asset])
 
 
-def _asset(found: t.Mapping[str, t.Any], tag: str) -> Asset | None:
-    filename, url, size, digest = (found[key] for key in ("filename", "url", "size", "digest"))
+def _to_asset(fields: t.Mapping[str, t.Any], tag: str) -> Asset | None:
+    filename, url, size, digest = (fields[key] for key in ("filename", "url", "size", "digest"))
     if not isinstance(filename, str) or not isinstance(url, str) or not url.startswith(("https://", "http://")):
         raise ValueError(f"a file of release {tag} lacks its name or its address")
     if not filename.endswith(".whl") or "/" in filename:
@@ -270,15 +270,15 @@ def _asset(found: t.Mapping[str, t.Any], tag: str) -> Asset | None:
     )
 
 
-def _until(headers: t.Mapping[str, str]) -> str:
+def _limit_end(headers: t.Mapping[str, str]) -> str:
     wait, reset = headers.get("retry-after", ""), headers.get("x-ratelimit-reset", "")
     if wait.isdecimal():
-        moment = time.time() + int(wait)
+        end = time.time() + int(wait)
     elif reset.isdecimal():
-        moment = int(reset)
+        end = int(reset)
     else:
         return "for some minutes"
     try:
-        return time.strftime("until %H:%M:%S UTC", time.gmtime(moment))
+        return time.strftime("until %H:%M:%S UTC", time.gmtime(end))
     except (OverflowError, ValueError, OSError):
         return "for some minutes"

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""Which wheels a page has: an index of packages (PEP 503, PEP 691) or a server's plain listing of a folder.
+"""List the wheels on a page: of an index of packages (PEP 503, PEP 691), or a server's plain listing of a folder.
 
 Why not pypi-simple: it takes the text of a link for the file's name, which Apache and nginx cut short in their listings,
 and it needs pydantic and Beautiful Soup, half a second to import in the process of each node.
@@ -24,16 +24,16 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels im
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import HttpCache
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import Answer, Missing
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import Answer, MissingError
 
-_KNOB = "torch_extension_sources"
+_SETTING = "torch_extension_sources"
 _JSON = "application/vnd.pypi.simple.v1+json"
 # The order of preference is that of PEP 691; a plain listing answers with HTML whatever is asked.
 _ACCEPT = f"{_JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1, */*;q=0.01"
 _HTML = ("text/html", "application/vnd.pypi.simple.v1+html", "application/xhtml+xml")
 
 
-def wheels(
+def list_wheels(
     url: str,
     name: str,
     cache: str,
@@ -48,27 +48,29 @@ def wheels(
     :param name: of the package, in any spelling
     :param cache: the folder of the control node's cache
     :param ca_path: a file of CA certificates to trust instead of the usual ones
-    :param max_age: for how many seconds an answer is used without asking
+    :param max_age: for how many seconds an answer is used without a request
     :param warnings: what the operator should know is added here, each once
-    :raises Unavailable: if the page cannot be had now, and no earlier answer is kept
+    :raises UnavailableError: if the page cannot be had now, and no earlier answer is cached
     :raises TorchExtensionError: for bad input, if there is no page, or the cache cannot be used
     """
-    settings.check_url(url, _KNOB)
+    settings.check_url(url, _SETTING)
     name = canonical(name)
-    answers = HttpCache(cache, ca_path, max_age, _KNOB, {"Accept": _ACCEPT, "User-Agent": "airgap.torch_extensions"})
-    what = f"What {url} has of {name}"
+    http_cache = HttpCache(
+        cache, ca_path, max_age, _SETTING, {"Accept": _ACCEPT, "User-Agent": "airgap.torch_extensions"}
+    )
+    subject = f"What {url} has of {name}"
     try:
         # The root of the largest index is 40 MiB; by its conventional name it need not be read.
         if _last_segment(url) in ("simple", "+simple"):
-            return _of_project(answers, f"{url.rstrip('/')}/{name}/", name, what)
-        page = answers.get(url, _read, what)
-        found = _of(page, name)
-        project = None if found else next((link for link in page.folders if _is_project(link, name)), None)
-        return _of_project(answers, project, name, what) if project else found
-    except Missing as exc:
-        raise TorchExtensionError(f"There is no page at {url} (404). See {_KNOB}.") from exc
+            return _list_project_wheels(http_cache, f"{url.rstrip('/')}/{name}/", name, subject)
+        page = http_cache.get(url, _parse_page, subject)
+        assets = _wheels_of(page, name)
+        project_url = None if assets else next((link for link in page.folders if _is_page_of(link, name)), None)
+        return _list_project_wheels(http_cache, project_url, name, subject) if project_url else assets
+    except MissingError as exc:
+        raise TorchExtensionError(f"There is no page at {url} (404). See {_SETTING}.") from exc
     finally:
-        for warning in answers.warnings:
+        for warning in http_cache.warnings:
             if warnings is not None and warning not in warnings:
                 warnings.append(warning)
 
@@ -84,10 +86,10 @@ def is_wheel_of(filename: str, name: str) -> bool:
         return False
 
 
-def _of_project(answers: HttpCache, url: str, name: str, what: str) -> list[Asset]:
+def _list_project_wheels(http_cache: HttpCache, url: str, name: str, subject: str) -> list[Asset]:
     try:
-        return _of(answers.get(url, _read, what), name)
-    except Missing:  # so an index says that it does not have the package
+        return _wheels_of(http_cache.get(url, _parse_page, subject), name)
+    except MissingError:  # an index answers so for a package that it does not have
         return []
 
 
@@ -96,50 +98,50 @@ class _Page(t.NamedTuple):
     folders: list[str]  # URLs
 
 
-def _of(page: _Page, name: str) -> list[Asset]:
+def _wheels_of(page: _Page, name: str) -> list[Asset]:
     return [asset for asset in page.files if is_wheel_of(asset.filename, name)]
 
 
-def _is_project(url: str, name: str) -> bool:
+def _is_page_of(url: str, name: str) -> bool:
     return canonical(_last_segment(url)) == name
 
 
-def _read(answer: Answer) -> _Page:
+def _parse_page(answer: Answer) -> _Page:
     if answer.content_type == _JSON:
-        return _read_json(answer)
+        return _parse_json(answer)
     if answer.content_type in _HTML:
-        return _read_html(answer)
+        return _parse_html(answer)
     raise ValueError(f"it is {answer.content_type or 'of no type'}, wanted is a page of an index or a listing")
 
 
-def _read_json(answer: Answer) -> _Page:
+def _parse_json(answer: Answer) -> _Page:
     """By PEP 691, and PEP 700 for sizes."""
     try:
         page = json.loads(answer.body)
         if "projects" in page:
             root = _as_folder(answer.url)
             return _Page([], [urljoin(root, f"{canonical(item['name'])}/") for item in page["projects"]])
-        found = [
-            _asset(urljoin(answer.url, item["url"]), item.get("hashes", {}).get("sha256"), item.get("size"))
+        assets = [
+            _to_asset(urljoin(answer.url, item["url"]), item.get("hashes", {}).get("sha256"), item.get("size"))
             for item in page["files"]
             if not item.get("yanked")
         ]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise ValueError("it is not the JSON of an index (PEP 691)") from exc
-    return _Page([asset for asset in found if asset], [])
+    return _Page([asset for asset in assets if asset], [])
 
 
-def _read_html(answer: Answer) -> _Page:
+def _parse_html(answer: Answer) -> _Page:
     # Names of files are ASCII, so a page of any encoding that knows ASCII will do.
-    links = _Links(answer.url)
-    links.feed(answer.body.decode("utf-8", "replace"))
-    links.close()
-    if links.wants_password:
+    parser = _LinkParser(answer.url)
+    parser.feed(answer.body.decode("utf-8", "replace"))
+    parser.close()
+    if parser.wants_password:
         raise ValueError("it asks for a password")
-    return _Page(links.files, links.folders)
+    return _Page(parser.files, parser.folders)
 
 
-class _Links(HTMLParser):
+class _LinkParser(HTMLParser):
     """The links of a page."""
 
     def __init__(self, url: str) -> None:
@@ -158,14 +160,14 @@ class _Links(HTMLParser):
         elif tag == "input" and (attributes.get("type") or "").lower() == "password":
             self.wants_password = True
         elif tag == "a" and href and "data-yanked" not in attributes:
-            self._link(href.strip())
+            self._add_link(href.strip())
 
-    def _link(self, href: str) -> None:
+    def _add_link(self, href: str) -> None:
         try:
             url = urljoin(self._base, href)
             digest = re.search(r"(?:^|&)sha256=([^&]*)", urlsplit(url).fragment)
-            asset = _asset(url, digest[1] if digest else None, None)
-        except ValueError:  # a link that is no URL harms nobody
+            asset = _to_asset(url, digest[1] if digest else None, None)
+        except ValueError:  # a link that is no URL does no harm
             return
         if asset:
             self.files.append(asset)
@@ -173,7 +175,7 @@ class _Links(HTMLParser):
             self.folders.append(url)
 
 
-def _asset(url: str, sha256: t.Any, size: t.Any) -> Asset | None:
+def _to_asset(url: str, sha256: t.Any, size: t.Any) -> Asset | None:
     """A wheel of any package; None, if the URL is of something else."""
     parts = urlsplit(url)
     filename = unquote(parts.path.rpartition("/")[2])

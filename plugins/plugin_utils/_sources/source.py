@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""The places that wheels come from, as the operator names them: ``KIND`` or ``KIND:WHERE``."""
+"""The sources of wheels, as the operator writes them: ``KIND`` or ``KIND:LOCATION``."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network i
 
 RELEASE, GUESS, GITHUB, INDEX, DIRECTORY, BUNDLE = "release", "guess", "github", "index", "directory", "bundle"
 
-#: of each kind an example of how it is written
-FORMS = {
+#: how each kind is written
+EXAMPLES = {
     RELEASE: "release",
     GUESS: "guess",
     GITHUB: "github:mjun0812/flash-attention-prebuild-wheels",
@@ -29,33 +29,33 @@ FORMS = {
 
 
 class Source(t.NamedTuple):
-    """A place that has wheels."""
+    """A source of wheels."""
 
     text: str  # as the operator wrote it
     kind: str
-    where: str
+    location: str
 
 
 def parse_source(text: str) -> Source:
     """Read one entry of torch_extension_sources.
 
-    :raises TorchExtensionError: if it has no such form
+    :raises TorchExtensionError: if it is no source
     """
-    kind, colon, where = str(text).strip().partition(":")
-    if kind not in FORMS or bool(colon) != (":" in FORMS[kind]) or (colon and not where):
+    kind, colon, location = str(text).strip().partition(":")
+    if kind not in EXAMPLES or bool(colon) != (":" in EXAMPLES[kind]) or (colon and not location):
         raise TorchExtensionError(
-            f"{text!r} in torch_extension_sources is no source of wheels. Wanted is one of: {', '.join(FORMS.values())}."
+            f"{text!r} in torch_extension_sources is no source of wheels. Wanted is one of: {', '.join(EXAMPLES.values())}."
         )
-    if kind == GITHUB and not re.fullmatch(r"[\w.-]+/[\w.-]+", where):
+    if kind == GITHUB and not re.fullmatch(r"[\w.-]+/[\w.-]+", location):
         raise TorchExtensionError(
             f"{text!r} in torch_extension_sources names no repository. Wanted is github:OWNER/NAME."
         )
     if kind == INDEX:
-        settings.check_url(where, f"{kind} in torch_extension_sources")
+        settings.check_url(location, f"{kind} in torch_extension_sources")
     if kind in (DIRECTORY, BUNDLE):
-        where = os.path.expanduser(where)
-        if not os.path.isabs(where):
+        location = os.path.expanduser(location)
+        if not os.path.isabs(location):
             raise TorchExtensionError(
                 f"{text!r} in torch_extension_sources has a relative path. Wanted is an absolute one, or one from ~."
             )
-    return Source(str(text).strip(), kind, where)
+    return Source(str(text).strip(), kind, location)

@@ -11,7 +11,7 @@ from pathlib import Path
 from locks import lock_text_of_files
 from wheels import LABEL, build_wheel
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import Requirements
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import RequirementFinder
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export import bom
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.bundle_files import (
     PlannedFile,
@@ -42,7 +42,7 @@ class BundleMaker:
             self.fetched.append(wheel["filename"])
             return str(self.folder / "wheels" / wheel["filename"])
 
-        requirements = Requirements(str(self.folder / "requirements"), offline=True)
+        requirements = RequirementFinder(str(self.folder / "requirements"), offline=True)
         lock = lock_file.parse_lock(self.lock_text, "a.yml")
         return plan_files(lock, self.lock_text, bom.build_bom(lock, self.lock_text), get_wheel, requirements)
 

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 
 
-def test_the_cache_is_where_the_desktop_specification_wants_it(home, monkeypatch):
-    assert default_cache() == f"{home}/.cache/airgap.torch_extensions"
+def test_the_default_cache_folder_follows_the_xdg_base_directory_specification(home, monkeypatch):
+    assert default_cache_dir() == f"{home}/.cache/airgap.torch_extensions"
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert default_cache() == "/x/airgap.torch_extensions"
+    assert default_cache_dir() == "/x/airgap.torch_extensions"

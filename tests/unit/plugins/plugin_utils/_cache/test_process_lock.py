@@ -17,124 +17,127 @@ import pytest
 
 import ansible_collections
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import alone
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import process_lock
 
-HOLD = """
+HOLD_LOCK = """
 import sys
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import alone
-with alone(*sys.argv[1:]):
-    print("has it", flush=True)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import process_lock
+with process_lock(*sys.argv[1:]):
+    print("held", flush=True)
     sys.stdin.readline()
 """
 
 
 @pytest.fixture
-def locks(tmp_path):
+def lock_dir(tmp_path):
     return tmp_path / "cache" / "locks"
 
 
 @pytest.fixture
-def hold(locks):
-    """Starts another process that has a word, and keeps it until it is told or killed."""
-    started = []
+def hold_lock(lock_dir):
+    """Starts another process that holds a lock until it reads a line or is killed."""
+    processes = []
 
-    def hold(word):
-        command = [sys.executable, "-c", HOLD, str(locks), word]
+    def hold_lock(name):
+        command = [sys.executable, "-c", HOLD_LOCK, str(lock_dir), name]
         environ = {**os.environ, "PYTHONPATH": str(Path(next(iter(ansible_collections.__path__))).parent)}
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ)
-        started.append(process)
-        assert process.stdout.readline() == "has it\n"
+        processes.append(process)
+        assert process.stdout.readline() == "held\n"
         return process
 
-    yield hold
-    for process in started:
+    yield hold_lock
+    for process in processes:
         process.kill()
         process.communicate()
 
 
 @pytest.fixture
-def enter(locks):
-    """Has a thread wait for a word. Returns what is set when it has it."""
+def wait_in_thread(lock_dir):
+    """Has a thread wait for a lock. Returns the event that is set once the thread holds it."""
 
-    def enter(word):
-        has_it = threading.Event()
+    def wait_in_thread(name):
+        is_held = threading.Event()
 
         def run():
-            with alone(str(locks), word):
-                has_it.set()
+            with process_lock(str(lock_dir), name):
+                is_held.set()
 
         threading.Thread(target=run, daemon=True).start()
-        return has_it
+        return is_held
 
-    return enter
-
-
-def test_the_second_waits_for_the_first(hold, enter):
-    first = hold("word")
-    has_it = enter("word")
-    assert not has_it.wait(0.3)
-    first.stdin.write("\n")
-    first.stdin.flush()
-    assert has_it.wait(10)
+    return wait_in_thread
 
 
-def test_a_process_that_is_killed_keeps_nothing(hold, enter):
-    first = hold("word")
-    has_it = enter("word")
-    assert not has_it.wait(0.3)
-    first.kill()
-    assert has_it.wait(10)
+def test_a_process_waits_for_another_that_holds_the_lock(hold_lock, wait_in_thread):
+    holder = hold_lock("lock")
+    is_held = wait_in_thread("lock")
+    assert not is_held.wait(0.3)
+    holder.stdin.write("\n")
+    holder.stdin.flush()
+    assert is_held.wait(10)
 
 
-def test_other_words_are_not_waited_for(hold, enter):
-    hold("word")
-    assert enter("other").wait(10)
+def test_a_process_that_is_killed_frees_its_lock(hold_lock, wait_in_thread):
+    holder = hold_lock("lock")
+    is_held = wait_in_thread("lock")
+    assert not is_held.wait(0.3)
+    holder.kill()
+    assert is_held.wait(10)
 
 
-def test_after_an_error_it_is_free(locks, enter):
-    with pytest.raises(KeyError), alone(str(locks), "word"):
+def test_a_lock_of_another_name_is_not_waited_for(hold_lock, wait_in_thread):
+    hold_lock("lock")
+    assert wait_in_thread("other").wait(10)
+
+
+def test_an_error_frees_the_lock(lock_dir, wait_in_thread):
+    with pytest.raises(KeyError), process_lock(str(lock_dir), "lock"):
         raise KeyError
-    assert enter("word").wait(10)
+    assert wait_in_thread("lock").wait(10)
 
 
-def fail(locks, once, reason):
-    with pytest.raises(TorchExtensionError, match=reason), alone(str(locks), "word", once=once):
+def fail_under_lock(lock_dir, run_id, reason):
+    with pytest.raises(TorchExtensionError, match=reason), process_lock(str(lock_dir), "lock", run_id=run_id):
         raise TorchExtensionError(reason)
 
 
-def test_what_has_failed_once_in_a_run_is_not_tried_again_there(locks):
-    fail(locks, "run 1", "no room\nat all")
-    tried = []
-    with pytest.raises(TorchExtensionError, match="no room\nat all"), alone(str(locks), "word", once="run 1"):
-        tried.append("again")
-    assert tried == []
+def test_what_has_failed_in_a_run_is_not_tried_again_in_that_run(lock_dir):
+    fail_under_lock(lock_dir, "run 1", "no room\nat all")
+    attempts = []
+    with (
+        pytest.raises(TorchExtensionError, match="no room\nat all"),
+        process_lock(str(lock_dir), "lock", run_id="run 1"),
+    ):
+        attempts.append("again")
+    assert attempts == []
 
 
-def test_another_run_tries_again(locks):
-    fail(locks, "run 1", "no room")
-    fail(locks, "run 2", "still none")
-    with alone(str(locks), "word", once="run 3"):
+def test_another_run_tries_again_what_has_failed(lock_dir):
+    fail_under_lock(lock_dir, "run 1", "no room")
+    fail_under_lock(lock_dir, "run 2", "still none")
+    with process_lock(str(lock_dir), "lock", run_id="run 3"):
         pass
-    with alone(str(locks), "word", once="run 2"):
+    with process_lock(str(lock_dir), "lock", run_id="run 2"):
         pass
 
 
-def test_without_a_name_of_the_run_nothing_is_remembered(locks):
-    fail(locks, "", "no room")
-    fail(locks, "", "no room either")
+def test_without_a_run_id_no_failure_is_remembered(lock_dir):
+    fail_under_lock(lock_dir, "", "no room")
+    fail_under_lock(lock_dir, "", "no room either")
 
 
-def test_the_folder_is_the_users_alone(locks):
-    with alone(str(locks), "word"):
-        assert stat.S_IMODE(locks.stat().st_mode) == 0o700
+def test_only_the_user_can_use_the_folder_of_the_locks(lock_dir):
+    with process_lock(str(lock_dir), "lock"):
+        assert stat.S_IMODE(lock_dir.stat().st_mode) == 0o700
 
 
-def test_a_folder_that_cannot_be_written_to_is_an_error_with_the_knob(tmp_path):
+def test_a_folder_that_cannot_be_written_to_is_an_error_that_names_the_setting(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(
-            TorchExtensionError, match=r"word\.lock on the control node cannot be written to \(Not a dir.*_cache_dir\."
+            TorchExtensionError, match=r"lock\.lock on the control node cannot be written to \(Not a dir.*_cache_dir\."
         ),
-        alone(str(tmp_path / "file" / "locks"), "word"),
+        process_lock(str(tmp_path / "file" / "locks"), "lock"),
     ):
         pass

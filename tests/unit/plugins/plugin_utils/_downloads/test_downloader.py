@@ -26,15 +26,15 @@ from urllib3.util import Retry
 from wheels import LABEL, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloaderer import Downloader
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Downloader
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import transfer
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Silence
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import proxied
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.transfer import Patience
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Progress
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.transfer import RetryPolicy
 
 PATH = "/Dao-AILab/flash-attention/releases/download/v2.8.3/wheel.whl"
 BUFFER = (1 << 16) + 8192  # bytes that a process which is killed, or waits in vain, may not have written
-QUICK = Patience(seconds=5, least=1, tries=3, pause=0)
+FAST_RETRIES = RetryPolicy(timeout=5, window_bytes=1, max_retries=3, backoff=0)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def get(cache):
     """Downloads, with a patience that fits a test."""
 
     def get(url, filename, sha256=None, size=None, **settings):
-        return Downloader(str(cache), **{"patience": QUICK, **settings}).get(url, filename, sha256, size)
+        return Downloader(str(cache), **{"retry_policy": FAST_RETRIES, **settings}).get(url, filename, sha256, size)
 
     return get
 
@@ -101,7 +101,7 @@ def began_at(headers):
     return int(re.fullmatch(r"bytes=(\d+)-", headers["Range"])[1])
 
 
-class Notes(Silence):
+class Notes(Progress):
     """Keeps what the operator would see."""
 
     def __init__(self):
@@ -116,7 +116,7 @@ def test_a_wheel_is_downloaded_once_and_then_taken_from_the_cache(server, wheel,
     first = get(url, wheel.name)
     assert first[:4] == (str(place(cache, url, wheel.name)), sha256(wheel), wheel.stat().st_size, True)
     assert get(url, wheel.name) == first._replace(is_new=False, warning=None)
-    assert Downloader(str(cache)).cached(url, wheel.name) == first._replace(is_new=False, warning=None)
+    assert Downloader(str(cache)).find_cached(url, wheel.name) == first._replace(is_new=False, warning=None)
     assert server.requests == [PATH]
     assert {oct(folder.stat().st_mode)[-3:] for folder in (cache, place(cache, url, wheel.name).parent)} == {"700"}
 
@@ -143,7 +143,7 @@ def test_what_changed_in_the_cache_since_is_downloaded_again(damage, server, whe
     url = server.give(PATH, wheel.read_bytes())
     get(url, wheel.name)
     damage(place(cache, url, wheel.name))
-    assert Downloader(str(cache)).cached(url, wheel.name) is None
+    assert Downloader(str(cache)).find_cached(url, wheel.name) is None
     again = get(url, wheel.name)
     assert (again.is_new, again.warning) == (True, None)
     assert sha256(place(cache, url, wheel.name)) == sha256(wheel)
@@ -192,15 +192,15 @@ def test_another_hash_than_the_one_wanted_is_thrown_away(server, wheel, cache, g
 def test_a_cached_file_with_another_hash_than_the_one_wanted_does_not_serve(server, wheel, cache, get):
     url = server.give(PATH, wheel.read_bytes())
     get(url, wheel.name)
-    assert Downloader(str(cache)).cached(url, wheel.name, "0" * 64) is None
-    assert Downloader(str(cache)).cached(url, wheel.name, sha256(wheel))
+    assert Downloader(str(cache)).find_cached(url, wheel.name, "0" * 64) is None
+    assert Downloader(str(cache)).find_cached(url, wheel.name, sha256(wheel))
 
 
 def test_where_hashes_are_required_a_wheel_without_one_is_refused_before_it_is_asked_for(server, wheel, cache, get):
     url = server.give(PATH, wheel.read_bytes())
     get(url, wheel.name)
     strict = Downloader(str(cache), require_sha256=True)
-    for refusing in (strict.get, strict.cached):
+    for refusing in (strict.get, strict.find_cached):
         with pytest.raises(
             TorchExtensionError, match=r"torch_extension_require_sha256.*Give it in torch_extension_sha256"
         ):
@@ -215,7 +215,7 @@ def test_without_tls_only_a_wheel_with_a_known_hash_comes(wheel, cache, get):
         with refuses(cache, "is without TLS.*Give its hash in torch_extension_sha256"):
             get(url, wheel.name)
         with refuses(cache, "is without TLS"):
-            Downloader(str(cache)).cached(url, wheel.name)
+            Downloader(str(cache)).find_cached(url, wheel.name)
         assert plain.requests == []
         assert get(url, wheel.name, sha256(wheel)).is_new
 
@@ -238,7 +238,7 @@ def test_a_connection_that_is_always_cut_gives_no_wheel(server, wheel, cache, ge
     url = server.give(PATH, wheel.read_bytes()[:-100], length=wheel.stat().st_size)
     with refuses(cache, r"wheel\.whl cannot be downloaded: .*torch_extension_proxy", parts(wheel)):
         get(url, wheel.name)
-    assert len(server.requests) == 1 + QUICK.tries, "what comes again each time is no progress"
+    assert len(server.requests) == 1 + FAST_RETRIES.max_retries, "what comes again each time is no progress"
 
 
 def test_after_a_cut_only_the_rest_is_asked_for(server, large, cache, get):
@@ -277,7 +277,7 @@ def test_what_a_failed_run_leaves_the_next_one_goes_on_with(server, large, cache
     body = large.read_bytes()
     url = server.offer(PATH, body, cuts=[100000])
     with refuses(cache, "cannot be downloaded", parts(large)):
-        get(url, large.name, patience=QUICK._replace(tries=0))
+        get(url, large.name, retry_policy=FAST_RETRIES._replace(max_retries=0))
     assert get(url, large.name).sha256 == sha256(large)
     assert server.sent == [100000, len(body) - 100000]
 
@@ -286,7 +286,7 @@ def test_a_file_that_changed_between_two_pieces_starts_over(server, large, tmp_p
     other = build_wheel(tmp_path / "other", label=LABEL, extra=[("flash_attn/blob", os.urandom(1 << 20))])
     url = server.offer(PATH, large.read_bytes(), cuts=[100000])
     with refuses(cache, "cannot be downloaded", parts(large)):
-        get(url, large.name, patience=QUICK._replace(tries=0))
+        get(url, large.name, retry_policy=FAST_RETRIES._replace(max_retries=0))
     server.offer(PATH, other.read_bytes(), etag='"2"')
     assert get(url, large.name).sha256 == sha256(other)
     assert server.sent[1:] == [other.stat().st_size]
@@ -354,7 +354,7 @@ def test_notes_beside_a_part_that_make_no_sense_start_it_over(debris, server, la
 def test_pieces_that_make_no_wheel_are_thrown_away_and_it_starts_over_once(server, large, cache, get):
     url = server.offer(PATH, large.read_bytes(), cuts=[100000])
     with refuses(cache, "cannot be downloaded", parts(large)):
-        get(url, large.name, patience=QUICK._replace(tries=0))
+        get(url, large.name, retry_policy=FAST_RETRIES._replace(max_retries=0))
     with place(cache, url, f".{large.name}.part").open("r+b") as file:
         file.write(b"PK\3\4damaged")
     assert get(url, large.name, sha256(large)).is_new
@@ -372,7 +372,7 @@ def test_what_came_without_tls_is_not_gone_on_with_where_tls_is_what_is_trusted(
     with serving() as plain:
         server.redirect(PATH, plain.offer("/", large.read_bytes(), cuts=[100000]))
         with refuses(cache, "cannot be downloaded", parts(large)):
-            get(server.url + PATH, large.name, sha256(large), patience=QUICK._replace(tries=0))
+            get(server.url + PATH, large.name, sha256(large), retry_policy=FAST_RETRIES._replace(max_retries=0))
         server.offer(PATH, large.read_bytes())
         assert get(server.url + PATH, large.name).sha256 == sha256(large)
         assert "Range" not in server.headers[-1]
@@ -411,7 +411,7 @@ def test_a_transfer_that_stops_is_gone_on_with(server, large, get, let_go):
         return (going if len(server.requests) > 1 else stopping)(handler)
 
     server.answers[PATH] = answer
-    assert get(url, large.name, patience=QUICK._replace(seconds=0.3)).sha256 == sha256(large)
+    assert get(url, large.name, retry_policy=FAST_RETRIES._replace(timeout=0.3)).sha256 == sha256(large)
     assert 200000 - BUFFER < began_at(server.headers[1]) <= 200000
 
 
@@ -419,7 +419,7 @@ def test_a_transfer_that_stops_again_and_again_ends(server, large, cache, get, l
     url = hang_after(server, PATH, large.read_bytes(), 0, let_go)
     began = time.monotonic()
     with refuses(cache, "cannot be downloaded: .*timed out"):
-        get(url, large.name, patience=QUICK._replace(seconds=0.1))
+        get(url, large.name, retry_policy=FAST_RETRIES._replace(timeout=0.1))
     assert time.monotonic() - began < 3
 
 
@@ -427,7 +427,11 @@ def test_a_server_that_takes_connections_and_says_nothing_does_not_hold_a_run(wh
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         with refuses(cache, "cannot be downloaded: .*timed out"):
-            get(f"https://127.0.0.1:{silent.getsockname()[1]}/", wheel.name, patience=QUICK._replace(seconds=0.1))
+            get(
+                f"https://127.0.0.1:{silent.getsockname()[1]}/",
+                wheel.name,
+                retry_policy=FAST_RETRIES._replace(timeout=0.1),
+            )
     assert time.monotonic() - began < 3
 
 
@@ -446,9 +450,9 @@ def test_a_transfer_that_trickles_counts_as_stopped(quickly, server, large, cach
                 break
 
     server.answers[PATH] = trickle
-    patience = Patience(window=0.2, least=1000, tries=1, pause=0)
+    retry_policy = RetryPolicy(window_seconds=0.2, window_bytes=1000, max_retries=1, backoff=0)
     with refuses(cache, r"cannot be downloaded: less than 1000 bytes came in 0 s", parts(large)):
-        get(server.url + PATH, large.name, patience=patience)
+        get(server.url + PATH, large.name, retry_policy=retry_policy)
     assert len(server.requests) == 2
 
 
@@ -568,7 +572,7 @@ def test_a_server_that_always_stumbles_is_given_up(server, wheel, cache, get):
     url = server.give(PATH, b"", 500)
     with refuses(cache, "HTTP status 500"):
         get(url, wheel.name)
-    assert len(server.requests) == 1 + QUICK.tries
+    assert len(server.requests) == 1 + FAST_RETRIES.max_retries
 
 
 @pytest.mark.parametrize(("asked", "paused"), [("7", 7), ("86400", 300), ("soon", 0)])
@@ -677,7 +681,7 @@ def test_a_download_that_is_killed_leaves_nothing_that_looks_whole_and_the_next_
     process.join()
     assert files_in(cache) == parts(large)
     assert json.loads(part.with_name(f"{part.name}.json").read_text()) == {"validator": '"1"', "verified": True}
-    assert Downloader(str(cache)).cached(url, large.name) is None
+    assert Downloader(str(cache)).find_cached(url, large.name) is None
     there = part.stat().st_size
     server.offer(PATH, body)
     assert get(url, large.name).sha256 == sha256(large)
@@ -729,7 +733,7 @@ def test_a_proxy_is_used_for_all_but_what_no_proxy_names(wheel, get, monkeypatch
         near = server.give("/near", wheel.read_bytes())
         proxy.give(far, wheel.read_bytes())
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        with proxied(proxy.url):
+        with use_proxy(proxy.url):
             get(far, wheel.name, sha256(wheel))
             get(near, wheel.name, sha256(wheel))
         assert (proxy.requests, server.requests) == ([far], ["/near"])
@@ -741,14 +745,14 @@ def test_a_proxy_is_used_for_all_but_what_no_proxy_names(wheel, get, monkeypatch
 
 def test_without_a_proxy_the_environments_own_stays(monkeypatch):
     monkeypatch.setenv("https_proxy", "http://own.example")
-    with proxied(None):
+    with use_proxy(None):
         assert os.environ["https_proxy"] == "http://own.example"
 
 
 def test_a_proxy_that_breaks_in_the_middle_costs_only_the_rest(server, large, get):
     body = large.read_bytes()
     url = server.offer(PATH, body)
-    with tunnelling(cuts=[400000]) as proxy, proxied(proxy.url):
+    with tunnelling(cuts=[400000]) as proxy, use_proxy(proxy.url):
         assert get(url, large.name).sha256 == sha256(large)
     assert len(proxy.requests) == 2
     assert 300000 < began_at(server.headers[1]) < 400000
@@ -757,7 +761,7 @@ def test_a_proxy_that_breaks_in_the_middle_costs_only_the_rest(server, large, ge
 def test_a_proxy_gets_its_credentials(server, wheel, get):
     url = server.give(PATH, wheel.read_bytes())
     wanted = requests.auth._basic_auth_str("me", "hunter2")
-    with tunnelling(wanted) as proxy, proxied(proxy.url.replace("//", "//me:hunter2@")):
+    with tunnelling(wanted) as proxy, use_proxy(proxy.url.replace("//", "//me:hunter2@")):
         assert get(url, wheel.name).is_new
     assert "Proxy-Authorization" not in server.headers[0]
 
@@ -770,7 +774,7 @@ def test_a_proxy_that_wants_other_credentials_is_told_without_those_it_got(tls, 
             proxy.give(url, b"", 407)
         with (
             refuses(cache, r"wants other credentials .*\(407\).*https_proxy"),
-            proxied(proxy.url.replace("//", "//me:hunter2@")),
+            use_proxy(proxy.url.replace("//", "//me:hunter2@")),
         ):
             try:
                 get(url, wheel.name, sha256(wheel))
@@ -782,7 +786,7 @@ def test_a_proxy_that_wants_other_credentials_is_told_without_those_it_got(tls, 
 
 @pytest.mark.parametrize("port", ["1", "99999"], ids=["not there", "no address"])
 def test_a_proxy_that_does_not_work_is_told_without_its_credentials(port, wheel, get):
-    with proxied(f"http://me:sec@ret@127.0.0.1:{port}"), pytest.raises(TorchExtensionError) as error:
+    with use_proxy(f"http://me:sec@ret@127.0.0.1:{port}"), pytest.raises(TorchExtensionError) as error:
         get("https://github.example/a", wheel.name)
     assert "torch_extension_proxy" in str(error.value)
     assert "sec" not in str(error.value)
@@ -811,7 +815,7 @@ def test_a_ca_file_that_is_not_there_is_told(cache):
 
 @pytest.mark.parametrize("proxy", ["proxy.example:3128", "http://user:hunter2@", "http://[", "nonsense"])
 def test_what_is_no_address_of_a_proxy_is_refused_without_its_credentials(proxy):
-    with pytest.raises(TorchExtensionError, match=r"torch_extension_proxy is no address") as refusal, proxied(proxy):
+    with pytest.raises(TorchExtensionError, match=r"torch_extension_proxy is no address") as refusal, use_proxy(proxy):
         pass
     assert "hunter2" not in str(refusal.value)
 

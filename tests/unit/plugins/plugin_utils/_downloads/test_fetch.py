@@ -14,7 +14,7 @@ from wheels import LABEL, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch_for_nodes
 
 MISSING = {"filename": "mamba_ssm-2.2.0-py3-none-any.whl", "sha256": None}
 
@@ -52,7 +52,7 @@ def plan(environment):
 
 def test_a_thousand_nodes_are_one_download(server, published, index, plan, tmp_path):
     plans = {f"node{number}": plan(published, requirements=True) for number in range(1000)}
-    answer = fetch(plans, DownloadContext(str(tmp_path / "cache")))
+    answer = fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache")))
     assert server.requests == [f"/{published['filename']}"]
     assert [path for path in index.requests if path.endswith(".whl")] == ["/files/einops-0.8.1-py3-none-any.whl"]
     node = answer["nodes"]["node999"]
@@ -71,11 +71,15 @@ def test_a_thousand_nodes_are_one_download(server, published, index, plan, tmp_p
     ]
     [warning] = answer["warnings"]
     assert f"{published['filename']} has no published hash" in warning
-    assert fetch(plans, DownloadContext(str(tmp_path / "cache"))) == {**answer, "downloads": [], "warnings": []}
+    assert fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache"))) == {
+        **answer,
+        "downloads": [],
+        "warnings": [],
+    }
 
 
 def test_without_requirements_only_the_wheels_come(server, published, plan, tmp_path):
-    answer = fetch({"node": plan(published)}, DownloadContext(str(tmp_path / "cache")))
+    answer = fetch_for_nodes({"node": plan(published)}, DownloadContext(str(tmp_path / "cache")))
     assert answer["nodes"]["node"]["requirements"] == []
     assert len(answer["nodes"]["node"]["files"]) == 1
 
@@ -83,7 +87,7 @@ def test_without_requirements_only_the_wheels_come(server, published, plan, tmp_
 def test_what_cannot_be_had_is_the_error_of_those_who_need_it(server, published, plan, tmp_path):
     missing = {**MISSING, "name": "mamba-ssm", "url": f"{server.url}/missing"}
     needy = {f"needy{number:02}": plan(published, missing) for number in range(12)}
-    answer = fetch({"happy": plan(published), **needy}, DownloadContext(str(tmp_path / "cache")))
+    answer = fetch_for_nodes({"happy": plan(published), **needy}, DownloadContext(str(tmp_path / "cache")))
     assert answer["nodes"]["happy"]["errors"] == []
     [error] = answer["nodes"]["needy11"]["errors"]
     assert "/missing does not exist (404)" in error
@@ -101,29 +105,29 @@ def test_a_requirement_that_cannot_be_had_is_the_error_of_the_nodes_that_lack_it
     having = plan(published, requirements=True)
     having["environment"]["distributions"]["einops"] = "0.6"
     plans = {"lacking": plan(published, requirements=True), "having": having}
-    answer = fetch(plans, DownloadContext(str(tmp_path / "cache")))
+    answer = fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache")))
     assert answer["nodes"]["having"]["errors"] == []
     assert ["einops" in error for error in answer["nodes"]["lacking"]["errors"]] == [True]
 
 
 def test_a_prediction_uses_no_network_and_knows_what_is_there(server, published, index, plan, tmp_path):
     plans = {"node": plan(published, requirements=True)}
-    answer = fetch(plans, DownloadContext(str(tmp_path / "cache")), predict=True)
+    answer = fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache")), predict=True)
     assert server.requests == []
     assert index.requests == []
     assert answer["downloads"] == [{"url": published["url"], "size": 0}]
     assert answer["nodes"]["node"]["files"] == []
     assert answer["nodes"]["node"]["wheels"][0]["sha256"] is None
-    fetch(plans, DownloadContext(str(tmp_path / "cache")))
+    fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache")))
     server.requests.clear()
-    after = fetch(plans, DownloadContext(str(tmp_path / "cache")), predict=True)
+    after = fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache")), predict=True)
     assert (after["downloads"], server.requests) == ([], [])
     assert after["nodes"]["node"]["wheels"][0]["sha256"] is not None
 
 
 def test_files_of_one_name_with_different_hashes_are_not_the_same(server, published, plan, tmp_path):
     plans = {"right": plan(published), "wrong": plan({**published, "sha256": "0" * 64})}
-    answer = fetch(plans, DownloadContext(str(tmp_path / "cache")))
+    answer = fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache")))
     assert answer["nodes"]["right"]["errors"] == []
     assert ["wanted is 000" in error for error in answer["nodes"]["wrong"]["errors"]] == [True]
 
@@ -131,11 +135,13 @@ def test_files_of_one_name_with_different_hashes_are_not_the_same(server, publis
 def test_what_hinders_everybody_is_one_error(published, plan, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(TorchExtensionError, match="cannot be made"):
-        fetch({"node": plan(published)}, DownloadContext(str(tmp_path / "file")))
+        fetch_for_nodes({"node": plan(published)}, DownloadContext(str(tmp_path / "file")))
 
 
 def test_a_prediction_tells_the_size_that_is_known(published, plan, tmp_path):
-    answer = fetch({"node": plan({**published, "size": 1234})}, DownloadContext(str(tmp_path / "cache")), predict=True)
+    answer = fetch_for_nodes(
+        {"node": plan({**published, "size": 1234})}, DownloadContext(str(tmp_path / "cache")), predict=True
+    )
     assert answer["downloads"] == [{"url": published["url"], "size": 1234}]
     assert answer["nodes"]["node"]["wheels"][0]["size"] == 1234
 
@@ -146,13 +152,13 @@ def test_where_hashes_are_required_a_wheel_without_one_is_the_error_of_its_nodes
 ):
     known = {**published, "sha256": sha256(tmp_path / "published" / published["filename"])}
     plans = {"unknown": plan(published), "known": plan(known)}
-    answer = fetch(plans, DownloadContext(str(tmp_path / "cache"), require_sha256=True), predict)
+    answer = fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache"), require_sha256=True), predict)
     assert ["torch_extension_require_sha256" in error for error in answer["nodes"]["unknown"]["errors"]] == [True]
     assert answer["nodes"]["known"]["errors"] == []
 
 
 def test_the_size_that_a_plan_knows_is_held_against(published, plan, tmp_path):
-    answer = fetch({"node": plan({**published, "size": 1})}, DownloadContext(str(tmp_path / "cache")))
+    answer = fetch_for_nodes({"node": plan({**published, "size": 1})}, DownloadContext(str(tmp_path / "cache")))
     assert ["wanted are 1, as the release" in error for error in answer["nodes"]["node"]["errors"]] == [True]
 
 
@@ -169,7 +175,7 @@ def test_distinct_wheels_come_at_the_same_time_and_are_told_in_the_order_of_the_
 
         server.answers[f"/{path.name}"] = answer_together
         wheels.append({"name": "flash-attn", "url": url, "filename": path.name, "sha256": None, "size": None})
-    answer = fetch({"node": plan(*wheels)}, DownloadContext(str(tmp_path / "cache")))
+    answer = fetch_for_nodes({"node": plan(*wheels)}, DownloadContext(str(tmp_path / "cache")))
     assert [download["url"] for download in answer["downloads"]] == [wheel["url"] for wheel in wheels]
     assert [os.path.basename(path) for path in answer["nodes"]["node"]["files"]] == [
         wheel["filename"] for wheel in wheels
@@ -179,14 +185,14 @@ def test_distinct_wheels_come_at_the_same_time_and_are_told_in_the_order_of_the_
 def test_wheels_that_are_on_the_control_node_are_no_download(plan, tmp_path):
     path = build_wheel(tmp_path / "wheels")
     wheel = {"name": "flash-attn", "url": path.as_uri(), "filename": path.name, "sha256": None, "size": None}
-    answer = fetch({"node": plan(wheel)}, DownloadContext(str(tmp_path / "cache")))
+    answer = fetch_for_nodes({"node": plan(wheel)}, DownloadContext(str(tmp_path / "cache")))
     assert (answer["downloads"], answer["warnings"]) == ([], [])
     assert answer["nodes"]["node"]["files"] == [str(path)]
     assert answer["nodes"]["node"]["wheels"][0]["sha256"] == sha256(path)
 
 
 def test_with_a_lock_nothing_that_it_lacks_comes_from_the_index(published, index, plan, tmp_path):
-    answer = fetch(
+    answer = fetch_for_nodes(
         {"node": plan({**published, "requirements": []}, requirements=True)}, DownloadContext(str(tmp_path / "cache"))
     )
     assert ["einops" in error and "is not in the lock" in error for error in answer["nodes"]["node"]["errors"]] == [
@@ -196,7 +202,9 @@ def test_with_a_lock_nothing_that_it_lacks_comes_from_the_index(published, index
 
 
 def test_what_the_binaries_need_is_told_once_for_each_wheel(published, plan, tmp_path):
-    answer = fetch({"node1": plan(published), "node2": plan(published)}, DownloadContext(str(tmp_path / "cache")))
+    answer = fetch_for_nodes(
+        {"node1": plan(published), "node2": plan(published)}, DownloadContext(str(tmp_path / "cache"))
+    )
     [digest] = {wheel["sha256"] for node in answer["nodes"].values() for wheel in node["wheels"]}
     assert {key: facts["filename"] for key, facts in answer["facts"].items()} == {digest: published["filename"]}
 
@@ -204,7 +212,7 @@ def test_what_the_binaries_need_is_told_once_for_each_wheel(published, plan, tmp
 def test_a_hostile_wheel_is_an_error_of_its_nodes_and_goes_to_none(server, published, plan, tmp_path):
     path = build_wheel(tmp_path / "hostile", version="6.6.6", extra=[("../evil.so", b"\x7fELF")])
     hostile = {**published, "url": server.give(f"/{path.name}", path.read_bytes()), "filename": path.name}
-    answer = fetch({"good": plan(published), "bad": plan(hostile)}, DownloadContext(str(tmp_path / "cache")))
+    answer = fetch_for_nodes({"good": plan(published), "bad": plan(hostile)}, DownloadContext(str(tmp_path / "cache")))
     assert answer["nodes"]["good"]["errors"] == []
     assert (answer["nodes"]["bad"]["wheels"], answer["nodes"]["bad"]["files"]) == ([], [])
     assert ["../evil.so" in error and "Wanted by bad" in error for error in answer["nodes"]["bad"]["errors"]] == [True]

@@ -12,7 +12,7 @@ import pytest
 from wheels import LABEL, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import entry
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import disk
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Downloader
 
 
@@ -55,7 +55,7 @@ def test_a_wheel_in_a_folder_is_used_where_it_is(wheel, cache, downloader):
     found = downloader.get(url, wheel.name, sha256(wheel).upper(), wheel.stat().st_size)
     assert found == (str(wheel), sha256(wheel), wheel.stat().st_size, False, None)
     assert downloader.get(url, wheel.name) == found
-    assert downloader.cached(url, wheel.name) == found
+    assert downloader.find_cached(url, wheel.name) == found
     assert list(cache.iterdir()) == []
 
 
@@ -95,7 +95,7 @@ def test_a_wheel_in_a_folder_whose_name_no_pip_takes_comes_to_the_cache_under_an
 
 @pytest.mark.parametrize("member", ["", "#x.whl"], ids=["file", "archive"])
 def test_what_is_not_there_is_told(member, tmp_path, wheel, downloader):
-    for asking in (downloader.get, downloader.cached):
+    for asking in (downloader.get, downloader.find_cached):
         with pytest.raises(TorchExtensionError, match=r"no file .*/none on the control node"):
             asking(f"{(tmp_path / 'none').as_uri()}{member}", wheel.name)
 
@@ -118,11 +118,11 @@ def test_a_wheel_in_an_archive_comes_to_the_cache_once(mode, is_known, wheel, tm
     members = [("wheels/other.whl", b"other"), (f"wheels/{wheel.name}", wheel.read_bytes())]
     url = pack(tmp_path / "bundle", *members, mode=mode) + f"#wheels/{wheel.name}"
     known = sha256(wheel) if is_known else None
-    assert downloader.cached(url, wheel.name, known) is None
+    assert downloader.find_cached(url, wheel.name, known) is None
     first = downloader.get(url, wheel.name, known, wheel.stat().st_size)
     assert first[1:] == (sha256(wheel), wheel.stat().st_size, True, None)
     assert downloader.get(url, wheel.name, known) == first._replace(is_new=False)
-    assert downloader.cached(url, wheel.name, known) == first._replace(is_new=False)
+    assert downloader.find_cached(url, wheel.name, known) == first._replace(is_new=False)
     assert files_in(cache) == [wheel.name, f"{wheel.name}.sha256"]
 
 
@@ -197,7 +197,7 @@ def test_an_archive_that_is_damaged_is_told(cut, tmp_path, wheel, cache, downloa
 
 
 def test_a_disk_without_room_for_a_wheel_of_an_archive_is_told(wheel, tmp_path, cache, downloader, monkeypatch):
-    monkeypatch.setattr(entry, "_MARGIN", 1 << 60)
+    monkeypatch.setattr(disk, "_RESERVE", 1 << 60)
     url = pack(tmp_path / "bundle.tar", (wheel.name, wheel.read_bytes())) + f"#{wheel.name}"
     with pytest.raises(TorchExtensionError, match="MiB free, wanted are"):
         downloader.get(url, wheel.name)

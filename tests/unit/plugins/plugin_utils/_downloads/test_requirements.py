@@ -14,7 +14,7 @@ from wheels import build_sdist, build_wheel, sha256
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_one
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import (
-    Requirements,
+    RequirementFinder,
     marker_environment,
 )
 
@@ -37,8 +37,8 @@ def required(tmp_path):
 
     def required(environment, *requires, requirements=None):
         wheel = build_wheel(tmp_path / "wheels", requires=requires)
-        requirements = requirements or Requirements(str(tmp_path / "cache"))
-        return [item.filename for item in requirements.complete([str(wheel)], environment)]
+        requirements = requirements or RequirementFinder(str(tmp_path / "cache"))
+        return [item.filename for item in requirements.find_missing([str(wheel)], environment)]
 
     return required
 
@@ -53,11 +53,11 @@ def test_what_a_node_lacks_is_downloaded_with_what_that_requires(publish, requir
     publish(
         {"name": "a", "version": "1", "requires": ["b"]}, {"name": "b", "version": "1"}, {"name": "c", "version": "1"}
     )
-    requirements = Requirements(str(tmp_path / "cache"))
+    requirements = RequirementFinder(str(tmp_path / "cache"))
     assert required(environment, "a", requirements=requirements) == ["a-1-py3-none-any.whl", "b-1-py3-none-any.whl"]
-    found = requirements.complete([str(tmp_path / "wheels" / "flash_attn-2.8.3-py3-none-any.whl")], environment)
+    found = requirements.find_missing([str(tmp_path / "wheels" / "flash_attn-2.8.3-py3-none-any.whl")], environment)
     assert [(item.name, sha256(Path(item.path))) for item in found] == [(item.name, item.sha256) for item in found]
-    assert sorted(requirements.new) == [item.path for item in found]
+    assert sorted(requirements.downloaded) == [item.path for item in found]
 
 
 def test_what_is_installed_in_whatever_version_is_left_alone(publish, required, environment, server):
@@ -84,7 +84,7 @@ def test_requirements_that_go_in_a_circle_come_to_an_end(publish, required, envi
 
 def test_each_file_is_downloaded_once_for_all_nodes_and_runs(publish, required, environment, server, tmp_path):
     publish({"name": "a", "version": "1"})
-    requirements = Requirements(str(tmp_path / "cache"))
+    requirements = RequirementFinder(str(tmp_path / "cache"))
     for _node in range(3):
         required(environment, "a", requirements=requirements)
     assert required(environment, "a>=0.5") == ["a-1-py3-none-any.whl"], "another run, with other words"
@@ -211,5 +211,5 @@ def test_wheels_of_one_plan_may_require_each_other(publish, required, environmen
     publish({"name": "a", "version": "1"})
     other = build_wheel(tmp_path / "wheels", name="causal-conv1d", version="1.6.0")
     wheel = build_wheel(tmp_path / "wheels", requires=["causal-conv1d"])
-    assert Requirements(str(tmp_path / "cache")).complete([str(wheel), str(other)], environment) == []
+    assert RequirementFinder(str(tmp_path / "cache")).find_missing([str(wheel), str(other)], environment) == []
     assert server.requests == []

@@ -12,7 +12,7 @@ import pytest
 from wheels import build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import Requirements
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import RequirementFinder
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
 
 
@@ -186,24 +186,26 @@ def test_a_node_gets_the_locked_requirements_and_nothing_newer(
     locked = lock_file.read_lock(str(lock_path)).requirements(environment)
     index({"name": "einops", "version": "0.9"})
     [file] = map(str, (cache / "wheels").glob(f"*/{wheel['filename']}"))
-    other = Requirements(str(tmp_path / "other"))
-    assert [item.filename for item in other.complete([file], environment, locked)] == ["einops-0.8.1-py3-none-any.whl"]
-    assert len(other.new) == 1
+    other = RequirementFinder(str(tmp_path / "other"))
+    assert [item.filename for item in other.find_missing([file], environment, locked)] == [
+        "einops-0.8.1-py3-none-any.whl"
+    ]
+    assert len(other.downloaded) == 1
     tls_server.requests.clear()
-    assert [item.name for item in other.complete([file], environment, locked)] == ["einops"]
+    assert [item.name for item in other.find_missing([file], environment, locked)] == ["einops"]
     environment["distributions"]["einops"] = "0.7"
-    assert other.complete([file], environment, locked) == [], "the node has one"
+    assert other.find_missing([file], environment, locked) == [], "the node has one"
     assert tls_server.requests == []
 
 
 def test_a_requirement_that_the_lock_lacks_is_refused(publish, environment, tmp_path, index, tls_server):
     wheel = tmp_path / "published" / publish()["filename"]
-    requirements = Requirements(str(tmp_path / "cache"))
+    requirements = RequirementFinder(str(tmp_path / "cache"))
     with pytest.raises(
         TorchExtensionError,
         match=r"einops, which flash_attn.* is not in the lock, which has none for nodes of this kind",
     ):
-        requirements.complete([str(wheel)], environment, [])
+        requirements.find_missing([str(wheel)], environment, [])
     assert tls_server.requests == []
 
 
@@ -221,6 +223,6 @@ def test_a_locked_requirement_of_a_bundle_comes_from_the_bundle(publish, environ
 
     item = {"name": "einops", "version": "0.8.1", "filename": einops.name, "size": 5, "sha256": sha256(einops)}
     locked = [{**item, "url": einops.as_uri()}]
-    [found] = Requirements(str(tmp_path / "cache"), get).complete([str(wheel)], environment, locked)
+    [found] = RequirementFinder(str(tmp_path / "cache"), get).find_missing([str(wheel)], environment, locked)
     assert (found.path, requests) == (str(einops), [(einops.as_uri(), einops.name, sha256(einops), 5)])
     assert tls_server.requests == []

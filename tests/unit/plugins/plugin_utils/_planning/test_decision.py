@@ -14,7 +14,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.
     choose_wheel,
     parse_requirement,
 )
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import Access
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess
 
 WHEEL = "flash_attn-2.5.3+cu122torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
 RELEASES = "Dao-AILab/flash-attention/releases/download"
@@ -26,7 +26,7 @@ CACHED = f"/home/user/.cache/pip/wheels/0b/b5/fb/4eb31ffcf262c7b78dd3ae076329e02
 
 
 def guessing(github_url="https://github.com", **settings):
-    return Settings(Access(cache="/none", github_url=github_url), sources=("guess",), **settings)
+    return Settings(SourceAccess(cache="/none", github_url=github_url), sources=("guess",), **settings)
 
 
 def test_the_answer_is_the_whole_plan_of_one_wheel(environment):
@@ -289,7 +289,7 @@ def others(tmp_path, environment):
         (tmp_path / name).write_bytes(b"wheel")
 
     def decide_by(term="flash-attn==2.5.3", strict=False, **settings):
-        access = Access(cache=str(tmp_path / "cache"))
+        access = SourceAccess(cache=str(tmp_path / "cache"))
         return choose_wheel(term, environment, Settings(access, sources=(f"directory:{tmp_path}",), **settings), strict)
 
     return decide_by

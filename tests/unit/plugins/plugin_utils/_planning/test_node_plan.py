@@ -60,10 +60,7 @@ def test_wheels_to_examine_are_those_whose_state_only_the_node_knows():
             "name": "causal-conv1d",
             "version": "2.8.3",
             "filename": "causal-conv1d.whl",
-            "action": "examine",
-            "reason": "so it is",
             "conflicts": [],
-            "requirements": None,
         }
     ]
     for mode in ("pip_cache", "find_links"):

@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.folder import wheels
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.folder import list_wheels
 
 NAME = "flash_attn-2.8.3+cu126torch2.13-cp312-cp312-linux_x86_64.whl"
 SHA256 = "ab" * 32
@@ -26,11 +26,11 @@ def folder(tmp_path):
 
 
 def names(folder, name="flash-attn"):
-    return [asset.filename for asset in wheels(str(folder), name)]
+    return [asset.filename for asset in list_wheels(str(folder), name)]
 
 
 def test_a_wheel_is_told_with_address_and_size(folder):
-    (found,) = wheels(str(folder), "Flash_Attn")
+    (found,) = list_wheels(str(folder), "Flash_Attn")
     assert found == Asset(NAME, found.url, 5)
     assert found.url.startswith("file:///")
     assert found.url.endswith("/our%20wheels%20%231%25/" + NAME.replace("+", "%2B"))
@@ -72,7 +72,7 @@ def test_links_may_leave_the_folder(folder, tmp_path):
 )
 def test_a_hash_is_taken_from_beside_the_wheel(file, text, folder):
     (folder / file).write_text(text)
-    assert wheels(str(folder), "flash-attn")[0].sha256 == SHA256
+    assert list_wheels(str(folder), "flash-attn")[0].sha256 == SHA256
 
 
 @pytest.mark.parametrize(
@@ -88,23 +88,23 @@ def test_a_hash_is_taken_from_beside_the_wheel(file, text, folder):
 )
 def test_what_is_not_the_hash_of_the_wheel_is_none(file, text, folder):
     (folder / file).write_text(text)
-    assert wheels(str(folder), "flash-attn")[0].sha256 is None
+    assert list_wheels(str(folder), "flash-attn")[0].sha256 is None
 
 
 def test_a_folder_may_be_named_from_home_or_from_here(folder, home, monkeypatch):
     (home / "wheels").symlink_to(folder)
     assert names("~/wheels") == [NAME]
     monkeypatch.chdir(folder.parent)
-    assert wheels(folder.name, "flash-attn") == wheels(str(folder), "flash-attn")
+    assert list_wheels(folder.name, "flash-attn") == list_wheels(str(folder), "flash-attn")
 
 
 @pytest.mark.parametrize("path", ["gone", "file", "file/below"])
 def test_a_folder_that_cannot_be_read_is_told_with_the_knob(path, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(TorchExtensionError, match=r"on the control node cannot be read \(.*torch_extension_sources"):
-        wheels(str(tmp_path / path), "flash-attn")
+        list_wheels(str(tmp_path / path), "flash-attn")
 
 
 def test_a_home_that_nobody_has_is_told(tmp_path):
     with pytest.raises(TorchExtensionError, match="torch_extension_sources"):
-        wheels("~nobody-of-this-name/wheels", "flash-attn")
+        list_wheels("~nobody-of-this-name/wheels", "flash-attn")

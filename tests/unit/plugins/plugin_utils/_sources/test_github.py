@@ -21,12 +21,9 @@ from urllib3.util import Retry
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_client
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import proxied
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.github import (
-    GitHub,
-    NoRelease,
-    Unavailable,
-)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnavailableError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.github import GitHub, NoReleaseError
 
 TOKEN = "ghp_notEvenARealOne"  # noqa: S105
 
@@ -72,31 +69,31 @@ def everything_in(cache):
 
 def test_the_wheels_of_a_release_are_told_with_address_size_and_hash(github):
     url = f"https://github.example/{REPOSITORY}/releases/download/v2.8.3/{NAME.replace('+', '%2B')}"
-    assert github().release(REPOSITORY, "v2.8.3") == [Asset(NAME, url, 7, SHA256, "v2.8.3")]
+    assert github().list_release(REPOSITORY, "v2.8.3") == [Asset(NAME, url, 7, SHA256, "v2.8.3")]
 
 
 def test_what_is_no_wheel_or_not_yet_uploaded_is_left_out(api, github):
     path = f"/repos/{REPOSITORY}/releases/tags/v1"
     api.serve(path, release(asset("SHA256SUMS"), asset("flash_attn-1.tar.gz"), asset(state="starter"), tag="v1"))
-    assert github().release(REPOSITORY, "v1") == []
+    assert github().list_release(REPOSITORY, "v1") == []
 
 
 @pytest.mark.parametrize("digest", [None, "sha512:00", "sha256:xyz", 5])
 def test_a_wheel_without_a_sha256_is_told_without(digest, api, github):
     api.serve(f"/repos/{REPOSITORY}/releases/tags/v1", release(asset(digest=digest), tag="v1"))
-    assert github().release(REPOSITORY, "v1")[0].sha256 is None
+    assert github().list_release(REPOSITORY, "v1")[0].sha256 is None
 
 
 def test_a_digest_is_compared_in_lower_case(api, github):
     api.serve(f"/repos/{REPOSITORY}/releases/tags/v1", release(asset(digest="sha256:" + "AB" * 32), tag="v1"))
-    assert github().release(REPOSITORY, "v1")[0].sha256 == "ab" * 32
+    assert github().list_release(REPOSITORY, "v1")[0].sha256 == "ab" * 32
 
 
 def test_an_older_server_that_has_no_digests_serves_too(api, github):
     old = asset()
     del old["digest"]
     api.serve(f"/repos/{REPOSITORY}/releases/tags/v1", release(old, tag="v1"))
-    assert github().release(REPOSITORY, "v1")[0].sha256 is None
+    assert github().list_release(REPOSITORY, "v1")[0].sha256 is None
 
 
 def test_all_releases_are_read_over_all_pages_newest_first_and_without_drafts(api, github):
@@ -108,36 +105,36 @@ def test_all_releases_are_read_over_all_pages_newest_first_and_without_drafts(ap
         release(tag="empty", published="2023-01-01T00:00:00Z"),
     ]
     first = api.serve_releases(found, page_size=2)
-    assert [asset.release for asset in github().releases(REPOSITORY)] == ["new", "middle", "old"]
+    assert [asset.release for asset in github().list_releases(REPOSITORY)] == ["new", "middle", "old"]
     assert api.requests == [first, f"{first}&page=2", f"{first}&page=3"]
 
 
 def test_a_server_that_pages_in_circles_is_left_in_the_end(api, github, server):
     path = f"/repos/{REPOSITORY}/releases?per_page=30"
     api.serve(path, [release(asset())], more=server.url + path)
-    with pytest.raises(Unavailable, match="more than 100 pages"):
-        github().releases(REPOSITORY)
+    with pytest.raises(UnavailableError, match="more than 100 pages"):
+        github().list_releases(REPOSITORY)
 
 
 def test_a_tag_may_have_any_character(api, github):
     api.serve(f"/repos/{REPOSITORY}/releases/tags/carbon%2Fv1%2Bcu130", release(asset(), tag="carbon/v1+cu130"))
-    assert github().release(REPOSITORY, "carbon/v1+cu130")[0].release == "carbon/v1+cu130"
+    assert github().list_release(REPOSITORY, "carbon/v1+cu130")[0].release == "carbon/v1+cu130"
 
 
 @pytest.mark.parametrize("repository", ["flash-attention", "a/b/c", "../..", "a/..", "https://github.com/a/b", "a/b?c"])
 def test_what_is_no_repository_is_not_asked_for(repository, api, github):
     with pytest.raises(TorchExtensionError, match=r"is no repository of GitHub.*torch_extension_sources"):
-        github().releases(repository)
+        github().list_releases(repository)
     assert api.requests == []
 
 
 def test_the_api_of_an_enterprise_server_may_have_a_path(api, github, server):
     api.serve("/api/v3/repos/a/b/releases/tags/v1", release(asset(), tag="v1"))
-    assert github(api_url=f"{server.url}/api/v3/").release("a/b", "v1")
+    assert github(api_url=f"{server.url}/api/v3/").list_release("a/b", "v1")
 
 
 def test_the_api_is_asked_as_github_wants_it(api, github, server):
-    github().release(REPOSITORY, "v2.8.3")
+    github().list_release(REPOSITORY, "v2.8.3")
     assert server.headers[0]["Accept"] == "application/vnd.github+json"
     assert server.headers[0]["X-GitHub-Api-Version"] == "2022-11-28"
     assert server.headers[0]["User-Agent"].startswith("airgap.torch_extensions")
@@ -159,53 +156,53 @@ def test_credentials_in_the_address_are_refused_and_not_shown(cache):
 
 
 def test_a_young_answer_is_used_without_asking(api, github):
-    assert github().release(REPOSITORY, "v2.8.3") == github().release(REPOSITORY, "v2.8.3")
+    assert github().list_release(REPOSITORY, "v2.8.3") == github().list_release(REPOSITORY, "v2.8.3")
     assert len(api.requests) == 1
 
 
 def test_an_older_answer_is_asked_for_again_and_stays_if_nothing_has_changed(api, github, cache):
-    before = github().release(REPOSITORY, "v2.8.3")
+    before = github().list_release(REPOSITORY, "v2.8.3")
     age(cache, 601)
-    assert github().release(REPOSITORY, "v2.8.3") == before
+    assert github().list_release(REPOSITORY, "v2.8.3") == before
     assert api.statuses == [200, 304]
-    assert github().release(REPOSITORY, "v2.8.3") == before
+    assert github().list_release(REPOSITORY, "v2.8.3") == before
     assert api.statuses == [200, 304], "it is young again"
 
 
 def test_an_older_answer_gives_way_to_what_has_changed(api, github, cache):
-    github().release(REPOSITORY, "v2.8.3")
+    github().list_release(REPOSITORY, "v2.8.3")
     age(cache, 601)
     api.serve(f"/repos/{REPOSITORY}/releases/tags/v2.8.3", release())
-    assert github().release(REPOSITORY, "v2.8.3") == []
+    assert github().list_release(REPOSITORY, "v2.8.3") == []
     assert api.statuses == [200, 200]
 
 
 def test_the_time_of_an_answer_is_the_operators_choice(api, github):
-    github().release(REPOSITORY, "v2.8.3")
-    github(max_age=0).release(REPOSITORY, "v2.8.3")
+    github().list_release(REPOSITORY, "v2.8.3")
+    github(max_age=0).list_release(REPOSITORY, "v2.8.3")
     assert api.statuses == [200, 304]
 
 
 def test_an_answer_from_the_future_is_not_young(api, github, cache):
-    github().release(REPOSITORY, "v2.8.3")
+    github().list_release(REPOSITORY, "v2.8.3")
     age(cache, -100000)
-    github().release(REPOSITORY, "v2.8.3")
+    github().list_release(REPOSITORY, "v2.8.3")
     assert api.statuses == [200, 304]
 
 
 @pytest.mark.parametrize("debris", [b"", b"nonsense", b"{}\n{}", b'{"url": 1}\n', b"\xff\n"])
 def test_debris_in_the_cache_is_written_over(debris, api, github, cache):
-    before = github().release(REPOSITORY, "v2.8.3")
+    before = github().list_release(REPOSITORY, "v2.8.3")
     for path in (cache / "api").glob("*.answer"):
         path.write_bytes(debris)
-    assert github().release(REPOSITORY, "v2.8.3") == before
+    assert github().list_release(REPOSITORY, "v2.8.3") == before
     assert api.statuses == [200, 200]
-    assert github().release(REPOSITORY, "v2.8.3") == before
+    assert github().list_release(REPOSITORY, "v2.8.3") == before
     assert len(api.statuses) == 2
 
 
 def test_what_is_kept_is_for_its_owner_alone(github, cache):
-    github().release(REPOSITORY, "v2.8.3")
+    github().list_release(REPOSITORY, "v2.8.3")
     assert [oct(folder.stat().st_mode)[-3:] for folder in (cache, cache / "api")] == ["700", "700"]
     assert [oct(path.stat().st_mode)[-3:] for path in (cache / "api").glob("*.answer")] == ["600"]
 
@@ -222,14 +219,14 @@ def test_a_full_disk_is_told_with_the_knob(github, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(TorchExtensionError, match=r"No space left.*torch_extension_cache_dir"):
-        github().release(REPOSITORY, "v2.8.3")
+        github().list_release(REPOSITORY, "v2.8.3")
 
 
 def ask(options, results, start):
     start.wait()
     github = GitHub(**options)
     try:
-        results.put((len(github.release(REPOSITORY, "v2.8.3")), github.warnings))
+        results.put((len(github.list_release(REPOSITORY, "v2.8.3")), github.warnings))
     except TorchExtensionError as exc:
         results.put((type(exc).__name__, str(exc)))
 
@@ -256,10 +253,12 @@ def test_many_processes_that_ask_at_once_make_one_request(max_age, api, cache):
 
 
 def test_many_processes_wait_for_one_time_out(api, cache, monkeypatch):
-    monkeypatch.setattr("ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http.SECONDS", 0.3)
+    monkeypatch.setattr(
+        "ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http.TIMEOUT_SECONDS", 0.3
+    )
     api.delay = 2
     told = ask_at_once(4, api_url=api.server.url, cache=str(cache))
-    assert {kind for kind, _message in told} == {"Unavailable"}
+    assert {kind for kind, _message in told} == {"UnavailableError"}
     assert len(api.requests) == 4, "one process, four attempts"
 
 
@@ -267,30 +266,30 @@ def test_many_processes_wait_for_one_time_out(api, cache, monkeypatch):
 
 
 def test_a_release_that_is_not_there_is_told_with_all_that_was_asked(github, server):
-    with pytest.raises(NoRelease) as error:
-        github().release(REPOSITORY, "v9")
+    with pytest.raises(NoReleaseError) as error:
+        github().list_release(REPOSITORY, "v9")
     for part in (REPOSITORY, "v9", server.url, "404", "torch_extension_github_token"):
         assert part in str(error.value)
-    with pytest.raises(NoRelease, match="knows no repository a/b"):
-        github().releases("a/b")
+    with pytest.raises(NoReleaseError, match="knows no repository a/b"):
+        github().list_releases("a/b")
 
 
 def test_a_release_that_was_deleted_is_not_answered_from_the_cache(api, github, cache, server):
-    github().release(REPOSITORY, "v2.8.3")
+    github().list_release(REPOSITORY, "v2.8.3")
     age(cache, 601)
     server.answers.clear()
-    with pytest.raises(NoRelease):
-        github().release(REPOSITORY, "v2.8.3")
+    with pytest.raises(NoReleaseError):
+        github().list_release(REPOSITORY, "v2.8.3")
 
 
 def test_a_fleet_that_asks_for_a_release_that_is_not_there_asks_once_but_not_for_long(github, server, cache):
     for _node in range(3):
-        with pytest.raises(NoRelease):
-            github().release(REPOSITORY, "v9")
+        with pytest.raises(NoReleaseError):
+            github().list_release(REPOSITORY, "v9")
     assert len(server.requests) == 1
     age(cache, 61, "failure")
-    with pytest.raises(NoRelease):
-        github().release(REPOSITORY, "v9")
+    with pytest.raises(NoReleaseError):
+        github().list_release(REPOSITORY, "v9")
     assert len(server.requests) == 2
 
 
@@ -306,8 +305,8 @@ LIMITS = {
 @pytest.mark.parametrize("limit", LIMITS.values(), ids=LIMITS)
 def test_a_rate_limit_is_told_with_its_end_and_the_knob(limit, api, github):
     api.limited = limit
-    with pytest.raises(Unavailable) as error:
-        github().release(REPOSITORY, "v2.8.3")
+    with pytest.raises(UnavailableError) as error:
+        github().list_release(REPOSITORY, "v2.8.3")
     assert "rate limit" in str(error.value)
     assert "torch_extension_github_token (or GITHUB_TOKEN" in str(error.value)
     if "1377013266" in limit.values():
@@ -317,12 +316,12 @@ def test_a_rate_limit_is_told_with_its_end_and_the_knob(limit, api, github):
 
 def test_a_rate_limit_is_answered_from_the_cache_with_one_warning(api, github, cache):
     api.serve_releases([release(asset())] * 3, page_size=1)
-    before = github().releases(REPOSITORY)
+    before = github().list_releases(REPOSITORY)
     age(cache, 3 * 3600 + 5)
     api.limited = LIMITS["primary"]
     asking = github()
-    assert asking.releases(REPOSITORY) == before
-    assert asking.releases(REPOSITORY) == before
+    assert asking.list_releases(REPOSITORY) == before
+    assert asking.list_releases(REPOSITORY) == before
     assert len(asking.warnings) == 1, asking.warnings
     assert "is known as it was 3 hours ago" in asking.warnings[0]
     assert "rate limit" in asking.warnings[0]
@@ -331,20 +330,20 @@ def test_a_rate_limit_is_answered_from_the_cache_with_one_warning(api, github, c
 
 def test_who_sets_a_token_is_not_told_the_old_rate_limit(api, github):
     api.limited = LIMITS["primary"]
-    with pytest.raises(Unavailable):
-        github().release(REPOSITORY, "v2.8.3")
+    with pytest.raises(UnavailableError):
+        github().list_release(REPOSITORY, "v2.8.3")
     api.limited = {}
-    with pytest.raises(Unavailable, match=r"Found 0 seconds ago; 60 seconds after that it is asked again"):
-        github().release(REPOSITORY, "v2.8.3")
-    assert github(token=TOKEN).release(REPOSITORY, "v2.8.3")
+    with pytest.raises(UnavailableError, match=r"Found 0 seconds ago; 60 seconds after that it is asked again"):
+        github().list_release(REPOSITORY, "v2.8.3")
+    assert github(token=TOKEN).list_release(REPOSITORY, "v2.8.3")
 
 
 def test_a_server_that_always_stumbles_is_answered_from_the_cache(api, github, cache):
-    before = github().release(REPOSITORY, "v2.8.3")
+    before = github().list_release(REPOSITORY, "v2.8.3")
     age(cache, 3 * 86400)
     api.status = 502
     asking = github()
-    assert asking.release(REPOSITORY, "v2.8.3") == before
+    assert asking.list_release(REPOSITORY, "v2.8.3") == before
     assert "3 days ago" in asking.warnings[0]
     assert "502" in asking.warnings[0]
     assert api.statuses == [200, 502, 502, 502, 502]
@@ -352,48 +351,48 @@ def test_a_server_that_always_stumbles_is_answered_from_the_cache(api, github, c
 
 def test_a_server_that_stumbles_for_a_moment_is_asked_again_after_a_minute(api, github, cache):
     api.status = 500
-    with pytest.raises(Unavailable, match=r"HTTP status 500.*No earlier answer is kept"):
-        github().release(REPOSITORY, "v2.8.3")
+    with pytest.raises(UnavailableError, match=r"HTTP status 500.*No earlier answer is kept"):
+        github().list_release(REPOSITORY, "v2.8.3")
     api.status = 200
-    with pytest.raises(Unavailable):
-        github().release(REPOSITORY, "v2.8.3")
+    with pytest.raises(UnavailableError):
+        github().list_release(REPOSITORY, "v2.8.3")
     assert len(api.requests) == 4
     age(cache, 61, "failure")
-    assert github().release(REPOSITORY, "v2.8.3")
+    assert github().list_release(REPOSITORY, "v2.8.3")
 
 
 def test_one_url_that_stumbles_does_not_speak_for_the_others(api, github):
     first = api.serve_releases([release(asset())])
     api.server.answers[first] = lambda handler: handler.send_error(502)
-    with pytest.raises(Unavailable):
-        github().releases(REPOSITORY)
-    assert github().release(REPOSITORY, "v2.8.3")
+    with pytest.raises(UnavailableError):
+        github().list_releases(REPOSITORY)
+    assert github().list_release(REPOSITORY, "v2.8.3")
 
 
 def test_a_host_that_is_gone_is_answered_from_the_cache_and_asked_once(api, github, cache):
     with serving() as gone:
         pass
-    with pytest.raises(Unavailable, match=r"cannot be downloaded.*torch_extension_proxy.*No earlier answer"):
-        github(api_url=gone.url).release(REPOSITORY, "v2.8.3")
+    with pytest.raises(UnavailableError, match=r"cannot be downloaded.*torch_extension_proxy.*No earlier answer"):
+        github(api_url=gone.url).list_release(REPOSITORY, "v2.8.3")
     (answered,) = (cache / "api").glob("*.failure")
-    with pytest.raises(Unavailable, match="Found 0 seconds ago"):
-        github(api_url=gone.url).releases("another/one")
+    with pytest.raises(UnavailableError, match="Found 0 seconds ago"):
+        github(api_url=gone.url).list_releases("another/one")
     assert list((cache / "api").glob("*.failure")) == [answered], "the host as a whole is remembered"
 
 
 def test_who_sets_a_proxy_right_is_not_told_the_old_outage(api, github):
     with serving() as gone:
         pass
-    with proxied(gone.url), pytest.raises(Unavailable, match="cannot be reached through the proxy"):
-        github(api_url="http://api.example").release(REPOSITORY, "v2.8.3")
-    with serving() as proxy, proxied(proxy.url):
+    with use_proxy(gone.url), pytest.raises(UnavailableError, match="cannot be reached through the proxy"):
+        github(api_url="http://api.example").list_release(REPOSITORY, "v2.8.3")
+    with serving() as proxy, use_proxy(proxy.url):
         proxy.give(f"http://api.example/repos/{REPOSITORY}/releases/tags/v2.8.3", json.dumps(release(asset())).encode())
-        assert github(api_url="http://api.example").release(REPOSITORY, "v2.8.3")
+        assert github(api_url="http://api.example").list_release(REPOSITORY, "v2.8.3")
 
 
 def test_the_credentials_of_a_proxy_stay_where_they_are(github, cache):
-    with proxied("http://me:hunter2@127.0.0.1:1"), pytest.raises(Unavailable) as error:
-        github(api_url="http://api.example").release(REPOSITORY, "v2.8.3")
+    with use_proxy("http://me:hunter2@127.0.0.1:1"), pytest.raises(UnavailableError) as error:
+        github(api_url="http://api.example").list_release(REPOSITORY, "v2.8.3")
     assert "hunter2" not in str(error.value)
     assert b"hunter2" not in everything_in(cache)
 
@@ -414,28 +413,28 @@ MALFORMED = {
 
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED)
 def test_what_is_no_answer_of_the_api_is_told_and_not_kept(body, api, github, cache):
-    before = github().release(REPOSITORY, "v2.8.3")
+    before = github().list_release(REPOSITORY, "v2.8.3")
     age(cache, 601)
     api.body = body
     asking = github()
-    assert asking.release(REPOSITORY, "v2.8.3") == before, "the good answer stays"
+    assert asking.list_release(REPOSITORY, "v2.8.3") == before, "the good answer stays"
     assert "is no answer: " in asking.warnings[0]
     api.serve_releases([])
-    with pytest.raises(Unavailable, match=r"is no answer: .*A login page of a proxy or firewall\?"):
-        github().releases(REPOSITORY)
+    with pytest.raises(UnavailableError, match=r"is no answer: .*A login page of a proxy or firewall\?"):
+        github().list_releases(REPOSITORY)
 
 
 def test_an_answer_without_end_does_not_fill_the_memory(api, github, monkeypatch):
-    monkeypatch.setattr(http_client, "_LIMIT", 1 << 20)
+    monkeypatch.setattr(http_client, "_MAX_BODY", 1 << 20)
     api.body = b" " * (2 << 20)
-    with pytest.raises(Unavailable, match="gives more than 1 MiB"):
-        github().release(REPOSITORY, "v2.8.3")
+    with pytest.raises(UnavailableError, match="gives more than 1 MiB"):
+        github().list_release(REPOSITORY, "v2.8.3")
 
 
 def test_an_answer_that_is_cut_is_an_outage(github, server):
     server.give(f"/repos/{REPOSITORY}/releases/tags/v2.8.3", b"{", length=1000)
-    with pytest.raises(Unavailable, match="cannot be downloaded"):
-        github().release(REPOSITORY, "v2.8.3")
+    with pytest.raises(UnavailableError, match="cannot be downloaded"):
+        github().list_release(REPOSITORY, "v2.8.3")
 
 
 # The token
@@ -445,14 +444,14 @@ def test_a_token_is_sent_and_preferred_to_netrc(api, github, server, home):
     (home / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
     (home / ".netrc").chmod(0o600)
     api.token = TOKEN
-    assert github(token=f" {TOKEN}\n").release(REPOSITORY, "v2.8.3")
+    assert github(token=f" {TOKEN}\n").list_release(REPOSITORY, "v2.8.3")
     assert server.headers[-1]["Authorization"] == f"Bearer {TOKEN}"
 
 
 def test_without_a_token_netrc_is_used(api, github, server, home):
     (home / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
     (home / ".netrc").chmod(0o600)
-    github(token="").release(REPOSITORY, "v2.8.3")
+    github(token="").list_release(REPOSITORY, "v2.8.3")
     assert server.headers[-1]["Authorization"].startswith("Basic ")
 
 
@@ -462,14 +461,14 @@ def test_a_repository_that_moved_is_asked_with_the_token_still(api, github, serv
     api.token = TOKEN
     api.serve("/repositories/1/releases/tags/v1", release(asset(), tag="v1"))
     server.redirect("/repos/old/name/releases/tags/v1", "/repositories/1/releases/tags/v1")
-    assert github(token=TOKEN).release("old/name", "v1")
+    assert github(token=TOKEN).list_release("old/name", "v1")
 
 
 def test_a_token_stays_with_its_host(github, server):
     with serving() as other:
         other.give("/elsewhere", json.dumps(release(asset(), tag="v1")).encode())
         server.redirect("/repos/a/b/releases/tags/v1", f"{other.url}/elsewhere")
-        assert github(token=TOKEN).release("a/b", "v1")
+        assert github(token=TOKEN).list_release("a/b", "v1")
         assert "Authorization" not in other.headers[0]
         assert server.headers[0]["Authorization"] == f"Bearer {TOKEN}"
 
@@ -479,17 +478,17 @@ def test_a_token_stays_with_its_host_when_the_next_page_is_elsewhere(api, github
     with serving() as other:
         other.give("/more", json.dumps([release(asset(), tag="v1")]).encode())
         api.serve(first, [release(asset())], more=f"{other.url}/more")
-        assert len(github(token=TOKEN).releases(REPOSITORY)) == 2
+        assert len(github(token=TOKEN).list_releases(REPOSITORY)) == 2
         assert "Authorization" not in other.headers[0]
 
 
 def test_a_bad_token_is_told_by_the_name_of_its_variable(api, github, cache):
-    github(token=TOKEN[::-1]).release(REPOSITORY, "v2.8.3")
+    github(token=TOKEN[::-1]).list_release(REPOSITORY, "v2.8.3")
     age(cache, 601)
     api.token = TOKEN[::-1]
     with pytest.raises(TorchExtensionError, match=r"refuses the token \(401\).*torch_extension_github_token") as error:
-        github(token=TOKEN).release(REPOSITORY, "v2.8.3")
-    assert not isinstance(error.value, Unavailable)
+        github(token=TOKEN).list_release(REPOSITORY, "v2.8.3")
+    assert not isinstance(error.value, UnavailableError)
     assert TOKEN not in str(error.value)
     assert len(api.requests) == 2
 
@@ -509,7 +508,7 @@ def test_a_token_is_in_no_message_log_or_file(status, api, github, cache, caplog
     asking = github(token=TOKEN)
     told = repr(asking) + str(vars(asking))
     try:
-        told += repr(asking.release(REPOSITORY, "v2.8.3"))
+        told += repr(asking.list_release(REPOSITORY, "v2.8.3"))
     except TorchExtensionError:
         told += traceback.format_exc()
     assert api.server.headers[0]["Authorization"] == f"Bearer {TOKEN}"
@@ -526,7 +525,7 @@ import sys
 sys.path[:] = {sys.path!r}
 sys.modules[{name!r}] = None  # as if it were not installed
 from {GitHub.__module__} import GitHub
-GitHub({api.server.url!r}, cache={str(cache)!r}).release({REPOSITORY!r}, "v2.8.3")
+GitHub({api.server.url!r}, cache={str(cache)!r}).list_release({REPOSITORY!r}, "v2.8.3")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (
@@ -535,4 +534,4 @@ GitHub({api.server.url!r}, cache={str(cache)!r}).release({REPOSITORY!r}, "v2.8.3
         .startswith(f"The Python that runs Ansible on the control node lacks {name} ")
     )
     assert "Install the collection's requirements.txt" in done.stderr
-    assert github().release(REPOSITORY, "v2.8.3"), "it is not remembered as an outage"
+    assert github().list_release(REPOSITORY, "v2.8.3"), "it is not remembered as an outage"

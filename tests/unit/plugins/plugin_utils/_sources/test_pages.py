@@ -17,7 +17,7 @@ from urllib3.util import Retry
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import Unavailable
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnavailableError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import pages
 
 NAME = "flash_attn-2.8.3+cu126torch2.13-cp312-cp312-linux_x86_64.whl"
@@ -34,7 +34,7 @@ def _impatient(monkeypatch):
 @pytest.fixture
 def wheels(tmp_path):
     def wheels(url, name="flash-attn", **options):
-        return pages.wheels(url, name, str(tmp_path / "cache"), **options)
+        return pages.list_wheels(url, name, str(tmp_path / "cache"), **options)
 
     return wheels
 
@@ -181,7 +181,7 @@ def test_a_page_that_moved_is_read_where_it_is(server, wheels):
 )
 def test_what_is_no_listing_is_told_and_an_older_answer_serves(text, content_type, server, wheels, tmp_path):
     server.page("/w/", text, content_type)
-    with pytest.raises(Unavailable, match=r"is no answer: .*torch_extension_sources"):
+    with pytest.raises(UnavailableError, match=r"is no answer: .*torch_extension_sources"):
         wheels(f"{server.url}/w/")
     for path in (tmp_path / "cache" / "api").glob("*.failure"):
         path.unlink()
@@ -240,7 +240,7 @@ def test_credentials_in_a_link_are_not_passed_on(server, wheels):
 
 def ask(url, cache, start):
     start.wait()
-    raise SystemExit(len(pages.wheels(url, "flash-attn", cache)) != 1)
+    raise SystemExit(len(pages.list_wheels(url, "flash-attn", cache)) != 1)
 
 
 def test_many_processes_that_ask_at_once_make_one_request(server, tmp_path):

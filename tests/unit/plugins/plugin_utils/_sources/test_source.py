@@ -10,14 +10,14 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import source as source_module
 
 
-@pytest.mark.parametrize("text", source_module.FORMS.values())
+@pytest.mark.parametrize("text", source_module.EXAMPLES.values())
 def test_each_form_that_a_refusal_shows_is_understood(text):
     source = source_module.parse_source(text)
-    assert text == source.text == ":".join(filter(None, [source.kind, source.where]))
+    assert text == source.text == ":".join(filter(None, [source.kind, source.location]))
 
 
 def test_a_path_may_begin_at_home(home):
-    assert source_module.parse_source("directory:~/wheels").where == f"{home}/wheels"
+    assert source_module.parse_source("directory:~/wheels").location == f"{home}/wheels"
 
 
 @pytest.mark.parametrize(

@@ -12,21 +12,25 @@ class ModuleDocFragment:
 options:
   cache_dir:
     description:
-      - The folder of the control node that keeps what was downloaded. It is made, readable for its owner alone, if it is not
-        there.
-      - Without it, C($XDG_CACHE_HOME/airgap.torch_extensions), or C(~/.cache/airgap.torch_extensions).
+      - The folder of the control node that keeps what was downloaded, and what servers have answered. It is made, readable for
+        its owner alone, if it is not there.
+      - Without it, C($XDG_CACHE_HOME/airgap.torch_extensions) or C(~/.cache/airgap.torch_extensions).
     type: path
   proxy:
     description:
-      - A proxy for all downloads, as in V(http://proxy.example:3128). What C(no_proxy) in the environment of Ansible names is
-        reached without it.
+      - A proxy for all that the control node asks and downloads, as in V(http://proxy.example:3128). What C(no_proxy) in the
+        environment of Ansible names is reached without it.
       - Without it, C(http_proxy) and C(https_proxy) of that environment are used.
     type: str
   ca_path:
     description:
-      - A file of CA certificates (PEM) on the control node to trust for the wheels' servers, instead of the usual ones. pip has
+      - A file of CA certificates (PEM) on the control node to trust for the servers of wheels, instead of the usual ones. pip has
         its own setting.
     type: path
+"""
+
+    PROGRESS = r"""
+options:
   progress:
     description:
       - Whether to show how far the downloads are; in a terminal in one line that changes in place, elsewhere in a line for each

@@ -17,7 +17,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import for_node
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivery import DeliveringAction
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import Failed
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import ModuleFailedError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import process_lock
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import (
@@ -28,12 +28,12 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import report_lines
 
 
-class _Given(t.NamedTuple):
-    """What all ways of a delivery go by."""
+class _Request(t.NamedTuple):
+    """What is to be delivered, and how; the same for all ways."""
 
     files: list[streaming.File]
-    delivery: dict[str, t.Any]  # as _delivery_options.OPTIONS has it
-    served: dict[str, t.Any] | None  # what has become of this node in wheel_broadcast
+    delivery: dict[str, t.Any]  # as OPTIONS of module_utils._delivery.options has it
+    served: dict[str, t.Any] | None  # the outcome for this node in wheel_broadcast
     locks: str  # a folder of the control node
     task_vars: dict[str, t.Any]
 
@@ -41,11 +41,11 @@ class _Given(t.NamedTuple):
 class ActionModule(DeliveringAction):
     """Has the node prove that wheels will load there, brings them, and runs the module."""
 
-    def act(self, task_vars):
+    def perform(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         arguments = dict(self._task.args)
         paths, errors = (arguments.pop(name, None) or [] for name in ("files", "errors"))
         delivery, served, cache = (arguments.pop(name, None) for name in ("delivery", "served", "cache_dir"))
-        delivery = options.checked(delivery or {}, arguments.get("folder"))
+        delivery = options.validate_delivery(delivery or {}, arguments.get("folder"))
         if errors:
             raise TorchExtensionError("\n".join(errors))
         wheels, requirements = (arguments.get(name) or [] for name in ("wheels", "requirements"))
@@ -54,31 +54,32 @@ class ActionModule(DeliveringAction):
         facts, environment = (arguments.pop(name, None) for name in ("facts", "environment"))
         facts = facts or {}
         check_facts(facts)
-        known = {wheel["sha256"]: facts[wheel["sha256"]] for wheel in wheels if wheel.get("sha256") in facts}
-        # what the plan knew of the node is for what comes before anything changes there
-        foreseeing = {**arguments, "facts": known, "environment": environment}
-        told, failures = {}, []
+        wheel_facts = {wheel["sha256"]: facts[wheel["sha256"]] for wheel in wheels if wheel.get("sha256") in facts}
+        # the environment of the plan holds only until something changes on the node
+        check_arguments = {**arguments, "facts": wheel_facts, "environment": environment}
+        extra_results: dict[str, t.Any] = {}
+        failures: list[str] = []
         if self._task.check_mode:
-            arguments = foreseeing
+            arguments = check_arguments
         else:
             digests = {wheel["filename"]: wheel.get("sha256") for wheel in [*wheels, *requirements]}
             files = [streaming.File(path, digests.get(os.path.basename(path))) for path in paths]
-            _check(files)
-            given = _Given(files, delivery, served, os.path.join(cache or default_cache_dir(), "locks"), task_vars)
-            if known:
-                told["proofs"] = self._proofs(foreseeing, given)
+            _check_files_exist(files)
+            request = _Request(files, delivery, served, os.path.join(cache or default_cache_dir(), "locks"), task_vars)
+            if wheel_facts:
+                extra_results["proofs"] = self._prove_wheels(check_arguments, request)
             if files:
-                told["delivery"], failures = self._deliver(given, arguments)
-        result = {**self._installed(arguments, task_vars), **told}
+                extra_results["delivery"], failures = self._deliver(request, arguments)
+        result = {**self._install(arguments, task_vars), **extra_results}
         if failures:
             result["warnings"] = [*result.get("warnings", []), *failures]
         mode = arguments.get("mode", "install")
-        return {**result, "report": report_lines.done(wheels, result, mode, self._task.check_mode)}
+        return {**result, "report": report_lines.report_result(wheels, result, mode, self._task.check_mode)}
 
-    def _installed(self, arguments, task_vars):
+    def _install(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         try:
-            return self.module("torch_extension", arguments, task_vars)
-        except Failed as exc:
+            return self.run_module("torch_extension", arguments, task_vars)
+        except ModuleFailedError as exc:
             folder = arguments.get("shared_folder")
             if folder and "sha256" in exc.result.get("msg", ""):
                 exc.result["msg"] += (
@@ -86,77 +87,78 @@ class ActionModule(DeliveringAction):
                 )
             raise
 
-    def _proofs(self, arguments, given):
-        """What the node tells of wheels before they are brought, by the module that installs them."""
+    def _prove_wheels(self, arguments: dict[str, t.Any], request: _Request) -> list[dict[str, t.Any]]:
+        """The proofs of wheels before they are brought, by the module that installs them."""
         if arguments.get("verify") == trial.NONE:
             return []
         try:
-            return self.module("torch_extension", arguments, given.task_vars, check_mode=True)["proofs"]
-        except Failed:
-            # what Slurm has brought in vain
-            if given.served and not given.served["reason"]:
-                streaming.discard(given.files, arguments["folder"], self.execute)
+            return self.run_module("torch_extension", arguments, request.task_vars, check_mode=True)["proofs"]
+        except ModuleFailedError:
+            # Slurm has brought the files in vain
+            if request.served and not request.served["reason"]:
+                streaming.remove_files(request.files, arguments["folder"], self.execute)
             raise
 
-    def _deliver(self, given, arguments):
-        """Bring files to the node, by the first way that serves it, and let the module's arguments say where they are.
+    def _deliver(self, request: _Request, arguments: dict[str, t.Any]) -> tuple[dict[str, t.Any], list[str]]:
+        """Bring files to the node, by the first way that serves it, and put where they are into the module's arguments.
 
-        Returns what there is to tell of it, and why ways before it have failed.
+        :returns: what to report of it, and why the ways before it have failed
         """
         ways = {
-            COPY: self._copied,
-            SHARED: self._shared,
-            PULL: self._pulled,
-            SLURM: self._broadcast,
+            COPY: self._deliver_by_copy,
+            SHARED: self._deliver_by_shared_folder,
+            PULL: self._deliver_by_pull,
+            SLURM: self._deliver_by_slurm,
         }
         if not arguments.get("folder"):
             raise TorchExtensionError("There are files to bring, but folder does not say where on the node to.")
-        node, failures = given.task_vars["inventory_hostname"], []
-        for way in given.delivery["ways"]:
+        node = request.task_vars["inventory_hostname"]
+        failures: list[str] = []
+        for way in request.delivery["ways"]:
             try:
-                if way != COPY and any(file.sha256 is None for file in given.files):
+                if way != COPY and any(file.sha256 is None for file in request.files):
                     raise TorchExtensionError(
                         "It wants files whose sha256 is known. Give it in wheels and requirements."
                     )
-                return {"way": way, **ways[way](given, arguments)}, failures
+                return {"way": way, **ways[way](request, arguments)}, failures
             except TorchExtensionError as exc:
                 failures.append(str(exc) if way == COPY else f"{way} does not serve {node}: {exc}")
         raise TorchExtensionError("\n".join(failures))
 
-    def _copied(self, given, arguments):
+    def _deliver_by_copy(self, request: _Request, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
         folder = arguments["folder"]
-        staging = self.bring(
-            given.files, lambda execute: streaming.prepare(given.files, folder, execute), given.task_vars
+        staging = self.deliver_files(
+            request.files, lambda execute: streaming.prepare_folder(request.files, folder, execute), request.task_vars
         )
         arguments["folder"] = staging.folder
-        return {"folder": staging.folder, "sent": bool(staging.lacks(given.files))}
+        return {"folder": staging.folder, "sent": bool(staging.list_missing(request.files))}
 
-    def _shared(self, given, arguments):
-        def enter(execute):
-            return shared_file_system.look(given.files, given.delivery["shared_dir"], execute)
+    def _deliver_by_shared_folder(self, request: _Request, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
+        def inspect(execute: streaming.Execute) -> streaming.Staging | None:
+            return shared_file_system.inspect_shared_folder(request.files, request.delivery["shared_dir"], execute)
 
-        staging = self.enter(enter)
-        word, sent = staging.told["word"], False
-        if staging.lacks(given.files):
-            with process_lock(given.locks, word):
-                staging = self.bring(given.files, enter, given.task_vars)
-                sent = bool(staging.lacks(given.files))  # as it was before
+        staging = self.inspect_folder(inspect)
+        file_system, sent = staging.facts["id"], False
+        if staging.list_missing(request.files):
+            with process_lock(request.locks, file_system):
+                staging = self.deliver_files(request.files, inspect, request.task_vars)
+                sent = bool(staging.list_missing(request.files))  # as it was before
         arguments["shared_folder"] = staging.folder
-        return {"folder": staging.folder, "sent": sent, "file_system": word}
+        return {"folder": staging.folder, "sent": sent, "file_system": file_system}
 
-    def _pulled(self, given, arguments):
-        delivery = given.delivery
-        asked = {
+    def _deliver_by_pull(self, request: _Request, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
+        delivery = request.delivery
+        pull_arguments = {
             "url": delivery["pull_url"],
-            "files": [{"filename": file.name, "sha256": file.sha256, "size": file.size} for file in given.files],
+            "files": [{"filename": file.name, "sha256": file.sha256, "size": file.size} for file in request.files],
             "folder": arguments["folder"],
         }
         if delivery["pull_ca_path"]:
-            asked["ca"] = _certificates(delivery["pull_ca_path"])
-        pulled, sent = self._pull(asked, given), False
+            pull_arguments["ca"] = _read_certificates(delivery["pull_ca_path"])
+        pulled, sent = self._pull(pull_arguments, request), False
         if pulled["missing"]:
-            sent = self._uploaded([file for file in given.files if file.name in pulled["missing"]], given)
-            pulled = self._pull(asked, given)
+            sent = self._upload([file for file in request.files if file.name in pulled["missing"]], request)
+            pulled = self._pull(pull_arguments, request)
         if pulled["missing"]:
             raise TorchExtensionError(
                 f"{delivery['pull_url']} took {' and '.join(pulled['missing'])} from the control node, and does not give it to"
@@ -166,39 +168,44 @@ class ActionModule(DeliveringAction):
         arguments["folder"] = pulled["folder"]
         return {"folder": pulled["folder"], "sent": sent, "url": delivery["pull_url"]}
 
-    def _uploaded(self, files, given):
-        """Put what a node has not found onto the server. Returns whether anything was sent."""
-        # of those alone whose nodes find nothing there
+    def _upload(self, files: list[streaming.File], request: _Request) -> bool:
+        """Upload what a node has not found on the server.
+
+        :returns: whether anything was sent
+        """
+        # slow to import, and needed only where nodes find nothing there
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.upload import Uploader
 
-        url, ca_path = (given.delivery[name] for name in ("pull_url", "pull_ca_path"))
-        word = hashlib.sha256("\n".join([url, *(file.name for file in files)]).encode()).hexdigest()[:32]
-        # all nodes of a run would hear the same from the server, each after the whole wheel has been sent
-        with process_lock(given.locks, word, run_id=f"{os.getppid()} {self._task._uuid}"):
+        url, ca_path = (request.delivery[name] for name in ("pull_url", "pull_ca_path"))
+        lock_name = hashlib.sha256("\n".join([url, *(file.name for file in files)]).encode()).hexdigest()[:32]
+        # a server that refuses a wheel refuses it for all nodes of a run, each time after all of it has been sent
+        with process_lock(request.locks, lock_name, run_id=f"{os.getppid()} {self._task._uuid}"):
             uploader = Uploader(url, ca_path)
             sent = [uploader.upload(file) for file in files]
         return any(sent)
 
-    def _pull(self, asked, given):
+    def _pull(self, arguments: dict[str, t.Any], request: _Request) -> dict[str, t.Any]:
         try:
-            return self.module("wheel_pull", asked, given.task_vars)
-        except Failed as exc:
+            return self.run_module("wheel_pull", arguments, request.task_vars)
+        except ModuleFailedError as exc:
             raise TorchExtensionError(exc.result.get("msg", "wheel_pull failed")) from exc
 
-    def _broadcast(self, given, arguments):
-        if given.served is None:
+    def _deliver_by_slurm(self, request: _Request, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
+        if request.served is None:
             raise TorchExtensionError(
                 "Nobody has asked Slurm for it (wheel_broadcast). Set torch_extension_delivery to copy."
             )
-        if given.served["reason"]:
-            with contextlib.suppress(AnsibleConnectionFailure):  # what a job that came to nothing may have left
-                streaming.discard(given.files, arguments["folder"], self.execute)
-            raise TorchExtensionError(given.served["reason"])
-        staging = self.enter(lambda execute: streaming.prepare(given.files, arguments["folder"], execute))
-        lacking = staging.lacks(given.files)
-        if lacking:
+        if request.served["reason"]:
+            with contextlib.suppress(AnsibleConnectionFailure):  # a job that failed may have left something
+                streaming.remove_files(request.files, arguments["folder"], self.execute)
+            raise TorchExtensionError(request.served["reason"])
+        staging = self.inspect_folder(
+            lambda execute: streaming.prepare_folder(request.files, arguments["folder"], execute)
+        )
+        missing = staging.list_missing(request.files)
+        if missing:
             raise TorchExtensionError(
-                f"Slurm's job went well, and {' and '.join(file.name for file in lacking)} is not in {staging.folder} on this"
+                f"Slurm's job went well, and {' and '.join(file.name for file in missing)} is not in {staging.folder} on this"
                 " node. Nothing was changed. torch_extension_stage_dir must lead to the same folder in a job as in the play"
                 " (not into what job_container/tmpfs makes for each job); or set torch_extension_delivery to [slurm, copy]."
             )
@@ -206,8 +213,7 @@ class ActionModule(DeliveringAction):
         return {"folder": staging.folder, "sent": False}
 
 
-def _check(files):
-    """That the files are on the control node."""
+def _check_files_exist(files: t.Iterable[streaming.File]) -> None:
     for file in files:
         if not os.path.isfile(file.path):
             raise TorchExtensionError(
@@ -215,9 +221,9 @@ def _check(files):
             )
 
 
-def _certificates(path):
-    """What of a file of CAs is for nodes to see."""
-    # of a node, which most deliveries do without here
+def _read_certificates(path: str) -> str:
+    """The certificates in a file, without what else is there, such as keys: nodes get to see them."""
+    # most deliveries do without this module, which is slow to load
     from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import certificates
 
     try:

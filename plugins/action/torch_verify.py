@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import typing as t
+
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
@@ -13,25 +15,25 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery 
 
 
 class ActionModule(ActionBase):
-    """Runs the module, and adds for which torch each wheel was built where the node has another one by now."""
+    """Runs the module, and reports each wheel that was built for another torch than the node has by now."""
 
     _supports_check_mode = True
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         if not setup_py.HAS_PACKAGING:
             raise AnsibleActionFail("torch_verify needs packaging on the control node. See requirements.txt.")
         super().run(tmp, task_vars)
-        connection.pipeline(self._connection)
+        connection.enable_pipelining(self._connection)
         result = self._execute_module(task_vars=task_vars)
         match = self._task.args.get("match", selection.EXACT)
         for package in result.get("packages", []):
-            package["reasons"] = [*_misfits(package, result["environment"], match), *package["reasons"]]
+            package["reasons"] = [*_explain_misfits(package, result["environment"], match), *package["reasons"]]
             package["ok"] = not package["reasons"]
             result["ok"] = result["ok"] and package["ok"]
         return result
 
 
-def _misfits(package, environment, match):
+def _explain_misfits(package: dict[str, t.Any], environment: dict[str, t.Any], match: str) -> list[str]:
     """Why the wheel that a package was installed from is not for the environment. What was built there has no label."""
     if environment["torch"] is None:
         return ["it needs torch, and the environment has none"]
@@ -43,5 +45,5 @@ def _misfits(package, environment, match):
         for candidate in selection.judge(package["name"], [asset], environment)
         if candidate.label is not None
         for misfit in candidate.misfits
-        if match == selection.EXACT or misfit.part != "torch"  # whether it loads here was seen
+        if match == selection.EXACT or misfit.part != "torch"  # whether it loads with this torch was tried
     ]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import typing as t
 
 from ansible.errors import AnsibleConnectionFailure
 
@@ -15,7 +16,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.d
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import process_lock
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import streaming
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import Broadcast, Job
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import Broadcast, JobOptions
 
 _ARGUMENTS = {
     "plans": {"type": "dict", "required": True},
@@ -34,41 +35,46 @@ class ActionModule(DeliveringAction):
 
     _supports_diff = False
 
-    def act(self, task_vars):
+    def perform(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         _validated, arguments = self.validate_argument_spec(_ARGUMENTS)
         self._arguments, self._task_vars = arguments, task_vars
-        self._job = Job(arguments["options"], arguments["wait"], arguments["fanout"] or None)
-        outcome = {}
-        for (files, folder), nodes in self._wanted().items():
-            found = dict.fromkeys(nodes) if self._task.check_mode else self._served(files, folder, nodes)
-            outcome.update({host: reason for node, reason in found.items() for host in nodes[node]})
+        self._job = JobOptions(arguments["options"], arguments["wait"], arguments["fanout"] or None)
+        reasons: dict[str, str | None] = {}
+        for (files, folder), hosts_by_node in self._group_nodes().items():
+            if self._task.check_mode:
+                outcomes = dict[str, str | None].fromkeys(hosts_by_node)
+            else:
+                outcomes = self._try_broadcast(files, folder, hosts_by_node)
+            reasons.update({host: reason for node, reason in outcomes.items() for host in hosts_by_node[node]})
         return {
-            "changed": not all(outcome.values()),
-            "nodes": {node: {"reason": reason} for node, reason in outcome.items()},
+            "changed": not all(reasons.values()),
+            "nodes": {host: {"reason": reason} for host, reason in reasons.items()},
         }
 
-    def _wanted(self):
-        """Which nodes get the same files into the same folder, by Slurm's names for them."""
-        wanted = {}
-        for node, plan in self._arguments["plans"].items():
-            delivery, fetched = plan["delivery"], self._arguments["fetched"].get(node)
+    def _group_nodes(self) -> dict[tuple[tuple[streaming.File, ...], str], dict[str, list[str]]]:
+        """The nodes that get the same files into the same folder: by Slurm's names for them, their hosts in the inventory."""
+        groups: dict[tuple[tuple[streaming.File, ...], str], dict[str, list[str]]] = {}
+        for host, plan in self._arguments["plans"].items():
+            delivery, fetched = plan["delivery"], self._arguments["fetched"].get(host)
             if delivery["ways"][0] != SLURM or delivery["slurm_host"] != self._arguments["slurm_host"] or not fetched:
                 continue
             if fetched["errors"] or not fetched["wheels"]:
                 continue
             digests = {file["filename"]: file["sha256"] for file in [*fetched["wheels"], *fetched["requirements"]]}
             files = tuple(streaming.File(path, digests[os.path.basename(path)]) for path in fetched["files"])
-            nodes = wanted.setdefault((files, plan["stage_dir"]), {})
-            nodes.setdefault(delivery["slurm_node"] or node, []).append(node)
-        return wanted
+            hosts_by_node = groups.setdefault((files, plan["stage_dir"]), {})
+            hosts_by_node.setdefault(delivery["slurm_node"] or host, []).append(host)
+        return groups
 
-    def _served(self, files, folder, nodes):
-        """What goes wrong here is an error of the nodes that wanted it; the others of the play go on."""
+    def _try_broadcast(
+        self, files: t.Sequence[streaming.File], folder: str, nodes: t.Iterable[str]
+    ) -> dict[str, str | None]:
+        """For each node, the reason why it does not get the files. A failure concerns these nodes alone: the play goes on."""
         host, cache = self._arguments["slurm_host"], self._arguments["cache_dir"] or default_cache_dir()
-        word = hashlib.sha256(f"slurm {host}".encode()).hexdigest()[:32]
+        lock_name = hashlib.sha256(f"slurm {host}".encode()).hexdigest()[:32]
         try:
-            # another one would take away what is being brought: with strategy=free there is one for each node
-            with process_lock(os.path.join(cache, "locks"), word):
+            # with strategy=free there is one such task for each node, and another one would remove the files meanwhile
+            with process_lock(os.path.join(cache, "locks"), lock_name):
                 return self._broadcast(files, folder, nodes)
         except (TorchExtensionError, AnsibleConnectionFailure) as exc:
             reason = (
@@ -78,14 +84,19 @@ class ActionModule(DeliveringAction):
             )
             return dict.fromkeys(nodes, reason)
 
-    def _broadcast(self, files, folder, nodes):
+    def _broadcast(
+        self, files: t.Sequence[streaming.File], folder: str, nodes: t.Iterable[str]
+    ) -> dict[str, str | None]:
         host, stage_dir = (self._arguments[name] for name in ("slurm_host", "stage_dir"))
-        staging = self.bring(files, lambda execute: streaming.prepare(files, stage_dir, execute), self._task_vars)
+        staging = self.deliver_files(
+            files, lambda execute: streaming.prepare_folder(files, stage_dir, execute), self._task_vars
+        )
         if os.path.normpath(folder) == staging.folder:
             raise TorchExtensionError(
                 f"{folder} is where it is brought from, and where it is brought to; what is brought would be removed"
             )
         try:
-            return Broadcast(host, files, staging.folder, folder, self.ask, self._job).bring(nodes)
+            broadcast = Broadcast(host, files, staging.folder, folder, self.execute_without_terminal, self._job)
+            return broadcast.deliver(nodes)
         finally:
-            streaming.discard(files, staging.folder, self.execute)
+            streaming.remove_files(files, staging.folder, self.execute)

@@ -6,28 +6,33 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.control_node import ControllerAction
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.control_node import ControlNodeAction
+
+if t.TYPE_CHECKING:
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 
 
-class ActionModule(ControllerAction):
+class ActionModule(ControlNodeAction):
     _supports_diff = False
 
-    arguments: t.ClassVar = {
+    arguments: t.ClassVar[dict[str, t.Any]] = {
         "plans": {"type": "dict", "required": True},
         "require_sha256": {"type": "bool", "default": False},
     }
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         self._task_vars = task_vars or {}
         return super().run(tmp, task_vars)
 
-    def act(self, arguments, context):
+    def perform(self, arguments: t.Mapping[str, t.Any], context: DownloadContext) -> dict[str, t.Any]:
         # Ansible imports actions before it forks a process for each node, and what downloads is for this one alone
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import module_archive
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.module_archive import (
+            build_module_archive,
+        )
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch_for_nodes
 
-        def meanwhile():
-            module_archive.build(self, "torch_extension", self._task_vars)  # which comes next
+        def build_archive() -> None:
+            build_module_archive(self, "torch_extension", self._task_vars)  # which comes next
 
-        result = fetch_for_nodes(arguments["plans"], context, predict=self._task.check_mode, meanwhile=meanwhile)
+        result = fetch_for_nodes(arguments["plans"], context, predict=self._task.check_mode, meanwhile=build_archive)
         return {"changed": bool(result["downloads"]), **result}

@@ -7,18 +7,21 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.control_node import ControllerAction
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.control_node import ControlNodeAction
+
+if t.TYPE_CHECKING:
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 
 
-class ActionModule(ControllerAction):
+class ActionModule(ControlNodeAction):
     _supports_diff = True
 
-    arguments: t.ClassVar = {
+    arguments: t.ClassVar[dict[str, t.Any]] = {
         "plans": {"type": "dict", "required": True},
         "path": {"type": "path", "required": True},
     }
 
-    def act(self, arguments, context):
+    def perform(self, arguments: t.Mapping[str, t.Any], context: DownloadContext) -> dict[str, t.Any]:
         # Ansible imports actions before it forks a process for each node, and what downloads is for this one alone
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_writing import write_lock
 

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import typing as t
+
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import FITS, MISFIT, UNKNOWN
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP
@@ -11,16 +13,25 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.ar
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, MATCHES
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.control_node import (
     DOWNLOAD_ARGUMENTS,
-    progress,
+    make_progress,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import NodeAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import options
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import node_plan, report_lines
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import decide, settings
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.proven_match import Shown, settle
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import (
+    choose_wheel,
+    read_settings,
+)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.proven_match import (
+    ProofResult,
+    choose_proven,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import RELEASE
+
+if t.TYPE_CHECKING:
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Download
 
 _ARGUMENTS = {
     **DOWNLOAD_ARGUMENTS,
@@ -48,57 +59,70 @@ _ARGUMENTS = {
 class ActionModule(NodeAction):
     """Asks the node what it has, and decides here what it gets."""
 
-    def act(self, task_vars):
+    def perform(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         _validated, arguments = self.validate_argument_spec(_ARGUMENTS)
         self._arguments, self._task_vars = arguments, task_vars
-        delivery = options.checked(arguments["delivery"], arguments["stage_dir"])
-        told = {"environment": arguments["environment"]} if arguments["environment"] else self._probe()
-        environment = told["environment"]
+        delivery = options.validate_delivery(arguments["delivery"], arguments["stage_dir"])
+        info = {"environment": arguments["environment"]} if arguments["environment"] else self._probe()
+        environment = info["environment"]
         with use_proxy(arguments["proxy"]):
-            plan = _decide(environment, arguments)
-            downloads = []
+            plan = _choose_wheels(environment, arguments)
+            downloads: list[Download] = []
             if not arguments["environment"]:
-                plan = [self._settled(wheel, environment, downloads) if wheel["provable"] else wheel for wheel in plan]
-        warnings = [*told.get("warnings", []), *(warning for wheel in plan for warning in wheel["warnings"])]
+                plan = [self._prove(wheel, environment, downloads) if wheel["provable"] else wheel for wheel in plan]
+        warnings = [*info.get("warnings", []), *(warning for wheel in plan for warning in wheel["warnings"])]
         warnings += [file.warning for file in downloads if file.warning]
-        reason = node_plan.refusal(plan, environment["python"]["executable"])
+        reason = node_plan.explain_refusal(plan, environment["python"]["executable"])
         if reason and arguments["refuse"]:
             raise TorchExtensionError(reason)
-        looked = {} if reason or arguments["environment"] else self._look_closer(plan)
-        plan = node_plan.cleared(plan, looked.get("wheels", []))
-        wanted = [node_plan.for_node(wheel) for wheel in plan if wheel["action"] != KEEP and not wheel["conflicts"]]
-        report = report_lines.planned(environment, plan)
-        if looked.get("find_links") and not wanted:
-            report += report_lines.find_links(looked["find_links"])
+        examination = {} if reason or arguments["environment"] else self._examine(plan)
+        plan = node_plan.apply_examination(plan, examination.get("wheels", []))
+        wheels = [
+            node_plan.strip_operator_keys(wheel) for wheel in plan if wheel["action"] != KEEP and not wheel["conflicts"]
+        ]
+        report = report_lines.report_plan(environment, plan)
+        if examination.get("find_links") and not wheels:
+            report += report_lines.explain_find_links(examination["find_links"])
         return {
             "changed": bool(downloads),
             "environment": environment,
             "plan": plan,
-            "wheels": wanted,
+            "wheels": wheels,
             "requirements": arguments["mode"] != PIP_CACHE,
             "delivery": delivery,
             "stage_dir": arguments["stage_dir"],
-            "staged": node_plan.staged(plan, told.get("staged", []), arguments["keep_files"]),
+            "staged": node_plan.list_leftovers(plan, info.get("staged", []), arguments["keep_files"]),
             "report": report,
             "warnings": list(dict.fromkeys(warnings)),
         }
 
-    def _run(self, name, arguments, check_mode=None):
-        return self.module(name, {"python": self._arguments["python"], **arguments}, self._task_vars, check_mode)
+    def _run_in_environment(
+        self, name: str, arguments: dict[str, t.Any], check_mode: bool | None = None
+    ) -> dict[str, t.Any]:
+        return self.run_module(name, {"python": self._arguments["python"], **arguments}, self._task_vars, check_mode)
 
-    def _probe(self):
-        asked = node_plan.questions(*(self._arguments[name] for name in ("packages", "mode", "sdist_url")))
+    def _probe(self) -> dict[str, t.Any]:
+        options = node_plan.probe_options(*(self._arguments[name] for name in ("packages", "mode", "sdist_url")))
         stage_dir = self._arguments["stage_dir"]
-        return self._run("torch_info", {**asked._asdict(), **({"stage_dir": stage_dir} if stage_dir else {})})
+        return self._run_in_environment(
+            "torch_info", {**options._asdict(), **({"stage_dir": stage_dir} if stage_dir else {})}
+        )
 
-    def _look_closer(self, plan):
+    def _examine(self, plan: node_plan.Plan) -> dict[str, t.Any]:
         """What only the node can tell of the wheels, without changing anything."""
         mode = self._arguments["mode"]
-        unclear = node_plan.unclear(plan, mode)
-        return self._run("torch_extension", {"mode": mode, "wheels": unclear}, check_mode=True) if unclear else {}
+        wheels = node_plan.wheels_to_examine(plan, mode)
+        if not wheels:
+            return {}
+        return self._run_in_environment("torch_extension", {"mode": mode, "wheels": wheels}, check_mode=True)
 
-    def _settled(self, wheel, environment, downloads):
-        """The same wheel or one for another torch that has been proven to serve."""
+    def _prove(
+        self, wheel: dict[str, t.Any], environment: dict[str, t.Any], downloads: list[Download]
+    ) -> dict[str, t.Any]:
+        """Replace an answer by a wheel for another torch that is proven to serve, if there is one.
+
+        :param downloads: where those are added that this takes
+        """
         # what downloads and reads wheels is slow to import, and rarely wanted here
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 
@@ -106,36 +130,38 @@ class ActionModule(NodeAction):
             cache=self._arguments["cache_dir"] or default_cache_dir(),
             ca_path=self._arguments["ca_path"],
             require_sha256=self._arguments["require_sha256"],
-            progress=progress(self._arguments["progress"]),
+            progress=make_progress(self._arguments["progress"]),
         )
 
-        def prove(candidate):
-            wanted = [candidate[name] for name in ("url", "filename", "sha256")]
-            file = context.wheel_downloader().find_cached(*wanted)
+        def prove(candidate: t.Mapping[str, t.Any]) -> ProofResult | None:
+            url, filename, sha256 = (candidate[name] for name in ("url", "filename", "sha256"))
+            file = context.wheel_downloader().find_cached(url, filename, sha256)
             if file is None and candidate["action"] == KEEP:
-                return self._verified(candidate["name"])
+                return self._prove_installed(candidate["name"])
             if file is None and self._task.check_mode:
                 return None
             if file is None:
-                file = context.wheel_downloader().get(*wanted, candidate["size"])
+                file = context.wheel_downloader().get(url, filename, sha256, candidate["size"])
                 if file.is_new:
                     downloads.append(file)
             facts = context.read_wheel_facts(file.path, file.sha256)
             if not facts["libraries"]:
-                return Shown(UNKNOWN, ["has no library of which anything could be proven"], file.sha256, file.size)
-            (proof,) = self._run("wheel_proof", {"facts": [facts], "environment": environment})["proofs"]
-            return Shown(proof["verdict"], proof["reasons"], file.sha256, file.size)
+                return ProofResult(
+                    UNKNOWN, ["has no library of which anything could be proven"], file.sha256, file.size
+                )
+            (proof,) = self._run_in_environment("wheel_proof", {"facts": [facts], "environment": environment})["proofs"]
+            return ProofResult(proof["verdict"], proof["reasons"], file.sha256, file.size)
 
         with context.progress:
-            return settle(wheel, environment, prove)
+            return choose_proven(wheel, environment, prove)
 
-    def _verified(self, name):
-        """The proof by import, of what is installed and whose wheel is not here."""
-        packages = self._run("torch_verify", {"verify": "import"})["packages"]
+    def _prove_installed(self, name: str) -> ProofResult:
+        """Prove an installed package by importing it, where its wheel is not on the control node."""
+        packages = self._run_in_environment("torch_verify", {"verify": "import"})["packages"]
         reasons = next((package["reasons"] for package in packages if package["name"] == name), ["is not installed"])
-        return Shown(MISFIT if reasons else FITS, reasons, None, None)
+        return ProofResult(MISFIT if reasons else FITS, reasons, None, None)
 
 
-def _decide(environment, arguments):
-    chosen_by = settings(arguments.get)._replace(pip_cache=arguments["mode"] == PIP_CACHE)
-    return [decide(term, environment, chosen_by, strict=False) for term in arguments["packages"]]
+def _choose_wheels(environment: dict[str, t.Any], arguments: dict[str, t.Any]) -> list[dict[str, t.Any]]:
+    settings = read_settings(arguments.get)._replace(pip_cache=arguments["mode"] == PIP_CACHE)
+    return [choose_wheel(term, environment, settings, strict=False) for term in arguments["packages"]]

@@ -30,7 +30,7 @@ extends_documentation_fragment:
 options:
   _terms:
     description:
-      - Requirements (PEP 508) of known packages, as in V(flash-attn==2.8.3), V(flash-attn>=2.7,<2.9) or V(flash-attn).
+      - RequirementFinder (PEP 508) of known packages, as in V(flash-attn==2.8.3), V(flash-attn>=2.7,<2.9) or V(flash-attn).
       - One that leaves a choice means the newest version that has a wheel that fits.
     type: list
     elements: str
@@ -217,25 +217,32 @@ _list:
       sample: flash-attn is not installed
 """
 
+import typing as t
+
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import decide, settings
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import (
+    choose_wheel,
+    read_settings,
+)
 
 display = Display()
 
 
 class LookupModule(LookupBase):
-    def run(self, terms, variables=None, **kwargs):
+    def run(
+        self, terms: list[t.Any], variables: dict[str, t.Any] | None = None, **kwargs: t.Any
+    ) -> list[dict[str, t.Any]]:
         self.set_options(var_options=variables, direct=kwargs)
-        chosen_by = settings(self.get_option)._replace(pip_cache=self.get_option("pip_cache"))
+        settings = read_settings(self.get_option)._replace(pip_cache=self.get_option("pip_cache"))
         try:
             with use_proxy(self.get_option("proxy")):
                 answers = [
-                    decide(str(term), self.get_option("environment"), chosen_by, strict=self.get_option("strict"))
+                    choose_wheel(str(term), self.get_option("environment"), settings, strict=self.get_option("strict"))
                     for term in self._flatten(terms)
                 ]
         except TorchExtensionError as exc:

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""What the actions have in common that bring files to the control node."""
+"""Base of the actions that bring files to the control node."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DOWNLOAD_ARGUMENTS = {
 }
 
 
-def _columns() -> int | None:
+def _terminal_columns() -> int | None:
     """The width of the terminal that Ansible writes to; None if that is something else."""
     try:
         columns = os.get_terminal_size(sys.stdout.fileno()).columns
@@ -43,22 +43,22 @@ def _columns() -> int | None:
 
 
 # Ansible imports this before it forks the process that runs the action, which is cut off from the terminal.
-_COLUMNS = _columns()
+_COLUMNS = _terminal_columns()
 
 
-class ControllerAction(ActionBase):
+class ControlNodeAction(ActionBase):
     """Runs where Ansible runs, as the user who runs it, whatever the play says of become and connection."""
 
     _requires_connection = False
     _supports_check_mode = True
 
-    arguments: t.ClassVar[dict[str, t.Any]] = {}  # an argument_spec, beside what all have
+    arguments: t.ClassVar[dict[str, t.Any]] = {}  # an argument_spec, beside the options that all these actions have
 
-    def act(self, arguments: t.Mapping[str, t.Any], context: DownloadContext) -> dict[str, t.Any]:
-        """Do it, with the proxy set.
+    def perform(self, arguments: t.Mapping[str, t.Any], context: DownloadContext) -> dict[str, t.Any]:
+        """Do the action's work, with the proxy set.
 
         :returns: the task's result
-        :raises TorchExtensionError: if it cannot be done
+        :raises TorchExtensionError: if the task fails
         """
         raise NotImplementedError
 
@@ -72,26 +72,26 @@ class ControllerAction(ActionBase):
             cache=arguments["cache_dir"] or default_cache_dir(),
             ca_path=arguments["ca_path"],
             require_sha256=arguments.get("require_sha256", False),
-            progress=progress(arguments["progress"]),
+            progress=make_progress(arguments["progress"]),
         )
         try:
             with use_proxy(arguments["proxy"]):
-                return self.act(arguments, context)
+                return self.perform(arguments, context)
         except TorchExtensionError as exc:
             raise AnsibleActionFail(str(exc)) from exc
 
 
-def progress(is_wanted: bool) -> Progress:
-    """What tells the operator how far the downloads are, if that is wanted."""
+def make_progress(is_shown: bool) -> Progress:
+    """Make what shows the operator how far the downloads are, or what shows nothing."""
     # tqdm is for downloads alone
     from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import (
         Progress,
         ProgressDisplay,
     )
 
-    return ProgressDisplay(_say, _COLUMNS) if is_wanted else Progress()
+    return ProgressDisplay(_display, _COLUMNS) if is_shown else Progress()
 
 
-def _say(text: str, newline: bool) -> None:
-    """To the operator, by way of Ansible's main process; not to its log file."""
+def _display(text: str, newline: bool) -> None:
+    """Show a text to the operator, by way of Ansible's main process, but not in its log file."""
     Display().display(text, screen_only=True, newline=newline)

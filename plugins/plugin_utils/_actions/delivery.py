@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""What the actions have in common that bring files of the control node to a machine over Ansible's own connection."""
+"""Base of the actions that bring files of the control node to a machine over Ansible's own connection."""
 
 from __future__ import annotations
 
@@ -17,84 +17,90 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import NodeAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection, streaming
 
-_TRIES = 3
-_PAUSE = 3  # seconds
+_MAX_TRIES = 3
+_RETRY_DELAY = 3  # seconds
 
-#: Goes to a folder and looks at what is there, by the given means of running commands; None if they do not get there.
-Enter = t.Callable[[streaming.Execute], streaming.Staging | None]
+#: Looks at what is in a folder, by running commands; None if they do not get to the machine.
+InspectFolder = t.Callable[[streaming.Execute], streaming.Staging | None]
 
 
 class DeliveringAction(NodeAction):
     """Brings files to the machine of its task, as the user that the task becomes."""
 
-    def bring(self, files: t.Sequence[streaming.File], enter: Enter, task_vars: dict[str, t.Any]) -> streaming.Staging:
-        """Bring what is not there yet.
+    def deliver_files(
+        self, files: t.Sequence[streaming.File], inspect: InspectFolder, task_vars: dict[str, t.Any]
+    ) -> streaming.Staging:
+        """Bring the files that are missing.
 
-        :raises TorchExtensionError: if it cannot be brought
+        :param inspect: looks at the folder that they go to
+        :returns: the folder as it was before
+        :raises TorchExtensionError: if they cannot be brought
         :raises AnsibleConnectionFailure: if the machine is lost
         """
         if connection.can_stream(self._connection):
             try:
-                return self._stream_all(files, enter)
+                return self._stream_all(files, inspect)
             except streaming.NotStreamedError:
                 pass
-        staging = self.enter(enter)
-        for file in staging.lacks(files):
+        staging = self.inspect_folder(inspect)
+        for file in staging.list_missing(files):
             self._copy(file, staging.folder, task_vars)
         return staging
 
-    def enter(self, enter: Enter) -> streaming.Staging:
-        """Look at a folder.
+    def inspect_folder(self, inspect: InspectFolder) -> streaming.Staging:
+        """Look at a folder of the machine.
 
         :raises TorchExtensionError: if no command gets there
         """
         staging = None
         if connection.can_stream(self._connection):
-            staging = enter(self.ask)
-        staging = staging or enter(self.execute)
+            staging = inspect(self.execute_without_terminal)
+        staging = staging or inspect(self.execute)
         if staging is None:
             raise TorchExtensionError(
                 "The node runs no command of sh(1) by which wheels could be brought there. Nothing was changed."
             )
         return staging
 
-    def ask(self, command: str) -> streaming.Done:
-        """Run a command of sh(1) without a terminal, which ssh gives to one that has nothing on its standard input.
+    def execute_without_terminal(self, command: str) -> streaming.CommandResult:
+        """Run a command of sh(1) without a terminal; ssh gives one to a command that has nothing on its standard input.
 
         A sudo that wants a terminal does not run it.
         """
         return self.execute(command, b"\n")
 
-    def execute(self, command: str, data: bytes | None = None) -> streaming.Done:
+    def execute(self, command: str, data: bytes | None = None) -> streaming.CommandResult:
         """Run a command of sh(1)."""
-        done = self._low_level_execute_command(command, in_data=data)
-        return streaming.Done(done["rc"], done["stdout"], done["stderr"])
+        result = self._low_level_execute_command(command, in_data=data)
+        return streaming.CommandResult(result["rc"], result["stdout"], result["stderr"])
 
-    def _stream_all(self, files: t.Sequence[streaming.File], enter: Enter, tries: int = _TRIES) -> streaming.Staging:
-        """A connection that is lost for a moment goes on from where it was."""
+    def _stream_all(
+        self, files: t.Sequence[streaming.File], inspect: InspectFolder, tries: int = _MAX_TRIES
+    ) -> streaming.Staging:
+        """Send the missing files. Where a connection is lost for a moment, the next one resumes."""
         while True:
             try:
-                staging = enter(self.ask)
+                staging = inspect(self.execute_without_terminal)
                 if staging is None:
                     raise streaming.NotStreamedError
-                if staging.lacks(files):
-                    connection.quicken(self._connection)
-                streaming.send(files, staging, self._stream, self.execute)
+                if staging.list_missing(files):
+                    connection.tune_for_files(self._connection)
+                streaming.send_files(files, staging, self._stream, self.execute)
                 return staging
             except AnsibleConnectionFailure:
                 tries -= 1
                 if not tries:
                     raise
-                time.sleep(_PAUSE)
+                time.sleep(_RETRY_DELAY)
 
-    def _stream(self, command: str, path: str, begin: int) -> streaming.Done:
+    def _stream(self, command: str, path: str, begin: int) -> streaming.CommandResult:
         with open(path, "rb") as file:
             file.seek(begin)
-            with connection.streaming(self._connection, file) as data:
+            with connection.stream_file(self._connection, file) as data:
                 return self.execute(command, data)
 
     def _copy(self, file: streaming.File, folder: str, task_vars: dict[str, t.Any]) -> None:
-        """For connections, and ways to become another user, that give a command no standard input."""
+        """Copy a file over a connection, or as a user, whose commands get no standard input."""
         task = self._task.copy()
         task.args = {"src": file.path, "dest": f"{folder}/{file.name}", "mode": "0600"}
         copy = self._shared_loader_obj.action_loader.get(

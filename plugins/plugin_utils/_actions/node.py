@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""What the actions have in common that run modules of this collection on a node."""
+"""Base of the actions that run modules of this collection on a node."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection
 
-#: of a module's result: what is Ansible's own
-_NOT_TOLD = ("invocation",)
+#: keys of a module's result that are Ansible's own
+_ANSIBLE_KEYS = ("invocation",)
 
 
-class Failed(Exception):  # noqa: N818 - what it tells is no error of ours
-    """The task shall end with this result, which says why."""
+class ModuleFailedError(Exception):
+    """A module failed: the task is to end with its result, which says why."""
 
     def __init__(self, result: dict[str, t.Any]) -> None:
         super().__init__(result.get("msg"))
@@ -33,12 +33,12 @@ class NodeAction(ActionBase):
 
     _supports_check_mode = True
 
-    def act(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        """Do it.
+    def perform(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Do the action's work.
 
         :returns: the task's result
-        :raises Failed: if a module that it runs fails
-        :raises TorchExtensionError: if it cannot be done
+        :raises ModuleFailedError: if a module that it runs fails
+        :raises TorchExtensionError: if the task fails for another reason
         """
         raise NotImplementedError
 
@@ -47,22 +47,22 @@ class NodeAction(ActionBase):
         # it shares with the others.
         gc.freeze()
         super().run(tmp, task_vars)
-        connection.pipeline(self._connection)
-        connection.quicken(self._connection, lazily=True)
+        connection.enable_pipelining(self._connection)
+        connection.tune_for_files(self._connection, may_reuse=True)
         try:
-            return self.act(task_vars or {})
-        except Failed as exc:
+            return self.perform(task_vars or {})
+        except ModuleFailedError as exc:
             return exc.result
         except TorchExtensionError as exc:
             return {"failed": True, "msg": str(exc)}
 
-    def module(
+    def run_module(
         self, name: str, arguments: t.Mapping[str, t.Any], task_vars: dict[str, t.Any], check_mode: bool | None = None
     ) -> dict[str, t.Any]:
         """Run a module of this collection on the node.
 
         :param check_mode: whether in check mode; as the task has it, if None
-        :raises Failed: if it fails
+        :raises ModuleFailedError: if it fails
         """
         before = self._task.check_mode
         self._task.check_mode = before if check_mode is None else check_mode
@@ -70,7 +70,7 @@ class NodeAction(ActionBase):
             result = self._execute_module(f"airgap.torch_extensions.{name}", dict(arguments), task_vars=task_vars)
         finally:
             self._task.check_mode = before
-        result = {key: value for key, value in result.items() if key not in _NOT_TOLD}
+        result = {key: value for key, value in result.items() if key not in _ANSIBLE_KEYS}
         if result.get("failed"):
-            raise Failed(result)
+            raise ModuleFailedError(result)
         return result

@@ -3,14 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to this collection: it may change in any release.
-"""Reading binary files that nobody vouches for: never more than was allowed, never beyond what a table says it is."""
+"""Read untrusted binary files: never more than is allowed, and never beyond the end that a table gives itself."""
 
 from __future__ import annotations
 
 import typing as t
 
-_ENTRIES = 250_000  # of tables in one wheel. The libraries of flash-attn have some 10,000; each takes pyelftools 30 µs
-_TEXT = 32 << 20  # bytes of names in one wheel, all of which are kept
+_MAX_ENTRIES = (
+    250_000  # of tables in one wheel. The libraries of flash-attn have some 10,000; each takes pyelftools 30 µs
+)
+_MAX_TEXT_SIZE = 32 << 20  # bytes of names in one wheel, all of which are kept
 
 
 class UnreadableError(Exception):
@@ -18,9 +20,9 @@ class UnreadableError(Exception):
 
 
 class Budget:
-    """What may be read of one wheel, so that no count in it decides how long that takes and how much memory."""
+    """How much may be read of one wheel, so that no count in it decides how long that takes and how much memory."""
 
-    def __init__(self, entries: int = _ENTRIES, text: int = _TEXT) -> None:
+    def __init__(self, entries: int = _MAX_ENTRIES, text: int = _MAX_TEXT_SIZE) -> None:
         """
         :param entries: of tables
         :param text: bytes of names
@@ -45,8 +47,8 @@ class Budget:
         self._text -= size
 
 
-def read(file: t.BinaryIO, offset: int, size: int) -> bytes:
-    """Exactly these bytes of a file.
+def read_exactly(file: t.IO[bytes], offset: int, size: int) -> bytes:
+    """Read exactly these bytes of a file.
 
     :raises UnreadableError: if it ends before, or cannot be read
     """

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to this collection: it may change in any release.
-"""What the binaries in a wheel really need. Its name and its label are only said; these are what ld.so goes by."""
+"""What the binaries in a wheel really need. Its name and its label are only claims; ld.so goes by these."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries import fatbin, library_needs
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.archive import open_archive, unsound
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.archive import open_archive, wheel_error
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.bounded_reading import (
     Budget,
     UnreadableError,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
 
-#: of what read() returns; facts of another version are made anew
-VERSION = 2
+#: of what read_facts() returns; facts of another version are read anew
+FACTS_VERSION = 2
 _KEYS = {"version", "filename", "libraries", "cxx11_abi", "cuda", "architectures", "problems"}
 
-_LIBRARY = re.compile(r"\.so(\.[^/]*)?$")
-_LIBRARIES = 500  # in one wheel; torch's has 30
+_LIBRARY_NAME = re.compile(r"\.so(\.[^/]*)?$")
+_MAX_LIBRARIES = 500  # in one wheel; torch's has 30
 # The libraries of CUDA whose major version is CUDA's own (libcufft.so.11 is of CUDA 12), most telling first; auditwheel puts a
 # hash into the names of those that it copies into a wheel.
-_CUDA = tuple(
+_CUDA_LIBRARIES = tuple(
     re.compile(rf"lib{name}(-[0-9a-f]+)?\.so\.(?P<major>[0-9]+)(\.|$)")
     for name in ("cudart", "cublas", "cublasLt", "nvrtc", "nvJitLink")
 )
 # The C++ ABI of Itanium, 5.1. A name of torch's begins with a namespace of torch's.
-_TORCH = re.compile(r"_ZN[VKRO]*(3c10|2at|5torch|6caffe2)")
+_TORCH_SYMBOL = re.compile(r"_ZN[VKRO]*(3c10|2at|5torch|6caffe2)")
 _NEW_STRING = re.compile(r"St7__cxx11|B5cxx11")  # std::__cxx11::…, and the tag of what returns one
 _OLD_STRING = "Ss"  # std::string's abbreviation, which stands for std::basic_string alone
 # what is no part of an identifier, but has digits; and identifiers, which follow their lengths
-_NUMBERED = re.compile(r"S[0-9A-Z]{0,5}_|T[0-9]{0,5}_|A[0-9]{1,20}_|L[a-z]n?[0-9]{1,20}E|(?P<length>[0-9]+)")
+_NUMBERED_PART = re.compile(r"S[0-9A-Z]{0,5}_|T[0-9]{0,5}_|A[0-9]{1,20}_|L[a-z]n?[0-9]{1,20}E|(?P<length>[0-9]+)")
 
 
 def read_facts(path: str, folder: str | None = None) -> dict[str, t.Any]:
@@ -67,54 +67,56 @@ def read_facts(path: str, folder: str | None = None) -> dict[str, t.Any]:
     :raises TorchExtensionError: if the file is no wheel, or an archive that was made to do harm; if the disk has no room for
         its largest library; if pyelftools is missing
     """
-    library_needs.check_library()
+    library_needs.require_pyelftools()
     libraries: dict[str, library_needs.Library] = {}
-    codes: list[fatbin.Code | None] = []
+    gpu_codes: list[fatbin.GpuCode | None] = []
     problems: list[str] = []
     budget = Budget()
     with open_archive(path, folder or _folder(path)) as archive:
-        names = sorted(name for name in archive.names() if _LIBRARY.search(name))
-        if len(names) > _LIBRARIES:
-            raise unsound(path, f"it has {len(names)} shared libraries", f"no more than {_LIBRARIES}")
+        names = sorted(name for name in archive.file_names() if _LIBRARY_NAME.search(name))
+        if len(names) > _MAX_LIBRARIES:
+            raise wheel_error(path, f"it has {len(names)} shared libraries", f"no more than {_MAX_LIBRARIES}")
         for name in names:
-            if archive.start(name, len(library_needs.MAGIC)) != library_needs.MAGIC:
+            if archive.read_start(name, len(library_needs.MAGIC)) != library_needs.MAGIC:
                 if name.endswith(".so"):
                     problems.append(f"{name} has the name of a shared library, and is none.")
                 continue
-            with archive.seekable(name) as file:
+            with archive.unpack(name) as file:
                 try:
                     libraries[name] = library_needs.read_library(file, budget, fatbin.SECTIONS)
-                    codes += [fatbin.read_code(file, *place, budget) for place in libraries[name].sections]
+                    gpu_codes += [
+                        fatbin.read_gpu_code(file, offset, size, budget) for offset, size in libraries[name].sections
+                    ]
                 except UnreadableError as exc:
-                    codes.append(None)
-                    what = "The GPU code of " * (name in libraries)
-                    problems.append(f"{what}{name} cannot be read: {exc}.")
+                    gpu_codes.append(None)
+                    part = "The GPU code of " * (name in libraries)
+                    problems.append(f"{part}{name} cannot be read: {exc}.")
     return {
-        "version": VERSION,
+        "version": FACTS_VERSION,
         "filename": os.path.basename(path),
-        "libraries": _needs(libraries, names),
-        "cxx11_abi": _cxx11_abi(libraries, problems),
-        "cuda": _cuda(libraries, problems),
-        "architectures": _architectures(codes, problems),
+        "libraries": _describe_libraries(libraries, names),
+        "cxx11_abi": _torch_cxx11_abi(libraries, problems),
+        "cuda": _linked_cuda_major(libraries, problems),
+        "architectures": _merge_architectures(gpu_codes, problems),
         "problems": problems,
     }
 
 
 def read_facts_cached(path: str, sha256: str, folder: str | None = None) -> dict[str, t.Any]:
-    """As read(), but from ``<wheel>.facts.json`` if that was written for the same file, and else into it.
+    """As read_facts(), but from ``<wheel>.facts.json`` if that was written for the same file, and else into it.
 
     :param sha256: of the wheel, in hexadecimal, as it was checked before: it is not checked again
     :param folder: of that file, and of unpacked libraries; without it, that of the wheel
-    :raises TorchExtensionError: as read() does, and if the facts cannot be written
+    :raises TorchExtensionError: as read_facts() does, and if the facts cannot be written
     """
-    place = os.path.join(folder or _folder(path), os.path.basename(path) + ".facts.json")
-    kept = _kept(place, os.path.basename(path), sha256.lower())
+    facts_path = os.path.join(folder or _folder(path), os.path.basename(path) + ".facts.json")
+    kept = _read_kept_facts(facts_path, os.path.basename(path), sha256.lower())
     if kept is not None:
         return kept
     facts = read_facts(path, folder)
-    text = json.dumps({"sha256": sha256.lower(), "version": VERSION, "facts": facts}, indent=1) + "\n"
-    with explain_write_errors(place):
-        atomic.put(place, lambda file: file.write(text.encode()))
+    text = json.dumps({"sha256": sha256.lower(), "version": FACTS_VERSION, "facts": facts}, indent=1) + "\n"
+    with explain_write_errors(facts_path):
+        atomic.put(facts_path, lambda file: file.write(text.encode()))
     return facts
 
 
@@ -122,13 +124,13 @@ def _folder(path: str) -> str:
     return os.path.dirname(os.path.abspath(path))
 
 
-def _kept(place: str, filename: str, sha256: str) -> dict[str, t.Any] | None:
+def _read_kept_facts(path: str, filename: str, sha256: str) -> dict[str, t.Any] | None:
     try:
-        with open(place, encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file:
             kept = json.load(file)
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(kept, dict) or (kept.get("version"), kept.get("sha256")) != (VERSION, sha256):
+    if not isinstance(kept, dict) or (kept.get("version"), kept.get("sha256")) != (FACTS_VERSION, sha256):
         return None
     facts = kept.get("facts")
     if not isinstance(facts, dict) or set(facts) != _KEYS or facts["filename"] != filename:
@@ -136,12 +138,14 @@ def _kept(place: str, filename: str, sha256: str) -> dict[str, t.Any] | None:
     return facts
 
 
-def _needs(libraries: t.Mapping[str, library_needs.Library], names: t.Iterable[str]) -> list[dict[str, t.Any]]:
-    files = {os.path.basename(name) for name in names}
-    asked = {name for library in libraries.values() for name in library.needed}
+def _describe_libraries(
+    libraries: t.Mapping[str, library_needs.Library], names: t.Iterable[str]
+) -> list[dict[str, t.Any]]:
+    filenames = {os.path.basename(name) for name in names}
+    needed = {name for library in libraries.values() for name in library.needed}
     # Python code may have loaded a library before, and then its SONAME is enough. A copy that was renamed, as auditwheel does
     # it, is no such library: those that need it ask for its file, and who asks for its SONAME means that of the node.
-    own = files | {library.soname for path, library in libraries.items() if os.path.basename(path) not in asked}
+    own = filenames | {library.soname for path, library in libraries.items() if os.path.basename(path) not in needed}
     defined = frozenset[str]().union(*(library.defined for library in libraries.values()))
     return [
         {
@@ -159,21 +163,26 @@ def _needs(libraries: t.Mapping[str, library_needs.Library], names: t.Iterable[s
     ]
 
 
-def _architectures(codes: t.Sequence[fatbin.Code | None], problems: list[str]) -> dict[str, list[str]] | None:
-    known = [code for code in codes if code is not None]
-    sass = {architecture for code in known for architecture in code.sass}
-    ptx = {architecture for code in known for architecture in code.ptx}
-    others = {kind for code in known for kind in code.kinds}
-    if others:
-        problems.append(f"There is GPU code of the kinds {sorted(others)}, which are neither PTX nor SASS.")
-    if len(known) < len(codes) or not sass | ptx:  # half of them would be taken for all
+def _merge_architectures(
+    gpu_codes: t.Sequence[fatbin.GpuCode | None], problems: list[str]
+) -> dict[str, list[str]] | None:
+    readable = [code for code in gpu_codes if code is not None]
+    sass = {architecture for code in readable for architecture in code.sass}
+    ptx = {architecture for code in readable for architecture in code.ptx}
+    other_kinds = {kind for code in readable for kind in code.other_kinds}
+    if other_kinds:
+        problems.append(f"There is GPU code of the kinds {sorted(other_kinds)}, which are neither PTX nor SASS.")
+    if len(readable) < len(gpu_codes) or not sass | ptx:  # half of them would be taken for all
         return None
-    return {"sass": sorted(sass, key=fatbin.sort_key), "ptx": sorted(ptx, key=fatbin.sort_key)}
+    return {
+        "sass": sorted(sass, key=fatbin.architecture_sort_key),
+        "ptx": sorted(ptx, key=fatbin.architecture_sort_key),
+    }
 
 
-def _cuda(libraries: t.Mapping[str, library_needs.Library], problems: list[str]) -> str | None:
+def _linked_cuda_major(libraries: t.Mapping[str, library_needs.Library], problems: list[str]) -> str | None:
     needed = {name for library in libraries.values() for name in library.needed}
-    for pattern in _CUDA:
+    for pattern in _CUDA_LIBRARIES:
         majors = {match["major"] for match in map(pattern.match, needed) if match}
         if len(majors) > 1:
             problems.append(f"The libraries need CUDA runtimes of several versions: {', '.join(sorted(majors))}.")
@@ -182,8 +191,8 @@ def _cuda(libraries: t.Mapping[str, library_needs.Library], problems: list[str])
     return None
 
 
-def _cxx11_abi(libraries: t.Mapping[str, library_needs.Library], problems: list[str]) -> bool | None:
-    symbols = [symbol for library in libraries.values() for symbol in library.undefined if _TORCH.match(symbol)]
+def _torch_cxx11_abi(libraries: t.Mapping[str, library_needs.Library], problems: list[str]) -> bool | None:
+    symbols = [symbol for library in libraries.values() for symbol in library.undefined if _TORCH_SYMBOL.match(symbol)]
     is_new = any(_NEW_STRING.search(symbol) for symbol in symbols)
     is_old = any(_OLD_STRING in symbol and _OLD_STRING in _without_identifiers(symbol) for symbol in symbols)
     if is_new and is_old:
@@ -194,7 +203,7 @@ def _cxx11_abi(libraries: t.Mapping[str, library_needs.Library], problems: list[
 def _without_identifiers(symbol: str) -> str:
     """A mangled name without the words of its author, in which any letters may be."""
     kept, position = [], 0
-    while match := _NUMBERED.search(symbol, position):
+    while match := _NUMBERED_PART.search(symbol, position):
         kept.append(symbol[position : match.start()])
         # a length beyond the end is of a name that no compiler made; so nothing is left of it
         position = match.end() + (int(match["length"][:9]) if match["length"] else 0)

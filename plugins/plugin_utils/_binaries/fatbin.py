@@ -42,7 +42,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.bounded_reading import (
     Budget,
     UnreadableError,
-    read,
+    read_exactly,
 )
 
 #: where it lies: of code that is whole, and of code that was linked from several translation units (nvcc -rdc=true)
@@ -54,18 +54,18 @@ _MAGIC = 0xBA55ED50
 _VERSION = 1
 _PTX, _SASS = 1, 2
 _ONLY_THIS_ARCHITECTURE, _ONLY_THIS_FAMILY = 1 << 20, 1 << 21
-_PIECE = 4096  # bytes
+_CHUNK_SIZE = 4096  # bytes
 
 
-class Code(t.NamedTuple):
-    """What GPU code there is, by architectures as nvcc writes them, without sm_ and compute_."""
+class GpuCode(t.NamedTuple):
+    """The architectures of GPU code, as nvcc writes them, without sm_ and compute_."""
 
     sass: frozenset[str]  # runs as it is; without a letter also on higher minor versions of its architecture
     ptx: frozenset[str]  # is compiled by the driver; without a letter also for later architectures
-    kinds: frozenset[int]  # kinds of entries that are neither
+    other_kinds: frozenset[int]  # of entries that are neither
 
 
-def read_code(file: t.BinaryIO, offset: int, size: int, budget: Budget) -> Code:
+def read_gpu_code(file: t.IO[bytes], offset: int, size: int, budget: Budget) -> GpuCode:
     """Read the headers of a section of fat binaries.
 
     :param file: seekable
@@ -73,54 +73,54 @@ def read_code(file: t.BinaryIO, offset: int, size: int, budget: Budget) -> Code:
     :param size: of the section, in bytes
     :raises UnreadableError: if it is in another format, lies about sizes, or cannot be read
     """
-    found: dict[int, set[str]] = {}
+    architectures: dict[int, set[str]] = {}  # by kinds of entries
     end = offset + size
     while offset < end:
         budget.spend_entries(1)
-        padding = _padding(file, offset, end)
+        padding = _count_padding(file, offset, end)
         if padding:
             offset += padding
             continue
-        magic, version, header_size, content_size = _unpacked(_CONTAINER, file, offset, end)
+        magic, version, header_size, content_size = _unpack(_CONTAINER, file, offset, end)
         if (magic, version) != (_MAGIC, _VERSION):
             raise UnreadableError(
                 f"its GPU code has the magic {magic:#x} and version {version}, wanted are {_MAGIC:#x} and {_VERSION}"
             )
-        start = _advanced(offset, max(header_size, _CONTAINER.size), end)
-        offset = _advanced(start, content_size, end)
-        _read_entries(file, start, offset, budget, found)
-    others = frozenset(found) - {_PTX, _SASS}
-    return Code(frozenset(found.get(_SASS, ())), frozenset(found.get(_PTX, ())), others)
+        start = _advance(offset, max(header_size, _CONTAINER.size), end)
+        offset = _advance(start, content_size, end)
+        _read_entries(file, start, offset, budget, architectures)
+    other_kinds = frozenset(architectures) - {_PTX, _SASS}
+    return GpuCode(frozenset(architectures.get(_SASS, ())), frozenset(architectures.get(_PTX, ())), other_kinds)
 
 
-def sort_key(architecture: str) -> tuple[int, str]:
-    """Puts 90 before 90a, and that before 100."""
+def architecture_sort_key(architecture: str) -> tuple[int, str]:
+    """Sorts 90 before 90a, and that before 100."""
     number = architecture.rstrip("af")
     return int(number), architecture[len(number) :]
 
 
-def _read_entries(file: t.BinaryIO, offset: int, end: int, budget: Budget, found: dict[int, set[str]]) -> None:
+def _read_entries(file: t.IO[bytes], offset: int, end: int, budget: Budget, architectures: dict[int, set[str]]) -> None:
     while offset < end:
         budget.spend_entries(1)
-        kind, header_size, payload_size, number, flags = _unpacked(_ENTRY, file, offset, end)
+        kind, header_size, payload_size, number, flags = _unpack(_ENTRY, file, offset, end)
         suffix = "a" if flags & _ONLY_THIS_ARCHITECTURE else "f" if flags & _ONLY_THIS_FAMILY else ""
-        found.setdefault(kind, set()).add(f"{number}{suffix}")
-        offset = _advanced(offset, max(header_size, _ENTRY.size), end)
-        offset = _advanced(offset, payload_size, end)
+        architectures.setdefault(kind, set()).add(f"{number}{suffix}")
+        offset = _advance(offset, max(header_size, _ENTRY.size), end)
+        offset = _advance(offset, payload_size, end)
 
 
-def _padding(file: t.BinaryIO, offset: int, end: int) -> int:
-    """How many zeros there are here, if not more; linkers align sections, and put them between those of two objects."""
-    data = read(file, offset, min(_PIECE, end - offset))
+def _count_padding(file: t.IO[bytes], offset: int, end: int) -> int:
+    """The number of zeros from here on, or a part of it. Linkers put them between the sections of two objects."""
+    data = read_exactly(file, offset, min(_CHUNK_SIZE, end - offset))
     return len(data) - len(data.lstrip(b"\0"))
 
 
-def _unpacked(layout: struct.Struct, file: t.BinaryIO, offset: int, end: int) -> tuple[int, ...]:
-    _advanced(offset, layout.size, end)
-    return layout.unpack(read(file, offset, layout.size))
+def _unpack(layout: struct.Struct, file: t.IO[bytes], offset: int, end: int) -> tuple[int, ...]:
+    _advance(offset, layout.size, end)
+    return layout.unpack(read_exactly(file, offset, layout.size))
 
 
-def _advanced(offset: int, size: int, end: int) -> int:
+def _advance(offset: int, size: int, end: int) -> int:
     if size > end - offset:
         raise UnreadableError(f"its GPU code has {size} bytes at byte {offset}, which only has {end - offset} left")
     return offset + size

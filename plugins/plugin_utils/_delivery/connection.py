@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""Ansible's connection to a node, made quick for what we do. Where the operator has set something, that stays."""
+"""Make Ansible's connection to a node fast for files and modules. What the operator has set stays as it is."""
 
 from __future__ import annotations
 
@@ -21,20 +21,25 @@ import typing as t
 if t.TYPE_CHECKING:
     from ansible.plugins.connection import ConnectionBase
 
-_SSH = ("ssh", "ansible.builtin.ssh", "ansible.legacy.ssh")
-_ARGUMENTS = ("ssh_args", "ssh_common_args", "ssh_extra_args")
-_FLAGS = re.compile("-[46AaCfGgKkMNnqsTtVvXxYy]+")  # those of ssh(1) that take no value
+_SSH_NAMES = ("ssh", "ansible.builtin.ssh", "ansible.legacy.ssh")
+_ARGUMENT_OPTIONS = ("ssh_args", "ssh_common_args", "ssh_extra_args")
+_VALUELESS_FLAGS = re.compile("-[46AaCfGgKkMNnqsTtVvXxYy]+")  # those of ssh(1) that take no value
 _COMPRESSION = re.compile(r"(-o)?\s*compression[\s=]+yes", re.IGNORECASE)
 _CONTROL_PATH = re.compile(r"(-o)?\s*controlpath[\s=]+\"?(?P<path>[^\"]+)", re.IGNORECASE)
-_PIECE = 1 << 18  # bytes that are read at a time
-_PIPE = 1 << 20  # bytes, of Linux, whose pipes have 1 << 16 and more than this for root alone
-_NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOPNOTSUPP)  # other systems send to sockets alone
+_CHUNK_SIZE = 1 << 18  # bytes that are read at a time
+_PIPE_SIZE = 1 << 20  # bytes, of Linux, whose pipes have 1 << 16 and more than this for root alone
+_SENDFILE_UNSUPPORTED = (
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.ENOTSOCK,
+    errno.EOPNOTSUPP,
+)  # other systems send to sockets alone
 _NO_SOCKET = "none"
-_OWN = "-u"  # "uncompressed"; short, since the path of a socket has 108 bytes at most
+_OWN_SUFFIX = "-u"  # "uncompressed"; short, since the path of a socket has 108 bytes at most
 
 
-def pipeline(connection: ConnectionBase) -> None:
-    """Hand modules to the node's Python over its standard input, where nobody has said whether to.
+def enable_pipelining(connection: ConnectionBase) -> None:
+    """Hand modules to the node's Python over its standard input, unless the operator has set whether to.
 
     Ansible's default is to put a file there first, in four round trips instead of one, only because sudo may want a terminal
     (option pipelining of the connection). Without become nothing wants one.
@@ -50,153 +55,153 @@ def pipeline(connection: ConnectionBase) -> None:
 
 
 def can_stream(connection: ConnectionBase) -> bool:
-    """Whether a command can be given a file as its standard input (:func:`streaming`), by whomever it is run there."""
+    """Whether a command on the node can read a file from its standard input (:func:`stream_file`), whoever runs it there."""
     become = connection.become
-    is_ssh = connection._load_name in _SSH and hasattr(connection, "_send_initial_data")
+    is_ssh = connection._load_name in _SSH_NAMES and hasattr(connection, "_send_initial_data")
     return is_ssh and (become is None or become.pipelining)
 
 
 @contextlib.contextmanager
-def streaming(connection: ConnectionBase, file: t.BinaryIO) -> t.Iterator[bytes]:
-    """Have commands read a file, from where it stands now, in place of the ``in_data`` that this yields for them.
+def stream_file(connection: ConnectionBase, file: t.BinaryIO) -> t.Iterator[bytes]:
+    """Have commands read a file, from its current position, instead of the ``in_data`` that this yields for them.
 
     Ansible would have all of it in memory. It writes in_data to ssh by ``_send_initial_data``, after it has dealt with
-    passwords (ansible-core 2.19 and 2.21). Should another version do without, the command reads what this yields; so see how
-    much has come. Where a connection is lost, Ansible may run the same command again (option reconnection_retries).
+    passwords (ansible-core 2.19 and 2.21). Should another version do without, the command reads what this yields; so check how
+    much has arrived. Where a connection is lost, Ansible may run the same command again (option reconnection_retries).
     """
     send, begin = connection._send_initial_data, file.tell()
-    connection._send_initial_data = lambda pipe, data, ssh: send(_Instead(pipe, file, begin), data, ssh)
+    connection._send_initial_data = lambda pipe, data, ssh: send(_FilePipe(pipe, file, begin), data, ssh)
     try:
         yield b"\n"
     finally:
         del connection._send_initial_data
 
 
-class _Instead:
-    """A pipe into which a file goes, whatever is written, and not by way of our memory where the system can do without."""
+class _FilePipe:
+    """A pipe that sends a file whatever is written to it: without copies in our memory, where the system can."""
 
     def __init__(self, pipe: t.BinaryIO, file: t.BinaryIO, begin: int) -> None:
         self._pipe, self._file, self._begin = pipe, file, begin
 
     def write(self, _data: bytes) -> None:
         with contextlib.suppress(AttributeError, OSError):  # not everywhere, and not as much for everybody
-            fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, _PIPE)
-        at = self._begin
+            fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+        position = self._begin
         try:
-            while sent := os.sendfile(self._pipe.fileno(), self._file.fileno(), at, _PIECE):
-                at += sent
+            while sent := os.sendfile(self._pipe.fileno(), self._file.fileno(), position, _CHUNK_SIZE):
+                position += sent
         except OSError as exc:
-            if exc.errno not in _NO_SENDFILE:
+            if exc.errno not in _SENDFILE_UNSUPPORTED:
                 raise
-            self._file.seek(at)
-            shutil.copyfileobj(self._file, self._pipe, _PIECE)
+            self._file.seek(position)
+            shutil.copyfileobj(self._file, self._pipe, _CHUNK_SIZE)
 
     def close(self) -> None:
         self._pipe.close()
 
 
-def quicken(connection: ConnectionBase, lazily: bool = False) -> None:
+def tune_for_files(connection: ConnectionBase, may_reuse: bool = False) -> None:
     """Have files go over a connection without compression, and in the cipher that costs least.
 
-    :param lazily: as with :func:`avoid_compression`
+    :param may_reuse: as with :func:`avoid_compression`
     """
-    if avoid_compression(connection, lazily):
+    if avoid_compression(connection, may_reuse):
         prefer_aes(connection)
 
 
-def avoid_compression(connection: ConnectionBase, lazily: bool = False) -> bool:
+def avoid_compression(connection: ConnectionBase, may_reuse: bool = False) -> bool:
     """Turn off the compression that Ansible's default of ``ssh_args`` asks for (``-C``).
 
     A wheel is compressed already, and to compress it again takes eight times as long as to send it. A connection that is open
     stays as it is, whatever goes through it; so this makes for another one, beside that.
 
-    :param lazily: whether a connection that an earlier task has opened may serve, where there is one: to log in once more
-        is worth it for a wheel, not for a question
+    :param may_reuse: whether the connection that an earlier task has opened may serve, where there is one: to log in once
+        more is worth it for a wheel, not for a short command
     :returns: whether this makes for another connection, which is not open yet
     """
-    if connection._load_name not in _SSH:
+    if connection._load_name not in _SSH_NAMES:
         return False
-    words = {name: shlex.split(connection.get_option(name) or "") for name in _ARGUMENTS}
-    if not any(_compresses(word) for each in words.values() for word in each):
+    arguments = {name: shlex.split(connection.get_option(name) or "") for name in _ARGUMENT_OPTIONS}
+    if not any(_asks_for_compression(word) for words in arguments.values() for word in words):
         return False
-    paths = [match["path"] for each in words.values() for match in map(_CONTROL_PATH.fullmatch, each) if match]
+    paths = [match["path"] for words in arguments.values() for match in map(_CONTROL_PATH.fullmatch, words) if match]
     path = paths[0] if paths else connection.get_option("control_path") or _default_control_path(connection)
-    if lazily and _is_open(path, connection):
+    if may_reuse and _is_open(path, connection):
         return False
     first = ["-o", "Compression=no"]  # ssh takes the first value that it is given
     if not paths:
-        connection.set_option("control_path", path if path.lower() == _NO_SOCKET else path + _OWN)
+        connection.set_option("control_path", path if path.lower() == _NO_SOCKET else path + _OWN_SUFFIX)
     elif path.lower() != _NO_SOCKET:
-        first += ["-o", f"ControlPath={path}{_OWN}"]
-    words["ssh_args"] = first + words["ssh_args"]
-    for name, each in words.items():
-        connection.set_option(name, shlex.join(filter(None, map(_plain, each))))
-    return not _is_open(path + _OWN, connection)
+        first += ["-o", f"ControlPath={path}{_OWN_SUFFIX}"]
+    arguments["ssh_args"] = first + arguments["ssh_args"]
+    for name, words in arguments.items():
+        connection.set_option(name, shlex.join(filter(None, map(_without_compression, words))))
+    return not _is_open(path + _OWN_SUFFIX, connection)
 
 
 def prefer_aes(connection: ConnectionBase) -> None:
-    """Have a new connection take AES-GCM before ChaCha20, where nobody has said what ssh shall take, and in what order.
+    """Have a new connection prefer AES-GCM to ChaCha20, unless somebody has configured ssh's ciphers or their order.
 
     Both are what ssh offers by itself, ChaCha20 first (to OpenSSH 10), for processors without instructions for AES. With them a
     wheel costs a quarter less of both processors.
     """
     if not _has_aes():
         return
-    program, words = connection.get_option("ssh_executable"), shlex.split(connection.get_option("ssh_args") or "")
-    more = [word for name in _ARGUMENTS[1:] for word in shlex.split(connection.get_option(name) or "")]
+    program, ssh_args = connection.get_option("ssh_executable"), shlex.split(connection.get_option("ssh_args") or "")
+    other_args = [word for name in _ARGUMENT_OPTIONS[1:] for word in shlex.split(connection.get_option(name) or "")]
     for flag, name in (("-p", "port"), ("-l", "remote_user")):  # a Match of ssh's configuration may ask for them
         value = connection.get_option(name)
-        more += [flag, str(value)] if value else []
-    offered = _ciphers([program, *words, *more, "-G", connection.get_option("host")])
-    if not offered or offered != _ciphers([program, "-F", "none", "-G", "localhost"]):
+        other_args += [flag, str(value)] if value else []
+    offered = _list_ciphers([program, *ssh_args, *other_args, "-G", connection.get_option("host")])
+    if not offered or offered != _list_ciphers([program, "-F", "none", "-G", "localhost"]):
         return
-    first = [cipher for cipher in offered if "-gcm@" in cipher]
-    order = ",".join([*first, *(cipher for cipher in offered if cipher not in first)])
-    connection.set_option("ssh_args", shlex.join(["-o", f"Ciphers={order}", *words]))
+    preferred = [cipher for cipher in offered if "-gcm@" in cipher]
+    order = ",".join([*preferred, *(cipher for cipher in offered if cipher not in preferred)])
+    connection.set_option("ssh_args", shlex.join(["-o", f"Ciphers={order}", *ssh_args]))
 
 
 def _has_aes() -> bool:
     """Whether this processor has instructions for AES. That of a node that has GPUs does."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            return re.search(r"^(flags|Features)\s*:.*\baes\b", file.read(_PIECE >> 4), re.MULTILINE) is not None
+            return re.search(r"^(flags|Features)\s*:.*\baes\b", file.read(_CHUNK_SIZE >> 4), re.MULTILINE) is not None
     except OSError:
         return False
 
 
-def _ciphers(command: list[str]) -> list[str]:
-    """Those that ssh would offer, in its order; none if it does not tell."""
+def _list_ciphers(command: list[str]) -> list[str]:
+    """The ciphers that ssh would offer, in its order; none if it does not tell."""
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=10
         )
     except (OSError, subprocess.TimeoutExpired):
         return []
-    found = re.search(r"^ciphers (\S+)$", done.stdout, re.MULTILINE)
-    return found[1].split(",") if found else []
+    match = re.search(r"^ciphers (\S+)$", result.stdout, re.MULTILINE)
+    return match[1].split(",") if match else []
 
 
-def _compresses(word: str) -> bool:
-    return _plain(word) != word
+def _asks_for_compression(word: str) -> bool:
+    return _without_compression(word) != word
 
 
-def _plain(word: str) -> str:
+def _without_compression(word: str) -> str:
     """A word of ssh's command line that no longer asks for compression; empty if that was all it asked for."""
     if _COMPRESSION.fullmatch(word):
         return re.sub("yes$", "no", word, flags=re.IGNORECASE)
-    if not _FLAGS.fullmatch(word):
+    if not _VALUELESS_FLAGS.fullmatch(word):
         return word
     flags = word.replace("C", "")
     return "" if flags == "-" else flags
 
 
 def _default_control_path(connection: ConnectionBase) -> str:
-    """As ansible.builtin.ssh makes it where nobody has set one."""
+    """The path that ansible.builtin.ssh makes up where none is set."""
     return connection._create_control_path(*(connection.get_option(name) for name in ("host", "port", "remote_user")))
 
 
 def _is_open(path: str, connection: ConnectionBase) -> bool:
-    """Whether there is a socket of a connection. One whose name only ssh could tell counts as none."""
+    """Whether a connection has its socket there. One whose name only ssh could work out counts as none."""
     folder = os.path.expanduser(connection.get_option("control_path_dir"))
     tokens = {
         "h": connection.get_option("host"),

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""What Ansible makes of a module before it sends it to nodes, made beforehand."""
+"""Have Ansible package a module before the nodes need it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import typing as t
 from ansible.plugins.action import ActionBase
 
 
-def build(action: ActionBase, module: str, task_vars: t.Mapping[str, t.Any]) -> None:
+def build_module_archive(action: ActionBase, module: str, task_vars: t.Mapping[str, t.Any]) -> None:
     """Have Ansible build the archive of a module of this collection that all nodes of the run are sent later.
 
     It is built once in a run (ansible-core 2.19 to 2.21: AnsiballZ, kept in the run's temporary folder), by the first process
     that wants it. The others wait 0.2 s for that, and that one keeps the 12 MB that it took for as long as it lives. If this
-    does not work out, it is as it was.
+    fails, Ansible builds it later, as it does without us.
 
     :param action: one whose process soon ends
     """

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""The ways in which wheels get to a node, and what the operator has to say for each."""
+"""The ways in which wheels get to a node, and the options that each of them needs."""
 
 from __future__ import annotations
 
@@ -22,41 +22,42 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.
     WAYS,
 )
 
-_NEEDED = {
+_REQUIRED_OPTIONS = {
     SHARED: ("shared_dir", "a folder on a file system that the nodes share"),
     PULL: ("pull_url", "a folder on a server that the nodes reach, as in https://artifacts.example/wheels/"),
     SLURM: ("slurm_host", "the machine of the inventory on which salloc and sbcast run"),
 }
 
 
-def checked(given: t.Mapping[str, t.Any], stage_dir: str | None) -> dict[str, t.Any]:
-    """A delivery with all its options, if there is all that its ways need.
+def validate_delivery(delivery: t.Mapping[str, t.Any], stage_dir: str | None) -> dict[str, t.Any]:
+    """Check that the options of a delivery are sound, and that its ways have all that they need.
 
-    :param given: as :data:`OPTIONS` has it; empty texts count as not given
+    :param delivery: as :data:`OPTIONS` has it; empty texts count as not set
     :param stage_dir: the folder of a node that wheels are brought to; None where none are to be brought
+    :returns: the delivery with all its options
     :raises TorchExtensionError: for the first thing that is wrong
     """
     validator = ArgumentSpecValidator(OPTIONS)
-    result = validator.validate({name: value for name, value in given.items() if value not in ("", None)})
+    result = validator.validate({name: value for name, value in delivery.items() if value not in ("", None)})
     if result.error_messages:
         raise TorchExtensionError(f"delivery: {'; '.join(result.error_messages)}.")
-    delivery = result.validated_parameters
-    _check(delivery, stage_dir)
-    return delivery
+    validated = result.validated_parameters
+    _check_required_options(validated, stage_dir)
+    return validated
 
 
-def _check(delivery: t.Mapping[str, t.Any], stage_dir: str | None) -> None:
+def _check_required_options(delivery: t.Mapping[str, t.Any], stage_dir: str | None) -> None:
     ways = delivery["ways"]
     if not ways:
         raise TorchExtensionError(f"torch_extension_delivery is empty, wanted is one of {', '.join(WAYS)}.")
     for way in ways:
-        name, meaning = _NEEDED.get(way, (None, None))
+        name, description = _REQUIRED_OPTIONS.get(way, (None, None))
         if name and not delivery[name]:
             raise TorchExtensionError(
-                f"torch_extension_delivery is {way}, and torch_extension_{name} is empty. Set it: {meaning}."
+                f"torch_extension_delivery is {way}, and torch_extension_{name} is empty. Set it: {description}."
             )
     if PULL in ways:
-        # of a node, which does without what the plan need not load
+        # most plans do without this module, which is slow to load
         from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import check_url
 
         check_url(delivery["pull_url"])

@@ -6,8 +6,8 @@
 
 """Bring files to a file system that nodes share, once, by way of the first node that wants them.
 
-Which nodes share one is found out: the first to come leaves a random word there, and whoever reads the same word sees the same
-file system, whatever its path. Of those that do, one at a time looks and writes.
+Nodes that share one are recognised by an ID: the first to come leaves a random one there, and all nodes that read it see the
+same file system, whatever its path. Of those, one at a time looks and writes.
 """
 
 from __future__ import annotations
@@ -19,42 +19,44 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import streaming
 
 #: of the folder that is shared, whoever may write there: what belongs to one user
-FOLDER = "airgap.torch_extensions"
+FOLDER_NAME = "airgap.torch_extensions"
 
 _KNOBS = "torch_extension_shared_dir, or torch_extension_delivery to another way, such as copy"
-_ELSE = f"Nothing was changed. Set {_KNOBS}."
-_WORD = re.compile("[0-9a-f-]{36}")
+_ADVICE = f"Nothing was changed. Set {_KNOBS}."
+_FILE_SYSTEM_ID = re.compile("[0-9a-f-]{36}")
 
 
-def look(files: t.Sequence[streaming.File], shared: str, execute: streaming.Execute) -> streaming.Staging | None:
-    """Find out what a node sees of a file system that it shares with others.
+def inspect_shared_folder(
+    files: t.Sequence[streaming.File], shared: str, execute: streaming.Execute
+) -> streaming.Staging | None:
+    """Look at what a node has of some files on a file system that it shares with others.
 
     :param shared: a folder there, as the operator names it
-    :returns: with ``told["word"]``, the same for all nodes that see this file system; None if the command did not get there
+    :returns: with ``facts["id"]``, the same for all nodes that see this file system; None if the command did not get there
     :raises TorchExtensionError: if the node does not see it, or it cannot be used
     """
-    place = streaming.expandable(shared)
+    path = streaming.quote_path(shared)
     enter = (
-        f"cd {place} || exit 1; "
+        f"cd {path} || exit 1; "
         # what is mounted nowhere would be a folder of the node's own disk, which one finds when that is full
         'case "$(df -Pk . | tail -n 1)" in *" /") echo it is on the disk of the node itself: nothing is mounted there >&2; exit 1;;'
-        f" esac; [ -d {FOLDER} ] || mkdir {FOLDER} || [ -d {FOLDER} ] || exit 1; cd {FOLDER} || exit 1;"
-        f" {streaming.ITS_USERS_ALONE}"
+        f" esac; [ -d {FOLDER_NAME} ] || mkdir {FOLDER_NAME} || [ -d {FOLDER_NAME} ] || exit 1; cd {FOLDER_NAME} || exit 1;"
+        f" {streaming.CHECK_OWNERSHIP}"
         " [ -L .id ] || [ ! -e .id ] || { echo its .id is no link and none of ours >&2; exit 1; };"
-        # a link is made with its word in it, or not at all, also by several nodes at once
+        # a link is made with the ID in it, or not at all, also by several nodes at once
         ' [ -L .id ] || ln -s "$(cat /proc/sys/kernel/random/uuid)" .id 2>/dev/null || [ -L .id ] ||'
         " { echo it cannot be written to >&2; exit 1; };"
         # NFS remembers for a while which names a folder lacks, unless it is changed from here
-        f' [ ! -w . ] || {{ mkdir ".$$.new" && rmdir ".$$.new"; }} 2>/dev/null; echo "{streaming.TELL}word:$(readlink .id)";'
+        f' [ ! -w . ] || {{ mkdir ".$$.new" && rmdir ".$$.new"; }} 2>/dev/null; echo "{streaming.MARKER}id:$(readlink .id)";'
     )
     try:
-        staging = streaming.look(files, enter, execute)
+        staging = streaming.inspect_folder(files, enter, execute)
     except streaming.NoFolderError as exc:
-        raise TorchExtensionError(f"The shared folder {shared} cannot be used on this node: {exc}. {_ELSE}") from exc
+        raise TorchExtensionError(f"The shared folder {shared} cannot be used on this node: {exc}. {_ADVICE}") from exc
     if staging is None:
         return None
-    if not _WORD.fullmatch(staging.told["word"]):
+    if not _FILE_SYSTEM_ID.fullmatch(staging.facts["id"]):
         raise TorchExtensionError(
-            f"{staging.folder}/.id on the node is a link to {staging.told['word']!r}, and not one of ours. {_ELSE}"
+            f"{staging.folder}/.id on the node is a link to {staging.facts['id']!r}, and not one of ours. {_ADVICE}"
         )
     return staging._replace(knob=_KNOBS, is_shared=True)

@@ -21,25 +21,25 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.staging import part_name
 
-_BLOCK = 1 << 16  # bytes, of dd(1); the size of a pipe
+_BLOCK_SIZE = 1 << 16  # bytes, of dd(1); the size of a pipe
 
 # Shells of the user may print what they like around it, and a terminal ends lines in its own way.
-_TOLD = re.compile(r"^torch_extension:(\w+):(.*?)\r?$", re.MULTILINE)
+_MARKED_LINE = re.compile(r"^torch_extension:(\w+):(.*?)\r?$", re.MULTILINE)
 # A folder that is there already stays as it is; in one that others may write to, nobody knows whose the files are.
-ITS_USERS_ALONE = (
+CHECK_OWNERSHIP = (
     '[ -n "$(find . -prune -user "$(id -u)" ! -perm -020 ! -perm -002)" ] ||'
     " { echo it belongs to another user, or others may write to it >&2; exit 1; };"
 )
-#: How a command tells something that is not for people: a kind, a colon and the rest of the line after it.
-TELL = "torch_extension:"
-_BEGIN = f"echo {TELL}begin:"  # a line for what was printed before it, and did not end
+#: What a command begins a line with that is for us, and not for people: a kind, a colon and a value follow.
+MARKER = "torch_extension:"
+_BEGIN_MARKER = f"echo {MARKER}begin:"  # ends a line that a shell has printed before it, without an end
 
 
 class File(t.NamedTuple):
-    """A file of the control node that a node shall have."""
+    """A file of the control node that a node is to get."""
 
     path: str
-    sha256: str | None  # in hexadecimal; without it nothing tells whether what is there is a part of it
+    sha256: str | None  # in hexadecimal; without it nothing tells whether a part on the node belongs to this file
 
     @property
     def name(self) -> str:
@@ -55,8 +55,8 @@ class File(t.NamedTuple):
         return part_name(self.name, self.sha256)
 
 
-class Done(t.NamedTuple):
-    """What has become of a command on the node."""
+class CommandResult(t.NamedTuple):
+    """The result of a command on the node."""
 
     status: int
     out: str
@@ -68,21 +68,21 @@ class Staging(t.NamedTuple):
 
     folder: str  # absolute
     free: int  # bytes
-    sizes: dict[str, int]  # of the files that were asked for and are there, whole or in part
-    told: dict[str, str]  # what else the command has told, by kind (:data:`TELL`)
-    knob: str = "torch_extension_stage_dir"  # what names the folder
+    sizes: dict[str, int]  # of the requested files that are there, whole or in part
+    facts: dict[str, str]  # all that the command has reported, by kind (:data:`MARKER`)
+    knob: str = "torch_extension_stage_dir"  # the variable that sets the folder
     is_shared: bool = False  # whether other nodes read there
 
-    def lacks(self, files: t.Iterable[File]) -> list[File]:
-        """Those of the files that are not there in their whole length, or of which nothing tells whether that is them."""
+    def list_missing(self, files: t.Iterable[File]) -> list[File]:
+        """The files that are not there in their whole length, or whose hash is unknown, so that nothing tells one from another."""
         return [file for file in files if not file.sha256 or self.sizes.get(file.name) != file.size]
 
 
 #: Runs a command line of sh(1) on the node, with nothing of interest on its standard input.
-Execute = t.Callable[[str], Done]
+Execute = t.Callable[[str], CommandResult]
 
-#: The same with a file of the control node on it, from some byte on.
-Stream = t.Callable[[str, str, int], Done]
+#: The same, with a file of the control node on its standard input, from some byte on.
+Stream = t.Callable[[str, str, int], CommandResult]
 
 
 class NotStreamedError(Exception):
@@ -90,19 +90,19 @@ class NotStreamedError(Exception):
 
 
 class NoFolderError(Exception):
-    """A command did not get into the folder. What it said is the argument."""
+    """A command did not get into the folder. The argument is its error message."""
 
 
-def prepare(files: t.Sequence[File], folder: str, execute: Execute) -> Staging | None:
-    """Make a folder on the node that its user alone may write to, and look at what is there.
+def prepare_folder(files: t.Sequence[File], folder: str, execute: Execute) -> Staging | None:
+    """Make a folder on the node that only its user may write to, and look at what is there.
 
     :param folder: as the operator names it; ``~`` is the home of the user on the node
     :returns: None if the command did not get there, say for a sudo that wants a terminal
     :raises TorchExtensionError: if the folder cannot be used
     """
-    place = expandable(folder)
+    path = quote_path(folder)
     try:
-        return look(files, f"mkdir -p {place} && cd {place} || exit 1; {ITS_USERS_ALONE}", execute)
+        return inspect_folder(files, f"mkdir -p {path} && cd {path} || exit 1; {CHECK_OWNERSHIP}", execute)
     except NoFolderError as exc:
         raise TorchExtensionError(
             f"The folder {folder} on the node cannot be made or used ({exc}). Nothing was changed. Set"
@@ -110,108 +110,108 @@ def prepare(files: t.Sequence[File], folder: str, execute: Execute) -> Staging |
         ) from exc
 
 
-def look(files: t.Iterable[File], enter: str, execute: Execute) -> Staging | None:
+def inspect_folder(files: t.Iterable[File], enter: str, execute: Execute) -> Staging | None:
     """Enter a folder and look at what is there.
 
     :param enter: sh(1) that goes there, or makes the shell exit with a word on its standard error
     :returns: None if the command did not get to the node
     :raises NoFolderError: if it did not get into the folder
     """
-    looks = [
-        f"[ ! -f {word} ] || echo {TELL}size:$(wc -c < {word}):{word}"
-        for word in (shlex.quote(name) for file in files for name in (file.name, file.part))
+    size_commands = [
+        f"[ ! -f {name} ] || echo {MARKER}size:$(wc -c < {name}):{name}"
+        for name in (shlex.quote(name) for file in files for name in (file.name, file.part))
     ]
-    done = execute(
-        f'umask 077; {_BEGIN}; {enter} printf "{TELL}folder:%s\\n" "$(pwd -P)"; '
-        f'echo "{TELL}free:$(df -Pk . | tail -n 1)"; ' + "; ".join(looks)
+    result = execute(
+        f'umask 077; {_BEGIN_MARKER}; {enter} printf "{MARKER}folder:%s\\n" "$(pwd -P)"; '
+        f'echo "{MARKER}free:$(df -Pk . | tail -n 1)"; ' + "; ".join(size_commands)
     )
-    told = _TOLD.findall(done.out)
-    if not told:
+    reports = _MARKED_LINE.findall(result.out)
+    if not reports:
         return None
-    facts = dict(told)
+    facts = dict(reports)
     if "folder" not in facts:
-        raise NoFolderError(last_line(done))
-    sizes = (value.partition(":") for kind, value in told if kind == "size")
+        raise NoFolderError(last_error_line(result))
+    sizes = (value.partition(":") for kind, value in reports if kind == "size")
     kib = facts.get("free", "").split()
     free = int(kib[3]) * 1024 if len(kib) > 3 and kib[3].isdigit() else 1 << 62  # where df does not tell, the disk will
     return Staging(facts["folder"], free, {name: int(size) for size, _colon, name in sizes}, facts)
 
 
-def send(files: t.Sequence[File], staging: Staging, stream: Stream, execute: Execute) -> None:
-    """Bring what is not there yet into the prepared folder.
+def send_files(files: t.Sequence[File], staging: Staging, stream: Stream, execute: Execute) -> None:
+    """Send what is missing to the prepared folder.
 
     :raises TorchExtensionError: if there is no room for it, or it cannot be written; nothing of it is left then
     :raises NotStreamedError: if it has to be brought in another way
     """
-    missing = {file: begin for file in files for begin in [_missing(file, staging)] if begin is not None}
-    wanted = sum(file.size - begin for file, begin in missing.items())
-    if wanted > staging.free:
-        _discard_ours(files, staging, execute)
+    missing = {file: begin for file in files for begin in [_resume_offset(file, staging)] if begin is not None}
+    needed = sum(file.size - begin for file, begin in missing.items())
+    if needed > staging.free:
+        _discard_unread(files, staging, execute)
         raise TorchExtensionError(
-            f"{staging.folder} on the node has {staging.free >> 20} MiB free, wanted are {-(-wanted >> 20)} MiB. Nothing was"
+            f"{staging.folder} on the node has {staging.free >> 20} MiB free, wanted are {-(-needed >> 20)} MiB. Nothing was"
             f" changed. Make room, or set {staging.knob}."
         )
     for file, begin in missing.items():
         folder, part, name = map(shlex.quote, (staging.folder, file.part, file.name))
         # Each node checks what it installs. What nobody checks before it gets its name would be refused by all, for ever.
         check = f"printf '{file.sha256}  %s\\n' {part} | sha256sum -c >&2 &&" if staging.is_shared else ""
-        done = stream(
+        result = stream(
             # of a longer part nothing stays: dd cuts off what lies behind the byte that it seeks
-            f"{_BEGIN}; cd {folder} && umask 077 && dd of={part} bs={_BLOCK} seek={begin // _BLOCK} || exit 1; "
-            f'echo "{TELL}size:$(wc -c < {part})"; [ "$(wc -c < {part})" -ne {file.size} ] || {{ {check} mv -f {part} {name}; }}',
+            f"{_BEGIN_MARKER}; cd {folder} && umask 077 && dd of={part} bs={_BLOCK_SIZE} seek={begin // _BLOCK_SIZE} || exit 1; "
+            f'echo "{MARKER}size:$(wc -c < {part})"; [ "$(wc -c < {part})" -ne {file.size} ] || {{ {check} mv -f {part} {name}; }}',
             file.path,
             begin,
         )
-        if done.status != 0:
-            _discard_ours(files, staging, execute)
+        if result.status != 0:
+            _discard_unread(files, staging, execute)
             raise TorchExtensionError(
-                f"{file.name} cannot be written to {staging.folder} on the node: {last_line(done)}. Nothing was changed."
+                f"{file.name} cannot be written to {staging.folder} on the node: {last_error_line(result)}. Nothing was changed."
                 f" Make room there, or set {staging.knob}."
             )
-        if dict(_TOLD.findall(done.out)).get("size", "").strip() != str(file.size):
-            _discard_ours([file], staging, execute)
+        if dict(_MARKED_LINE.findall(result.out)).get("size", "").strip() != str(file.size):
+            _discard_unread([file], staging, execute)
             raise NotStreamedError
 
 
-def _missing(file: File, staging: Staging) -> int | None:
+def _resume_offset(file: File, staging: Staging) -> int | None:
     """Where to begin with a file; None if all of it is there."""
-    if not staging.lacks([file]):
+    if not staging.list_missing([file]):
         return None
-    there = staging.sizes.get(file.part, 0) if file.sha256 else 0
-    return there // _BLOCK * _BLOCK if there <= file.size else 0
+    part_size = staging.sizes.get(file.part, 0) if file.sha256 else 0
+    return part_size // _BLOCK_SIZE * _BLOCK_SIZE if part_size <= file.size else 0
 
 
-def _discard_ours(files: t.Iterable[File], staging: Staging, execute: Execute) -> None:
-    """Remove what nobody else can have begun to read."""
-    if staging.is_shared:  # what has its name may have it from another control node, a moment ago
-        _remove([file.part for file in files], staging.folder, execute)
+def _discard_unread(files: t.Iterable[File], staging: Staging, execute: Execute) -> None:
+    """Remove what no node can have begun to read."""
+    if staging.is_shared:  # another control node may have finished a file a moment ago
+        _remove_names([file.part for file in files], staging.folder, execute)
     else:
-        discard(files, staging.folder, execute)
+        remove_files(files, staging.folder, execute)
 
 
-def discard(files: t.Iterable[File], folder: str, execute: Execute) -> None:
+def remove_files(files: t.Iterable[File], folder: str, execute: Execute) -> None:
     """Remove files and their parts from a folder of the node, and the folder if nothing else is in it."""
-    _remove([name for file in files for name in (file.name, file.part)], folder, execute)
+    _remove_names([name for file in files for name in (file.name, file.part)], folder, execute)
 
 
-def _remove(names: t.Iterable[str], folder: str, execute: Execute) -> None:
+def _remove_names(names: t.Iterable[str], folder: str, execute: Execute) -> None:
     folder = shlex.quote(folder)
     execute(f"cd {folder} && rm -f {shlex.join(names)}; cd / && rmdir {folder} 2>/dev/null")
 
 
-def expandable(folder: str) -> str:
-    """A path as a word of sh(1), in which only a home at its front is expanded."""
+def quote_path(folder: str) -> str:
+    """Quote a path for sh(1), but have a home at its front expanded."""
     home, slash, rest = folder.partition("/")
     if re.fullmatch(r"~[\w.-]*", home):
         return home + slash + (shlex.quote(rest) if rest else "")
     return shlex.quote(folder)
 
 
-def last_line(done: Done) -> str:
-    """What a command said last of what went wrong, without dd's numbers."""
+def last_error_line(result: CommandResult) -> str:
+    """The last line of a command's standard error, without dd's statistics."""
     lines = [
         line.strip()
-        for line in done.err.splitlines()
+        for line in result.err.splitlines()
         if line.strip() and not re.search(r"^\d+.*(records|copied)", line)
     ]
-    return lines[-1].rstrip(".") if lines else f"exit status {done.status}"
+    return lines[-1].rstrip(".") if lines else f"exit status {result.status}"

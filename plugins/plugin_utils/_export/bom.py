@@ -26,21 +26,21 @@ try:
     from cyclonedx.output.json import JsonV1Dot6
     from packageurl import PackageURL
 except ImportError as exc:
-    CYCLONEDX_IMPORT_ERROR = exc
+    CYCLONEDX_IMPORT_ERROR: ImportError | None = exc
 else:
     CYCLONEDX_IMPORT_ERROR = None
 
 _NAMESPACE = uuid.UUID("4f0ff4ad-5c7a-5a43-9a0a-7d8ed1c5a6b0")  # of the serial numbers; made up once
-_EPOCH = "SOURCE_DATE_EPOCH"
+_EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"
 
 
-def bill(lock: Lock, text: str) -> str:
+def build_bom(lock: Lock, lock_text: str) -> str:
     """What a bundle of a lock consists of: a component for each distinct file.
 
     It is the same for the same lock: its serial number follows from the lock, and its time is that of SOURCE_DATE_EPOCH,
     or none.
 
-    :param text: of the lock
+    :param lock_text: the text that the lock was read from
     :raises TorchExtensionError: if the library is missing, or SOURCE_DATE_EPOCH is no number
     """
     if CYCLONEDX_IMPORT_ERROR:
@@ -48,13 +48,13 @@ def bill(lock: Lock, text: str) -> str:
             f"The Python that runs Ansible on the control node lacks cyclonedx-python-lib ({CYCLONEDX_IMPORT_ERROR})."
             " Install the collection's requirements.txt into it."
         )
-    bom = Bom(serial_number=uuid.uuid5(_NAMESPACE, hashlib.sha256(text.encode()).hexdigest()))
-    time = _time()
+    bom = Bom(serial_number=uuid.uuid5(_NAMESPACE, hashlib.sha256(lock_text.encode()).hexdigest()))
+    time = _source_date()
     if time:
         bom.metadata.timestamp = time
     components = {item["filename"]: _component(item) for item in lock.files()}
     bom.components.update(components.values())
-    for filename, required in _dependencies(lock).items():
+    for filename, required in _required_files(lock).items():
         bom.register_dependency(components[filename], [components[name] for name in sorted(required)])
     data = json.loads(JsonV1Dot6(bom).output_as_string())
     if not time:
@@ -81,7 +81,7 @@ def _component(item: t.Mapping[str, t.Any]) -> Component:
     )
 
 
-def _dependencies(lock: Lock) -> dict[str, set[str]]:
+def _required_files(lock: Lock) -> dict[str, set[str]]:
     """File names of what each file requires, in any environment."""
     required: dict[str, set[str]] = {item["filename"]: set() for item in lock.files()}
     for entry in lock.environments:
@@ -92,13 +92,13 @@ def _dependencies(lock: Lock) -> dict[str, set[str]]:
     return required
 
 
-def _time() -> datetime.datetime | None:
-    seconds = os.environ.get(_EPOCH)
+def _source_date() -> datetime.datetime | None:
+    seconds = os.environ.get(_EPOCH_VARIABLE)
     if not seconds:
         return None
     try:
         return datetime.datetime.fromtimestamp(int(seconds), tz=datetime.UTC)
     except (ValueError, OverflowError, OSError) as exc:
         raise TorchExtensionError(
-            f"{_EPOCH} in the environment of ansible-playbook is {seconds!r}, wanted are seconds since 1970, or unset it."
+            f"{_EPOCH_VARIABLE} in the environment of ansible-playbook is {seconds!r}, wanted are seconds since 1970, or unset it."
         ) from exc

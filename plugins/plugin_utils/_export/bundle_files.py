@@ -4,11 +4,12 @@
 
 # Private to this collection: it may change in any release.
 
-"""The files of a bundle: what is wanted, what is there, and how they are written."""
+"""The files of a bundle: which ones it is to have, which ones are there, and how they are written."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import os
@@ -22,95 +23,103 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import RequirementFinder
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.bundle_reading import (
-    BOM,
+    BOM_NAME,
     FOLDERS,
-    LOCK,
-    README,
-    SUMS,
-    is_file,
+    LOCK_NAME,
+    README_NAME,
+    SUMS_NAME,
+    is_regular_file,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import Lock
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import node_of
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import environment_of_entry
 
 _README_TEXT = f"""\
 Wheels for GPU nodes without internet, made by airgap.torch_extensions.
-See that it arrived whole:   sha256sum --check {SUMS}
-See what is in it, and why:  {LOCK}, {BOM} (CycloneDX)
+See that it arrived whole:   sha256sum --check {SUMS_NAME}
+See what is in it, and why:  {LOCK_NAME}, {BOM_NAME} (CycloneDX)
 Inside the gap, on the control node, with the collection installed there:
   ansible-playbook airgap.torch_extensions.install_flash_attn -i INVENTORY \\
     -e '{{"torch_extension_sources": ["bundle:/path/of/this/bundle"]}}'
 """
 
 
-_CHUNK = 1 << 20  # bytes
+_CHUNK_SIZE = 1 << 20  # bytes
 
 
 GetWheel = t.Callable[[t.Mapping[str, t.Any]], str]
 
 
-class Source(t.NamedTuple):
-    """A file of a bundle that is wanted: what it is, and how it is had."""
+class PlannedFile(t.NamedTuple):
+    """A file that a bundle is to have, and how to get it."""
 
     sha256: str
-    path: t.Callable[[], str] | None = None  # fetches it first, if need be
-    text: bytes = b""
+    get_path: t.Callable[[], str] | None = None  # of the file on the control node; fetches it first, if need be
+    content: bytes = b""  # of a file without get_path
 
 
-def contents(
-    lock: Lock, text: str, bill: str, get_wheel: GetWheel, requirements: RequirementFinder
-) -> dict[str, Source]:
-    """The files of a bundle by their names in it. Wheels are fetched only when they come to be written.
+def plan_files(
+    lock: Lock, lock_text: str, bom_text: str, get_wheel: GetWheel, requirements: RequirementFinder
+) -> dict[str, PlannedFile]:
+    """The files that the bundle of a lock is to have, by their names in it. Wheels are fetched only when they are written.
 
-    :param text: of the lock
-    :param bill: of materials
-    :param get_wheel: fetches a locked wheel to the control node; its path there
+    :param lock_text: the text that the lock was read from
+    :param bom_text: its bill of materials
+    :param get_wheel: fetches a locked wheel to the control node, and returns its path there
     """
-    wanted: dict[str, Source] = {}
+    planned: dict[str, PlannedFile] = {}
     for entry in lock.environments:
-        node = node_of(entry)
+        node = environment_of_entry(entry)
         for wheel in entry["wheels"]:
-            wanted[f"wheels/{wheel['filename']}"] = Source(wheel["sha256"], lambda wheel=wheel: get_wheel(wheel))
+            planned[f"wheels/{wheel['filename']}"] = PlannedFile(wheel["sha256"], functools.partial(get_wheel, wheel))
         for item in entry["requirements"]:
-            wanted[f"requirements/{item['filename']}"] = Source(
-                item["sha256"], lambda item=item, node=node: requirements.get_locked(item, node).path
+            planned[f"requirements/{item['filename']}"] = PlannedFile(
+                item["sha256"], functools.partial(_get_requirement, requirements, item, node)
             )
-    for name, content in ((LOCK, text), (BOM, bill), (README, _README_TEXT)):
-        wanted[name] = Source(hashlib.sha256(content.encode()).hexdigest(), text=content.encode())
-    sums = listing({name: source.sha256 for name, source in wanted.items()})
-    return {**wanted, SUMS: Source(hashlib.sha256(sums.encode()).hexdigest(), text=sums.encode())}
+    for name, text in ((LOCK_NAME, lock_text), (BOM_NAME, bom_text), (README_NAME, _README_TEXT)):
+        planned[name] = _plan_text(text)
+    sums = format_sums({name: file.sha256 for name, file in planned.items()})
+    return {**planned, SUMS_NAME: _plan_text(sums)}
 
 
-def listing(state: t.Mapping[str, str]) -> str:
+def _get_requirement(requirements: RequirementFinder, item: dict[str, t.Any], node: dict[str, t.Any]) -> str:
+    return requirements.get_locked(item, node).path
+
+
+def _plan_text(text: str) -> PlannedFile:
+    return PlannedFile(hashlib.sha256(text.encode()).hexdigest(), content=text.encode())
+
+
+def format_sums(hashes: t.Mapping[str, str]) -> str:
     """Hashes and names, as sha256sum writes them."""
-    return "".join(f"{digest}  {name}\n" for name, digest in sorted(state.items()))
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items()))
 
 
-def state(dest: str) -> dict[str, str]:
-    """The files of the bundle that is there, with their hashes; nothing, if nothing is there.
+def hash_existing_files(dest: str) -> dict[str, str]:
+    """The hashes of the files of the bundle that is there, by their names in it; none, if nothing is there.
 
     :raises TorchExtensionError: if there is something else
     """
     if not os.path.lexists(dest):
         return {}
-    found = _tar_state(dest) if is_tar(dest) else _folder_state(dest)
-    foreign = [name for name in found if not _is_ours(name)]
-    if foreign or (found and LOCK not in found):
-        what = f"{', '.join(sorted(foreign)[:3])} is in it" if foreign else f"there is no {LOCK} in it"
+    hashes = _hash_tar(dest) if is_tar(dest) else _hash_folder(dest)
+    foreign = [name for name in hashes if not _is_bundle_name(name)]
+    if foreign or (hashes and LOCK_NAME not in hashes):
+        fact = f"{', '.join(sorted(foreign)[:3])} is in it" if foreign else f"there is no {LOCK_NAME} in it"
         raise TorchExtensionError(
-            f"{dest} is there and is no bundle: {what}. It stays as it is. Name another place in"
+            f"{dest} is there and is no bundle: {fact}. It stays as it is. Name another place in"
             " torch_extension_bundle, or move it away."
         )
-    return found
+    return hashes
 
 
 def is_tar(dest: str) -> bool:
     return dest.endswith(".tar")
 
 
-def write(dest: str, wanted: t.Mapping[str, Source], there: t.Mapping[str, str]) -> None:
-    """Make the bundle beside its place and put it there when it is whole.
+def write_files(dest: str, planned: t.Mapping[str, PlannedFile], existing: t.Mapping[str, str]) -> None:
+    """Write the bundle beside its place, and move it there when it is whole.
 
-    :param there: its state before; files that are right are not fetched and copied again
+    :param existing: the hashes of the files that are there; those that stay are not fetched and copied again
     :raises TorchExtensionError: if a file cannot be had, or the bundle not be written
     """
     parent = os.path.dirname(dest)
@@ -118,13 +127,13 @@ def write(dest: str, wanted: t.Mapping[str, Source], there: t.Mapping[str, str])
         os.makedirs(parent, exist_ok=True)
         scratch = tempfile.mkdtemp(prefix=f".{os.path.basename(dest)}.part-", dir=parent)
         try:
-            made = os.path.join(scratch, "new")
+            new = os.path.join(scratch, "new")
             if is_tar(dest):
-                _write_tar(made, wanted)
-                os.replace(made, dest)
+                _write_tar(new, planned)
+                os.replace(new, dest)
             else:
-                _write_folder(made, wanted, dest, there)
-                _put_in_place(made, dest, os.path.join(scratch, "old"))
+                _write_folder(new, planned, dest, existing)
+                _move_into_place(new, dest, os.path.join(scratch, "old"))
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except OSError as exc:
@@ -134,93 +143,97 @@ def write(dest: str, wanted: t.Mapping[str, Source], there: t.Mapping[str, str])
         ) from exc
 
 
-def _write_folder(made: str, wanted: t.Mapping[str, Source], before: str, there: t.Mapping[str, str]) -> None:
+def _write_folder(new: str, planned: t.Mapping[str, PlannedFile], before: str, existing: t.Mapping[str, str]) -> None:
     for folder in ("", *FOLDERS):
-        os.makedirs(os.path.join(made, folder), mode=0o755)
-        os.chmod(os.path.join(made, folder), 0o755)  # noqa: S103 (others shall read it)
-    for name, source in sorted(wanted.items()):
-        path = os.path.join(made, name)
-        if there.get(name) == source.sha256:
+        os.makedirs(os.path.join(new, folder), mode=0o755)
+        os.chmod(os.path.join(new, folder), 0o755)  # noqa: S103 (others shall read it)
+    for name, planned_file in sorted(planned.items()):
+        path = os.path.join(new, name)
+        stays = existing.get(name) == planned_file.sha256
+        if stays:
             with contextlib.suppress(OSError):  # not every stick has hard links
                 os.link(os.path.join(before, name), path)
                 continue
-        if source.path is None:
+        if planned_file.get_path is None:
             with open(path, "wb") as file:
-                file.write(source.text)
+                file.write(planned_file.content)
         else:
-            origin = os.path.join(before, name) if there.get(name) == source.sha256 else source.path()
+            origin = os.path.join(before, name) if stays else planned_file.get_path()
             shutil.copyfile(origin, path)
         os.chmod(path, 0o644)
 
 
-def _put_in_place(made: str, dest: str, aside: str) -> None:
-    """No system call of Python's exchanges two folders, so for a moment there is none; what fails is undone."""
+def _move_into_place(new: str, dest: str, aside: str) -> None:
+    """Python has no call that exchanges two folders, so for a moment there is none. A move that fails is undone."""
     if not os.path.lexists(dest):
-        os.rename(made, dest)
+        os.rename(new, dest)
         return
     os.rename(dest, aside)
     try:
-        os.rename(made, dest)
+        os.rename(new, dest)
     except OSError:
         os.rename(aside, dest)
         raise
 
 
-def _write_tar(made: str, wanted: t.Mapping[str, Source]) -> None:
+def _write_tar(new: str, planned: t.Mapping[str, PlannedFile]) -> None:
     """A tar that is the same for the same files: sorted, and without times, owners and modes of this machine."""
-    with tarfile.open(made, "w", format=tarfile.PAX_FORMAT) as tar:
-        for name, source in sorted(wanted.items()):
+    with tarfile.open(new, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, planned_file in sorted(planned.items()):
             info = tarfile.TarInfo(name)
             info.mode = 0o644
-            if source.path is None:
-                info.size = len(source.text)
-                tar.addfile(info, io.BytesIO(source.text))
+            if planned_file.get_path is None:
+                info.size = len(planned_file.content)
+                tar.addfile(info, io.BytesIO(planned_file.content))
             else:
-                path = source.path()
+                path = planned_file.get_path()
                 info.size = os.path.getsize(path)
                 with open(path, "rb") as file:
                     tar.addfile(info, file)
-    os.chmod(made, 0o644)
+    os.chmod(new, 0o644)
 
 
-def _folder_state(dest: str) -> dict[str, str]:
+def _hash_folder(dest: str) -> dict[str, str]:
     if not os.path.isdir(dest):
         raise TorchExtensionError(
             f"{dest} is there and is no folder. Name another place in torch_extension_bundle, or move it away."
         )
-    found = {}
+    hashes = {}
     for folder, folders, files in os.walk(dest):
         for name in files + [name for name in folders if os.path.islink(os.path.join(folder, name))]:
             path = os.path.join(folder, name)
             inside = os.path.relpath(path, dest)
             # what is not ours is not read, and a link is not ours
-            found[inside] = sha256_of(path) if _is_ours(inside) and is_file(dest, inside) else ""
+            hashes[inside] = sha256_of(path) if _is_bundle_name(inside) and is_regular_file(dest, inside) else ""
         for name in folders:
             inside = os.path.relpath(os.path.join(folder, name), dest)
             if inside not in FOLDERS:
-                found[inside] = ""
-    return found
+                hashes[inside] = ""
+    return hashes
 
 
-def _tar_state(dest: str) -> dict[str, str]:
-    found = {}
+def _hash_tar(dest: str) -> dict[str, str]:
+    hashes = {}
     try:
         with tarfile.open(dest, "r:") as tar:
             for info in tar:
-                file = tar.extractfile(info) if info.type == tarfile.REGTYPE and _is_ours(info.name) else None
+                file = tar.extractfile(info) if info.type == tarfile.REGTYPE and _is_bundle_name(info.name) else None
+                if file is None:
+                    hashes[info.name] = ""
+                    continue
                 digest = hashlib.sha256()
-                for chunk in iter(lambda file=file: file.read(_CHUNK) if file else b"", b""):
+                while chunk := file.read(_CHUNK_SIZE):
                     digest.update(chunk)
-                found[info.name] = digest.hexdigest() if file else ""
+                hashes[info.name] = digest.hexdigest()
     except (OSError, tarfile.TarError, EOFError) as exc:
         raise TorchExtensionError(
             f"{dest} is there and is no whole bundle: {getattr(exc, 'strerror', None) or exc}. It stays as it is. Name"
             " another place in torch_extension_bundle, or move it away."
         ) from exc
-    return found
+    return hashes
 
 
-def _is_ours(name: str) -> bool:
-    if name in (LOCK, BOM, SUMS, README):
+def _is_bundle_name(name: str) -> bool:
+    if name in (LOCK_NAME, BOM_NAME, SUMS_NAME, README_NAME):
         return True
     return bool(re.fullmatch(rf"(?:{'|'.join(FOLDERS)})/[\w.+!-]+\.whl", name))

@@ -13,7 +13,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export import bom, bundle_files
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.diff import diff
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.diff import build_diff
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
 
 
@@ -25,28 +25,29 @@ def write_bundle(path: str, dest: str, context: DownloadContext, predict: bool =
     :param predict: tell what would be written, using no network
     :raises TorchExtensionError: if a file cannot be had, or something else is in the way; ``dest`` is then as it was
     """
-    text = lock_file.read_text(path)
-    lock = lock_file.load(text, path)
+    lock_text = lock_file.read_lock_text(path)
+    lock = lock_file.parse_lock(lock_text, path)
     downloads: list[dict[str, t.Any]] = []
     wheels, requirements = context.wheel_downloader(), context.requirement_finder()
 
     def get_wheel(wheel: t.Mapping[str, t.Any]) -> str:
-        found = wheels.get(wheel["url"], wheel["filename"], wheel["sha256"], wheel["size"])
-        if found.is_new:
-            downloads.append({"url": wheel["url"], "size": found.size})
-        return found.path
+        download = wheels.get(wheel["url"], wheel["filename"], wheel["sha256"], wheel["size"])
+        if download.is_new:
+            downloads.append({"url": wheel["url"], "size": download.size})
+        return download.path
 
-    wanted = bundle_files.contents(lock, text, bom.bill(lock, text), get_wheel, requirements)
-    there = bundle_files.state(dest)
-    after = {name: source.sha256 for name, source in wanted.items()}
-    if after != there and not predict:
+    bom_text = bom.build_bom(lock, lock_text)
+    planned = bundle_files.plan_files(lock, lock_text, bom_text, get_wheel, requirements)
+    before = bundle_files.hash_existing_files(dest)
+    after = {name: file.sha256 for name, file in planned.items()}
+    if after != before and not predict:
         with context.progress:
-            bundle_files.write(dest, wanted, there)
+            bundle_files.write_files(dest, planned, before)
     downloads += [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in requirements.downloaded]
     return {
-        "changed": after != there,
+        "changed": after != before,
         "path": dest,
-        "files": sorted(wanted),
+        "files": sorted(planned),
         "downloads": downloads,
-        "diff": diff(dest, bundle_files.listing(there), bundle_files.listing(after)),
+        "diff": build_diff(dest, bundle_files.format_sums(before), bundle_files.format_sums(after)),
     }

@@ -9,5 +9,5 @@
 from __future__ import annotations
 
 
-def diff(path: str, before: str, after: str) -> dict[str, str]:
+def build_diff(path: str, before: str, after: str) -> dict[str, str]:
     return {"before": before, "after": after, "before_header": path, "after_header": path}

@@ -13,12 +13,16 @@ import typing as t
 
 import yaml
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import VERSION, Lock
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import kind, plain, word
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.validation import (
-    REQUIREMENT,
-    WHEEL,
-    check_files,
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import LOCK_VERSION, Lock
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_validation import (
+    REQUIREMENT_FIELDS,
+    WHEEL_FIELDS,
+    check_unique_names,
+)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import (
+    format_value,
+    kind_of_node,
+    to_plain_types,
 )
 
 HEADER = """\
@@ -29,51 +33,56 @@ HEADER = """\
 """
 
 
-def build(plans: t.Mapping[str, t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
+def build_lock(plans: t.Mapping[str, t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
     """The content of a lock.
 
     :param plans: of each node its ``environment``, its ``wheels`` with their hashes and sizes, and the
         ``requirements`` that it lacked
     :raises TorchExtensionError: if two nodes want different files of one name
     """
-    check_files(item for plan in plans.values() for item in [*plan["wheels"], *plan["requirements"]])
+    check_unique_names(item for plan in plans.values() for item in [*plan["wheels"], *plan["requirements"]])
     entries: dict[str, dict[str, t.Any]] = {}
     for plan in plans.values():
-        facts = kind(plan["environment"])
+        facts = kind_of_node(plan["environment"])
         # None sorts as an empty text
-        place = json.dumps([word(value) if value is not None else "" for value in facts.values()])
-        entry = entries.setdefault(place, {**facts, "wheels": {}, "requirements": {}})
+        sort_key = json.dumps([format_value(value) if value is not None else "" for value in facts.values()])
+        entry = entries.setdefault(sort_key, {**facts, "wheels": {}, "requirements": {}})
         for wheel in plan["wheels"]:
             requirement = wheel.get("requirement") or f"{wheel['name']}=={wheel['version']}"
-            item = plain({key: wheel.get(key) for key in WHEEL} | {"requirement": requirement})
-            _put(entry["wheels"], (item["name"], requirement, item["filename"]), item)
+            item = to_plain_types({key: wheel.get(key) for key in WHEEL_FIELDS} | {"requirement": requirement})
+            _add_item(entry["wheels"], (item["name"], requirement, item["filename"]), item)
         for requirement in plan["requirements"]:
-            item = plain({key: requirement[key] for key in REQUIREMENT})
-            there = entry["requirements"].get((item["name"], item["filename"]))
-            if there:  # two nodes of a kind may lack it for different reasons
-                item["required_by"] = sorted({*item["required_by"], *there["required_by"]})
-                entry["requirements"][(item["name"], item["filename"])] = {**there, "required_by": item["required_by"]}
-            _put(entry["requirements"], (item["name"], item["filename"]), item)
+            item = to_plain_types({key: requirement[key] for key in REQUIREMENT_FIELDS})
+            earlier = entry["requirements"].get((item["name"], item["filename"]))
+            if earlier:  # two nodes of a kind may lack it for different reasons
+                item["required_by"] = sorted({*item["required_by"], *earlier["required_by"]})
+                entry["requirements"][(item["name"], item["filename"])] = {
+                    **earlier,
+                    "required_by": item["required_by"],
+                }
+            _add_item(entry["requirements"], (item["name"], item["filename"]), item)
     environments = [
-        {**entry, "wheels": _sorted(entry["wheels"]), "requirements": _sorted(entry["requirements"])}
-        for _place, entry in sorted(entries.items())
+        {**entry, "wheels": _sort_by_key(entry["wheels"]), "requirements": _sort_by_key(entry["requirements"])}
+        for _sort_key, entry in sorted(entries.items())
     ]
-    return {"lock_version": VERSION, "environments": environments}
+    return {"lock_version": LOCK_VERSION, "environments": environments}
 
 
-def dump(data: t.Mapping[str, t.Any]) -> str:
+def format_lock(data: t.Mapping[str, t.Any]) -> str:
     """The text of a lock: the same for the same data, whoever writes it and when."""
     return HEADER + yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=4096, allow_unicode=True)
 
 
-def with_lacking(environment: t.Mapping[str, t.Any], before: Lock | None) -> dict[str, t.Any]:
-    """A node as it was before it got what an earlier lock brought.
+def without_locked_requirements(environment: t.Mapping[str, t.Any], lock: Lock | None) -> dict[str, t.Any]:
+    """The environment of a node without the requirements that an earlier lock has brought there.
 
     Else a lock that is renewed would lose the requirements of all nodes that it has served.
     """
-    kind(environment)  # says what is wrong with it
-    brought = {item["name"] for item in before.requirements(environment)} if before else set()
-    distributions = {name: version for name, version in environment["distributions"].items() if name not in brought}
+    kind_of_node(environment)  # raises an error if this is no environment
+    locked_names = {item["name"] for item in lock.requirements(environment)} if lock else set()
+    distributions = {
+        name: version for name, version in environment["distributions"].items() if name not in locked_names
+    }
     return {**environment, "distributions": distributions}
 
 
@@ -87,10 +96,10 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _put(items: dict[tuple[str, ...], dict[str, t.Any]], key: tuple[str, ...], item: dict[str, t.Any]) -> None:
-    # Nodes of a kind may differ in the mirror that they were told of; the lock is the same in whatever order they come.
+def _add_item(items: dict[tuple[str, ...], dict[str, t.Any]], key: tuple[str, ...], item: dict[str, t.Any]) -> None:
+    # The URLs of nodes of a kind may differ, as mirrors do; the lock is the same in whatever order the nodes come.
     items[key] = min(item, items.get(key, item), key=json.dumps)
 
 
-def _sorted(items: t.Mapping[tuple[str, ...], dict[str, t.Any]]) -> list[dict[str, t.Any]]:
+def _sort_by_key(items: t.Mapping[tuple[str, ...], dict[str, t.Any]]) -> list[dict[str, t.Any]]:
     return [items[key] for key in sorted(items)]

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""Write a lock from the plans of nodes, and a bundle from a lock."""
+"""Write a lock from the plans of nodes."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads
     NotCachedError,
     Required,
 )
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.diff import diff
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.diff import build_diff
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
-    build,
-    dump,
-    with_lacking,
+    build_lock,
+    format_lock,
+    without_locked_requirements,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
 
 Plan = t.Mapping[str, t.Any]
 
-_UNKNOWN = "(known when it is downloaded)"
+_UNKNOWN_YET = "(known when it is downloaded)"
 
 
 def write_lock(
@@ -39,110 +39,112 @@ def write_lock(
     """Write the lock of all nodes, unless it is there already.
 
     :param plans: of each node its ``environment`` and its ``wheels``
-    :param context: what is locked is downloaded to their cache
+    :param context: what is locked is downloaded to its cache
     :param predict: tell what would be written, using no network
     :raises TorchExtensionError: if the lock would lack anything that a node asks for; it is then as it was
     """
     if not plans:
         raise TorchExtensionError("There is no node to lock anything for. See --limit, and the nodes of the survey.")
     _refuse_conflicts(plans)
-    before = lock_file.read_text(path) if os.path.lexists(path) else ""
-    lock = lock_file.load(before, path) if before else None
-    lacking = {
+    before = lock_file.read_lock_text(path) if os.path.lexists(path) else ""
+    lock = lock_file.parse_lock(before, path) if before else None
+    fetch_plans = {
         node: {
-            "environment": with_lacking(plan["environment"], lock),
+            "environment": without_locked_requirements(plan["environment"], lock),
             "wheels": plan["wheels"],
             "requirements": False,  # asked for below, for a lock wants to know more of them
         }
         for node, plan in plans.items()
     }
-    fetched = fetch_for_nodes(lacking, context, predict)
+    fetched = fetch_for_nodes(fetch_plans, context, predict)
     requirements = context.requirement_finder(offline=predict)
-    made, errors, unknown = {}, [], set()
-    for node, plan in lacking.items():
+    lock_plans, errors, unknown = {}, [], set()
+    for node, plan in fetch_plans.items():
         answer = fetched["nodes"][node]
         try:
             if answer["errors"]:
                 raise TorchExtensionError(" ".join(answer["errors"]))
             wheels = answer["wheels"]
             if predict:
-                wheels, missing = _as_before(wheels, lock)
-                unknown.update(missing)
+                wheels, uncached = _fill_in_from_lock(wheels, lock)
+                unknown.update(uncached)
             if predict and len(answer["files"]) < len(wheels):
                 raise NotCachedError
             required = requirements.find_missing(
                 answer["files"], plan["environment"], lock_file.locked_requirements(plan["wheels"])
             )
-            entries = [_entry(item) for item in required]
+            entries = [_requirement_entry(item) for item in required]
         except NotCachedError:
             entries = lock.requirements(plan["environment"]) if lock else []
             unknown.add("what the wheels require")
         except TorchExtensionError as exc:
             errors.append(f"{node}: {exc}")
             continue
-        made[node] = {"environment": plan["environment"], "wheels": wheels, "requirements": entries}
+        lock_plans[node] = {"environment": plan["environment"], "wheels": wheels, "requirements": entries}
     if errors:
-        raise TorchExtensionError(_nothing("\n".join(dict.fromkeys(errors))))
-    data = build(made)
-    after = dump(data)
+        raise TorchExtensionError(_explain_nothing_locked("\n".join(dict.fromkeys(errors))))
+    data = build_lock(lock_plans)
+    after = format_lock(data)
     if not predict:
-        lock_file.load(after, path)  # what is written can be read
+        lock_file.parse_lock(after, path)  # nothing is written that cannot be read
         if after != before:
-            _write(path, after)
+            _write_atomically(path, after)
     return {
         "changed": after != before,
         "path": path,
         "environments": len(data["environments"]),
         "downloads": fetched["downloads"]
         + [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in requirements.downloaded],
-        "diff": diff(path, before, after),
-        "warnings": [*fetched["warnings"], *([_doubt(unknown)] if unknown else [])],
+        "diff": build_diff(path, before, after),
+        "warnings": [*fetched["warnings"], *([_unknown_warning(unknown)] if unknown else [])],
     }
 
 
 def _refuse_conflicts(plans: t.Mapping[str, Plan]) -> None:
-    refused: dict[str, list[str]] = {}
+    nodes_by_reason: dict[str, list[str]] = {}
     for node, plan in plans.items():
         for wheel in plan["wheels"]:
             if wheel.get("conflicts") or not wheel.get("url"):
                 reason = "; ".join(wheel.get("conflicts") or ["there is no wheel for it"])
-                refused.setdefault(f"{wheel['name']}: {reason}", []).append(node)
-    if refused:
+                nodes_by_reason.setdefault(f"{wheel['name']}: {reason}", []).append(node)
+    if nodes_by_reason:
         raise TorchExtensionError(
-            _nothing("\n".join(f"{', '.join(nodes)}: {reason}" for reason, nodes in refused.items()))
+            _explain_nothing_locked(
+                "\n".join(f"{', '.join(nodes)}: {reason}" for reason, nodes in nodes_by_reason.items())
+            )
         )
 
 
-def _nothing(reasons: str) -> str:
+def _explain_nothing_locked(reasons: str) -> str:
     return (
         f"{reasons}\nNothing was locked, for a lock of half the nodes would pass for one of all. Knobs:"
         " torch_extension_packages, torch_extension_python, or --limit to leave nodes out on purpose."
     )
 
 
-def _as_before(
+def _fill_in_from_lock(
     wheels: t.Iterable[t.Mapping[str, t.Any]], lock: lock_file.Lock | None
 ) -> tuple[list[dict[str, t.Any]], list[str]]:
-    """Wheels of a prediction, with what the lock that is there says of those that are not in the cache."""
-    known = {(item["url"], item["filename"]): item for item in lock.files() if "url" in item} if lock else {}
-    told, missing = [], []
+    """The wheels of a prediction, with hashes and sizes that are unknown taken from the lock; and the names of those."""
+    locked = {(item["url"], item["filename"]): item for item in lock.files() if "url" in item} if lock else {}
+    filled_in, uncached = [], []
     for wheel in wheels:
         item = dict(wheel)
         if not item["sha256"] or not item["size"]:
-            there = known.get((item["url"], item["filename"]), {})
-            item["sha256"] = item["sha256"] or there.get("sha256", _UNKNOWN)
-            item["size"] = item["size"] or there.get("size", _UNKNOWN)
-            missing.append(item["filename"])
-        told.append(item)
-    return told, missing
+            locked_item = locked.get((item["url"], item["filename"]), {})
+            item["sha256"] = item["sha256"] or locked_item.get("sha256", _UNKNOWN_YET)
+            item["size"] = item["size"] or locked_item.get("size", _UNKNOWN_YET)
+            uncached.append(item["filename"])
+        filled_in.append(item)
+    return filled_in, uncached
 
 
-def _doubt(unknown: t.Collection[str]) -> str:
+def _unknown_warning(unknown: t.Collection[str]) -> str:
     names = ", ".join(sorted(unknown))
     return f"Not known without a download, and taken from the lock that is there, if that has it: {names}."
 
 
-def _entry(item: Required) -> dict[str, t.Any]:
+def _requirement_entry(item: Required) -> dict[str, t.Any]:
     return {
         "name": item.name,
         "version": item.version,
@@ -153,8 +155,7 @@ def _entry(item: Required) -> dict[str, t.Any]:
     }
 
 
-def _write(path: str, text: str) -> None:
-    """Whole or not at all."""
+def _write_atomically(path: str, text: str) -> None:
     temporary = None
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)

@@ -19,12 +19,12 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import Lock
 
-LOCK = "wheels.lock.yml"
-BOM = "bom.cdx.json"
-SUMS = "SHA256SUMS"
-README = "README.txt"
+LOCK_NAME = "wheels.lock.yml"
+BOM_NAME = "bom.cdx.json"
+SUMS_NAME = "SHA256SUMS"
+README_NAME = "README.txt"
 FOLDERS = ("wheels", "requirements")
-_LOCK_LIMIT = 64 << 20  # bytes; a real one has a few KiB for each kind of node
+_MAX_LOCK_SIZE = 64 << 20  # bytes; a real one has a few KiB for each kind of node
 
 
 class Bundle(t.NamedTuple):
@@ -39,17 +39,17 @@ class Bundle(t.NamedTuple):
 
         :raises TorchExtensionError: if the bundle has no wheel for it, or lacks a file of its own lock
         """
-        found = self.lock.find(term, environment)
-        requirements = [{**item, "url": self._url("requirements", item)} for item in found["requirements"]]
-        return {**found, "url": self._url("wheels", found), "source": "bundle", "requirements": requirements}
+        wheel = self.lock.find(term, environment)
+        requirements = [{**item, "url": self._file_url("requirements", item)} for item in wheel["requirements"]]
+        return {**wheel, "url": self._file_url("wheels", wheel), "source": "bundle", "requirements": requirements}
 
-    def _url(self, folder: str, item: t.Mapping[str, t.Any]) -> str:
+    def _file_url(self, folder: str, item: t.Mapping[str, t.Any]) -> str:
         name = f"{folder}/{item['filename']}"
         size = self.sizes.get(name)
         if size != item["size"]:
-            found = "is not in it" if size is None else f"has {size} bytes there, wanted are {item['size']}"
+            fact = "is not in it" if size is None else f"has {size} bytes there, wanted are {item['size']}"
             raise TorchExtensionError(
-                f"The bundle {self.path} is not whole: {name} {found}. Carry it over again, or make it anew by the"
+                f"The bundle {self.path} is not whole: {name} {fact}. Carry it over again, or make it anew by the"
                 " playbook bundle."
             )
         if os.path.isdir(self.path):
@@ -65,53 +65,53 @@ def open_bundle(path: str) -> Bundle:
     path = os.path.abspath(os.path.expanduser(path))
     if os.path.isdir(path):
         names = [
-            README,
-            BOM,
-            SUMS,
-            LOCK,
-            *(f"{folder}/{name}" for folder in FOLDERS for name in _listed(path, folder)),
+            README_NAME,
+            BOM_NAME,
+            SUMS_NAME,
+            LOCK_NAME,
+            *(f"{folder}/{name}" for folder in FOLDERS for name in _list_folder(path, folder)),
         ]
-        sizes = {name: os.path.getsize(os.path.join(path, name)) for name in names if is_file(path, name)}
-        text = lock_file.read_text(os.path.join(path, LOCK)) if LOCK in sizes else None
+        sizes = {name: os.path.getsize(os.path.join(path, name)) for name in names if is_regular_file(path, name)}
+        lock_text = lock_file.read_lock_text(os.path.join(path, LOCK_NAME)) if LOCK_NAME in sizes else None
     else:
         try:
             with tarfile.open(path, "r:") as tar:
                 members = {info.name: info for info in tar if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE)}
                 sizes = {name: info.size for name, info in members.items()}
-                text = _member_text(tar, members[LOCK], path) if LOCK in members else None
+                lock_text = _read_lock_member(tar, members[LOCK_NAME], path) if LOCK_NAME in members else None
         except (OSError, tarfile.TarError, EOFError) as exc:
             raise TorchExtensionError(
                 f"The bundle {path} cannot be read: {getattr(exc, 'strerror', None) or exc}. Wanted is a folder or an"
                 " uncompressed tar as the playbook bundle makes it; if it was one, carry it over again. Knob:"
                 " torch_extension_sources."
             ) from exc
-    if text is None:
+    if lock_text is None:
         raise TorchExtensionError(
-            f"{path} is no bundle, for there is no {LOCK} in it. Wanted is what the playbook bundle makes, as it is."
+            f"{path} is no bundle, for there is no {LOCK_NAME} in it. Wanted is what the playbook bundle makes, as it is."
             " Knob: torch_extension_sources."
         )
-    return Bundle(path, lock_file.load(text, os.path.join(path, LOCK)), sizes)
+    return Bundle(path, lock_file.parse_lock(lock_text, os.path.join(path, LOCK_NAME)), sizes)
 
 
-def is_file(folder: str, name: str) -> bool:
+def is_regular_file(folder: str, name: str) -> bool:
     try:
         return stat.S_ISREG(os.lstat(os.path.join(folder, name)).st_mode)
     except OSError:
         return False
 
 
-def _listed(path: str, folder: str) -> list[str]:
+def _list_folder(path: str, folder: str) -> list[str]:
     try:
         return os.listdir(os.path.join(path, folder))
     except OSError:
         return []
 
 
-def _member_text(tar: tarfile.TarFile, info: tarfile.TarInfo, path: str) -> str:
+def _read_lock_member(tar: tarfile.TarFile, info: tarfile.TarInfo, path: str) -> str:
     file = tar.extractfile(info)
-    if file is None or info.size > _LOCK_LIMIT:
-        raise TorchExtensionError(f"{LOCK} in {path} has {info.size} bytes, a lock has at most {_LOCK_LIMIT}.")
+    if file is None or info.size > _MAX_LOCK_SIZE:
+        raise TorchExtensionError(f"{LOCK_NAME} in {path} has {info.size} bytes, a lock has at most {_MAX_LOCK_SIZE}.")
     try:
         return file.read().decode("utf-8")
     except UnicodeDecodeError as exc:
-        raise TorchExtensionError(f"{LOCK} in {path} is no text: {exc}.") from exc
+        raise TorchExtensionError(f"{LOCK_NAME} in {path} is no text: {exc}.") from exc

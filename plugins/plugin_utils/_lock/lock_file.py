@@ -17,21 +17,21 @@ import yaml
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import (
-    FACTS,
-    describe,
-    facts_of,
-    kind,
-    word,
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_validation import (
+    ENVIRONMENT_FIELDS,
+    REQUIREMENT_FIELDS,
+    WHEEL_FIELDS,
+    check_fields,
+    check_file_entry,
+    check_unique_names,
+    lock_error,
 )
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.validation import (
-    ENVIRONMENT,
-    REQUIREMENT,
-    WHEEL,
-    broken,
-    check,
-    check_file,
-    check_files,
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import (
+    FACT_LABELS,
+    describe_kind,
+    format_value,
+    kind_of_entry,
+    kind_of_node,
 )
 
 try:
@@ -40,7 +40,7 @@ try:
 except ImportError:
     pass  # decision.py says so, before anything comes here
 
-VERSION = 1
+LOCK_VERSION = 1
 
 
 class Lock(t.NamedTuple):
@@ -56,34 +56,37 @@ class Lock(t.NamedTuple):
         :raises TorchExtensionError: if the lock has none
         """
         try:
-            asked = Requirement(term)
+            requirement = Requirement(term)
         except InvalidRequirement as exc:
             raise TorchExtensionError(f"{term!r} is not a requirement such as 'flash-attn==2.8.3': {exc}") from exc
-        entry = self._entry(kind(environment))
-        wheels = [wheel for wheel in entry["wheels"] if canonical(wheel["name"]) == canonical(asked.name)]
+        entry = self._find_entry(kind_of_node(environment))
+        name = canonical(requirement.name)
+        wheels = [wheel for wheel in entry["wheels"] if canonical(wheel["name"]) == name]
         if not wheels:
-            names = ", ".join(sorted({wheel["name"] for wheel in entry["wheels"]})) or "nothing"
+            locked_names = ", ".join(sorted({wheel["name"] for wheel in entry["wheels"]})) or "nothing"
             raise TorchExtensionError(
-                f"{self.path} has no {canonical(asked.name)} for nodes of this kind ({describe(entry)}), only {names}."
-                f" {_knob('torch_extension_packages')}"
+                f"{self.path} has no {name} for nodes of this kind ({describe_kind(entry)}), only {locked_names}."
+                f" {_advise('torch_extension_packages')}"
             )
         # A locked pre-release was asked for when the lock was made.
-        fitting = [wheel for wheel in wheels if asked.specifier.contains(wheel["version"], prereleases=True)]
-        if not fitting:
+        matching = [wheel for wheel in wheels if requirement.specifier.contains(wheel["version"], prereleases=True)]
+        if not matching:
             versions = ", ".join(wheel["version"] for wheel in wheels)
             raise TorchExtensionError(
-                f"{term} is asked for, and {self.path} has {canonical(asked.name)} {versions} for nodes of this kind."
-                f" {_knob('torch_extension_packages')}"
+                f"{term} is asked for, and {self.path} has {name} {versions} for nodes of this kind."
+                f" {_advise('torch_extension_packages')}"
             )
-        as_asked = [wheel for wheel in fitting if Requirement(wheel["requirement"]).specifier == asked.specifier]
-        wheel = max(as_asked or fitting, key=lambda wheel: Version(wheel["version"]))
-        found = {key: value for key, value in wheel.items() if key != "requirement"}
-        return {**found, "requirements": [dict(item) for item in entry["requirements"]]}
+        locked_for_it = [
+            wheel for wheel in matching if Requirement(wheel["requirement"]).specifier == requirement.specifier
+        ]
+        newest = max(locked_for_it or matching, key=lambda wheel: Version(wheel["version"]))
+        answer = {key: value for key, value in newest.items() if key != "requirement"}
+        return {**answer, "requirements": [dict(item) for item in entry["requirements"]]}
 
     def requirements(self, environment: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
         """The locked requirements of a node's kind; none, if the lock does not know the kind."""
-        wanted = kind(environment)
-        return [item for entry in self.environments if facts_of(entry) == wanted for item in entry["requirements"]]
+        kind = kind_of_node(environment)
+        return [item for entry in self.environments if kind_of_entry(entry) == kind for item in entry["requirements"]]
 
     def files(self) -> t.Iterator[dict[str, t.Any]]:
         """All files of all environments, one as often as it stands there."""
@@ -91,30 +94,30 @@ class Lock(t.NamedTuple):
             yield from entry["wheels"]
             yield from entry["requirements"]
 
-    def _entry(self, wanted: dict[str, t.Any]) -> dict[str, t.Any]:
+    def _find_entry(self, kind: dict[str, t.Any]) -> dict[str, t.Any]:
         if not self.environments:
-            raise TorchExtensionError(f"{self.path} has no environments at all. {_knob()}")
-        differing = {
-            number: [fact for fact in FACTS if entry[fact] != wanted[fact]]
+            raise TorchExtensionError(f"{self.path} has no environments at all. {_advise()}")
+        differences = {
+            number: [fact for fact in FACT_LABELS if entry[fact] != kind[fact]]
             for number, entry in enumerate(self.environments)
         }
-        nearest = min(differing, key=lambda number: len(differing[number]))
-        if not differing[nearest]:
+        nearest = min(differences, key=lambda number: len(differences[number]))
+        if not differences[nearest]:
             return self.environments[nearest]
         entry = self.environments[nearest]
         facts = "; ".join(
-            f"{FACTS[fact]} is {word(entry[fact])} there and {word(wanted[fact])} on this node"
-            for fact in differing[nearest]
+            f"{FACT_LABELS[fact]} is {format_value(entry[fact])} there and {format_value(kind[fact])} on this node"
+            for fact in differences[nearest]
         )
         raise TorchExtensionError(
-            f"{self.path} has nothing for this node ({describe(wanted)}). The nearest environment in it differs: {facts}."
-            f" {_knob()}"
+            f"{self.path} has nothing for this node ({describe_kind(kind)}). The nearest environment in it differs: {facts}."
+            f" {_advise()}"
         )
 
 
 @functools.lru_cache(maxsize=4)  # one run asks for each package of each node
-def load(text: str, path: str) -> Lock:
-    """Read the text of a lock, and believe nothing of it unseen.
+def parse_lock(text: str, path: str) -> Lock:
+    """Read and check the text of a lock.
 
     :param path: for messages
     :raises TorchExtensionError: if it is no lock, or not whole
@@ -123,40 +126,40 @@ def load(text: str, path: str) -> Lock:
         data = yaml.load(text, Loader=_Loader)  # noqa: S506 (a safe loader)
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
-        place = f" in line {mark.line + 1}" if mark else ""
-        raise broken(path, f"it is no YAML: {getattr(exc, 'problem', None) or exc}{place}") from exc
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise lock_error(path, f"it is no YAML: {getattr(exc, 'problem', None) or exc}{line}") from exc
     if not isinstance(data, dict) or "lock_version" not in data:
-        raise broken(path, "it has no lock_version")
-    if data["lock_version"] != VERSION:
+        raise lock_error(path, "it has no lock_version")
+    if data["lock_version"] != LOCK_VERSION:
         raise TorchExtensionError(
-            f"{path} has lock_version {data['lock_version']!r}, and this version of the collection reads {VERSION}."
+            f"{path} has lock_version {data['lock_version']!r}, and this version of the collection reads {LOCK_VERSION}."
             " Install the version of the collection that wrote it, or run the playbook lock again."
         )
-    check(data, {"lock_version": "", "environments": "a list"}, path, "the file")
+    check_fields(data, {"lock_version": "", "environments": "a list"}, path, "the file")
     for number, entry in enumerate(data["environments"], 1):
-        place = f"environment {number}"
-        check(entry, ENVIRONMENT, path, place)
+        location = f"environment {number}"
+        check_fields(entry, ENVIRONMENT_FIELDS, path, location)
         for wheel in entry["wheels"]:
-            check_file(wheel, WHEEL, path, f"a wheel of {place}")
+            check_file_entry(wheel, WHEEL_FIELDS, path, f"a wheel of {location}")
         for requirement in entry["requirements"]:
-            check_file(requirement, REQUIREMENT, path, f"a requirement of {place}")
-    places = [json.dumps(facts_of(entry), sort_keys=True) for entry in data["environments"]]
-    if len(set(places)) < len(places):
-        raise broken(path, "two environments of it have the same facts")
+            check_file_entry(requirement, REQUIREMENT_FIELDS, path, f"a requirement of {location}")
+    kinds = [json.dumps(kind_of_entry(entry), sort_keys=True) for entry in data["environments"]]
+    if len(set(kinds)) < len(kinds):
+        raise lock_error(path, "two environments of it have the same facts")
     lock = Lock(path, tuple(data["environments"]))
-    check_files(lock.files())
+    check_unique_names(lock.files())
     return lock
 
 
-def read(path: str) -> Lock:
+def read_lock(path: str) -> Lock:
     """Read the file of a lock.
 
     :raises TorchExtensionError: if there is none, or it is broken
     """
-    return load(read_text(path), path)
+    return parse_lock(read_lock_text(path), path)
 
 
-def read_text(path: str) -> str:
+def read_lock_text(path: str) -> str:
     """
     :raises TorchExtensionError: if there is no such file, or it cannot be read
     """
@@ -179,6 +182,6 @@ def locked_requirements(wheels: t.Iterable[t.Mapping[str, t.Any]]) -> list[dict[
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def _knob(variable: str | None = None) -> str:
-    also = f", change {variable}" if variable else ""
-    return f"Run the playbook lock again with this node{also}, or name another lock in torch_extension_lock."
+def _advise(variable: str | None = None) -> str:
+    other_knob = f", change {variable}" if variable else ""
+    return f"Run the playbook lock again with this node{other_knob}, or name another lock in torch_extension_lock."

@@ -13,8 +13,8 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 
-# The facts that a choice of files depends on, in the order of the file, and what people call them.
-FACTS = {
+# The facts that make a kind, in the order of the lock file, with the names that messages use for them.
+FACT_LABELS = {
     "python": "Python",
     "abi": "Python ABI",
     "machine": "machine",
@@ -27,7 +27,7 @@ FACTS = {
 }
 
 
-def kind(environment: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+def kind_of_node(environment: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """All of a node that a choice of files depends on. Nodes that agree in this get the same files.
 
     :param environment: what torch_info returned
@@ -37,7 +37,7 @@ def kind(environment: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         python, platform, torch = environment["python"], environment["platform"], environment["torch"] or {}
         environment["distributions"].items()  # no part of a kind, but of an environment
         libc = platform["libc"]
-        return plain(
+        return to_plain_types(
             {
                 "python": python["tag"],
                 "abi": python["abi"],
@@ -56,7 +56,7 @@ def kind(environment: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         ) from exc
 
 
-def node_of(entry: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+def environment_of_entry(entry: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """As much of a node's environment as a locked environment still tells: enough to choose a file by its tags."""
     libc = (entry["libc"] or "").split()
     digits = re.sub(r"\D", "", entry["python"])
@@ -69,22 +69,23 @@ def node_of(entry: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     }
 
 
-def plain(value: t.Any) -> t.Any:
-    """A value without what Ansible hangs on it, which YAML cannot write."""
+def to_plain_types(value: t.Any) -> t.Any:
+    """A value without Ansible's own types (tagged texts and the like), which YAML cannot write."""
     if isinstance(value, t.Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_plain_types(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [to_plain_types(item) for item in value]
     if isinstance(value, str):
         return str(value)
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def facts_of(entry: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    return {fact: entry[fact] for fact in FACTS}
+def kind_of_entry(entry: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """As :func:`kind_of_node`, of an environment in a lock."""
+    return {fact: entry[fact] for fact in FACT_LABELS}
 
 
-def describe(facts: t.Mapping[str, t.Any]) -> str:
+def describe_kind(facts: t.Mapping[str, t.Any]) -> str:
     return ", ".join(
         [
             f"Python {facts['python']}" + (f" with ABI {facts['abi']}" if facts["abi"] != facts["python"] else ""),
@@ -97,7 +98,7 @@ def describe(facts: t.Mapping[str, t.Any]) -> str:
     )
 
 
-def word(value: t.Any) -> str:
+def format_value(value: t.Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{name}={text}" for name, text in sorted(value.items())) or "none"
     if isinstance(value, bool):

@@ -38,12 +38,12 @@ try:
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.version import Version
 except ImportError as exc:
-    PACKAGING_IMPORT_ERROR = exc
+    PACKAGING_IMPORT_ERROR: ImportError | None = exc
 else:
     PACKAGING_IMPORT_ERROR = None
 
 _DIGEST_LENGTHS = {"md5": 32, "sha1": 40, "sha224": 56, "sha256": 64, "sha384": 96, "sha512": 128}
-_NO_ANSWER = {
+_EMPTY_ANSWER: dict[str, t.Any] = {
     "name": None,
     "requirement": None,
     "version": None,
@@ -71,15 +71,15 @@ class Settings(t.NamedTuple):
 
     access: SourceAccess
     sources: t.Sequence[str] = (RELEASE,)
-    lock: str | None = None  # path of a lock on the control node, which then is all that counts
+    lock: str | None = None  # path of a lock on the control node, which is then asked instead of the sources
     sdist_url: str | t.Mapping[str, str] | None = None
     sha256: t.Mapping[str, str] = {}
     require_sha256: bool = False
-    match: str = EXACT  # whether wheels for another torch are told, that may serve nevertheless
+    match: str = EXACT  # or PROVEN: the answer also lists wheels for another torch, which may serve nevertheless
     pip_cache: bool = False
 
 
-def settings(option: t.Callable[[str], t.Any]) -> Settings:
+def read_settings(option: t.Callable[[str], t.Any]) -> Settings:
     """Settings from the options that lookup ``wheel`` and module ``wheel_plan`` have in common.
 
     :param option: gives the value of an option
@@ -103,7 +103,7 @@ def settings(option: t.Callable[[str], t.Any]) -> Settings:
     )
 
 
-def decide(term: str, environment: t.Any, settings: Settings, strict: bool = True) -> dict[str, t.Any]:
+def choose_wheel(term: str, environment: t.Any, settings: Settings, strict: bool = True) -> dict[str, t.Any]:
     """The wheel that a requirement means for an environment, as the lookup ``wheel`` returns it.
 
     :param term: a requirement (PEP 508) of a known package
@@ -121,84 +121,91 @@ def decide(term: str, environment: t.Any, settings: Settings, strict: bool = Tru
     if not sources:
         raise TorchExtensionError("torch_extension_sources is empty. Name at least one source, such as release.")
     check_url(settings.access.github_url, "torch_extension_github_url")
-    answer = dict(_NO_ANSWER, name=term, requirement=term)
+    answer = dict(_EMPTY_ANSWER, name=term, requirement=term)
     try:
-        answer.update(_wheel(term, environment, sources, settings))
-        answer.update(_place(answer, environment, settings))
+        answer.update(_find_wheel(term, environment, sources, settings))
+        answer.update(_locate_in_pip_cache(answer, environment, settings))
     except TorchExtensionError as exc:
         if strict:
             raise
         answer["conflicts"] = [*answer["conflicts"], str(exc)]
         if isinstance(exc, NothingFitsError) and settings.match == PROVEN:
-            for found in exc.provable:
+            for candidate in exc.provable:
                 try:
-                    answer["provable"] = [*answer["provable"], _for_another_torch(found, term, environment, settings)]
+                    provable = _provable_answer(candidate, term, environment, settings)
+                    answer["provable"] = [*answer["provable"], provable]
                 except TorchExtensionError as reason:
                     answer["conflicts"] = [*answer["conflicts"], str(reason)]
-    answer.update(_action(answer, environment)._asdict())
+    answer.update(_choose_action(answer, environment)._asdict())
     return answer
 
 
-def _for_another_torch(
-    found: dict[str, t.Any], term: str, environment: t.Mapping[str, t.Any], settings: Settings
+def _provable_answer(
+    candidate: dict[str, t.Any], term: str, environment: t.Mapping[str, t.Any], settings: Settings
 ) -> dict[str, t.Any]:
-    """The answer that a wheel is, once it is proven."""
-    answer = {**_NO_ANSWER, "requirement": term, **_completed(found, parse_requirement(term), settings)}
-    answer.update(_place(answer, environment, settings))
-    answer.update(_action(answer, environment)._asdict())
+    """The answer if a wheel for another torch is proven to serve."""
+    answer = {**_EMPTY_ANSWER, "requirement": term, **_complete_answer(candidate, parse_requirement(term), settings)}
+    answer.update(_locate_in_pip_cache(answer, environment, settings))
+    answer.update(_choose_action(answer, environment)._asdict())
     return answer
 
 
-def _wheel(
+def _find_wheel(
     term: str, environment: t.Mapping[str, t.Any], sources: t.Sequence[Source], settings: Settings
 ) -> dict[str, t.Any]:
     wanted = parse_requirement(term)
     setup_py.check_torch(str(wanted), environment["torch"])
     if settings.lock:
         # with what reads locks comes YAML
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import read as read_lock
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import read_lock
 
-        found = read_lock(settings.lock).find(str(wanted), environment)
+        wheel = read_lock(settings.lock).find(str(wanted), environment)
     else:
-        found = find_wheel(wanted, environment, sources, settings.access)
-    return _completed(found, wanted, settings)
+        wheel = find_wheel(wanted, environment, sources, settings.access)
+    return _complete_answer(wheel, wanted, settings)
 
 
-def _completed(found: dict[str, t.Any], wanted: WheelRequirement, settings: Settings) -> dict[str, t.Any]:
-    """What a source has told, with what the operator and the table of packages know."""
-    known = _sha256(found["filename"], settings.sha256)
-    if known and found.get("sha256") not in (None, known):
+def _complete_answer(wheel: dict[str, t.Any], wanted: WheelRequirement, settings: Settings) -> dict[str, t.Any]:
+    """Add to a source's wheel what the operator and the table of packages know of it."""
+    sha256 = _operator_sha256(wheel["filename"], settings.sha256)
+    if sha256 and wheel.get("sha256") not in (None, sha256):
         raise TorchExtensionError(
-            f"{found['filename']} has sha256 {found['sha256']} by {found['source']}, and torch_extension_sha256 wants {known}."
+            f"{wheel['filename']} has sha256 {wheel['sha256']} by {wheel['source']}, and torch_extension_sha256 wants {sha256}."
             " Find out which of the two is right."
         )
-    if settings.require_sha256 and not known and not found.get("sha256"):
+    if settings.require_sha256 and not sha256 and not wheel.get("sha256"):
         raise TorchExtensionError(
-            f"{found['filename']} has no published hash where it comes from ({found['source']}), and"
+            f"{wheel['filename']} has no published hash where it comes from ({wheel['source']}), and"
             " torch_extension_require_sha256 wants one. Give it in torch_extension_sha256."
         )
     return {
-        **found,
+        **wheel,
         "name": wanted.name,
-        "filename": deliverable(found["filename"]),
-        "sha256": known or found.get("sha256"),
+        "filename": deliverable(wheel["filename"]),
+        "sha256": sha256 or wheel.get("sha256"),
         "imports": list(packages.PACKAGES[wanted.name].imports),
-        "sdist_url": _sdist_url(wanted.name, settings.sdist_url),
+        "sdist_url": _operator_sdist_url(wanted.name, settings.sdist_url),
     }
 
 
-def _place(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], settings: Settings) -> dict[str, t.Any]:
-    """Where the node's pip looks for the wheel: as the operator's URL has it, else as the node's pip itself said."""
-    name, filename, given = answer["name"], answer["filename"], answer["sdist_url"]
+def _locate_in_pip_cache(
+    answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], settings: Settings
+) -> dict[str, t.Any]:
+    """Where the node's pip looks for the wheel: by the operator's sdist_url, else by what the node's pip itself reported.
+
+    :returns: what to change in the answer
+    :raises TorchExtensionError: if pip's cache is to be used, and cannot be, or nothing tells the path
+    """
+    name, filename, sdist_url = answer["name"], answer["filename"], answer["sdist_url"]
     if settings.pip_cache:
         cache.check_used(name, environment)
-    if given:
-        return {"pip_cache_path": cache.wheel_path(given, filename, environment)}
-    told = environment.get("sdists", {}).get(name)
-    if told and _same(parse_requirement(told["requirement"]), answer):
-        if told["error"] is None:
-            return {"pip_cache_path": os.path.join(told["folder"], filename), "sdist_url": told["url"]}
-        error = told["error"]
+    if sdist_url:
+        return {"pip_cache_path": cache.wheel_path(sdist_url, filename, environment)}
+    sdist = environment.get("sdists", {}).get(name)
+    if sdist and _is_same_version(parse_requirement(sdist["requirement"]), answer):
+        if sdist["error"] is None:
+            return {"pip_cache_path": os.path.join(sdist["folder"], filename), "sdist_url": sdist["url"]}
+        error = sdist["error"]
     else:
         error = (
             f"Nobody has told where the sdist of {name} {answer['version']} is on the index of this node, from which the"
@@ -210,8 +217,8 @@ def _place(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], se
     return {}
 
 
-def _same(asked: WheelRequirement, answer: t.Mapping[str, t.Any]) -> bool:
-    return (asked.name, asked.version) == (answer["name"], answer["version"])
+def _is_same_version(wanted: WheelRequirement, answer: t.Mapping[str, t.Any]) -> bool:
+    return (wanted.name, wanted.version) == (answer["name"], answer["version"])
 
 
 def parse_requirement(term: str) -> WheelRequirement:
@@ -231,15 +238,15 @@ def parse_requirement(term: str) -> WheelRequirement:
             )
     pins = [item.version for item in requirement.specifier if item.operator == "==" and not item.version.endswith(".*")]
     pin = pins[0] if len(pins) == 1 and len(requirement.specifier) == 1 else None
-    return WheelRequirement(name, requirement.specifier, _spelled(pin, package.versions) if pin else None)
+    return WheelRequirement(name, requirement.specifier, _upstream_spelling(pin, package.versions) if pin else None)
 
 
-def _spelled(pin: str, known: t.Iterable[str]) -> str:
-    """A version as upstream writes it, which names its releases so; one that the table does not know as it is given."""
-    return next((version for version in known if Version(version) == Version(pin)), pin)
+def _upstream_spelling(pin: str, known_versions: t.Iterable[str]) -> str:
+    """A version as upstream writes it in the names of its releases; one that the table does not know as it is given."""
+    return next((version for version in known_versions if Version(version) == Version(pin)), pin)
 
 
-def _action(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
+def _choose_action(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
     if answer["url"] is None:
         return Action("refuse", "there is no wheel for this node")
     if answer["conflicts"]:
@@ -249,26 +256,26 @@ def _action(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -
     return decide_action(answer, environment)
 
 
-def _sdist_url(name: str, given: str | t.Mapping[str, str] | None) -> str | None:
-    if isinstance(given, t.Mapping):
-        given = {setup_py.find_package(key)[0]: url for key, url in given.items()}.get(name)
-    if not given:
+def _operator_sdist_url(name: str, sdist_url: str | t.Mapping[str, str] | None) -> str | None:
+    if isinstance(sdist_url, t.Mapping):
+        sdist_url = {setup_py.find_package(key)[0]: url for key, url in sdist_url.items()}.get(name)
+    if not sdist_url:
         return None
-    if not isinstance(given, str):
-        raise TorchExtensionError(f"sdist_url of {name} is {type(given).__name__}, wanted is a URL.")
+    if not isinstance(sdist_url, str):
+        raise TorchExtensionError(f"sdist_url of {name} is {type(sdist_url).__name__}, wanted is a URL.")
     # Whatever else pip knows as a hash is left to it: an index may have any.
-    for hash_name, digest in re.findall(r"[#&](\w+)=([^&]*)", "#" + given.partition("#")[2]):
+    for hash_name, digest in re.findall(r"[#&](\w+)=([^&]*)", "#" + sdist_url.partition("#")[2]):
         length = _DIGEST_LENGTHS.get(hash_name.lower())
         if length and not re.fullmatch(rf"[0-9a-fA-F]{{{length}}}", digest):
             raise TorchExtensionError(
                 f"{hash_name} in the sdist_url of {name} is {digest!r}, wanted are {length} hexadecimal digits, as the"
                 " index page has them."
             )
-    return given
+    return sdist_url
 
 
-def _sha256(filename: str, known: t.Mapping[str, str]) -> str | None:
-    digest = known.get(filename)
+def _operator_sha256(filename: str, sha256: t.Mapping[str, str]) -> str | None:
+    digest = sha256.get(filename)
     if digest is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", str(digest)):
         raise TorchExtensionError(f"sha256 of {filename} is given as {digest!r}, wanted are 64 hexadecimal digits.")
     return str(digest).lower() if digest else None

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""The plan of a node: what to ask it, what the answers to all requirements come to, and what is refused."""
+"""The plan of a node: what to ask it, what its answers change, and why it is refused."""
 
 from __future__ import annotations
 
@@ -19,66 +19,74 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.
 
 Plan = t.Sequence[t.Mapping[str, t.Any]]
 
-#: of a planned wheel: what is for the operator, and long
-_NOT_FOR_NODES = ("refused", "newer", "warnings")
+#: keys of a planned wheel that no module reads, and whose values are long
+_OPERATOR_ONLY_KEYS = ("refused", "newer", "warnings")
 
 
-class Questions(t.NamedTuple):
-    """What to ask a node, as options of torch_info."""
+class ProbeOptions(t.NamedTuple):
+    """What to ask a node: options of torch_info."""
 
     distributions: list[str]
     sdists: list[str]
 
 
-def questions(terms: t.Iterable[str], mode: str, sdist_url: str | t.Mapping[str, str] | None) -> Questions:
-    """What the plan for some requirements has to know of a node.
+def probe_options(terms: t.Iterable[str], mode: str, sdist_url: str | t.Mapping[str, str] | None) -> ProbeOptions:
+    """What to ask a node to plan for some requirements.
 
-    What is no requirement of a known package is left out: the plan is to say so, for all of them.
+    A term that is no requirement of a known package is left out here: the plan reports it.
 
     :param mode: of the installation, one of ``arguments.MODES``
-    :param sdist_url: where the operator says that the sdists are, which then are not asked for
+    :param sdist_url: where the operator says that the sdists are; the node is not asked for those
     """
-    wanted = []
+    requirements = []
     for term in terms:
         try:
-            wanted.append(parse_requirement(term))
+            requirements.append(parse_requirement(term))
         except TorchExtensionError:
             continue
-    given = {canonical(name) for name in sdist_url} if isinstance(sdist_url, t.Mapping) else set()
-    asks = mode == arguments.PIP_CACHE and (not sdist_url or isinstance(sdist_url, t.Mapping))
-    sdists = [str(each) for each in wanted if asks and each.version and each.name not in given]
-    return Questions(["*", *(each.name for each in wanted)], sdists)
+    names_with_url = {canonical(name) for name in sdist_url} if isinstance(sdist_url, t.Mapping) else set()
+    needs_sdists = mode == arguments.PIP_CACHE and (not sdist_url or isinstance(sdist_url, t.Mapping))
+    sdists = [
+        str(requirement)
+        for requirement in requirements
+        if needs_sdists and requirement.version and requirement.name not in names_with_url
+    ]
+    return ProbeOptions(["*", *(requirement.name for requirement in requirements)], sdists)
 
 
-def unclear(plan: Plan, mode: str) -> list[dict[str, t.Any]]:
-    """The wheels that the node has to look closer for, without what it need not hear.
+def wheels_to_examine(plan: Plan, mode: str) -> list[dict[str, t.Any]]:
+    """The wheels whose state only the node can tell, stripped for it.
 
-    What is in pip's cache, or in a folder of wheels, no environment tells.
+    An environment does not say what is in pip's cache or in a folder of wheels.
     """
     return [arguments.for_node(wheel) for wheel in plan if mode != arguments.INSTALL or wheel["action"] == EXAMINE]
 
 
-def for_node(wheel: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """A planned wheel as the node needs it."""
-    return {key: value for key, value in wheel.items() if key not in _NOT_FOR_NODES}
+def strip_operator_keys(wheel: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """A planned wheel without what only the operator reads, which is long."""
+    return {key: value for key, value in wheel.items() if key not in _OPERATOR_ONLY_KEYS}
 
 
-def cleared(plan: Plan, examined: t.Iterable[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
-    """A plan with what the node has found out about some of its wheels."""
-    found = {wheel["filename"]: {key: wheel[key] for key in ("action", "reason")} for wheel in examined}
-    return [{**wheel, **found.get(wheel["filename"], {})} for wheel in plan]
+def apply_examination(plan: Plan, examined: t.Iterable[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
+    """A plan with the actions that the node itself has determined for some of its wheels.
+
+    :param examined: those wheels, as torch_extension returned them
+    """
+    actions = {wheel["filename"]: {key: wheel[key] for key in ("action", "reason")} for wheel in examined}
+    return [{**wheel, **actions.get(wheel["filename"], {})} for wheel in plan]
 
 
-def staged(plan: Plan, there: t.Iterable[str], keep_files: bool) -> list[str]:
-    """What runs of ours have left in the folder that wheels are brought to, where an operator may keep wheels, too.
+def list_leftovers(plan: Plan, staged: t.Iterable[str], keep_files: bool) -> list[str]:
+    """The files that earlier runs have left in the folder that wheels are brought to. An operator may keep wheels there, too.
 
+    :param staged: the names of all files in that folder
     :param keep_files: whether whole wheels are to stay there
     """
-    ours = set() if keep_files else {wheel["filename"] for wheel in plan}
-    return [name for name in there if name in ours or staging.is_part(name)]
+    planned = set() if keep_files else {wheel["filename"] for wheel in plan}
+    return [name for name in staged if name in planned or staging.is_part(name)]
 
 
-def refusal(plan: Plan, executable: str) -> str | None:
+def explain_refusal(plan: Plan, executable: str) -> str | None:
     """Why a node cannot have what is planned for it, and what to do; None if it can.
 
     :param executable: the interpreter whose environment it is

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""Take a wheel for another torch where, and only where, a node has all that its binaries need."""
+"""Choose a wheel for another torch if a node has all that its binaries need, and only then."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.ver
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP, decide
 
 
-class Shown(t.NamedTuple):
-    """What became of the proof of one wheel."""
+class ProofResult(t.NamedTuple):
+    """The outcome of the proof of one wheel."""
 
     verdict: str
     reasons: t.Sequence[str]
@@ -27,42 +27,42 @@ class Shown(t.NamedTuple):
 Wheel = t.Mapping[str, t.Any]
 
 #: Proves a wheel on the node. None where it would have to be downloaded first, and may not be.
-Prove = t.Callable[[Wheel], "Shown | None"]
+Prove = t.Callable[[Wheel], "ProofResult | None"]
 
 
-def settle(wheel: Wheel, environment: t.Mapping[str, t.Any], prove: Prove) -> dict[str, t.Any]:
-    """What takes the place of an answer that has only wheels for another torch.
+def choose_proven(wheel: Wheel, environment: t.Mapping[str, t.Any], prove: Prove) -> dict[str, t.Any]:
+    """Choose from the wheels for another torch, where an answer has no others.
 
-    What is installed comes first, so that it stays as long as it works; then as the answer has them.
+    The installed one is tried first, so that it stays as long as it works; then the others in the order of the answer.
 
-    :param wheel: as ``decision.decide`` has it, with ``provable``
+    :param wheel: an answer of ``decision.choose_wheel``, with ``provable``
     :param environment: of the node
-    :returns: the wheel that was proven; or the same answer, with what stands in the way of each
+    :returns: the first wheel that is proven; or the same answer, with what stands in the way of each
     """
     refused = []
     for candidate in sorted(wheel["provable"], key=lambda each: each["action"] != KEEP):
         try:
-            shown = prove(candidate)
+            result = prove(candidate)
         except TorchExtensionError as exc:
             refused.append({"filename": candidate["filename"], "reasons": [str(exc)]})
             continue
-        if shown is None:
+        if result is None:
             warning = (
                 f"{candidate['filename']} is for another torch, and whether it serves this one shows when its binaries are"
                 " there, which check mode does not download. It is planned as if it did."
             )
             return {**candidate, "warnings": [*candidate["warnings"], warning]}
-        if shown.verdict == FITS:
+        if result.verdict == FITS:
             proven = {
                 **candidate,
-                "sha256": shown.sha256 or candidate["sha256"],
-                "size": shown.size or candidate["size"],
+                "sha256": result.sha256 or candidate["sha256"],
+                "size": result.size or candidate["size"],
             }
             ground = f"{candidate['ground']}; this node has all that its binaries need, as was proven"
             action = {} if candidate["pip_cache_path"] else decide(proven, environment)._asdict()
             return {**proven, **action, "ground": ground, "refused": refused}
         refused.append(
-            {"filename": candidate["filename"], "reasons": [f"{shown.verdict}: it {'; it '.join(shown.reasons)}"]}
+            {"filename": candidate["filename"], "reasons": [f"{result.verdict}: it {'; it '.join(result.reasons)}"]}
         )
-    tried = [f"{each['filename']} was tried, and does not serve: {'; '.join(each['reasons'])}." for each in refused]
-    return {**wheel, "conflicts": [" ".join([*wheel["conflicts"], *tried])], "refused": refused, "provable": []}
+    refusals = [f"{each['filename']} was tried, and does not serve: {'; '.join(each['reasons'])}." for each in refused]
+    return {**wheel, "conflicts": [" ".join([*wheel["conflicts"], *refusals])], "refused": refused, "provable": []}

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""What was found on a node and what was done there, in words for people, a line a fact."""
+"""The report for the operator: what was found on a node and what was done there, one fact a line."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import INSTALL, KEEP, REPLACE
 
-_TRIED = {
+_TRIAL_DESCRIPTIONS = {
     trial.GPU: "forward and backward on each GPU, against torch's own operators",
     trial.IMPORT: "imported",
     trial.NONE: "not at all",
 }
-_DONE = {INSTALL: "installed", REPLACE: "replaced"}
+_ACTION_PARTICIPLES = {INSTALL: "installed", REPLACE: "replaced"}
 
 
-def planned(environment: t.Mapping[str, t.Any], plan: t.Iterable[t.Mapping[str, t.Any]]) -> list[str]:
-    """What a node is, and those wheels of its plan that are there already.
+def report_plan(environment: t.Mapping[str, t.Any], plan: t.Iterable[t.Mapping[str, t.Any]]) -> list[str]:
+    """Report what a node is, and the wheels of its plan that are there already.
 
     :param environment: what torch_info returned
     :param plan: what wheel_plan returned
     """
     python, torch = environment["python"], environment["torch"] or {}
     gpus = [gpu["name"] for gpu in environment.get("gpus") or []]
-    found = [
+    facts = [
         f"Python {python['version']} ({python['executable']})",
         f"torch {torch.get('version') or 'none'}",
         f"CUDA {torch.get('cuda') or 'none'}",
@@ -38,28 +38,30 @@ def planned(environment: t.Mapping[str, t.Any], plan: t.Iterable[t.Mapping[str, 
         environment["platform"]["machine"],
         f"GPUs: {', '.join(gpus) or 'none'}",
     ]
-    kept = (line for wheel in plan if wheel["action"] == KEEP for line in _wheel(wheel, wheel, "kept"))
-    return [f"found: {', '.join(found)}", *kept]
+    kept = (line for wheel in plan if wheel["action"] == KEEP for line in _report_wheel(wheel, wheel, "kept"))
+    return [f"found: {', '.join(facts)}", *kept]
 
 
-def done(
-    wheels: t.Iterable[t.Mapping[str, t.Any]], result: t.Mapping[str, t.Any], mode: str, predicts: bool
+def report_result(
+    wheels: t.Iterable[t.Mapping[str, t.Any]], result: t.Mapping[str, t.Any], mode: str, is_prediction: bool
 ) -> list[str]:
-    """What has become of wheels on a node.
+    """Report what has become of wheels on a node.
 
     :param wheels: as they were planned
     :param result: what torch_extension returned, and ``proofs`` and ``delivery``, if there are any
     :param mode: of the installation
-    :param predicts: whether it only would be so
+    :param is_prediction: whether nothing was done yet (check mode)
     """
     lines = []
     for wheel in wheels:
         outcome = next(each for each in result["wheels"] if each["filename"] == wheel["filename"])
-        word = "put in place" if mode != "install" and outcome["action"] == INSTALL else _DONE.get(outcome["action"])
+        is_placed = mode != "install" and outcome["action"] == INSTALL
+        participle = "put in place" if is_placed else _ACTION_PARTICIPLES.get(outcome["action"])
         is_kept = outcome["action"] == KEEP
-        lines += _wheel(wheel, outcome, "kept" if is_kept else f"{'would be ' if predicts else ''}{word}")
+        change = "kept" if is_kept else f"{'would be ' if is_prediction else ''}{participle}"
+        lines += _report_wheel(wheel, outcome, change)
         if outcome.get("verify"):
-            lines.append(f"tried out: {_TRIED[outcome['verify']]}")
+            lines.append(f"tried out: {_TRIAL_DESCRIPTIONS[outcome['verify']]}")
         for gpu in outcome.get("gpus") or []:
             lines.append(
                 f"on {gpu['device']} ({gpu['name']}): forward and backward in {gpu['seconds']} s, largest error"
@@ -69,30 +71,30 @@ def done(
         because = f" (it {'; it '.join(proof['reasons'])})" if proof["reasons"] else ""
         lines.append(f"proof: {proof['verdict']}{because}")
     lines += [f"with: {filename}" for filename in result["requirements"]]
-    lines += _brought(result.get("delivery"))
+    lines += _report_delivery(result.get("delivery"))
     left = [*(result.get("leftovers") or []), *result["cleared"]]
     lines += [f"cleared away, for a killed run left it: {name}" for name in left]
-    return [*lines, *(find_links(result["find_links"]) if result.get("find_links") else [])]
+    return [*lines, *(explain_find_links(result["find_links"]) if result.get("find_links") else [])]
 
 
-def _brought(delivery: t.Mapping[str, t.Any] | None) -> list[str]:
-    """Over the connection of Ansible itself there is nothing to tell."""
+def _report_delivery(delivery: t.Mapping[str, t.Any] | None) -> list[str]:
+    """Nothing, if the files came over Ansible's own connection, as usual."""
     if not delivery or delivery["way"] == COPY:
         return []
     return [f"brought by: {delivery['way']}, {delivery.get('url') or delivery['folder']}"]
 
 
-def find_links(folder: str) -> list[str]:
-    """How the installers of a node come to the wheels in a folder of its environment."""
+def explain_find_links(folder: str) -> list[str]:
+    """How pip and uv on the node find the wheels in a folder of its environment."""
     return [
         f"pip install finds it in: {folder}",
         f"uv pip install finds it with: --no-index --find-links {folder}",
     ]
 
 
-def _wheel(wheel: t.Mapping[str, t.Any], outcome: t.Mapping[str, t.Any], what: str) -> list[str]:
+def _report_wheel(wheel: t.Mapping[str, t.Any], outcome: t.Mapping[str, t.Any], change: str) -> list[str]:
     return [
-        f"{wheel['name']} {wheel['version']}: {what} (found: {outcome['reason']})",
+        f"{wheel['name']} {wheel['version']}: {change} (found: {outcome['reason']})",
         f"from: {wheel.get('url') or 'nowhere'}",
         f"why: {wheel.get('ground') or 'unknown'}",
     ]

@@ -2,15 +2,52 @@
 # GNU General Public License v3.0+ (see LICENSE)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Makes plans, and locks of them."""
+"""Makes plans of nodes, and locks of them."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from pathlib import Path
 from typing import Iterable
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import build, dump
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
+    build_lock,
+    format_lock,
+)
+
+WHEEL = "flash_attn-2.8.3+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
+OTHER_WHEEL = "flash_attn-2.8.3+cu12torch2.9cxx11abiTRUE-cp311-cp311-linux_x86_64.whl"
+CONV = "causal_conv1d-1.6.0+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
+EINOPS = "einops-0.8.1-py3-none-any.whl"
+
+
+def environment_of_another_kind(environment: dict) -> dict:
+    """The environment of a node with a newer torch."""
+    changed = copy.deepcopy(environment)
+    changed["torch"].update(version="2.9.0+cu128", cuda="12.8", cxx11_abi=True)
+    return changed
+
+
+def plans_of_two_kinds(environment: dict, other_environment: dict) -> dict[str, dict]:
+    """The plans of three nodes, of which the first and the last are of one kind."""
+    return {
+        "n1": {
+            "environment": environment,
+            "wheels": [planned(WHEEL, "flash-attn>=2.7"), planned(CONV, "causal-conv1d==1.6.0")],
+            "requirements": [lacked(EINOPS, "flash-attn")],
+        },
+        "n2": {
+            "environment": other_environment,
+            "wheels": [planned(OTHER_WHEEL, "flash-attn>=2.7")],
+            "requirements": [],
+        },
+        "n3": {
+            "environment": environment,
+            "wheels": [planned(WHEEL, "flash-attn>=2.7")],
+            "requirements": [lacked(EINOPS, "causal-conv1d"), lacked("ninja-1.11-py3-none-any.whl", "causal-conv1d")],
+        },
+    }
 
 
 def planned(filename: str, requirement: str, **more) -> dict:
@@ -57,4 +94,4 @@ def of_files(environment: dict, wheels: Iterable[tuple[Path, str]], requirements
         "wheels": [planned(path.name, "flash-attn", url=url, **facts(path)) for path, url in wheels],
         "requirements": [lacked(path.name, "flash-attn", **facts(path)) for path in requirements],
     }
-    return dump(build({"node": plan}))
+    return format_lock(build_lock({"node": plan}))

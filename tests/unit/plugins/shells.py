@@ -15,7 +15,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import Done, File
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import CommandResult, File
 
 NAME = "flash_attn-2.8.3+cu12torch2.6-cp311-cp311-linux_x86_64.whl"
 
@@ -68,14 +68,14 @@ class Node:
         shell = [*self.becomes, "sh", "-c", f"{self.first}{command}"]
         done = subprocess.run(shell, input=data, capture_output=True, check=False, cwd=self.home, env=environ)
         before, after = self.noise
-        return Done(done.returncode, f"{before}{done.stdout.decode()}{after}", done.stderr.decode())
+        return CommandResult(done.returncode, f"{before}{done.stdout.decode()}{after}", done.stderr.decode())
 
     def on_a_terminal(self, command):
         """As ssh runs what gets nothing on its standard input: lines end as those of a terminal do."""
         ours, its = pty.openpty()
         done = subprocess.run(["sh", "-c", command], stdin=its, stdout=its, stderr=its, check=False, cwd=self.home)
         os.close(its)
-        return Done(done.returncode, read_terminal(ours), "")
+        return CommandResult(done.returncode, read_terminal(ours), "")
 
 
 def read_terminal(ours: int) -> str:

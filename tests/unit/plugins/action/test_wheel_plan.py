@@ -33,7 +33,7 @@ import ansible.plugins.action
 before = set(sys.modules)
 from ansible_collections.airgap.torch_extensions.plugins.action import torch_extension, wheel_fetch, wheel_plan
 imported = set(sys.modules) - before
-(wheel,) = wheel_plan._decide(environment, arguments)
+(wheel,) = wheel_plan._choose_wheels(environment, arguments)
 print(json.dumps([wheel["filename"], sorted(imported), sorted(set(sys.modules) - before)]))
 """
 

@@ -22,12 +22,12 @@ PACKED = 0x8000
 
 
 def code(data: bytes, size: int | None = None, budget: Budget | None = None):
-    return fatbin_module.read_code(io.BytesIO(data), 0, len(data) if size is None else size, budget or Budget())
+    return fatbin_module.read_gpu_code(io.BytesIO(data), 0, len(data) if size is None else size, budget or Budget())
 
 
 def test_code_for_gpus_is_told_from_code_for_the_driver_to_compile():
     found = code(fatbin(fatbin_entry(SASS, 80), fatbin_entry(PTX, 90)))
-    assert (found.sass, found.ptx, found.kinds) == ({"80"}, {"90"}, frozenset())
+    assert (found.sass, found.ptx, found.other_kinds) == ({"80"}, {"90"}, frozenset())
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_unit_without_gpu_code_is_no_error():
 
 def test_code_that_only_a_linker_can_use_counts_for_nothing_and_is_told():
     found = code(fatbin(fatbin_entry(8, 90)))
-    assert (found.sass, found.ptx, found.kinds) == (frozenset(), frozenset(), {8})
+    assert (found.sass, found.ptx, found.other_kinds) == (frozenset(), frozenset(), {8})
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,13 @@ def test_no_more_entries_are_read_than_are_allowed():
 
 
 def test_architectures_are_put_in_the_order_of_their_numbers():
-    assert sorted(["100", "90a", "90", "100f", "80"], key=fatbin_module.sort_key) == ["80", "90", "90a", "100", "100f"]
+    assert sorted(["100", "90a", "90", "100f", "80"], key=fatbin_module.architecture_sort_key) == [
+        "80",
+        "90",
+        "90a",
+        "100",
+        "100f",
+    ]
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no nvcc")
@@ -110,4 +116,4 @@ def test_what_nvcc_makes_is_read_as_what_it_was_told(tmp_path):
     source.write_text("__global__ void kernel(float *x) { x[threadIdx.x] *= 2; }\n")
     subprocess.run(["nvcc", "-fatbin", *options, source, "-o", made], check=True, capture_output=True)
     found = code(made.read_bytes())
-    assert (found.sass, found.ptx, found.kinds) == ({"80", "90a"}, {"80"}, frozenset())
+    assert (found.sass, found.ptx, found.other_kinds) == ({"80", "90a"}, {"80"}, frozenset())

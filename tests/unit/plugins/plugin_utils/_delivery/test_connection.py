@@ -42,7 +42,7 @@ def make_connection(monkeypatch):
 
 
 def pipelines(connection):
-    connection_module.pipeline(connection)
+    connection_module.enable_pipelining(connection)
     return connection.get_option("pipelining")
 
 
@@ -168,7 +168,7 @@ def test_a_connection_that_is_open_serves_for_a_question(settings, socket, make_
             (tmp_path / socket).touch()
         connection = make_connection(**settings)
         before = command(connection)
-        connection_module.avoid_compression(connection, lazily=True)
+        connection_module.avoid_compression(connection, may_reuse=True)
         assert (command(connection) == before) is is_open
     connection_module.avoid_compression(connection)
     assert command(connection) != before
@@ -179,7 +179,7 @@ def test_ansibles_own_socket_is_known(make_connection, tmp_path):
     connection = make_connection(**settings)
     before = command(connection)
     Path(before[1]).touch()
-    connection_module.avoid_compression(connection, lazily=True)
+    connection_module.avoid_compression(connection, may_reuse=True)
     assert command(connection) == before
 
 
@@ -295,7 +295,7 @@ def test_ssh_is_asked_what_it_would_take_only_where_there_is_no_connection_yet(s
     settings = {"ansible_ssh_executable": program, "ansible_control_path": str(tmp_path / "socket")}
     for is_open in (False, True):
         connection = make_connection(ansible_ssh_args=f"-C {PERSIST}", **settings)
-        connection_module.quicken(connection, lazily=True)
+        connection_module.tune_for_files(connection, may_reuse=True)
         assert command(connection)[1] == f"{tmp_path}/socket-u"
         assert (tmp_path / "asked").exists() is not is_open
         (tmp_path / "asked").unlink(missing_ok=True)
@@ -306,9 +306,9 @@ def test_ssh_is_asked_what_it_would_take_only_where_there_is_no_connection_yet(s
 def test_ssh_itself_takes_the_order_that_it_is_given(make_connection, monkeypatch):
     monkeypatch.setattr(connection_module, "_has_aes", lambda: True)
     connection = make_connection(ansible_ssh_args="-F none")
-    before = connection_module._ciphers(["ssh", "-F", "none", "-G", "node"])
+    before = connection_module._list_ciphers(["ssh", "-F", "none", "-G", "node"])
     connection_module.prefer_aes(connection)
-    after = connection_module._ciphers(["ssh", *words(connection), "-G", "node"])
+    after = connection_module._list_ciphers(["ssh", *words(connection), "-G", "node"])
     assert set(after) == set(before)
     assert "-gcm@" in after[0]
 
@@ -329,7 +329,7 @@ def start(*words):
 def test_a_command_is_given_the_file_from_where_it_stands_and_then_the_end(begin, make_connection, file):
     connection = make_connection()
     file.seek(begin)
-    with connection_module.streaming(connection, file) as data, start("timeout", "20", "sha256sum") as process:
+    with connection_module.stream_file(connection, file) as data, start("timeout", "20", "sha256sum") as process:
         assert data, "Ansible writes nothing if there is nothing to write"
         connection._send_initial_data(process.stdin, data, process)
         said = process.stdout.read()
@@ -346,7 +346,7 @@ def test_it_is_given_the_same_where_the_system_sends_files_to_sockets_alone(make
     monkeypatch.delattr("fcntl.F_SETPIPE_SZ")
     connection = make_connection()
     file.seek(7)
-    with connection_module.streaming(connection, file) as data, start("timeout", "20", "wc", "-c") as process:
+    with connection_module.stream_file(connection, file) as data, start("timeout", "20", "wc", "-c") as process:
         connection._send_initial_data(process.stdin, data, process)
         assert int(process.stdout.read()) == SIZE - 7
 
@@ -357,7 +357,7 @@ def test_a_file_that_cannot_be_read_is_no_end_of_it(make_connection, file, monke
 
     monkeypatch.setattr("os.sendfile", sendfile)
     connection = make_connection()
-    with connection_module.streaming(connection, file) as data, start("timeout", "20", "cat") as process:
+    with connection_module.stream_file(connection, file) as data, start("timeout", "20", "cat") as process:
         with pytest.raises(AnsibleConnectionFailure):
             connection._send_initial_data(process.stdin, data, process)
         process.stdin.close()
@@ -366,7 +366,7 @@ def test_a_file_that_cannot_be_read_is_no_end_of_it(make_connection, file, monke
 def test_when_ansible_tries_again_the_command_is_given_the_same(make_connection, file):
     connection = make_connection()
     file.seek(7)
-    with connection_module.streaming(connection, file) as data:
+    with connection_module.stream_file(connection, file) as data:
         said = []
         for _try in range(2):
             with start("timeout", "20", "sha256sum") as process:
@@ -377,7 +377,7 @@ def test_when_ansible_tries_again_the_command_is_given_the_same(make_connection,
 
 def test_afterwards_commands_are_given_what_they_should_be(make_connection, file):
     connection = make_connection()
-    with pytest.raises(KeyError), connection_module.streaming(connection, file):
+    with pytest.raises(KeyError), connection_module.stream_file(connection, file):
         raise KeyError
     with start("timeout", "20", "cat") as process:
         connection._send_initial_data(process.stdin, b"a module", process)
@@ -386,7 +386,10 @@ def test_afterwards_commands_are_given_what_they_should_be(make_connection, file
 
 def test_a_connection_that_breaks_while_ssh_lives_fails_as_ansible_has_it(make_connection, file):
     connection = make_connection()
-    with connection_module.streaming(connection, file) as data, start("sh", "-c", "exec <&-; echo; sleep 5") as process:
+    with (
+        connection_module.stream_file(connection, file) as data,
+        start("sh", "-c", "exec <&-; echo; sleep 5") as process,
+    ):
         process.stdout.readline()
         with pytest.raises(AnsibleConnectionFailure, match="Data could not be sent to remote host"):
             connection._send_initial_data(process.stdin, data, process)
@@ -395,7 +398,7 @@ def test_a_connection_that_breaks_while_ssh_lives_fails_as_ansible_has_it(make_c
 
 def test_where_ssh_has_ended_it_is_left_to_its_exit_status(make_connection, file):
     connection = make_connection()
-    with connection_module.streaming(connection, file) as data, start("false") as process:
+    with connection_module.stream_file(connection, file) as data, start("false") as process:
         process.wait()
         connection._send_initial_data(process.stdin, data, process)
         assert process.returncode == 1

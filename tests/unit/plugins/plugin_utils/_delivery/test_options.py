@@ -8,7 +8,7 @@ import pytest
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import OPTIONS
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.options import checked
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.options import validate_delivery
 
 STAGE = "~/stage"
 URL = "https://artifacts.example/wheels/"
@@ -16,7 +16,7 @@ URL = "https://artifacts.example/wheels/"
 
 @pytest.mark.parametrize("given", [{}, {"ways": None}, {"ways": ""}, dict.fromkeys(OPTIONS, "")])
 def test_without_a_word_it_is_copied(given):
-    assert checked(given, STAGE) == {**dict.fromkeys(OPTIONS), "ways": ["copy"]}
+    assert validate_delivery(given, STAGE) == {**dict.fromkeys(OPTIONS), "ways": ["copy"]}
 
 
 @pytest.mark.parametrize(
@@ -30,16 +30,18 @@ def test_without_a_word_it_is_copied(given):
 )
 def test_ways_are_a_word_several_of_them_or_a_list(ways, expected):
     given = {"shared_dir": "/scratch", "pull_url": URL, "slurm_host": "login", "slurm_node": "cn1", "ways": ways}
-    assert checked(given, "/var/local/wheels") == {**given, "ways": expected, "pull_ca_path": None}
+    assert validate_delivery(given, "/var/local/wheels") == {**given, "ways": expected, "pull_ca_path": None}
 
 
 def test_what_is_for_a_way_that_is_not_taken_is_not_looked_at():
-    assert checked({"pull_url": "nonsense", "pull_ca_path": "/none", "slurm_host": "login"}, None)["ways"] == ["copy"]
+    assert validate_delivery({"pull_url": "nonsense", "pull_ca_path": "/none", "slurm_host": "login"}, None)[
+        "ways"
+    ] == ["copy"]
 
 
 def test_a_file_of_cas_may_be_in_the_home(home):
     (home / "ca.pem").touch()
-    delivery = checked({"ways": "pull", "pull_url": URL, "pull_ca_path": "~/ca.pem"}, STAGE)
+    delivery = validate_delivery({"ways": "pull", "pull_url": URL, "pull_ca_path": "~/ca.pem"}, STAGE)
     assert delivery["pull_ca_path"] == f"{home}/ca.pem"
 
 
@@ -82,10 +84,10 @@ def test_a_file_of_cas_may_be_in_the_home(home):
 )
 def test_what_is_wrong_is_told_with_the_knob(given, stage_dir, words):
     with pytest.raises(TorchExtensionError) as raised:
-        checked(given, stage_dir)
+        validate_delivery(given, stage_dir)
     assert words in str(raised.value)
     assert "s3cret" not in str(raised.value)
 
 
 def test_where_nothing_is_to_be_brought_no_folder_of_the_node_is_wanted():
-    assert checked({"ways": "slurm", "slurm_host": "login"}, None)["ways"] == ["slurm"]
+    assert validate_delivery({"ways": "slurm", "slurm_host": "login"}, None)["ways"] == ["slurm"]

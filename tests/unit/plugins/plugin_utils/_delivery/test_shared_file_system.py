@@ -17,11 +17,14 @@ import shells
 from shells import Node, content, mount_point, remove_tree
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.shared_file_system import FOLDER, look
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.shared_file_system import (
+    FOLDER_NAME,
+    inspect_shared_folder,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import (
-    Done,
+    CommandResult,
     NotStreamedError,
-    send,
+    send_files,
 )
 
 BLOCK = 1 << 16
@@ -53,15 +56,15 @@ def make_file(tmp_path):
 
 def bring(node, shared, *files, **facts):
     """Bring files there by way of a node, of which the given facts are true."""
-    staging = look(files, str(shared), node.execute)._replace(**facts)
-    send(files, staging, node.stream, node.execute)
+    staging = inspect_shared_folder(files, str(shared), node.execute)._replace(**facts)
+    send_files(files, staging, node.stream, node.execute)
     return staging
 
 
 def refused(node, shared, *files):
     """The words in which a node says that it cannot use what is shared."""
     with pytest.raises(TorchExtensionError) as raised:
-        look(files, str(shared), node.execute)
+        inspect_shared_folder(files, str(shared), node.execute)
     said = str(raised.value)
     assert said.endswith(
         "Nothing was changed. Set torch_extension_shared_dir, or torch_extension_delivery to another way, such as copy."
@@ -71,28 +74,30 @@ def refused(node, shared, *files):
 
 def wheels(shared):
     """What is there, but for the link by which it is known again."""
-    return {path.name: path.read_bytes() for path in (shared / FOLDER).iterdir() if path.name != ".id"}
+    return {path.name: path.read_bytes() for path in (shared / FOLDER_NAME).iterdir() if path.name != ".id"}
 
 
 def word(node, shared):
-    return look([], str(shared), node.execute).told["word"]
+    return inspect_shared_folder([], str(shared), node.execute).facts["id"]
 
 
 def test_files_are_written_once_and_all_nodes_find_them(make_node, make_file, shared):
     one, other, file = make_node("one"), make_node("other"), make_file()
     staging = bring(one, shared, file)
-    assert (staging.folder, staging.is_shared) == (f"{shared}/{FOLDER}", True)
+    assert (staging.folder, staging.is_shared) == (f"{shared}/{FOLDER_NAME}", True)
     bring(other, shared, file)
     assert (one.streamed, other.streamed) == ([(file.name, 0)], [])
     assert wheels(shared) == {file.name: content(file)}
-    assert sorted(os.listdir(shared / FOLDER)) == [".id", file.name]
+    assert sorted(os.listdir(shared / FOLDER_NAME)) == [".id", file.name]
 
 
 def test_the_folder_and_what_is_in_it_are_the_users_alone(node, make_file, shared):
     shared.chmod(0o1777)
     file = make_file(7)
     bring(node, shared, file)
-    modes = [stat.S_IMODE(path.stat().st_mode) for path in (shared, shared / FOLDER, shared / FOLDER / file.name)]
+    modes = [
+        stat.S_IMODE(path.stat().st_mode) for path in (shared, shared / FOLDER_NAME, shared / FOLDER_NAME / file.name)
+    ]
     assert modes == [0o1777, 0o700, 0o600]
 
 
@@ -123,7 +128,7 @@ def test_nodes_that_come_at_the_same_time_read_the_same_word(make_node, shared):
         for folder in (shared / str(each) for each in range(5)):
             folder.mkdir()
             assert len(set(pool.map(enter, nodes, [folder] * number))) == 1
-            assert os.listdir(folder / FOLDER) == [".id"]
+            assert os.listdir(folder / FOLDER_NAME) == [".id"]
 
 
 def test_the_path_may_have_any_characters_and_begin_with_a_home(node, shared):
@@ -135,7 +140,10 @@ def test_the_path_may_have_any_characters_and_begin_with_a_home(node, shared):
 
 
 def test_a_command_that_did_not_get_there_is_no_answer(shared):
-    assert look([], str(shared), lambda command: Done(1, "", "sudo: a terminal is required")) is None
+    assert (
+        inspect_shared_folder([], str(shared), lambda command: CommandResult(1, "", "sudo: a terminal is required"))
+        is None
+    )
 
 
 def test_where_it_is_not_there_the_node_says_so(node, shared):
@@ -149,28 +157,28 @@ def test_the_disk_of_the_node_itself_is_not_taken_for_shared(node, tmp_path):
     if mount_point(tmp_path) != "/":
         pytest.skip("the folder of the tests is mounted")
     assert "it is on the disk of the node itself: nothing is mounted there" in refused(node, tmp_path)
-    assert not (tmp_path / FOLDER).exists()
+    assert not (tmp_path / FOLDER_NAME).exists()
 
 
 @pytest.mark.parametrize("others", [0o1777, 0o770, 0o707])
 def test_a_folder_that_others_may_write_to_is_refused(others, node, shared):
-    (shared / FOLDER).mkdir()
-    (shared / FOLDER).chmod(others)
+    (shared / FOLDER_NAME).mkdir()
+    (shared / FOLDER_NAME).chmod(others)
     assert "it belongs to another user, or others may write to it" in refused(node, shared)
-    assert list((shared / FOLDER).iterdir()) == []
+    assert list((shared / FOLDER_NAME).iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
 def test_a_folder_of_another_user_is_refused(node, shared):
-    (shared / FOLDER).mkdir()
-    os.chown(shared / FOLDER, NOBODY, -1)
+    (shared / FOLDER_NAME).mkdir()
+    os.chown(shared / FOLDER_NAME, NOBODY, -1)
     assert "it belongs to another user, or others may write to it" in refused(node, shared)
-    assert list((shared / FOLDER).iterdir()) == []
+    assert list((shared / FOLDER_NAME).iterdir()) == []
 
 
 @pytest.mark.parametrize("there_already", ["file", "folder"])
 def test_what_stands_where_the_word_should_is_left_alone(there_already, node, shared):
-    path = shared / FOLDER / ".id"
+    path = shared / FOLDER_NAME / ".id"
     path.parent.mkdir(mode=0o700)
     path.write_text(WORD) if there_already == "file" else path.mkdir()
     assert "its .id is no link and none of ours" in refused(node, shared)
@@ -190,12 +198,12 @@ def test_cleaning_up_after_these_tests_leaves_what_links_lead_to(tmp_path):
 
 @pytest.mark.parametrize("target", ["/etc", "../../x", WORD.upper(), f"{WORD}0", f"{WORD}\n"])
 def test_a_link_that_is_none_of_ours_is_told(target, node, shared):
-    (shared / FOLDER).mkdir(mode=0o700)
-    (shared / FOLDER / ".id").symlink_to(target)
+    (shared / FOLDER_NAME).mkdir(mode=0o700)
+    (shared / FOLDER_NAME / ".id").symlink_to(target)
     if target.endswith("\n"):  # a line of output is what we see of it
         assert word(node, shared) == WORD
     else:
-        assert f"{shared}/{FOLDER}/.id on the node is a link to {target!r}, and not one of ours." in refused(
+        assert f"{shared}/{FOLDER_NAME}/.id on the node is a link to {target!r}, and not one of ours." in refused(
             node, shared
         )
 
@@ -221,10 +229,10 @@ def read_only(node, shared):
 
 def test_on_a_file_system_that_can_only_be_read_files_are_found(make_node, node, make_file, shared, read_only):
     file = make_file()
-    expected = bring(make_node("writer"), shared, file).told["word"]
+    expected = bring(make_node("writer"), shared, file).facts["id"]
     read_only(shared)
     staging = bring(node, shared, file)
-    assert (staging.told["word"], node.streamed) == (expected, [])
+    assert (staging.facts["id"], node.streamed) == (expected, [])
 
 
 def test_on_a_file_system_that_can_only_be_read_what_lacks_is_an_error(make_node, node, make_file, shared, read_only):
@@ -233,7 +241,7 @@ def test_on_a_file_system_that_can_only_be_read_what_lacks_is_an_error(make_node
     file = make_file()
     with pytest.raises(TorchExtensionError) as raised:
         bring(node, shared, file)
-    assert f"{file.name} cannot be written to {shared}/{FOLDER} on the node: dd: " in str(raised.value)
+    assert f"{file.name} cannot be written to {shared}/{FOLDER_NAME} on the node: dd: " in str(raised.value)
     assert "Permission denied" in str(raised.value)
     assert "or set torch_extension_shared_dir, or torch_extension_delivery to another way" in str(raised.value)
 
@@ -241,7 +249,7 @@ def test_on_a_file_system_that_can_only_be_read_what_lacks_is_an_error(make_node
 @pytest.mark.parametrize("made", [False, True], ids=["without a folder", "with an empty folder"])
 def test_on_a_file_system_that_can_only_be_read_nobody_has_been_is_told(made, node, shared, read_only):
     if made:
-        (shared / FOLDER).mkdir(mode=0o700)
+        (shared / FOLDER_NAME).mkdir(mode=0o700)
     read_only(shared)
     assert ("it cannot be written to" if made else "Permission denied") in refused(node, shared)
 
@@ -249,7 +257,7 @@ def test_on_a_file_system_that_can_only_be_read_nobody_has_been_is_told(made, no
 def test_what_a_lost_run_has_brought_is_not_sent_again(node, make_file, shared):
     file = make_file()
     bring(node, shared)
-    (shared / FOLDER / file.part).write_bytes(content(file)[: 2 * BLOCK + 5])
+    (shared / FOLDER_NAME / file.part).write_bytes(content(file)[: 2 * BLOCK + 5])
     bring(node, shared, file)
     assert wheels(shared) == {file.name: content(file)}
     assert node.streamed == [(file.name, 2 * BLOCK)]
@@ -261,7 +269,7 @@ def test_wrong_bytes_never_get_the_name_and_nothing_stays_of_them(there_already,
     right, wrong = make_file(7, "einops-0.8.1-py3-none-any.whl"), make_file()
     wrong = wrong if there_already else wrong._replace(sha256="0" * 64)
     bring(node, shared)
-    (shared / FOLDER / wrong.part).write_bytes(bytes(there_already))
+    (shared / FOLDER_NAME / wrong.part).write_bytes(bytes(there_already))
     with pytest.raises(TorchExtensionError, match=r"flash_attn\S+ cannot be written to .* checksum did NOT match\."):
         bring(node, shared, right, wrong)
     assert wheels(shared) == {right.name: content(right)}
@@ -276,7 +284,7 @@ def test_without_room_nothing_is_sent_and_nothing_but_parts_of_it_removed(node, 
     bring(node, shared, right)
     node.streamed.clear()
     for name in ("mine", file.name, file.part):
-        (shared / FOLDER / name).write_bytes(b"x")
+        (shared / FOLDER_NAME / name).write_bytes(b"x")
     with pytest.raises(TorchExtensionError, match=r"has 2 MiB free, wanted are 3 MiB.*torch_extension_shared_dir"):
         bring(node, shared, right, file, free=(3 << 20) - 1)
     assert node.streamed == []
@@ -299,14 +307,14 @@ def test_a_disk_that_fills_up_is_told_and_nothing_but_parts_of_it_removed(node, 
 def test_what_another_control_node_has_brought_meanwhile_is_not_removed(fails, node, make_file, shared):
     """Nodes may have begun to read it."""
     file = make_file()
-    staging = look([file], str(shared), node.execute)
-    (shared / FOLDER / file.name).write_bytes(content(file))
+    staging = inspect_shared_folder([file], str(shared), node.execute)
+    (shared / FOLDER_NAME / file.name).write_bytes(content(file))
     if fails == "the disk":
         node.first = "trap '' XFSZ; ulimit -f 128; "
     else:
         node.short_of = 1
     with pytest.raises((TorchExtensionError, NotStreamedError)):
-        send([file], staging, node.stream, node.execute)
+        send_files([file], staging, node.stream, node.execute)
     assert wheels(shared) == {file.name: content(file)}
 
 

@@ -19,8 +19,8 @@ import shells
 from shells import ANY_NAMES, Node, content, there
 from slurms import log, stand_in
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import Broadcast, Job
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import Done
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import Broadcast, JobOptions
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import CommandResult
 
 ELSE = "Or set torch_extension_delivery to [slurm, copy], or to copy for this node."
 
@@ -35,20 +35,20 @@ class Slurm:
         words = shlex.split(command)
         if words[0] == "sinfo":
             assert words[-1].startswith("--nodes=")
-            if isinstance(self.states, Done):
+            if isinstance(self.states, CommandResult):
                 return self.states
-            return Done(0, "".join(f"{node}|{told}\n" for node, told in self.states.items()), "")
+            return CommandResult(0, "".join(f"{node}|{told}\n" for node, told in self.states.items()), "")
         assert words[0] == "salloc"
         self.asked.append(next(word.removeprefix("--nodelist=") for word in words if word.startswith("--nodelist=")))
         return self.jobs.pop(0)
 
 
 def says(*told, err="", status=0):
-    return Done(status, "".join(f"torch_extension:node:{each}\n" for each in told), err)
+    return CommandResult(status, "".join(f"torch_extension:node:{each}\n" for each in told), err)
 
 
 def bring(slurm, *nodes, job=None):
-    return Broadcast("login", [], "/source", "/target", slurm, job or Job()).bring(nodes)
+    return Broadcast("login", [], "/source", "/target", slurm, job or JobOptions()).deliver(nodes)
 
 
 IDLE = {"cn1": "idle|none", "cn2": "idle|none", "cn3": "mixed|none"}
@@ -61,7 +61,7 @@ def test_what_a_node_says_last_is_what_it_has():
 
 
 def test_of_a_terminal_the_ends_of_lines_are_no_words():
-    slurm = Slurm(IDLE, Done(0, "Welcome!\r\ntorch_extension:node:cn1:has:\r\n", ""))
+    slurm = Slurm(IDLE, CommandResult(0, "Welcome!\r\ntorch_extension:node:cn1:has:\r\n", ""))
     assert bring(slurm, "cn1") == {"cn1": None}
 
 
@@ -121,11 +121,11 @@ def test_a_node_that_slurm_does_not_know_is_told_with_the_knob():
     ("listed", "words"),
     [
         (
-            Done(127, "", "sh: 1: sinfo: not found\n"),
+            CommandResult(127, "", "sh: 1: sinfo: not found\n"),
             "(sh: 1: sinfo: not found). Wanted is a machine with Slurm's commands",
         ),
         (
-            Done(1, "", "slurm_load_partitions: Unable to contact slurm controller\n"),
+            CommandResult(1, "", "slurm_load_partitions: Unable to contact slurm controller\n"),
             "(slurm_load_partitions: Unable to",
         ),
     ],
@@ -141,7 +141,7 @@ def test_a_machine_that_cannot_ask_slurm_is_told_with_the_knob(listed, words):
 
 def test_a_job_that_is_refused_is_told_in_slurms_words_and_not_asked_for_again():
     err = "salloc: error: Job submit/allocate failed: Invalid account\n"
-    slurm = Slurm(IDLE, Done(1, "", err))
+    slurm = Slurm(IDLE, CommandResult(1, "", err))
     told = bring(slurm, "cn1", "cn2")
     assert told["cn1"] == told["cn2"]
     assert told["cn1"].startswith(
@@ -200,7 +200,10 @@ def test_there_are_no_more_than_three_jobs():
 
 
 def test_a_job_that_ends_without_a_word_is_told():
-    assert "has not brought it: its job ended without a word." in bring(Slurm(IDLE, Done(0, "", "")), "cn1")["cn1"]
+    assert (
+        "has not brought it: its job ended without a word."
+        in bring(Slurm(IDLE, CommandResult(0, "", "")), "cn1")["cn1"]
+    )
 
 
 # From here on the scripts are run by the real sh.
@@ -226,7 +229,7 @@ def fan_out(cluster, files):
 
     def fan_out(target, source=cluster / "source", node="cn1", job=None):
         execute = Node(cluster / "home").execute
-        return Broadcast("login", files, str(source), str(target), execute, job or Job()).bring([node])[node]
+        return Broadcast("login", files, str(source), str(target), execute, job or JobOptions()).deliver([node])[node]
 
     return fan_out
 
@@ -274,12 +277,12 @@ def test_nodes_may_have_any_name(node, fan_out, cluster):
 
 
 def test_the_job_is_asked_for_as_the_operator_has_it(fan_out, cluster):
-    fan_out(cluster / "target", job=Job(["--partition=gpu", "--comment=a 'b'"], wait=7, fanout=4))
+    fan_out(cluster / "target", job=JobOptions(["--partition=gpu", "--comment=a 'b'"], wait=7, fanout=4))
     assert {"--immediate=7", "--partition=gpu", "--comment=a 'b'", "--fanout=4"} <= set(log(cluster))
 
 
 def test_a_job_ends_after_half_an_hour_unless_the_operator_says_otherwise(fan_out, cluster):
-    fan_out(cluster / "target", job=Job(["--time=5"]))
+    fan_out(cluster / "target", job=JobOptions(["--time=5"]))
     assert [word for word in log(cluster) if word.startswith("--time")] == [
         "--time=30",
         "--time=5",

@@ -17,10 +17,10 @@ from shells import ANY_NAMES, NAME, Node, content, there
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import (
-    Done,
+    CommandResult,
     NotStreamedError,
-    prepare,
-    send,
+    prepare_folder,
+    send_files,
 )
 
 BLOCK = 1 << 16
@@ -28,8 +28,8 @@ BLOCK = 1 << 16
 
 class Receiver(Node):
     def bring(self, *files, folder="~/stage"):
-        staging = prepare(files, folder, self.execute)
-        send(files, staging, self.stream, self.execute)
+        staging = prepare_folder(files, folder, self.execute)
+        send_files(files, staging, self.stream, self.execute)
         return Path(staging.folder)
 
 
@@ -160,13 +160,13 @@ def test_login_shells_may_say_what_they_like_around_it(noise, node, make_file):
 def test_on_a_terminal_the_folder_is_the_same(node, make_file):
     file = make_file(7)
     node.bring(file)
-    staging = prepare([file], f"{node.home}/stage", node.on_a_terminal)
+    staging = prepare_folder([file], f"{node.home}/stage", node.on_a_terminal)
     assert (staging.folder, staging.sizes) == (f"{node.home}/stage", {file.name: 7})
 
 
 def test_a_command_that_did_not_get_there_is_no_answer(make_file):
-    refused = Done(1, "", "sudo: a terminal is required to read the password")
-    assert prepare([make_file(7)], "~/stage", lambda command: refused) is None
+    refused = CommandResult(1, "", "sudo: a terminal is required to read the password")
+    assert prepare_folder([make_file(7)], "~/stage", lambda command: refused) is None
 
 
 def test_a_folder_that_cannot_be_made_is_refused_in_the_nodes_own_words(node, make_file):
@@ -177,24 +177,24 @@ def test_a_folder_that_cannot_be_made_is_refused_in_the_nodes_own_words(node, ma
 
 
 def test_what_is_free_is_told_by_the_nodes_df(node, tmp_path, monkeypatch):
-    free = prepare([], "~/stage", node.execute).free
+    free = prepare_folder([], "~/stage", node.execute).free
     assert abs(free - shutil.disk_usage(tmp_path).free) < 1 << 30
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "df").write_text("#!/bin/sh\necho 'df: something else'\n")
     (tmp_path / "bin" / "df").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
-    assert prepare([], "~/stage", node.execute).free > 1 << 60
+    assert prepare_folder([], "~/stage", node.execute).free > 1 << 60
 
 
 @pytest.mark.parametrize("stranger", [True, False])
 def test_without_room_nothing_is_sent_and_nothing_left_of_it(stranger, node, make_file):
     file, stage = make_file(3 << 20), node.home / "stage"
-    staging = prepare([file], "~/stage", node.execute)._replace(free=(3 << 20) - 1)
+    staging = prepare_folder([file], "~/stage", node.execute)._replace(free=(3 << 20) - 1)
     (stage / file.part).write_bytes(b"")
     if stranger:
         (stage / "mine").write_bytes(b"x")
     with pytest.raises(TorchExtensionError, match=r"stage on the node has 2 MiB free, wanted are 3 MiB\. Nothing was"):
-        send([file], staging, node.stream, node.execute)
+        send_files([file], staging, node.stream, node.execute)
     assert node.streamed == []
     assert there(stage) == {"mine": b"x"} if stranger else not stage.exists()
 
@@ -203,8 +203,8 @@ def test_room_is_needed_only_for_what_is_missing(node, make_file):
     file, stage = make_file(), node.home / "stage"
     stage.mkdir()
     (stage / file.part).write_bytes(content(file)[: 3 * BLOCK])
-    staging = prepare([file], "~/stage", node.execute)._replace(free=1000)
-    send([file], staging, node.stream, node.execute)
+    staging = prepare_folder([file], "~/stage", node.execute)._replace(free=1000)
+    send_files([file], staging, node.stream, node.execute)
     assert there(stage) == {file.name: content(file)}
 
 

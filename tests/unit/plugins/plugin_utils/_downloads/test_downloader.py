@@ -827,8 +827,8 @@ import sys
 sys.path[:] = {sys.path!r}
 sys.modules[{name!r}] = None  # as if it were not installed
 from {Downloader.__module__} import Downloader
-from {Downloader.__module__.replace("_downloads.downloader", "_planning.decision")} import Settings, decide
-decide("flash-attn==2.8.3", {{}}, Settings(None)) if {name!r} == "packaging" else Downloader("nowhere")
+from {Downloader.__module__.replace("_downloads.downloader", "_planning.decision")} import Settings, choose_wheel
+choose_wheel("flash-attn==2.8.3", {{}}, Settings(None)) if {name!r} == "packaging" else Downloader("nowhere")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert f"lacks {name}" in done.stderr

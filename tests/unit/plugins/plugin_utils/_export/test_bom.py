@@ -9,41 +9,41 @@ import json
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
-from locks import lacked, planned
+from locks import EINOPS, WHEEL, lacked, planned
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export import bom
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import build, dump
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
+    build_lock,
+    format_lock,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
-
-WHEEL = "flash_attn-2.8.3+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
-EINOPS = "einops-0.8.1-py3-none-any.whl"
 
 
 @pytest.fixture
-def text(environment):
+def lock_text(environment):
     plan = {
         "environment": environment,
         "wheels": [planned(WHEEL, "flash-attn"), planned(WHEEL, "flash-attn==2.8.3")],
         "requirements": [lacked(EINOPS, "flash-attn", "mamba-ssm")],
     }
     other = {**plan, "environment": {**environment, "variables": {"A": "1"}}}
-    return dump(build({"a": plan, "b": other}))
+    return format_lock(build_lock({"a": plan, "b": other}))
 
 
-def bill(text):
-    return bom.bill(lock_file.load(text, "a.yml"), text)
+def bom_of(lock_text):
+    return bom.build_bom(lock_file.parse_lock(lock_text, "a.yml"), lock_text)
 
 
 @pytest.mark.parametrize("seconds", ["", "0", "1700000000"])
-def test_the_bill_is_what_cyclonedx_says_that_it_must_be(seconds, text, monkeypatch):
+def test_the_bill_of_materials_is_valid_cyclonedx(seconds, lock_text, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", seconds)
-    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill(text)) is None
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bom_of(lock_text)) is None
 
 
-def test_each_file_is_one_component_with_its_hash_and_origin_and_what_it_requires(text):
-    data = json.loads(bill(text))
-    lock = lock_file.load(text, "a.yml")
+def test_each_file_is_one_component_with_its_hash_and_origin_and_what_it_requires(lock_text):
+    data = json.loads(bom_of(lock_text))
+    lock = lock_file.parse_lock(lock_text, "a.yml")
     wheel, einops = lock.environments[0]["wheels"][0], lock.environments[0]["requirements"][0]
     assert [component["bom-ref"] for component in data["components"]] == [EINOPS, WHEEL]
     for component, item in zip(data["components"], (einops, wheel), strict=True):
@@ -59,22 +59,22 @@ def test_each_file_is_one_component_with_its_hash_and_origin_and_what_it_require
     assert {"ref": WHEEL, "dependsOn": [EINOPS]} in data["dependencies"]
 
 
-def test_the_same_lock_has_the_same_bill_and_another_lock_another_serial_number(text):
-    assert bill(text) == bill(text)
-    assert json.loads(bill(text))["serialNumber"] != json.loads(bill(text + "# more\n"))["serialNumber"]
+def test_the_same_lock_has_the_same_bill_and_another_lock_another_serial_number(lock_text):
+    assert bom_of(lock_text) == bom_of(lock_text)
+    assert json.loads(bom_of(lock_text))["serialNumber"] != json.loads(bom_of(lock_text + "# more\n"))["serialNumber"]
 
 
-def test_the_time_is_that_of_source_date_epoch_or_none(text, monkeypatch):
+def test_the_time_is_that_of_source_date_epoch_or_none(lock_text, monkeypatch):
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    assert "timestamp" not in bill(text)
+    assert "timestamp" not in bom_of(lock_text)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
-    assert json.loads(bill(text))["metadata"]["timestamp"].startswith("1970-01-01T00:00:00")
+    assert json.loads(bom_of(lock_text))["metadata"]["timestamp"].startswith("1970-01-01T00:00:00")
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "today")
     with pytest.raises(TorchExtensionError, match=r"SOURCE_DATE_EPOCH .* is 'today', wanted are seconds"):
-        bill(text)
+        bom_of(lock_text)
 
 
-def test_without_the_library_the_requirements_are_named(text, monkeypatch):
+def test_without_the_library_the_requirements_are_named(lock_text, monkeypatch):
     monkeypatch.setattr(bom, "CYCLONEDX_IMPORT_ERROR", ImportError("No module named 'cyclonedx'"))
     with pytest.raises(TorchExtensionError, match=r"lacks cyclonedx-python-lib .*requirements\.txt"):
-        bill(text)
+        bom_of(lock_text)

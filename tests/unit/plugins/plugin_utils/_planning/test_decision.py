@@ -9,7 +9,11 @@ import copy
 import pytest
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import Settings, decide, parse
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import (
+    Settings,
+    choose_wheel,
+    parse_requirement,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess
 
 WHEEL = "flash_attn-2.5.3+cu122torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
@@ -26,7 +30,7 @@ def guessing(github_url="https://github.com", **settings):
 
 
 def test_the_answer_is_the_whole_plan_of_one_wheel(environment):
-    assert decide("Flash_Attn == 2.5.3", environment, guessing()) == {
+    assert choose_wheel("Flash_Attn == 2.5.3", environment, guessing()) == {
         "name": "flash-attn",
         "requirement": "Flash_Attn == 2.5.3",
         "version": "2.5.3",
@@ -52,7 +56,7 @@ def test_the_answer_is_the_whole_plan_of_one_wheel(environment):
 
 
 def test_a_mirror_has_the_paths_of_github(environment):
-    answer = decide("flash-attn==2.5.3", environment, guessing(github_url="http://mirror.example:8080/gh/"))
+    answer = choose_wheel("flash-attn==2.5.3", environment, guessing(github_url="http://mirror.example:8080/gh/"))
     assert answer["url"] == f"http://mirror.example:8080/gh/{RELEASES}/v2.5.3/{WHEEL}"
 
 
@@ -70,20 +74,20 @@ def test_a_mirror_has_the_paths_of_github(environment):
 )
 def test_a_bad_mirror_is_refused_and_no_secret_is_repeated(url, words, environment):
     with pytest.raises(TorchExtensionError, match=words) as error:
-        decide("flash-attn==2.5.3", environment, guessing(github_url=url), strict=False)
+        choose_wheel("flash-attn==2.5.3", environment, guessing(github_url=url), strict=False)
     assert "secret" not in str(error.value)
     assert "token" not in str(error.value)
 
 
 def test_the_path_in_pips_cache_follows_from_the_sdists_url(environment):
-    answer = decide("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL))
+    answer = choose_wheel("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL))
     assert (answer["pip_cache_path"], answer["sdist_url"], answer["action"]) == (CACHED, SDIST_URL, "examine")
 
 
 def test_each_package_has_its_own_sdist(environment):
     settings = guessing(sdist_url={"Flash_Attn": SDIST_URL})
-    assert decide("flash-attn==2.5.3", environment, settings)["pip_cache_path"] == CACHED
-    assert decide("causal-conv1d==1.2.0.post2", environment, settings)["pip_cache_path"] is None
+    assert choose_wheel("flash-attn==2.5.3", environment, settings)["pip_cache_path"] == CACHED
+    assert choose_wheel("causal-conv1d==1.2.0.post2", environment, settings)["pip_cache_path"] is None
 
 
 @pytest.mark.parametrize(
@@ -91,13 +95,13 @@ def test_each_package_has_its_own_sdist(environment):
 )
 def test_a_known_hash_belongs_to_its_file(digest, sha256, environment):
     known = {WHEEL: digest} if digest else {"other.whl": "b" * 64}
-    assert decide("flash-attn==2.5.3", environment, guessing(sha256=known))["sha256"] == sha256
+    assert choose_wheel("flash-attn==2.5.3", environment, guessing(sha256=known))["sha256"] == sha256
 
 
 @pytest.mark.parametrize("digest", ["", "abc", "g" * 64, "a" * 65, "a" * 64 + "\n", 12])
 def test_what_is_no_hash_is_refused(digest, environment):
     with pytest.raises(TorchExtensionError, match="wanted are 64 hexadecimal digits"):
-        decide("flash-attn==2.5.3", environment, guessing(sha256={WHEEL: digest}))
+        choose_wheel("flash-attn==2.5.3", environment, guessing(sha256={WHEEL: digest}))
 
 
 @pytest.mark.parametrize(
@@ -119,12 +123,12 @@ def test_what_is_no_hash_is_refused(digest, environment):
 )
 def test_what_is_no_pinned_requirement_of_a_known_package_cannot_be_guessed(term, words, environment):
     with pytest.raises(TorchExtensionError, match=words):
-        decide(term, environment, guessing())
+        choose_wheel(term, environment, guessing())
 
 
 @pytest.mark.parametrize("version", ["2.5.3", "2.5.3.0", "02.5.3"])
 def test_a_version_may_be_spelt_as_its_standard_allows(version):
-    wanted = parse(f"flash-attn=={version}")
+    wanted = parse_requirement(f"flash-attn=={version}")
     assert (wanted.name, wanted.version) == ("flash-attn", "2.5.3")
 
 
@@ -139,14 +143,14 @@ def test_a_version_may_be_spelt_as_its_standard_allows(version):
 )
 def test_what_is_no_environment_is_refused_even_if_not_strict(wrong, words):
     with pytest.raises(TorchExtensionError, match=f"{words}.*torch_info"):
-        decide("flash-attn==2.5.3", wrong, guessing(), strict=False)
+        choose_wheel("flash-attn==2.5.3", wrong, guessing(), strict=False)
 
 
 def test_no_answer_is_an_error_or_a_refusal_with_the_same_words(environment):
     environment["torch"] = None
     with pytest.raises(TorchExtensionError) as error:
-        decide("flash-attn==2.5.3", environment, guessing())
-    answer = decide("flash-attn==2.5.3", environment, guessing(), strict=False)
+        choose_wheel("flash-attn==2.5.3", environment, guessing())
+    answer = choose_wheel("flash-attn==2.5.3", environment, guessing(), strict=False)
     assert answer["conflicts"] == [str(error.value)]
     assert (answer["name"], answer["url"], answer["action"]) == ("flash-attn==2.5.3", None, "refuse")
     assert "torch" in str(error.value)
@@ -154,7 +158,7 @@ def test_no_answer_is_an_error_or_a_refusal_with_the_same_words(environment):
 
 def test_a_wheel_that_cannot_serve_the_node_is_refused_with_its_url(environment):
     environment["torch"].update(version="2.9.0+cu130", cuda="13.0", cxx11_abi=True)
-    answer = decide("flash-attn==2.8.3", environment, guessing())
+    answer = choose_wheel("flash-attn==2.8.3", environment, guessing())
     assert "+cu12torch2.9" in answer["url"]
     assert answer["action"] == "refuse"
     assert ["CUDA 12" in conflict and "13" in conflict for conflict in answer["conflicts"]] == [True]
@@ -162,7 +166,7 @@ def test_a_wheel_that_cannot_serve_the_node_is_refused_with_its_url(environment)
 
 def test_an_old_pip_has_an_old_place(environment):
     environment["installers"]["pip"] = "19.3.1"
-    path = decide("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL))["pip_cache_path"]
+    path = choose_wheel("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL))["pip_cache_path"]
     assert path.endswith(WHEEL)
     assert path != CACHED
 
@@ -180,14 +184,14 @@ PIP_CACHE = guessing(pip_cache=True)
 @pytest.mark.parametrize("pip_cache", [True, False])
 def test_without_a_url_the_nodes_own_pip_tells_the_place(pip_cache, environment):
     environment["sdists"] = {"flash-attn": TOLD}
-    answer = decide("flash-attn==2.5.3", environment, guessing(pip_cache=pip_cache))
+    answer = choose_wheel("flash-attn==2.5.3", environment, guessing(pip_cache=pip_cache))
     assert (answer["pip_cache_path"], answer["sdist_url"]) == (f"/c/wheels/{WHEEL}", TOLD["url"])
     assert (answer["action"], answer["conflicts"]) == ("examine", [])
 
 
 def test_a_url_goes_before_what_the_nodes_pip_told(environment):
     environment["sdists"] = {"flash-attn": FAILED}
-    answer = decide("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL, pip_cache=True))
+    answer = choose_wheel("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL, pip_cache=True))
     assert (answer["pip_cache_path"], answer["sdist_url"]) == (CACHED, SDIST_URL)
 
 
@@ -203,17 +207,17 @@ def test_a_url_goes_before_what_the_nodes_pip_told(environment):
 )
 def test_no_place_is_a_conflict_only_where_one_is_wanted(sdists, words, environment):
     environment["sdists"] = sdists
-    answer = decide("flash-attn==2.5.3", environment, guessing())
+    answer = choose_wheel("flash-attn==2.5.3", environment, guessing())
     assert (answer["action"], answer["pip_cache_path"]) == ("install", None)
     with pytest.raises(TorchExtensionError, match=words) as error:
-        decide("flash-attn==2.5.3", environment, PIP_CACHE)
-    answer = decide("flash-attn==2.5.3", environment, PIP_CACHE, strict=False)
+        choose_wheel("flash-attn==2.5.3", environment, PIP_CACHE)
+    answer = choose_wheel("flash-attn==2.5.3", environment, PIP_CACHE, strict=False)
     assert (answer["action"], answer["conflicts"]) == ("refuse", [str(error.value)])
 
 
 def test_no_place_is_told_beside_what_else_speaks_against_the_wheel(environment):
     environment["torch"].update(version="2.9.0+cu130", cuda="13.0", cxx11_abi=True)
-    conflicts = decide("flash-attn==2.8.3", environment, PIP_CACHE, strict=False)["conflicts"]
+    conflicts = choose_wheel("flash-attn==2.8.3", environment, PIP_CACHE, strict=False)["conflicts"]
     assert ["CUDA 12" in conflict for conflict in conflicts] == [True, False]
 
 
@@ -235,10 +239,10 @@ def test_no_place_is_told_beside_what_else_speaks_against_the_wheel(environment)
 def test_settings_that_keep_pip_from_its_cache_are_a_conflict_where_it_is_wanted(cache, pip, words, environment):
     environment["pip_cache"].update(cache)
     environment["installers"]["pip"] = pip
-    answer = decide("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL, pip_cache=True), strict=False)
+    answer = choose_wheel("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL, pip_cache=True), strict=False)
     assert (answer["action"] == "refuse") == bool(words)
     assert [words in conflict for conflict in answer["conflicts"]] == [True] * bool(words)
-    assert decide("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL))["conflicts"] == []
+    assert choose_wheel("flash-attn==2.5.3", environment, guessing(sdist_url=SDIST_URL))["conflicts"] == []
 
 
 @pytest.mark.parametrize(
@@ -255,21 +259,21 @@ def test_settings_that_keep_pip_from_its_cache_are_a_conflict_where_it_is_wanted
 )
 def test_a_bad_sdist_url_is_refused(url, words, environment):
     with pytest.raises(TorchExtensionError, match=words):
-        decide("flash-attn==2.5.3", environment, guessing(sdist_url=url))
+        choose_wheel("flash-attn==2.5.3", environment, guessing(sdist_url=url))
 
 
 def test_what_is_installed_from_this_wheel_is_kept(environment):
     environment["distributions"]["flash-attn"] = "2.5.3"
     environment["origins"]["flash-attn"] = {"filename": WHEEL, "sha256": None}
-    assert decide("flash-attn==2.5.3", environment, guessing())["action"] == "keep"
+    assert choose_wheel("flash-attn==2.5.3", environment, guessing())["action"] == "keep"
 
 
 def test_the_environment_is_only_read_and_answers_share_nothing(environment):
     before = copy.deepcopy(environment)
-    decide("flash-attn==2.5.3", environment, guessing())["conflicts"].append("mine")
-    decide("flash-attn==2.5.3", environment, guessing())["imports"].append("mine")
+    choose_wheel("flash-attn==2.5.3", environment, guessing())["conflicts"].append("mine")
+    choose_wheel("flash-attn==2.5.3", environment, guessing())["imports"].append("mine")
     assert environment == before
-    assert "mine" not in str(decide("flash-attn==2.5.3", environment, guessing()))
+    assert "mine" not in str(choose_wheel("flash-attn==2.5.3", environment, guessing()))
 
 
 OTHERS = [f"flash_attn-2.5.3+cu122torch{torch}cxx11abiFALSE-cp311-cp311-linux_x86_64.whl" for torch in ("2.1", "2.0")]
@@ -282,8 +286,8 @@ def others(tmp_path, environment):
         (tmp_path / name).write_bytes(b"wheel")
 
     def decide_by(term="flash-attn==2.5.3", strict=False, **settings):
-        access = SourceAccess(cache=str(tmp_path / "cache"))
-        return decide(term, environment, Settings(access, sources=(f"directory:{tmp_path}",), **settings), strict)
+        access = Access(cache=str(tmp_path / "cache"))
+        return choose_wheel(term, environment, Settings(access, sources=(f"directory:{tmp_path}",), **settings), strict)
 
     return decide_by
 

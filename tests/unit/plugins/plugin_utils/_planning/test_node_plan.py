@@ -29,12 +29,12 @@ def wheel(name="flash-attn", action="install", **more):
 
 
 def test_a_node_is_asked_for_all_distributions_and_by_name_for_what_is_wanted():
-    asked = node_plan.questions(["Flash_Attn==2.8.3", "causal-conv1d>=1.5"], "install", None)
+    asked = node_plan.probe_options(["Flash_Attn==2.8.3", "causal-conv1d>=1.5"], "install", None)
     assert asked == (["*", "flash-attn", "causal-conv1d"], [])
 
 
 def test_what_is_no_requirement_of_a_known_package_is_not_asked_for():
-    assert node_plan.questions(["numpy", "flash attn", FLASH], "pip_cache", None) == (["*", "flash-attn"], [FLASH])
+    assert node_plan.probe_options(["numpy", "flash attn", FLASH], "pip_cache", None) == (["*", "flash-attn"], [FLASH])
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_what_is_no_requirement_of_a_known_package_is_not_asked_for():
     ],
 )
 def test_a_nodes_pip_is_asked_for_sdists_only_where_they_count_and_nobody_has_told(mode, sdist_url, sdists):
-    assert node_plan.questions([FLASH, CONV, "flash-attn>=2.7"], mode, sdist_url).sdists == sdists
+    assert node_plan.probe_options([FLASH, CONV, "flash-attn>=2.7"], mode, sdist_url).sdists == sdists
 
 
 def test_a_node_looks_closer_where_its_environment_does_not_tell_and_hears_no_more_than_it_needs():
     plan = [wheel(), wheel("causal-conv1d", "examine"), wheel("mamba-ssm", "keep")]
-    assert node_plan.unclear(plan, "install") == [
+    assert node_plan.wheels_to_examine(plan, "install") == [
         {
             "name": "causal-conv1d",
             "version": "2.8.3",
@@ -67,18 +67,21 @@ def test_a_node_looks_closer_where_its_environment_does_not_tell_and_hears_no_mo
         }
     ]
     for mode in ("pip_cache", "find_links"):
-        assert [each["name"] for each in node_plan.unclear(plan, mode)] == [each["name"] for each in plan]
+        assert [each["name"] for each in node_plan.wheels_to_examine(plan, mode)] == [each["name"] for each in plan]
 
 
 def test_what_a_node_found_out_takes_the_place_of_what_the_plan_said():
     plan = [wheel(), wheel("causal-conv1d", "examine")]
     examined = [{"filename": "causal-conv1d.whl", "action": "keep", "reason": "it can be imported", "verify": "import"}]
-    assert node_plan.cleared(plan, examined) == [plan[0], {**plan[1], "action": "keep", "reason": "it can be imported"}]
+    assert node_plan.apply_examination(plan, examined) == [
+        plan[0],
+        {**plan[1], "action": "keep", "reason": "it can be imported"},
+    ]
     assert plan[1]["action"] == "examine"
 
 
 def test_what_nothing_speaks_against_is_not_refused():
-    assert node_plan.refusal([wheel()], "/opt/venv/bin/python") is None
+    assert node_plan.explain_refusal([wheel()], "/opt/venv/bin/python") is None
 
 
 def test_a_refusal_names_each_wheel_with_what_speaks_against_it_and_the_knobs():
@@ -87,7 +90,7 @@ def test_a_refusal_names_each_wheel_with_what_speaks_against_it_and_the_knobs():
         wheel("causal-conv1d"),
         wheel("nonsense", version=None, conflicts=["nobody knows it"]),
     ]
-    assert node_plan.refusal(plan, "/opt/venv/bin/python") == (
+    assert node_plan.explain_refusal(plan, "/opt/venv/bin/python") == (
         "flash-attn 2.8.3 cannot be put into /opt/venv/bin/python: it is for CUDA 12.; this torch is for CUDA 13.\n"
         "nonsense cannot be put into /opt/venv/bin/python: nobody knows it.\n"
         "Nothing was changed on this node. Knobs: torch_extension_packages (another version), torch_extension_python"
@@ -96,7 +99,7 @@ def test_a_refusal_names_each_wheel_with_what_speaks_against_it_and_the_knobs():
 
 
 def test_a_refusal_that_names_knobs_names_no_others():
-    said = node_plan.refusal([wheel(conflicts=["Set torch_extension_sources."])], "/opt/venv/bin/python")
+    said = node_plan.explain_refusal([wheel(conflicts=["Set torch_extension_sources."])], "/opt/venv/bin/python")
     assert said.splitlines()[-1] == "Nothing was changed on this node."
 
 
@@ -104,4 +107,4 @@ def test_a_refusal_that_names_knobs_names_no_others():
 def test_what_runs_have_left_is_parts_of_anything_and_what_is_planned_if_it_is_not_to_stay(keep_files, whole):
     half = part_name("gone.whl", "0" * 64)
     there = ["wanted.whl", half, "mine.whl", "notes.txt"]
-    assert sorted(node_plan.staged([{"filename": "wanted.whl"}], there, keep_files)) == sorted([*whole, half])
+    assert sorted(node_plan.list_leftovers([{"filename": "wanted.whl"}], there, keep_files)) == sorted([*whole, half])

@@ -9,7 +9,10 @@ import copy
 import pytest
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.proven_match import Shown, settle
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.proven_match import (
+    ProofResult,
+    choose_proven,
+)
 
 SHA256 = "ab" * 32
 
@@ -53,15 +56,15 @@ def prove():
     return prove
 
 
-FITS = Shown("fits", [], SHA256, 7)
-MISFIT = Shown("does not fit", ["needs cudaMalloc", "has no code for sm_90"], SHA256, 7)
-UNKNOWN = Shown("cannot be told", ["has no library"], SHA256, 7)
+FITS = ProofResult("fits", [], SHA256, 7)
+MISFIT = ProofResult("does not fit", ["needs cudaMalloc", "has no code for sm_90"], SHA256, 7)
+UNKNOWN = ProofResult("cannot be told", ["has no library"], SHA256, 7)
 
 
 def test_the_first_that_fits_is_taken_and_the_next_is_not_tried(environment, prove):
     first, second, third = (provable(torch) for torch in ("2.1", "2.0", "2.3"))
     prove.shown = {first["filename"]: MISFIT, second["filename"]: FITS}
-    taken = settle(answer(first, second, third), environment, prove)
+    taken = choose_proven(answer(first, second, third), environment, prove)
     assert prove.asked == [first["filename"], second["filename"]]
     assert (taken["filename"], taken["sha256"], taken["size"]) == (second["filename"], SHA256, 7)
     assert taken["ground"] == "its name says torch 2.0; this node has all that its binaries need, as was proven"
@@ -76,8 +79,8 @@ def test_what_is_installed_is_tried_first_so_that_it_stays(environment, prove):
     nearer, there = provable("2.1"), provable("1.13", action="keep", sha256="cd" * 32, size=9)
     environment["distributions"]["flash-attn"] = "2.8.3"
     environment["origins"]["flash-attn"] = {"filename": there["filename"], "sha256": "cd" * 32}
-    prove.shown = {there["filename"]: Shown("fits", [], None, None)}  # by what is installed: there is no file
-    kept = settle(answer(nearer, there), environment, prove)
+    prove.shown = {there["filename"]: ProofResult("fits", [], None, None)}  # by what is installed: there is no file
+    kept = choose_proven(answer(nearer, there), environment, prove)
     assert prove.asked == [there["filename"]]
     assert (kept["action"], kept["sha256"], kept["size"]) == ("keep", "cd" * 32, 9)
 
@@ -87,20 +90,20 @@ def test_the_hash_that_shows_at_the_proof_decides_what_has_to_be_done(environmen
     environment["distributions"]["flash-attn"] = "2.8.3"
     environment["origins"]["flash-attn"] = {"filename": there["filename"], "sha256": "cd" * 32}
     prove.shown = {there["filename"]: FITS}
-    taken = settle(answer(there), environment, prove)
+    taken = choose_proven(answer(there), environment, prove)
     assert (taken["action"], "from a file of this name with sha256 cdcd" in taken["reason"]) == ("replace", True)
 
 
 def test_for_pips_cache_the_node_has_to_look_closer(environment, prove):
     cached = provable("2.1", action="examine", pip_cache_path="/c/x.whl")
     prove.shown = {cached["filename"]: FITS}
-    assert settle(answer(cached), environment, prove)["action"] == "examine"
+    assert choose_proven(answer(cached), environment, prove)["action"] == "examine"
 
 
 def test_what_may_not_be_downloaded_yet_is_planned_with_a_warning(environment, prove):
     first, second = provable("2.1", warnings=["the answer is old"]), provable("2.0")
     prove.shown = {first["filename"]: None}
-    planned = settle(answer(first, second), environment, prove)
+    planned = choose_proven(answer(first, second), environment, prove)
     assert (planned["filename"], planned["action"], planned["conflicts"]) == (first["filename"], "install", [])
     assert planned["warnings"][0] == "the answer is old"
     assert f"{first['filename']} is for another torch" in planned["warnings"][1]
@@ -111,7 +114,7 @@ def test_what_may_not_be_downloaded_yet_is_planned_with_a_warning(environment, p
 def test_what_cannot_be_had_makes_way_for_the_next(environment, prove):
     first, second = provable("2.1"), provable("2.0")
     prove.shown = {first["filename"]: TorchExtensionError("The server is down."), second["filename"]: FITS}
-    taken = settle(answer(first, second), environment, prove)
+    taken = choose_proven(answer(first, second), environment, prove)
     assert taken["filename"] == second["filename"]
     assert taken["refused"] == [{"filename": first["filename"], "reasons": ["The server is down."]}]
 
@@ -125,7 +128,7 @@ def test_where_none_serves_the_answer_stays_with_what_stands_in_the_way_of_each(
     }
     given = answer(*wheels)
     before = copy.deepcopy(given)
-    refused = settle(given, environment, prove)
+    refused = choose_proven(given, environment, prove)
     (conflict,) = refused["conflicts"]
     assert conflict == (
         "No wheel fits."

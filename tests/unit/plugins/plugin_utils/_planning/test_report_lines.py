@@ -23,27 +23,27 @@ def outcome(action="install", **more):
 
 
 def done(result=None, mode="install", predicts=False, wheels=(WHEEL,), **more):
-    return report_lines.done(
+    return report_lines.report_result(
         wheels, {"wheels": [result or outcome()], "requirements": [], "cleared": [], **more}, mode, predicts
     )
 
 
 def test_what_a_node_is_stands_in_a_line(environment):
-    assert report_lines.planned(environment, []) == [FOUND]
+    assert report_lines.report_plan(environment, []) == [FOUND]
     environment["gpus"] = [{"name": "NVIDIA H200"}, {"name": "Tesla T4"}]
-    assert report_lines.planned(environment, [])[0].endswith("GPUs: NVIDIA H200, Tesla T4")
+    assert report_lines.report_plan(environment, [])[0].endswith("GPUs: NVIDIA H200, Tesla T4")
 
 
 def test_a_node_without_torch_is_told_too(environment):
     environment["torch"] = None
-    assert report_lines.planned(environment, [])[0].endswith(
+    assert report_lines.report_plan(environment, [])[0].endswith(
         "torch none, CUDA none, C++11 ABI unknown, x86_64, GPUs: none"
     )
 
 
 def test_of_a_plan_only_what_is_there_already_is_told(environment):
     plan = [{**WHEEL, "action": "keep", "reason": "from this wheel"}, {**WHEEL, "action": "install", "reason": "no"}]
-    assert report_lines.planned(environment, plan) == [
+    assert report_lines.report_plan(environment, plan) == [
         FOUND,
         "flash-attn 2.8.3: kept (found: from this wheel)",
         "from: https://gh.example/flash.whl",

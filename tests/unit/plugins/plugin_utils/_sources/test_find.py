@@ -10,8 +10,8 @@ from servers import serving
 from urllib3.util import Retry
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import Settings, decide
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import Settings, choose_wheel
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import Access
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.find import NothingFitsError
 
 TAGS = "cp311-cp311-linux_x86_64"
@@ -38,8 +38,8 @@ def ask(api, tmp_path, environment):
     """What the lookup answers, with a requirement and other settings."""
 
     def ask(term="flash-attn==2.5.3", *sources, access=None, strict=True, **settings):
-        access = SourceAccess(str(tmp_path / "cache"), github_api_url=api.server.url, **(access or {}))
-        return decide(term, environment, Settings(access, sources or ("release",), **settings), strict)
+        access = Access(str(tmp_path / "cache"), github_api_url=api.server.url, **(access or {}))
+        return choose_wheel(term, environment, Settings(access, sources or ("release",), **settings), strict)
 
     return ask
 

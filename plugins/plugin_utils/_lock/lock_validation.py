@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""Checks the content of a lock, of which nothing is believed unseen."""
+"""Checks the content of a lock."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ _TEXT = "a text"
 _TEXT_OR_NULL = "a text or null"
 
 
+# What is wanted of a field, in words for messages, and how to see that it is so.
 _CHECKS: dict[str, t.Callable[[t.Any], bool]] = {
     _TEXT: lambda value: isinstance(value, str) and bool(value),
     _TEXT_OR_NULL: lambda value: value is None or isinstance(value, str),
@@ -36,7 +37,7 @@ _CHECKS: dict[str, t.Callable[[t.Any], bool]] = {
     "true, false or null": lambda value: value is None or isinstance(value, bool),
     "a number of bytes": lambda value: isinstance(value, int) and value is not True and value >= 0,
     "64 hexadecimal digits": lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value)),
-    "the name of a wheel": lambda value: isinstance(value, str) and _is_wheel(value),
+    "the name of a wheel": lambda value: isinstance(value, str) and _is_wheel_name(value),
     "a version": lambda value: isinstance(value, str) and _is_version(value),
     "a requirement": lambda value: isinstance(value, str) and _is_requirement(value),
     "a URL without credentials": lambda value: isinstance(value, str) and _is_url(value),
@@ -48,7 +49,7 @@ _CHECKS: dict[str, t.Callable[[t.Any], bool]] = {
 }
 
 
-ENVIRONMENT = {
+ENVIRONMENT_FIELDS = {
     "python": "a tag such as cp311",
     "abi": _TEXT,
     "machine": _TEXT,
@@ -63,7 +64,7 @@ ENVIRONMENT = {
 }
 
 
-WHEEL = {
+WHEEL_FIELDS = {
     "name": _TEXT,
     "requirement": "a requirement",
     "version": "a version",
@@ -76,7 +77,7 @@ WHEEL = {
 }
 
 
-REQUIREMENT = {
+REQUIREMENT_FIELDS = {
     "name": _TEXT,
     "version": "a version",
     "filename": "the name of a wheel",
@@ -86,46 +87,56 @@ REQUIREMENT = {
 }
 
 
-def check_files(items: t.Iterable[t.Mapping[str, t.Any]]) -> None:
-    """One name is one file: caches and bundles keep files by their names."""
+def check_unique_names(items: t.Iterable[t.Mapping[str, t.Any]]) -> None:
+    """Check that no name stands for two files: caches and bundles keep files by their names.
+
+    :raises TorchExtensionError: for the first name that does
+    """
     hashes: dict[str, str] = {}
     for item in items:
-        there = hashes.setdefault(item["filename"], item["sha256"])
-        if there != item["sha256"]:
+        first_hash = hashes.setdefault(item["filename"], item["sha256"])
+        if first_hash != item["sha256"]:
             raise TorchExtensionError(
-                f"{item['filename']} stands for two files, with sha256 {there} and {item['sha256']}. See that"
+                f"{item['filename']} stands for two files, with sha256 {first_hash} and {item['sha256']}. See that"
                 " torch_extension_github_url and torch_extension_sha256 are the same for all nodes."
             )
 
 
-def check(value: t.Any, fields: t.Mapping[str, str], path: str, place: str) -> None:
+def check_fields(value: t.Any, fields: t.Mapping[str, str], path: str, location: str) -> None:
+    """Check that a part of a lock has all its fields, no others, and what they should have.
+
+    :param fields: what is wanted in each, in the words of ``_CHECKS``; empty for anything
+    :param path: of the lock, for messages
+    :param location: of the part in the lock, for messages
+    """
     if not isinstance(value, dict):
-        raise broken(path, f"{place} is {value!r}, wanted is a dictionary")
+        raise lock_error(path, f"{location} is {value!r}, wanted is a dictionary")
     for field in [*fields, *value]:
         if field not in value:
-            raise broken(path, f"{place} lacks {field}")
+            raise lock_error(path, f"{location} lacks {field}")
         if field not in fields:
-            raise broken(path, f"{place} has {field}, which is unknown")
-        wanted = fields[field]
-        if wanted and not _CHECKS[wanted](value[field]):
-            raise broken(path, f"{field} of {place} is {value[field]!r}, wanted is {wanted}")
+            raise lock_error(path, f"{location} has {field}, which is unknown")
+        description = fields[field]
+        if description and not _CHECKS[description](value[field]):
+            raise lock_error(path, f"{field} of {location} is {value[field]!r}, wanted is {description}")
 
 
-def check_file(item: t.Any, fields: t.Mapping[str, str], path: str, place: str) -> None:
-    check(item, fields, path, place)
+def check_file_entry(item: t.Any, fields: t.Mapping[str, str], path: str, location: str) -> None:
+    """As :func:`check_fields`, and that the file's name agrees with its package and version."""
+    check_fields(item, fields, path, location)
     name = wheel_file.parse_name(item["filename"])
     versions = [wheel_file.public_version(version) for version in (name.version, item["version"])]
     if name.name != canonical(item["name"]) or Version(versions[0]) != Version(versions[1]):
-        raise broken(path, f"{item['filename']} is no wheel of {item['name']} {item['version']}")
+        raise lock_error(path, f"{item['filename']} is no wheel of {item['name']} {item['version']}")
 
 
-def broken(path: str, reason: str) -> TorchExtensionError:
+def lock_error(path: str, reason: str) -> TorchExtensionError:
     return TorchExtensionError(
         f"{path} is not a sound lock: {reason}. Take it from git again, or remove it and run the playbook lock."
     )
 
 
-def _is_wheel(text: str) -> bool:
+def _is_wheel_name(text: str) -> bool:
     try:
         wheel_file.parse_name(text)
         Version(wheel_file.parse_name(text).version)

@@ -1,0 +1,102 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+from locks import CONV, OTHER_WHEEL, WHEEL, environment_of_another_kind, planned, plans_of_two_kinds
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
+    build_lock,
+    format_lock,
+    without_locked_requirements,
+)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
+
+
+@pytest.fixture
+def other_environment(environment):
+    return environment_of_another_kind(environment)
+
+
+@pytest.fixture
+def plans(environment, other_environment):
+    return plans_of_two_kinds(environment, other_environment)
+
+
+@pytest.fixture
+def lock(plans):
+    return lock_file.parse_lock(format_lock(build_lock(plans)), "wheels.lock.yml")
+
+
+def test_a_lock_has_each_kind_of_node_once_with_all_that_any_node_of_it_needs(plans):
+    data = build_lock(plans)
+    assert [entry["torch"] for entry in data["environments"]] == ["2.2.0+cu121", "2.9.0+cu128"]
+    first, second = data["environments"]
+    assert [wheel["filename"] for wheel in first["wheels"]] == [CONV, WHEEL]
+    assert [(item["name"], item["required_by"]) for item in first["requirements"]] == [
+        ("einops", ["causal-conv1d", "flash-attn"]),
+        ("ninja", ["causal-conv1d"]),
+    ]
+    assert [wheel["filename"] for wheel in second["wheels"]] == [OTHER_WHEEL]
+
+
+def test_the_order_of_the_nodes_does_not_change_the_text_of_a_lock(plans):
+    texts = {format_lock(build_lock(dict(order))) for order in itertools.permutations(plans.items())}
+    assert len(texts) == 1
+
+
+def test_a_lock_says_nothing_about_single_nodes(plans):
+    text = format_lock(build_lock(plans))
+    assert re.findall(r"n1|/opt/venv|/home/|20\d\d-", text) == []
+
+
+def test_the_text_of_a_lock_is_plain_yaml_with_a_header(plans):
+    text = format_lock(build_lock(plans))
+    assert text.startswith("# Written by the playbook airgap.torch_extensions.lock")
+    assert (
+        "\n---\nlock_version: 1\nenvironments:\n  - python: cp311\n    abi: cp311\n    machine: x86_64\n    libc: glibc 2.36\n"
+        in text
+    )
+    assert (
+        f"\n      - name: flash-attn\n        requirement: flash-attn>=2.7\n        version: 2.8.3\n        filename: {WHEEL}\n"
+        in text
+    )
+    assert "&" not in text, "no anchors of YAML"
+
+
+def test_a_lock_is_read_as_it_was_written(plans, lock):
+    assert list(lock.environments) == build_lock(plans)["environments"]
+
+
+def test_tagged_texts_of_ansible_are_written_as_plain_ones(plans, environment):
+    class Tagged(str):
+        __slots__ = ()
+
+    tagged = [planned(WHEEL, Tagged("flash-attn"), ground=Tagged("it fits"))]
+    plan = {
+        "environment": {**environment, "variables": {Tagged("A"): Tagged("1")}},
+        "wheels": tagged,
+        "requirements": [],
+    }
+    assert "ground: it fits\n" in format_lock(build_lock({"n": plan}))
+
+
+def test_two_files_with_one_name_are_an_error(plans):
+    plans["n3"]["wheels"] = [planned(WHEEL, "flash-attn>=2.7", sha256="0" * 64)]
+    with pytest.raises(
+        TorchExtensionError, match=rf"{re.escape(WHEEL)} stands for two files, .* 0{{64}}\. .*torch_extension_sha256"
+    ):
+        build_lock(plans)
+
+
+def test_requirements_that_an_earlier_lock_has_brought_count_as_missing(lock, environment, other_environment):
+    environment["distributions"].update(einops="0.8.1", numpy="2.0")
+    assert without_locked_requirements(environment, lock)["distributions"].keys() == {"flash-attn", "torch", "numpy"}
+    assert without_locked_requirements(other_environment, lock) == other_environment
+    assert without_locked_requirements(environment, None) == environment

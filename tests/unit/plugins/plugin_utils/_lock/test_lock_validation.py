@@ -1,0 +1,80 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from locks import CONV, EINOPS, WHEEL, environment_of_another_kind, plans_of_two_kinds
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import build_lock
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
+
+
+def change(*path_and_value):
+    """A change of the data of a lock: to a value, or without one away."""
+    *path, last, value = path_and_value
+
+    def change(data):
+        for key in path:
+            data = data[key]
+        if value is ...:
+            del data[last]
+        else:
+            data[last] = value
+
+    return change
+
+
+FIRST_ENVIRONMENT = ("environments", 0)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (change("lock_version", 2), "lock_version 2, and this version of the collection reads 1"),
+        (change("lock_version", ...), "it has no lock_version"),
+        (change("environments", {}), "environments of the file is {}, wanted is a list"),
+        (change("more", 1), "the file has more, which is unknown"),
+        (change(*FIRST_ENVIRONMENT, 7), "environment 1 is 7, wanted is a dictionary"),
+        (change(*FIRST_ENVIRONMENT, "torch", ...), "environment 1 lacks torch"),
+        (change(*FIRST_ENVIRONMENT, "gpu", "H200"), "environment 1 has gpu, which is unknown"),
+        (change(*FIRST_ENVIRONMENT, "cuda", 12.6), "cuda of environment 1 is 12.6, wanted is a text or null"),
+        (change(*FIRST_ENVIRONMENT, "python", "3.11"), "wanted is a tag such as cp311"),
+        (change(*FIRST_ENVIRONMENT, "cxx11_abi", "no"), "wanted is true, false or null"),
+        (change(*FIRST_ENVIRONMENT, "variables", {"A": 1}), "wanted is texts by name"),
+        (change(*FIRST_ENVIRONMENT, "wheels", 0, "text"), "a wheel of environment 1 is 'text'"),
+        (change(*FIRST_ENVIRONMENT, "wheels", 0, "sha256", "abc"), "wanted is 64 hexadecimal digits"),
+        (change(*FIRST_ENVIRONMENT, "wheels", 0, "sha256", 10**63), "wanted is 64 hexadecimal digits"),
+        (change(*FIRST_ENVIRONMENT, "wheels", 0, "size", "1"), "wanted is a number of bytes"),
+        (change(*FIRST_ENVIRONMENT, "wheels", 0, "size", True), "wanted is a number of bytes"),
+        (change(*FIRST_ENVIRONMENT, "wheels", 0, "filename", f"../{CONV}"), "wanted is the name of a wheel"),
+        (change(*FIRST_ENVIRONMENT, "wheels", 0, "filename", WHEEL), "is no wheel of causal-conv1d 1.6.0"),
+        (change(*FIRST_ENVIRONMENT, "wheels", 0, "version", "1.6.1"), "is no wheel of causal-conv1d 1.6.1"),
+        (change(*FIRST_ENVIRONMENT, "wheels", 0, "requirement", "a b"), "wanted is a requirement"),
+        (change(*FIRST_ENVIRONMENT, "wheels", 0, "version", "newest"), "wanted is a version"),
+        (
+            change(*FIRST_ENVIRONMENT, "wheels", 0, "url", "https://me:secret@github.example/a"),
+            "wanted is a URL without credentials",
+        ),
+        (
+            change(*FIRST_ENVIRONMENT, "wheels", 0, "url", "ftp://github.example/a"),
+            "wanted is a URL without credentials",
+        ),
+        (change(*FIRST_ENVIRONMENT, "wheels", 0, "ground", ...), "a wheel of environment 1 lacks ground"),
+        (change(*FIRST_ENVIRONMENT, "requirements", 0, "filename", f"/opt/{EINOPS}"), "wanted is the name of a wheel"),
+        (change(*FIRST_ENVIRONMENT, "requirements", 0, "required_by", "flash-attn"), "wanted is a list of texts"),
+        (change("environments", 1, "wheels", 0, "filename", WHEEL), "stands for two files"),
+    ],
+)
+def test_an_unsound_lock_is_an_error_that_names_the_place(damage, words, environment):
+    plans = plans_of_two_kinds(environment, environment_of_another_kind(environment))
+    data = json.loads(json.dumps(build_lock(plans)))
+    damage(data)
+    with pytest.raises(TorchExtensionError) as error:
+        lock_file.parse_lock(yaml.safe_dump(data), "a.yml")
+    assert words in str(error.value)

@@ -215,11 +215,11 @@ def _check(files):
 def _certificates(path):
     """What of a file of CAs is for nodes to see."""
     # of a node, which most deliveries do without here
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import certificates
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import extract_certificates
 
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            return certificates(file.read())
+            return extract_certificates(file.read())
     except OSError as exc:
         raise TorchExtensionError(
             f"torch_extension_pull_ca_path is {path}, which cannot be read on the control node ({exc.strerror})."

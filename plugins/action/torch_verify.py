@@ -40,7 +40,7 @@ def _misfits(package, environment, match):
     asset = selection.Asset(package["filename"], url="")
     return [
         f"the wheel it was installed from is for {misfit.part} {misfit.wanted}, this node has {misfit.found}"
-        for candidate in selection.judge(package["name"], [asset], environment)
+        for candidate in selection.judge_wheels(package["name"], [asset], environment)
         if candidate.label is not None
         for misfit in candidate.misfits
         if match == selection.EXACT or misfit.part != "torch"  # whether it loads here was seen

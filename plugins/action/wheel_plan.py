@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import FITS, MISFIT, UNKNOWN
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import DOES_NOT_FIT, FITS, UNKNOWN
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, MATCHES
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import NodeAction
@@ -132,7 +132,7 @@ class ActionModule(NodeAction):
         """The proof by import, of what is installed and whose wheel is not here."""
         packages = self._run("torch_verify", {"verify": "import"})["packages"]
         reasons = next((package["reasons"] for package in packages if package["name"] == name), ["is not installed"])
-        return Shown(MISFIT if reasons else FITS, reasons, None, None)
+        return Shown(DOES_NOT_FIT if reasons else FITS, reasons, None, None)
 
 
 def _decide(environment, arguments):

@@ -389,9 +389,9 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import options, staging
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import (
-    ALL,
-    describe_one,
-    with_gpus,
+    ALL_DISTRIBUTIONS,
+    add_gpus,
+    describe_environment,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP
@@ -448,7 +448,7 @@ _ARGUMENTS = {
     "keep_files": {"type": "bool", "default": True},
     "staged": {"type": "list", "elements": "str", "default": []},
     "mode": {"type": "str", "choices": ["install", "pip_cache", "find_links"], "default": "install"},
-    "verify": {"type": "str", "choices": trial.WAYS, "default": "auto"},
+    "verify": {"type": "str", "choices": trial.METHODS, "default": "auto"},
     "devices": {"type": "list", "elements": "str", "default": []},
 }
 
@@ -509,7 +509,7 @@ def _run(module):
     cleared = _unwanted(module)
     environment = params["environment"] if module.check_mode else None
     if environment is None:
-        environment = describe_one(params["python"], [ALL, *names], run, os.environ)[0]
+        environment = describe_environment(params["python"], [ALL_DISTRIBUTIONS, *names], run, os.environ)[0]
     check_environment(environment)
     result = {}
     known = [params["facts"][wheel["sha256"]] for wheel in params["wheels"] if wheel["sha256"] in params["facts"]]
@@ -517,24 +517,24 @@ def _run(module):
         result["proofs"] = _proofs(known, module, environment, run)
     mode = params["mode"]
     installer = _installer(mode)
-    leftovers = installer.leftovers(params["wheels"], environment) if mode == "install" else []
+    leftovers = installer.list_leftovers(params["wheels"], environment) if mode == "install" else []
     if leftovers and not module.check_mode:
-        installer.clear(params["wheels"], environment)
-        environment = describe_one(params["python"], [ALL, *names], run, os.environ)[0]
+        installer.remove_leftovers(params["wheels"], environment)
+        environment = describe_environment(params["python"], [ALL_DISTRIBUTIONS, *names], run, os.environ)[0]
     looks = (environment, run) if mode == "install" else (environment,)
     actions = []
     for wheel in params["wheels"]:
         if wheel["conflicts"]:
             raise TorchExtensionError(f"{wheel['filename']} cannot serve this node: {'; '.join(wheel['conflicts'])}.")
-        actions.append(installer.examine(wheel, *looks))
+        actions.append(installer.decide_action(wheel, *looks))
     needed = [wheel for wheel, action in zip(params["wheels"], actions) if action.action != KEEP]
     absent = [
         file for file in params["requirements"] if needed and environment["distributions"].get(file["name"]) is None
     ]
     diff = _diff(params["wheels"], actions, absent, [*leftovers, *cleared])
     if mode == "find_links":
-        result["find_links"] = installer.folder_of(environment)
-        settings = installer.settings(environment)
+        result["find_links"] = installer.wheel_folder(environment)
+        settings = installer.plan_pip_conf(environment)
         diff = [diff, settings.diff()] if settings.before != settings.after else diff
     verify = _way(module, environment, run) if needed and mode == "install" else trial.NONE
     found = {}
@@ -546,9 +546,9 @@ def _run(module):
             )
         if mode == "pip_cache":
             for wheel in needed:
-                installer.seed(wheel, folder, environment)
+                installer.add_wheel(wheel, folder, environment)
         elif mode == "find_links":
-            installer.place(needed, absent, folder, environment)
+            installer.add_wheels(needed, absent, folder, environment)
         else:
             found = installer.install(
                 needed,
@@ -598,17 +598,17 @@ def _installer(mode):
 def _proofs(facts, module, environment, run):
     """That the node has what the wheels need, before anything is done with them."""
     from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.proof import needs_gpus, prove_wheels
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import MISFIT
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import DOES_NOT_FIT
 
     if module.params["verify"] == trial.NONE:
         return []
     if needs_gpus(facts):
-        environment = with_gpus(environment, run, module.warn)
+        environment = add_gpus(environment, run, module.warn)
     proofs = prove_wheels(facts, environment, os.environ)
     misfits = [
         f"{proof['filename']} does not fit {environment['python']['executable']}: it {'; it '.join(proof['reasons'])}."
         for proof in proofs
-        if proof["verdict"] == MISFIT
+        if proof["verdict"] == DOES_NOT_FIT
     ]
     if misfits:
         knobs = (
@@ -621,8 +621,8 @@ def _proofs(facts, module, environment, run):
 
 
 def _way(module, environment, run):
-    gpus = with_gpus(environment, run, module.warn)["gpus"]
-    return trial.resolve(module.params["verify"], gpus, module.params["devices"])
+    gpus = add_gpus(environment, run, module.warn)["gpus"]
+    return trial.resolve_method(module.params["verify"], gpus, module.params["devices"])
 
 
 def _diff(wheels, actions, requirements, leftovers):

@@ -29,7 +29,7 @@ def put(
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, mode)
-        give(temporary, like)
+        chown_like(temporary, like)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -42,7 +42,7 @@ def copy(src: str, file: t.IO[bytes]) -> None:
         shutil.copyfileobj(source, file, 1 << 20)
 
 
-def give(path: str, like: os.stat_result | None) -> None:
+def chown_like(path: str, like: os.stat_result | None) -> None:
     """Give a file or folder to the owner of another one, where we are root and may."""
     if like is not None and os.geteuid() == 0:
         os.chown(path, like.st_uid, like.st_gid, follow_symlinks=False)

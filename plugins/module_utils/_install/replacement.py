@@ -27,7 +27,10 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.dist
     Distribution,
     find_installed,
 )
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import SCRATCH, find_leftovers
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import (
+    SCRATCH_PREFIX,
+    find_leftovers,
+)
 
 _NEW, _OLD, _PLAN = "new", "old", "plan.json"
 
@@ -40,9 +43,9 @@ class Exchange(t.NamedTuple):
 
 
 @contextlib.contextmanager
-def scratch(site_packages: str) -> t.Iterator[str]:
+def scratch_folder(site_packages: str) -> t.Iterator[str]:
     """A scratch place beside the packages, with a folder to unpack new distributions into, which it yields."""
-    place = tempfile.mkdtemp(prefix=SCRATCH, dir=site_packages)  # mode 0700
+    place = tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=site_packages)  # mode 0700
     try:
         for name in (_NEW, _OLD):
             os.mkdir(os.path.join(place, name))
@@ -51,7 +54,7 @@ def scratch(site_packages: str) -> t.Iterator[str]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def plan(new: str, site_packages: str) -> Exchange | None:
+def plan_exchange(new: str, site_packages: str) -> Exchange | None:
     """What to exchange so that the distributions of a folder are installed; None where that takes more than renames.
 
     That is where files belong outside of the folder (scripts), or where a folder that would go holds files of another
@@ -64,17 +67,17 @@ def plan(new: str, site_packages: str) -> Exchange | None:
     leaving = {name: found for name, found in present.items() if name in arriving}
     if not all(distribution.complete for distribution in leaving.values()):
         return None
-    comes = _top_level(_files(arriving.values()))
-    ours = _files(leaving.values())
+    comes = _top_level(_recorded_files(arriving.values()))
+    ours = _recorded_files(leaving.values())
     goes = _top_level(ours)
     if comes is None or goes is None:
         return None
     touched = {name for name in (*comes, *goes) if os.path.lexists(os.path.join(site_packages, name))}
     if touched:  # to read all records takes long
-        others = _files(found for name, found in present.items() if name not in arriving and found.complete)
+        others = _recorded_files(found for name, found in present.items() if name not in arriving and found.complete)
         if touched & {path.split("/", 1)[0] for path in others}:
             return None
-    strange = (path for name in touched for path in _walk(site_packages, name))
+    strange = (path for name in touched for path in _files_below(site_packages, name))
     if any(path not in ours and not path.endswith(".pyc") for path in strange):
         return None
     # the metadata last: who sees it may believe it
@@ -83,15 +86,15 @@ def plan(new: str, site_packages: str) -> Exchange | None:
 
 
 @contextlib.contextmanager
-def writing(new: str) -> t.Iterator[None]:
-    """Have what was unpacked written to the disk meanwhile: :func:`put` has to wait for that.
+def syncing(new: str) -> t.Iterator[None]:
+    """Have what was unpacked written to the disk meanwhile: :func:`carry_out` has to wait for that.
 
     What fails here fails there again.
     """
 
     def write() -> None:
         with contextlib.suppress(OSError):
-            _sync(new)
+            _sync_tree(new)
 
     thread = threading.Thread(target=write, daemon=True)  # after an error nobody waits for it
     thread.start()
@@ -99,13 +102,13 @@ def writing(new: str) -> t.Iterator[None]:
     thread.join()
 
 
-def put(exchange: Exchange, new: str, site_packages: str) -> None:
+def carry_out(exchange: Exchange, new: str, site_packages: str) -> None:
     """Carry out a plan, all of it or, after an error, nothing.
 
     :raises TorchExtensionError: if something cannot be renamed; all is then as it was
     """
     place = os.path.dirname(new)
-    _sync(new)
+    _sync_tree(new)
     path = os.path.join(place, _PLAN)
     with open(path + ".tmp", "w", encoding="utf-8") as file:
         json.dump(exchange._asdict(), file)
@@ -126,7 +129,7 @@ def put(exchange: Exchange, new: str, site_packages: str) -> None:
     os.unlink(path)  # before anything else: who finds it takes it up again
 
 
-def clear(site_packages: str, names: t.Iterable[str] = ()) -> list[str]:
+def remove_leftovers(site_packages: str, names: t.Iterable[str] = ()) -> list[str]:
     """Finish exchanges that were begun, and remove all leftovers; their names. Nobody else may be at it."""
     found = find_leftovers(site_packages, names)
     for entry in found:
@@ -162,8 +165,8 @@ def _move(name: str, source: str, target: str) -> None:
         os.rename(os.path.join(source, name), os.path.join(target, name))
 
 
-def _files(distributions: t.Iterable[Distribution]) -> set[str]:
-    return {os.path.normpath(row.path) for found in distributions for row in records.record(found)}
+def _recorded_files(distributions: t.Iterable[Distribution]) -> set[str]:
+    return {os.path.normpath(row.path) for found in distributions for row in records.read_record(found)}
 
 
 def _top_level(files: t.Iterable[str]) -> set[str] | None:
@@ -172,7 +175,7 @@ def _top_level(files: t.Iterable[str]) -> set[str] | None:
     return {path.split("/", 1)[0] for path in files}
 
 
-def _walk(folder: str, name: str) -> t.Iterator[str]:
+def _files_below(folder: str, name: str) -> t.Iterator[str]:
     """The files below an entry of a folder, itself if it is one, by their paths in this folder."""
     path = os.path.join(folder, name)
     if os.path.islink(path) or not os.path.isdir(path):
@@ -183,7 +186,7 @@ def _walk(folder: str, name: str) -> t.Iterator[str]:
             yield os.path.relpath(os.path.join(parent, file), folder)
 
 
-def _sync(folder: str) -> None:
+def _sync_tree(folder: str) -> None:
     for parent, _folders, files in os.walk(folder):
         for name in (*files, "."):
             _sync_entry(os.path.join(parent, name))

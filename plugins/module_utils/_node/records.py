@@ -17,7 +17,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import Distribution
 
 
-class Recorded(t.NamedTuple):
+class RecordEntry(t.NamedTuple):
     """A line of RECORD: a path relative to the folder of packages, and what was there when it was installed."""
 
     path: str
@@ -25,10 +25,10 @@ class Recorded(t.NamedTuple):
     size: str  # in bytes, or empty
 
 
-def record(distribution: Distribution) -> list[Recorded]:
+def read_record(distribution: Distribution) -> list[RecordEntry]:
     """The files of a distribution, as its installer wrote them down (PEP 376)."""
     with open(os.path.join(distribution.path, "RECORD"), encoding="utf-8", newline="") as file:
-        return [Recorded(*[*row, "", ""][:3]) for row in csv.reader(file) if row]
+        return [RecordEntry(*[*row, "", ""][:3]) for row in csv.reader(file) if row]
 
 
 def missing_files(distribution: Distribution) -> list[str]:
@@ -39,7 +39,7 @@ def missing_files(distribution: Distribution) -> list[str]:
     if not distribution.complete:
         return [os.path.join(os.path.basename(distribution.path), "RECORD")]
     folder, own = os.path.split(distribution.path)
-    listed = [row.path for row in record(distribution)]
+    listed = [row.path for row in read_record(distribution)]
     return [path for path in listed if not path.startswith(own) and not os.path.exists(os.path.join(folder, path))]
 
 
@@ -49,7 +49,7 @@ def changed_files(distribution: Distribution) -> list[str]:
     Files without a hash (what Python compiles) do not count.
     """
     changed = []
-    for row in record(distribution) if distribution.complete else []:
+    for row in read_record(distribution) if distribution.complete else []:
         path = os.path.join(os.path.dirname(distribution.path), row.path)
         if not row.hash.startswith("sha256=") or not os.path.exists(path):
             continue

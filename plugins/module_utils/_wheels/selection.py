@@ -19,7 +19,7 @@ Of several, first the newest version that the requirement allows; of that, in th
 4. the more specific tag, as pip ranks them;
 5. the newer release, as its source lists them; and at last the file name, so that there is always the same answer.
 
-A wheel for another minor version of torch, that fits in all else, may serve, too (:func:`provable`). No table tells: wheels
+A wheel for another minor version of torch, that fits in all else, may serve, too (:func:`provable_wheels`). No table tells: wheels
 for torch 2.10 load on 2.11 and 2.12, and not on 2.13. Whether it does, its binaries tell.
 """
 
@@ -48,8 +48,8 @@ with contextlib.suppress(ImportError):  # the control node says what it lacks be
 EXACT, PROVEN = "exact", "proven"
 MATCHES = [EXACT, PROVEN]
 
-_MOST_VALUES = 6  # of a kind in one message
-_MOST_PROVEN = 4  # wheels for another torch that are worth a download each
+_MAX_VALUES = 6  # of a kind in one message
+_MAX_PROVABLE = 4  # wheels for another torch that are worth a download each
 
 
 class Asset(t.NamedTuple):
@@ -62,7 +62,7 @@ class Asset(t.NamedTuple):
     release: str | None = None  # the tag of the release that it stands in
 
 
-class Misfit(t.NamedTuple):
+class Mismatch(t.NamedTuple):
     """One part of a wheel that does not fit a node."""
 
     part: str  # "torch", "CUDA", …
@@ -79,7 +79,7 @@ class Candidate(t.NamedTuple):
     asset: Asset
     version: Version
     label: labels.Label | None
-    misfits: tuple[Misfit, ...]
+    misfits: tuple[Mismatch, ...]
     rank: tuple[t.Any, ...]  # the lower, the better, among those that fit
 
 
@@ -92,7 +92,7 @@ class Choice(t.NamedTuple):
     newer: list[dict[str, str]]  # newer versions that the requirement allows: version, reason
 
 
-def judge(name: str, assets: t.Iterable[Asset], environment: t.Mapping[str, t.Any]) -> list[Candidate]:
+def judge_wheels(name: str, assets: t.Iterable[Asset], environment: t.Mapping[str, t.Any]) -> list[Candidate]:
     """Judge all wheels of a package for a node; files that are none are left out.
 
     :param name: of the package, in any spelling
@@ -102,18 +102,18 @@ def judge(name: str, assets: t.Iterable[Asset], environment: t.Mapping[str, t.An
     judged = []
     for place, asset in enumerate(assets):
         try:
-            built = labels.read(asset.filename)
+            built = labels.parse_filename(asset.filename)
             version = Version(built.version)
         except (TorchExtensionError, InvalidVersion):
             continue
         if built.name.name == canonical(name):
-            misfits = tuple(_misfits(built, environment))
+            misfits = tuple(_find_mismatches(built, environment))
             rank = _rank(built, environment, place, asset) if built.label else ()
             judged.append(Candidate(asset, version, built.label, misfits, rank))
     return judged
 
 
-def choose(
+def choose_best(
     candidates: t.Sequence[Candidate], specifier: SpecifierSet, environment: t.Mapping[str, t.Any]
 ) -> Choice | None:
     """The best of the wheels that fit, by the rule above; None if none does.
@@ -135,13 +135,13 @@ def choose(
     )
     return Choice(
         best,
-        _ground(best, len(fitting[version]), len(same)),
-        [_refusal(candidate, best) for candidate in same if candidate is not best],
-        [{"version": str(item), "reason": _why_none(candidates, item)} for item in reversed(newer)],
+        _explain_choice(best, len(fitting[version]), len(same)),
+        [_explain_refusal(candidate, best) for candidate in same if candidate is not best],
+        [{"version": str(item), "reason": _explain_none_fits(candidates, item)} for item in reversed(newer)],
     )
 
 
-def provable(
+def provable_wheels(
     candidates: t.Iterable[Candidate], specifier: SpecifierSet, environment: t.Mapping[str, t.Any]
 ) -> list[Candidate]:
     """Wheels that were built for another minor version of torch, and fit in all else: what to try, in this order.
@@ -164,10 +164,10 @@ def provable(
         if built_for.major == node.major:
             key = (candidate.version, distance >= 0, -abs(distance))
             best[key] = min(best.get(key, candidate), candidate, key=lambda one: one.rank)
-    return [best[key] for key in sorted(best, reverse=True)[:_MOST_PROVEN]]
+    return [best[key] for key in sorted(best, reverse=True)[:_MAX_PROVABLE]]
 
 
-def nearest(candidates: t.Sequence[Candidate], specifier: SpecifierSet) -> list[str]:
+def describe_nearest(candidates: t.Sequence[Candidate], specifier: SpecifierSet) -> list[str]:
     """What comes nearest where nothing fits, a sentence each: what the node would need, or which other version would do."""
     sentences = []
     allowed = [candidate for candidate in candidates if candidate.version in specifier]
@@ -180,15 +180,17 @@ def nearest(candidates: t.Sequence[Candidate], specifier: SpecifierSet) -> list[
                 value = " and ".join([first.wanted, *(f"{misfit.part} {misfit.wanted}" for misfit in others)])
                 wanted.setdefault((first.part, *(misfit.part for misfit in others)), set()).add(value)
         for (part, *_others), values in wanted.items():
-            sentences.append(f"There is one for {part} {_listed(sorted(values, key=_natural, reverse=True), 'or')}.")
+            sentences.append(
+                f"There is one for {part} {_join(sorted(values, key=_natural_sort_key, reverse=True), 'or')}."
+            )
     elsewhere = sorted({item.version for item in candidates if not item.misfits and item.version not in specifier})
     if elsewhere:
-        listed = _listed([str(version) for version in reversed(elsewhere)], "and")
+        listed = _join([str(version) for version in reversed(elsewhere)], "and")
         sentences.append(f"For this node as it is there is a wheel of version {listed}.")
     return sentences
 
 
-def describe(environment: t.Mapping[str, t.Any]) -> str:
+def describe_node(environment: t.Mapping[str, t.Any]) -> str:
     """The facts of a node that a wheel has to fit, in a line."""
     python, platform, torch = environment["python"], environment["platform"], environment["torch"]
     libc = platform["libc"] or {}
@@ -196,85 +198,87 @@ def describe(environment: t.Mapping[str, t.Any]) -> str:
     return ", ".join(
         [
             f"Python {python['abi']}",
-            f"torch {torch['version']} ({gpu}, C++11 ABI {_abi(torch['cxx11_abi'])})",
+            f"torch {torch['version']} ({gpu}, C++11 ABI {_format_abi(torch['cxx11_abi'])})",
             f"{platform['system']} {platform['machine']}",
             f"{libc.get('name') or 'libc'} {libc.get('version') or 'unknown'}",
         ]
     )
 
 
-def _misfits(built: labels.Built, environment: t.Mapping[str, t.Any]) -> t.Iterator[Misfit]:
+def _find_mismatches(built: labels.ParsedFilename, environment: t.Mapping[str, t.Any]) -> t.Iterator[Mismatch]:
     if built.label is None:
-        yield Misfit("torch", "(its name does not tell)", environment["torch"]["version"])
+        yield Mismatch("torch", "(its name does not tell)", environment["torch"]["version"])
     else:
-        yield from _torch_misfits(built.label, environment)
-        yield from _gpu_misfits(built.label, environment["torch"])
-        yield from _abi_misfits(built.label, environment["torch"])
-    yield from _tag_misfits(built.name, environment)
+        yield from _torch_mismatches(built.label, environment)
+        yield from _gpu_mismatches(built.label, environment["torch"])
+        yield from _abi_mismatches(built.label, environment["torch"])
+    yield from _tag_mismatches(built.name, environment)
 
 
-def _torch_misfits(label: labels.Label, environment: t.Mapping[str, t.Any]) -> t.Iterator[Misfit]:
+def _torch_mismatches(label: labels.Label, environment: t.Mapping[str, t.Any]) -> t.Iterator[Mismatch]:
     found = environment["torch"]["version"]
     if label.image:
-        image = _image(environment)
+        image = _nvidia_image(environment)
         if image != label.image:
             seen = f"image {image}" if image else f"torch {found} and no such image"
-            yield Misfit("NVIDIA's image", label.image, seen)
+            yield Mismatch("NVIDIA's image", label.image, seen)
         return
     version, wanted = Version(found), Version(label.torch)
     release = version.release[: len(wanted.release)]
     is_same = release == wanted.release and wanted.local in (None, version.local)
     # a part of the name such as a1 or .dev20250301 stands for this one build
     if not is_same or (wanted.is_prerelease and wanted.public != version.public):
-        yield Misfit("torch", label.torch, f"torch {found}")
+        yield Mismatch("torch", label.torch, f"torch {found}")
 
 
-def _gpu_misfits(label: labels.Label, torch: t.Mapping[str, t.Any]) -> t.Iterator[Misfit]:
+def _gpu_mismatches(label: labels.Label, torch: t.Mapping[str, t.Any]) -> t.Iterator[Mismatch]:
     found = f"ROCm {torch['hip']}" if torch["hip"] else f"CUDA {torch['cuda'] or 'none'}"
     if label.rocm:
         if not torch["hip"] or torch["hip"].split(".")[:2] != label.rocm.split("."):
-            yield Misfit("ROCm", label.rocm, found)
+            yield Mismatch("ROCm", label.rocm, found)
     elif torch["hip"] or _major(torch["cuda"]) != _major(label.cuda):
-        yield Misfit("CUDA", _major(label.cuda), found)
+        yield Mismatch("CUDA", _major(label.cuda), found)
 
 
-def _abi_misfits(label: labels.Label, torch: t.Mapping[str, t.Any]) -> t.Iterator[Misfit]:
+def _abi_mismatches(label: labels.Label, torch: t.Mapping[str, t.Any]) -> t.Iterator[Mismatch]:
     wanted = label.cxx11_abi
     if wanted is None and label.torch and label.cuda:
         wanted = labels.pip_torch_abi(label.torch, label.cuda)
     if None not in (wanted, torch["cxx11_abi"]) and wanted != torch["cxx11_abi"]:
-        yield Misfit("a torch with C++11 ABI", _abi(wanted), _abi(torch["cxx11_abi"]))
+        yield Mismatch("a torch with C++11 ABI", _format_abi(wanted), _format_abi(torch["cxx11_abi"]))
 
 
-def _tag_misfits(name: wheel_file.WheelName, environment: t.Mapping[str, t.Any]) -> t.Iterator[Misfit]:
+def _tag_mismatches(name: wheel_file.WheelName, environment: t.Mapping[str, t.Any]) -> t.Iterator[Mismatch]:
     python, platform = environment["python"], environment["platform"]
-    if _place(name, environment) is not None:
+    if _best_tag_rank(name, environment) is not None:
         if (platform["libc"] or {}).get("name") == "musl" and any(tag.startswith("linux_") for tag in name.platforms):
-            yield Misfit("glibc", "(all wheels so named are linked with it)", "musl")
+            yield Mismatch("glibc", "(all wheels so named are linked with it)", "musl")
         return
-    all_tags = compatibility_tags.supported(environment)
+    all_tags = compatibility_tags.supported_tags(environment)
     if not any(tag.interpreter in name.pythons and tag.abi in name.abis for tag in all_tags):
-        yield Misfit("Python", _python(name), python["abi"])
+        yield Mismatch("Python", _format_python_tags(name), python["abi"])
     if not any(tag.platform in name.platforms for tag in all_tags):
         libc = platform["libc"] or {}
         machine = f"{platform['system']} {platform['machine']}"
-        yield Misfit(
+        yield Mismatch(
             "platform", "/".join(sorted(name.platforms)), f"{machine}, {libc.get('name')} {libc.get('version')}"
         )
 
 
-def _python(name: wheel_file.WheelName) -> str:
+def _format_python_tags(name: wheel_file.WheelName) -> str:
     pythons, abis = ("/".join(sorted(tags)) for tags in (name.pythons, name.abis))
     return pythons if pythons == abis else f"{pythons}-{abis}"
 
 
-def _rank(built: labels.Built, environment: t.Mapping[str, t.Any], place: int, asset: Asset) -> tuple[t.Any, ...]:
+def _rank(
+    built: labels.ParsedFilename, environment: t.Mapping[str, t.Any], place: int, asset: Asset
+) -> tuple[t.Any, ...]:
     label = built.label
     return (
         _cuda_distance(label.cuda, environment["torch"]["cuda"]),
         label.cxx11_abi is None,
-        -len(_pieces(label.torch)) if label.torch else -_MOST_VALUES,
-        _place(built.name, environment),
+        -len(_version_parts(label.torch)) if label.torch else -_MAX_VALUES,
+        _best_tag_rank(built.name, environment),
         place,
         asset.filename,
     )
@@ -289,9 +293,9 @@ def _cuda_distance(wheel: str | None, torch: str | None) -> tuple[int, int]:
     return (1 if distance else 0, distance)
 
 
-def _place(name: wheel_file.WheelName, environment: t.Mapping[str, t.Any]) -> int | None:
+def _best_tag_rank(name: wheel_file.WheelName, environment: t.Mapping[str, t.Any]) -> int | None:
     """The place of a wheel's best tag among those of a node; None if no tag serves."""
-    ranked = compatibility_tags.supported(environment)
+    ranked = compatibility_tags.supported_tags(environment)
     places = [
         ranked[tag]
         for tag in (
@@ -302,28 +306,28 @@ def _place(name: wheel_file.WheelName, environment: t.Mapping[str, t.Any]) -> in
     return min(places, default=None)
 
 
-def _image(environment: t.Mapping[str, t.Any]) -> str | None:
+def _nvidia_image(environment: t.Mapping[str, t.Any]) -> str | None:
     variables = environment.get("variables") or {}
     return variables.get(CONTAINER_RELEASE) if variables.get(CONTAINER_PRODUCT) == "PyTorch" else None
 
 
-def _ground(best: Candidate, fitting: int, same: int) -> str:
+def _explain_choice(best: Candidate, fitting: int, same: int) -> str:
     counted = f"{fitting} of {same} wheels of {best.version} fit" if same > 1 else f"the only wheel of {best.version}"
-    return f"{says(best)}; {counted}"
+    return f"{describe_label(best)}; {counted}"
 
 
-def says(candidate: Candidate) -> str:
+def describe_label(candidate: Candidate) -> str:
     """What the name of a wheel that has a label says, in words."""
     label = candidate.label
     built = f"NVIDIA's image {label.image}" if label.image else f"torch {label.torch}"
     gpu = f"ROCm {label.rocm}" if label.rocm else f"CUDA {label.cuda}"
-    abi = "an untold C++11 ABI" if label.cxx11_abi is None else f"C++11 ABI {_abi(label.cxx11_abi)}"
+    abi = "an untold C++11 ABI" if label.cxx11_abi is None else f"C++11 ABI {_format_abi(label.cxx11_abi)}"
     name = wheel_file.parse_name(candidate.asset.filename)
     tags = "-".join(".".join(sorted(part)) for part in (name.pythons, name.abis, name.platforms))
     return f"its name says {built}, {gpu}, {abi}, {tags}"
 
 
-def _refusal(candidate: Candidate, best: Candidate) -> dict[str, t.Any]:
+def _explain_refusal(candidate: Candidate, best: Candidate) -> dict[str, t.Any]:
     reasons = [str(misfit) for misfit in candidate.misfits]
     return {
         "filename": candidate.asset.filename,
@@ -331,24 +335,24 @@ def _refusal(candidate: Candidate, best: Candidate) -> dict[str, t.Any]:
     }
 
 
-def _why_none(candidates: t.Sequence[Candidate], version: Version) -> str:
+def _explain_none_fits(candidates: t.Sequence[Candidate], version: Version) -> str:
     same = [candidate for candidate in candidates if candidate.version == version]
-    return f"none of its {len(same)} wheels fits. " + " ".join(nearest(same, SpecifierSet(f"=={version}")))
+    return f"none of its {len(same)} wheels fits. " + " ".join(describe_nearest(same, SpecifierSet(f"=={version}")))
 
 
-def _listed(values: t.Sequence[str], conjunction: str) -> str:
-    shown = list(values[:_MOST_VALUES])
+def _join(values: t.Sequence[str], conjunction: str) -> str:
+    shown = list(values[:_MAX_VALUES])
     if len(values) > len(shown):
         return f"{', '.join(shown)} and {len(values) - len(shown)} more"
     return f" {conjunction} ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
 
 
-def _natural(text: str) -> list[t.Any]:
+def _natural_sort_key(text: str) -> list[t.Any]:
     """Sorts 2.9 before 2.10."""
-    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in _pieces(text)]
+    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in _version_parts(text)]
 
 
-def _pieces(text: str) -> list[str]:
+def _version_parts(text: str) -> list[str]:
     return [piece for piece in text.replace("+", ".").replace(" ", ".").split(".") if piece]
 
 
@@ -356,5 +360,5 @@ def _major(version: str | None) -> str:
     return str(version).partition(".")[0]
 
 
-def _abi(value: bool | None) -> str:
+def _format_abi(value: bool | None) -> str:
     return "unknown" if value is None else str(value).upper()

@@ -15,11 +15,11 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import (
+    METHODS,
     OPTIONS,
     PULL,
     SHARED,
     SLURM,
-    WAYS,
 )
 
 _NEEDED = {
@@ -48,7 +48,7 @@ def checked(given: t.Mapping[str, t.Any], stage_dir: str | None) -> dict[str, t.
 def _check(delivery: t.Mapping[str, t.Any], stage_dir: str | None) -> None:
     ways = delivery["ways"]
     if not ways:
-        raise TorchExtensionError(f"torch_extension_delivery is empty, wanted is one of {', '.join(WAYS)}.")
+        raise TorchExtensionError(f"torch_extension_delivery is empty, wanted is one of {', '.join(METHODS)}.")
     for way in ways:
         name, meaning = _NEEDED.get(way, (None, None))
         if name and not delivery[name]:

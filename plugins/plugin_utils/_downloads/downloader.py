@@ -212,7 +212,7 @@ def _found(entry: Entry, known: _Known) -> Download | None:
 def _in_place(place: local_files.Place, filename: str, sha256: str | None) -> Download:
     local_files.check_there(place, None)
     digest = check_sha256(place.path, sha256)
-    wheel_file.check(place.path, filename)
+    wheel_file.check_metadata(place.path, filename)
     return Download(place.path, digest, os.path.getsize(place.path), is_new=False)
 
 
@@ -225,7 +225,7 @@ def _check(part: Part, filename: str, url: str, digest: str, known: _Known) -> N
             " of another file, or somebody changed this one."
         )
     try:
-        wheel_file.check(part.path, filename)
+        wheel_file.check_metadata(part.path, filename)
     except TorchExtensionError as exc:
         with open(part.path, "rb") as file:
             start = file.read(60)

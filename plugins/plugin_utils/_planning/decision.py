@@ -16,9 +16,11 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import cache
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import packages, setup_py
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import Action
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import decide as decide_action
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.labels import deliverable
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
+    Action,
+    decide_from_environment,
+)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.labels import pip_filename
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, PROVEN
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import check_url
@@ -180,7 +182,7 @@ def _completed(found: dict[str, t.Any], wanted: Wanted, settings: Settings) -> d
     return {
         **found,
         "name": wanted.name,
-        "filename": deliverable(found["filename"]),
+        "filename": pip_filename(found["filename"]),
         "sha256": known or found.get("sha256"),
         "imports": list(packages.PACKAGES[wanted.name].imports),
         "sdist_url": _sdist_url(wanted.name, settings.sdist_url),
@@ -191,7 +193,7 @@ def _place(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], se
     """Where the node's pip looks for the wheel: as the operator's URL has it, else as the node's pip itself said."""
     name, filename, given = answer["name"], answer["filename"], answer["sdist_url"]
     if settings.pip_cache:
-        cache.check_used(name, environment)
+        cache.check_cache_usable(name, environment)
     if given:
         return {"pip_cache_path": cache.wheel_path(given, filename, environment)}
     told = environment.get("sdists", {}).get(name)
@@ -246,7 +248,7 @@ def _action(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -
         return Action("refuse", "the wheel cannot serve this node")
     if answer["pip_cache_path"]:
         return Action("examine", "only the node knows what its pip's cache holds")
-    return decide_action(answer, environment)
+    return decide_from_environment(answer, environment)
 
 
 def _sdist_url(name: str, given: str | t.Mapping[str, str] | None) -> str | None:

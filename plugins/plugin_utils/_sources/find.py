@@ -83,13 +83,13 @@ def find(wanted: Wanted, environment: Environment, sources: t.Sequence[Source], 
             failures.append(f"{source.text}: {exc}")
     candidates = [candidate for found in seen.values() for candidate in found]
     origins = {candidate.asset: source for source, found in reversed(seen.items()) for candidate in found}
-    provable = selection.provable(candidates, wanted.requirement.specifier, environment)
+    provable = selection.provable_wheels(candidates, wanted.requirement.specifier, environment)
     raise NothingFitsError(
         _nothing_fits(wanted, environment, sources, candidates, failures),
         [
             {
                 **_answer(candidate, origins[candidate.asset]),
-                "ground": selection.says(candidate),
+                "ground": selection.describe_label(candidate),
                 "warnings": shelves.warnings,
             }
             for candidate in provable
@@ -108,13 +108,15 @@ def guessed(wanted: Wanted, environment: Environment, github_url: str) -> dict[s
             f"{str(wanted)!r} does not pin one version, which source=guess needs. Write for example"
             f" '{wanted.name}=={newest}', the newest that this collection knows."
         )
-    guess = setup_py.guess(wanted.name, setup_py.find_version(wanted.name, wanted.version), environment, github_url)
+    guess = setup_py.guess_wheel(
+        wanted.name, setup_py.find_version(wanted.name, wanted.version), environment, github_url
+    )
     return {
         "version": guess.version,
         "filename": guess.filename,
         "url": guess.url,
         "source": GUESS,
-        "conflicts": setup_py.conflicts(guess, environment),
+        "conflicts": setup_py.find_conflicts(guess, environment),
         "ground": f"it is what setup.py of {guess.name} {guess.version} would ask for here; whether it exists is not known",
     }
 
@@ -131,8 +133,8 @@ def _from_shelves(
         found = assets()
         if found is None:
             continue
-        candidates = selection.judge(wanted.name, found, environment)
-        choice = selection.choose(candidates, specifier, environment)
+        candidates = selection.judge_wheels(wanted.name, found, environment)
+        choice = selection.choose_best(candidates, specifier, environment)
         if choice:
             return choice, candidates
     return None, candidates
@@ -175,9 +177,9 @@ def _nothing_fits(
     )
     return " ".join(
         [
-            f"No wheel of {wanted} fits this node: {selection.describe(environment)}.",
+            f"No wheel of {wanted} fits this node: {selection.describe_node(environment)}.",
             f"Looked at in {places}: {looked}.",
-            *selection.nearest(seen, wanted.requirement.specifier),
+            *selection.describe_nearest(seen, wanted.requirement.specifier),
             *failures,
             "Knobs: torch_extension_packages (another version), torch_extension_sources (more places), or another torch on"
             " the node.",

@@ -42,7 +42,7 @@ COMMUNITY = {
 
 @pytest.mark.parametrize(("filename", "label"), {**OFFICIAL, **COMMUNITY}.items())
 def test_a_published_name_says_for_what_it_was_built(filename, label):
-    assert labels.read(filename).label == label
+    assert labels.parse_filename(filename).label == label
 
 
 @pytest.mark.parametrize(
@@ -57,28 +57,28 @@ def test_a_published_name_says_for_what_it_was_built(filename, label):
     ],
 )
 def test_other_spellings_are_understood(local, label):
-    assert labels.read(f"flash_attn-2.8.3+{local}-{TAGS}.whl").label == label
+    assert labels.parse_filename(f"flash_attn-2.8.3+{local}-{TAGS}.whl").label == label
 
 
 @pytest.mark.parametrize(
     "version", ["2.8.3", "2.8.3+cpu", "2.8.3+cu12", "2.8.3+torch2.8", "2.8.3+cu12torch", "2.8.3+x.cu12torch2.8"]
 )
 def test_a_name_that_does_not_say_it_has_no_label(version):
-    built = labels.read(f"flash_attn-{version}-{TAGS}.whl")
+    built = labels.parse_filename(f"flash_attn-{version}-{TAGS}.whl")
     assert (built.version, built.label) == ("2.8.3", None)
 
 
 @pytest.mark.parametrize("filename", ["flash_attn-2.8.3.tar.gz", "../a-1-py3-none-any.whl", "a.whl", ""])
 def test_what_is_no_wheel_is_refused(filename):
     with pytest.raises(TorchExtensionError, match="is not the name of a wheel"):
-        labels.read(filename)
+        labels.parse_filename(filename)
 
 
 @pytest.mark.parametrize("filename", [*OFFICIAL, *COMMUNITY])
 def test_what_is_delivered_has_a_name_that_the_standard_allows_and_that_says_the_same(filename):
-    name = labels.deliverable(filename)
+    name = labels.pip_filename(filename)
     parse_wheel_filename(name)
-    assert labels.read(name).label == labels.read(filename).label
+    assert labels.parse_filename(name).label == labels.parse_filename(filename).label
     assert (name == filename) == (filename.count("+") < 2)
 
 

@@ -25,11 +25,11 @@ def wheel(label="cu12torch2.8cxx11abiTRUE", version="2.8.3", tags=TAGS, name="fl
 
 
 def judged(filenames, environment, name="flash-attn"):
-    return selection.judge(name, [Asset(item, f"https://gh.example/{item}") for item in filenames], environment)
+    return selection.judge_wheels(name, [Asset(item, f"https://gh.example/{item}") for item in filenames], environment)
 
 
 def chosen(filenames, environment, specifier=""):
-    choice = selection.choose(judged(filenames, environment), SpecifierSet(specifier), environment)
+    choice = selection.choose_best(judged(filenames, environment), SpecifierSet(specifier), environment)
     return choice and choice.best.asset.filename
 
 
@@ -166,7 +166,9 @@ def test_of_two_that_fit_the_nearer_is_taken_in_whatever_order_they_come(better,
 
 def test_of_two_files_of_one_name_the_newer_release_has_the_better(environment):
     assets = [Asset(wheel(), f"https://gh.example/{tag}", release=tag) for tag in ("v0.9.1", "v0.9.2")]
-    choice = selection.choose(selection.judge("flash-attn", assets, environment), SpecifierSet(), environment)
+    choice = selection.choose_best(
+        selection.judge_wheels("flash-attn", assets, environment), SpecifierSet(), environment
+    )
     assert choice.best.asset.release == "v0.9.1"  # listed first
 
 
@@ -191,7 +193,7 @@ def test_the_newest_version_that_the_requirement_allows_is_taken(specifier, vers
 
 def test_a_newer_version_without_a_wheel_for_the_node_is_newer_and_told(environment):
     names = [wheel("cu12torch2.9cxx11abiTRUE", "2.9.0"), wheel("cu12torch2.10cxx11abiTRUE", "2.9.0"), wheel()]
-    choice = selection.choose(judged(names, environment), SpecifierSet(), environment)
+    choice = selection.choose_best(judged(names, environment), SpecifierSet(), environment)
     assert choice.best.asset.filename == wheel()
     assert choice.newer == [
         {"version": "2.9.0", "reason": "none of its 2 wheels fits. There is one for torch 2.10 or 2.9."}
@@ -200,7 +202,7 @@ def test_a_newer_version_without_a_wheel_for_the_node_is_newer_and_told(environm
 
 def test_the_others_of_the_version_are_in_the_plan_with_their_reasons(environment):
     names = [wheel(), wheel(tags="cp39-abi3-linux_x86_64"), wheel("cu13torch2.8cxx11abiTRUE"), wheel(version="2.7.0")]
-    choice = selection.choose(judged(names, environment), SpecifierSet(), environment)
+    choice = selection.choose_best(judged(names, environment), SpecifierSet(), environment)
     assert choice.refused == [
         {"filename": names[1], "reasons": [f"it fits, but {names[0]} is nearer"]},
         {"filename": names[2], "reasons": ["it is for CUDA 13, this node has CUDA 12.6"]},
@@ -223,7 +225,7 @@ def test_where_nothing_fits_what_is_nearest_is_told(environment):
         wheel(version="2.7.4.post1"),
         wheel(version="2.6.3"),
     ]
-    assert selection.nearest(judged(names, environment), SpecifierSet("==2.8.3")) == [
+    assert selection.describe_nearest(judged(names, environment), SpecifierSet("==2.8.3")) == [
         "There is one for torch 2.10, 2.9, 2.7 or 2.4.",
         "There is one for Python cp312.",
         "For this node as it is there is a wheel of version 2.7.4.post1 and 2.6.3.",
@@ -232,28 +234,30 @@ def test_where_nothing_fits_what_is_nearest_is_told(environment):
 
 def test_where_more_than_one_part_is_off_they_are_told_together(environment):
     names = [wheel("cu13torch2.9cxx11abiTRUE"), wheel("cu13torch2.10cxx11abiTRUE", tags="cp39-cp39-linux_x86_64")]
-    assert selection.nearest(judged(names, environment), SpecifierSet()) == ["There is one for torch 2.9 and CUDA 13."]
+    assert selection.describe_nearest(judged(names, environment), SpecifierSet()) == [
+        "There is one for torch 2.9 and CUDA 13."
+    ]
 
 
 def test_a_long_list_is_cut(environment):
     names = [wheel(f"cu12torch2.{minor}cxx11abiTRUE") for minor in range(10, 30)]
-    assert selection.nearest(judged(names, environment), SpecifierSet()) == [
+    assert selection.describe_nearest(judged(names, environment), SpecifierSet()) == [
         "There is one for torch 2.29, 2.28, 2.27, 2.26, 2.25, 2.24 and 14 more."
     ]
 
 
 def test_nothing_is_near_where_there_is_nothing(environment):
-    assert selection.nearest([], SpecifierSet()) == []
+    assert selection.describe_nearest([], SpecifierSet()) == []
 
 
 def test_the_node_is_described_by_all_that_counts(environment):
-    assert selection.describe(environment) == (
+    assert selection.describe_node(environment) == (
         "Python cp311, torch 2.8.0+cu126 (CUDA 12.6, C++11 ABI TRUE), linux x86_64, glibc 2.36"
     )
 
 
 def provable(filenames, environment, specifier=""):
-    found = selection.provable(judged(filenames, environment), SpecifierSet(specifier), environment)
+    found = selection.provable_wheels(judged(filenames, environment), SpecifierSet(specifier), environment)
     return [candidate.asset.filename for candidate in found]
 
 
@@ -324,6 +328,6 @@ def test_a_wheel_says_in_its_name_for_what_it_was_built(environment):
         environment,
     )
     tags = "cp311-cp311-linux_x86_64"
-    assert selection.says(image) == f"its name says NVIDIA's image 25.09, CUDA 13, C++11 ABI FALSE, {tags}"
-    assert selection.says(rocm) == f"its name says torch 2.8, ROCm 6.4, C++11 ABI TRUE, {tags}"
-    assert selection.says(untold) == f"its name says torch 2.8, CUDA 12.6, an untold C++11 ABI, {tags}"
+    assert selection.describe_label(image) == f"its name says NVIDIA's image 25.09, CUDA 13, C++11 ABI FALSE, {tags}"
+    assert selection.describe_label(rocm) == f"its name says torch 2.8, ROCm 6.4, C++11 ABI TRUE, {tags}"
+    assert selection.describe_label(untold) == f"its name says torch 2.8, CUDA 12.6, an untold C++11 ABI, {tags}"

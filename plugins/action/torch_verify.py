@@ -39,9 +39,9 @@ def _misfits(package, environment, match):
         return []
     asset = selection.Asset(package["filename"], url="")
     return [
-        f"the wheel it was installed from is for {misfit.part} {misfit.wanted}, this node has {misfit.found}"
+        f"the wheel it was installed from is for {mismatch.part} {mismatch.wanted}, this node has {mismatch.found}"
         for candidate in selection.judge_wheels(package["name"], [asset], environment)
-        if candidate.label is not None
-        for misfit in candidate.misfits
-        if match == selection.EXACT or misfit.part != "torch"  # whether it loads here was seen
+        if isinstance(candidate, selection.LabelledCandidate)
+        for mismatch in candidate.mismatches
+        if match == selection.EXACT or mismatch.part != "torch"  # whether it loads here was seen
     ]

@@ -35,7 +35,7 @@ _CREDENTIALS = r"(://)[^/@\s]+@"
 
 
 class PipConfChange(t.NamedTuple):
-    """A pip.conf, as it is and as it has to be."""
+    """The text of a pip.conf, as it is and as it has to be."""
 
     path: str
     before: str
@@ -53,21 +53,21 @@ def wheel_folder(environment: t.Mapping[str, t.Any]) -> str:
 
 
 def plan_pip_conf(environment: t.Mapping[str, t.Any]) -> PipConfChange:
-    """The pip.conf of an environment, with the folder in it.
+    """What makes the pip.conf of an environment name the folder of wheels.
 
-    :raises TorchExtensionError: if it cannot be had without harm
+    :raises TorchExtensionError: if that would do harm
     """
     prefix = environment["python"]["prefix"]
     path, folder = os.path.join(prefix, "pip.conf"), wheel_folder(environment)
-    # pip takes apart what it reads at white space
+    # pip splits the setting at white space
     link = f"file://{quote(folder)}" if re.search(r"\s", folder) else folder
-    # not our own PIP_…: they are the ones of this run
+    # without PIP_…, which are set for this run alone
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     effective = read_pip_settings(prefix, environ).get("find-links", "").split()
     before = _read_pip_conf(path)
     if link in effective:
         return PipConfChange(path, before, before)
-    if any(re.search(_CREDENTIALS, other) and other not in before for other in effective):
+    if any(re.search(_CREDENTIALS, value) and value not in before for value in effective):
         raise TorchExtensionError(
             f"pip's find-links hold credentials in another file than {path}, which would take their place and which"
             f" anybody may read. Put them into {path} yourself, or use torch_extension_mode: install."
@@ -103,29 +103,27 @@ def add_wheels(
     """
     check_ownership(environment, _written_folders(environment))
     change = plan_pip_conf(environment)
-    names = {file["filename"]: _check_delivered(file, folder, environment) for file in [*wheels, *requirements]}
+    pip_names = {file["filename"]: _check_delivered(file, folder, environment) for file in [*wheels, *requirements]}
     target = wheel_folder(environment)
     owner = os.stat(environment["python"]["prefix"])
     _make_folder(target, owner)
-    sums = {}
-    for delivered, name in names.items():
-        src = os.path.join(folder, delivered)
-        sums[name] = sha256_of(src)
-        atomic.put(os.path.join(target, name), lambda file, src=src: atomic.copy(src, file), like=owner)
+    hashes = {}
+    for filename, name in pip_names.items():
+        source = os.path.join(folder, filename)
+        hashes[name] = sha256_of(source)
+        atomic.copy_file(source, os.path.join(target, name), like=owner)
         for other in _other_wheels(target, name):
             os.remove(os.path.join(target, other))
     for wheel in wheels:
-        name = names[wheel["filename"]]
+        name = pip_names[wheel["filename"]]
         record = {
             "wheel": wheel["filename"],
             "file": name,
-            "sha256": sums[name],
-            "requirements": {file["filename"]: sums[names[file["filename"]]] for file in requirements},
+            "sha256": hashes[name],
+            "requirements": {file["filename"]: hashes[pip_names[file["filename"]]] for file in requirements},
         }
         text = json.dumps(record, indent=2, sort_keys=True) + "\n"
-        atomic.put(
-            _record_path(target, wheel["filename"]), lambda file, text=text: file.write(text.encode()), like=owner
-        )
+        atomic.write_bytes(_record_path(target, wheel["filename"]), text.encode(), like=owner)
     if change.after != change.before:
         _write_pip_conf(change, owner)
 
@@ -158,7 +156,7 @@ def _decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.A
 
 
 def _written_folders(environment: t.Mapping[str, t.Any]) -> tuple[str, str]:
-    """What is written to: the environment's own folder, for its pip.conf, and the nearest one above the wheels."""
+    """The folders that are written to: the environment's own, for its pip.conf, and the nearest existing one for the wheels."""
     folder = wheel_folder(environment)
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
@@ -179,15 +177,15 @@ def _check_delivered(wheel: t.Mapping[str, t.Any], folder: str, environment: t.M
 def _other_wheels(folder: str, name: str) -> list[str]:
     """Other wheels of the same distribution."""
     distribution = wheel_file.parse_name(name).name
-    found = []
+    others = []
     for entry in os.listdir(folder):
         try:
-            other = entry != name and wheel_file.parse_name(entry).name == distribution
+            is_other = entry != name and wheel_file.parse_name(entry).name == distribution
         except TorchExtensionError:
             continue
-        if other:
-            found.append(entry)
-    return sorted(found)
+        if is_other:
+            others.append(entry)
+    return sorted(others)
 
 
 def _make_folder(folder: str, owner: os.stat_result) -> None:
@@ -204,7 +202,7 @@ def _record_path(folder: str, filename: str) -> str:
 
 
 def _read_record(folder: str, filename: str) -> dict[str, t.Any] | None:
-    """What we put down of a wheel: its file name has lost the label that says for which torch it is."""
+    """What we recorded of a wheel: in the folder, its file name has lost the label that says for which torch it is."""
     try:
         with open(_record_path(folder, filename), encoding="utf-8") as file:
             record = json.load(file)
@@ -233,4 +231,4 @@ def _write_pip_conf(change: PipConfChange, owner: os.stat_result) -> None:
     if os.path.exists(path):
         owner = os.stat(path)
         mode = owner.st_mode & 0o7777
-    atomic.put(path, lambda file: file.write(change.after.encode()), mode, owner)
+    atomic.write_bytes(path, change.after.encode(), mode, owner)

@@ -56,7 +56,7 @@ def add_wheel(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[
     :raises TorchExtensionError: if pip would not use it; nothing is changed then
     """
     path = _checked_path(wheel, environment)
-    src = os.path.join(folder, wheel["filename"])
+    source = os.path.join(folder, wheel["filename"])
     metadata = wheel_file.check_delivered(wheel, folder, environment)
     if metadata.version != wheel_file.public_version(metadata.version):
         # pip >= 20.3 compares METADATA with the version of the sdist, and fails the whole installation.
@@ -64,25 +64,28 @@ def add_wheel(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[
             f"pip would refuse {wheel['filename']} from its cache: its METADATA says {metadata.version}, the sdist"
             f" {wheel['version']}. Use torch_extension_mode: install."
         )
-    place = os.path.dirname(path)
-    os.makedirs(place, exist_ok=True)
-    atomic.put(path, lambda file: atomic.copy(src, file))
-    atomic.put(
-        os.path.join(place, _ORIGIN), lambda file: file.write(json.dumps(_direct_url(wheel["sdist_url"])).encode())
-    )
+    target = os.path.dirname(path)
+    os.makedirs(target, exist_ok=True)
+    atomic.copy_file(source, path)
+    origin = json.dumps(_direct_url(wheel["sdist_url"]))
+    atomic.write_bytes(os.path.join(target, _ORIGIN), origin.encode())
     for other in _other_wheels(path):
-        os.remove(os.path.join(place, other))
+        os.remove(os.path.join(target, other))
 
 
 def _checked_path(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> str:
+    """Where pip looks for a wheel.
+
+    :raises TorchExtensionError: if pip does not use its cache, or the path is outside of it
+    """
     cache, path = environment["pip_cache"], wheel["pip_cache_path"]
     if not cache["usable"]:
         raise TorchExtensionError(
             f"pip of this node would not use its cache: {cache['reason']}. Mend that, or use torch_extension_mode:"
             " install."
         )
-    inside = re.escape(os.path.join(cache["dir"], "wheels")) + r"(/[0-9a-f]+){4}/" + re.escape(wheel["filename"])
-    if not path or not re.fullmatch(inside, path):
+    pattern = re.escape(os.path.join(cache["dir"], "wheels")) + r"(/[0-9a-f]+){4}/" + re.escape(wheel["filename"])
+    if not path or not re.fullmatch(pattern, path):
         raise TorchExtensionError(
             f"{path} is no place in pip's cache on this node, which is {cache['dir']}. Probe the node as the user who"
             " runs pip."

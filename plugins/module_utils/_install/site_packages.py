@@ -102,7 +102,7 @@ def install(
     installed = distributions.find_installed([python["site_packages"]])
     for wheel in wheels:
         found = installed.get(wheel["name"])
-        if found is None or not found.complete:
+        if found is None or not found.is_complete:
             raise TorchExtensionError(
                 f"{wheel['filename']} was installed without an error, but is not in {python['site_packages']}. Look at"
                 " the installer's settings on this node."

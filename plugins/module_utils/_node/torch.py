@@ -81,13 +81,13 @@ def _read_constants(path: str) -> dict[str, t.Any]:
     with open(path, "rb") as file:
         tree = ast.parse(file.read())
     constants = {}
-    for node in tree.body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
+    for statement in tree.body:
+        if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or not isinstance(statement.value, ast.Constant):
+            continue
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         for target in targets:
-            if isinstance(target, ast.Name) and isinstance(node.value, ast.Constant):
-                constants[target.id] = node.value.value
+            if isinstance(target, ast.Name):
+                constants[target.id] = statement.value.value
     return constants
 
 

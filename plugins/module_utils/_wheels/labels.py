@@ -17,6 +17,7 @@ The forms, with where they are seen:
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import typing as t
 
@@ -42,13 +43,29 @@ _BOTH_ABIS_IN = (2, 6)
 _NEW_ABI_OF_BOTH = "12.6"
 
 
+CUDA, ROCM = "CUDA", "ROCm"
+
+
+@dataclasses.dataclass(frozen=True)
+class Torch:
+    """The torch that a wheel was built for."""
+
+    version: str  # "2.8", or "2.8.0+cu129"
+
+
+@dataclasses.dataclass(frozen=True)
+class NvidiaImage:
+    """The image of NVIDIA that a wheel was built for, with the torch in it."""
+
+    release: str  # "25.09"
+
+
 class Label(t.NamedTuple):
     """For what a wheel was built."""
 
-    cuda: str | None  # "12" or "12.6", as far as the name tells
-    rocm: str | None  # "6.2"
-    torch: str | None  # "2.8", or "2.8.0+cu129"
-    image: str | None  # release of NVIDIA's image instead of torch's version, "25.09"
+    gpu_platform: str  # CUDA or ROCM
+    gpu_version: str  # of CUDA "12" or "12.6", as far as the name tells; of ROCm "6.2"
+    built_for: Torch | NvidiaImage
     cxx11_abi: bool | None  # None: the name does not tell
 
 
@@ -99,10 +116,9 @@ def _parse_label(match: re.Match[str]) -> Label:
     is_image = int(torch.partition(".")[0]) >= _FIRST_IMAGE
     is_cuda = match["gpu"].lower() == "cu"
     return Label(
-        cuda=_cuda_version(digits) if is_cuda else None,
-        rocm=None if is_cuda else _rocm_version(digits),
-        torch=None if is_image else _LOCAL_DOT.sub("+", torch),
-        image=torch if is_image else None,
+        gpu_platform=CUDA if is_cuda else ROCM,
+        gpu_version=_cuda_version(digits) if is_cuda else _rocm_version(digits),
+        built_for=NvidiaImage(torch) if is_image else Torch(_LOCAL_DOT.sub("+", torch)),
         cxx11_abi=match["abi"].upper() == "TRUE" if match["abi"] else None,
     )
 

@@ -114,7 +114,7 @@ def read_facts_cached(path: str, sha256: str, folder: str | None = None) -> dict
     facts = read_facts(path, folder)
     text = json.dumps({"sha256": sha256.lower(), "version": VERSION, "facts": facts}, indent=1) + "\n"
     with writing(place):
-        atomic.put(place, lambda file: file.write(text.encode()))
+        atomic.write_bytes(place, text.encode())
     return facts
 
 

@@ -61,14 +61,6 @@ def test_all_distributions_are_told_where_all_are_asked_for(venv, run):
     assert environment["distributions"]["pip"] == environment["installers"]["pip"]
 
 
-def test_the_environments_own_uv_goes_before_the_users(make_venv, run):
-    venv = make_venv()
-    own = venv / "bin" / "uv"
-    own.write_text("#!/bin/sh\necho 'uv 0.1.2 (abc 2024-01-01)'\n")
-    own.chmod(0o755)
-    assert describe_environment(str(venv), [], run, os.environ)[0]["installers"] == {"pip": None, "uv": "0.1.2"}
-
-
 def test_an_environment_without_installers_has_none(make_venv, run, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     assert describe_environment(str(make_venv()), [], run, os.environ)[0]["installers"] == {"pip": None, "uv": None}

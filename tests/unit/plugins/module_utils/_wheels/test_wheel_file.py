@@ -8,10 +8,9 @@ import struct
 import zipfile
 
 import pytest
-from wheels import LABEL, build_wheel, sha256, write_zip
+from wheels import LABEL, build_wheel, write_zip
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.wheel_file import (
     check_metadata,
     parse_name,
@@ -150,16 +149,6 @@ def test_what_is_no_archive_is_no_wheel(what, tmp_path):
         path.write_text("<!DOCTYPE html>")
     with pytest.raises(TorchExtensionError, match=r"a-1-py3-none-any.whl is not a wheel"):
         read_metadata(str(path))
-
-
-def test_the_hash_of_a_file_is_the_one_wanted_or_an_error(tmp_path):
-    wheel = build_wheel(tmp_path)
-    digest = sha256(wheel)
-    assert check_sha256(str(wheel), None) == check_sha256(str(wheel), digest.upper()) == digest
-    with pytest.raises(TorchExtensionError, match=f"has sha256 {digest}, wanted is {'0' * 64}"):
-        check_sha256(str(wheel), "0" * 64)
-    with pytest.raises(TorchExtensionError, match="none cannot be read: No such file"):
-        check_sha256(str(tmp_path / "none"), None)
 
 
 @pytest.mark.parametrize(("version", "public"), [("2.8.3", "2.8.3"), ("2.8.3.post1+cu12torch2.6", "2.8.3.post1")])

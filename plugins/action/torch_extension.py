@@ -224,11 +224,11 @@ def _check_files_exist(files: t.Iterable[streaming.File]) -> None:
 def _read_certificates(path: str) -> str:
     """The certificates in a file, without what else is there, such as keys: nodes get to see them."""
     # most deliveries do without this module, which is slow to load
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import certificates
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import extract_certificates
 
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            return certificates(file.read())
+            return extract_certificates(file.read())
     except OSError as exc:
         raise TorchExtensionError(
             f"torch_extension_pull_ca_path is {path}, which cannot be read on the control node ({exc.strerror})."

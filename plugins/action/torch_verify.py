@@ -41,9 +41,9 @@ def _explain_misfits(package: dict[str, t.Any], environment: dict[str, t.Any], m
         return []
     asset = selection.Asset(package["filename"], url="")
     return [
-        f"the wheel it was installed from is for {misfit.part} {misfit.wanted}, this node has {misfit.found}"
-        for candidate in selection.judge(package["name"], [asset], environment)
-        if candidate.label is not None
-        for misfit in candidate.misfits
-        if match == selection.EXACT or misfit.part != "torch"  # whether it loads with this torch was tried
+        f"the wheel it was installed from is for {mismatch.part} {mismatch.wanted}, this node has {mismatch.found}"
+        for candidate in selection.judge_wheels(package["name"], [asset], environment)
+        if isinstance(candidate, selection.LabelledCandidate)
+        for mismatch in candidate.mismatches
+        if match == selection.EXACT or mismatch.part != "torch"  # whether it loads with this torch was tried
     ]

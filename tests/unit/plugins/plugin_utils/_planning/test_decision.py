@@ -286,7 +286,7 @@ def others(tmp_path, environment):
         (tmp_path / name).write_bytes(b"wheel")
 
     def decide_by(term="flash-attn==2.5.3", strict=False, **settings):
-        access = Access(cache=str(tmp_path / "cache"))
+        access = SourceAccess(cache=str(tmp_path / "cache"))
         return choose_wheel(term, environment, Settings(access, sources=(f"directory:{tmp_path}",), **settings), strict)
 
     return decide_by

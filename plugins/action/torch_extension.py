@@ -74,10 +74,7 @@ class ActionModule(DeliveringAction):
         if failures:
             result["warnings"] = [*result.get("warnings", []), *failures]
         mode = arguments.get("mode", "install")
-        return {
-            **result,
-            "report": report_lines.report_result(wheels, result, mode, self._task.check_mode),
-        }
+        return {**result, "report": report_lines.report_result(wheels, result, mode, self._task.check_mode)}
 
     def _install(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         try:
@@ -227,11 +224,11 @@ def _check_files_exist(files: t.Iterable[streaming.File]) -> None:
 def _read_certificates(path: str) -> str:
     """The certificates in a file, without what else is there, such as keys: nodes get to see them."""
     # most deliveries do without this module, which is slow to load
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import certificates
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import extract_certificates
 
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            return certificates(file.read())
+            return extract_certificates(file.read())
     except OSError as exc:
         raise TorchExtensionError(
             f"torch_extension_pull_ca_path is {path}, which cannot be read on the control node ({exc.strerror})."

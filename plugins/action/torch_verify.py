@@ -27,13 +27,13 @@ class ActionModule(ActionBase):
         result = self._execute_module(task_vars=task_vars)
         match = self._task.args.get("match", selection.EXACT)
         for package in result.get("packages", []):
-            package["reasons"] = [*_explain_misfits(package, result["environment"], match), *package["reasons"]]
+            package["reasons"] = [*_explain_mismatches(package, result["environment"], match), *package["reasons"]]
             package["ok"] = not package["reasons"]
             result["ok"] = result["ok"] and package["ok"]
         return result
 
 
-def _explain_misfits(package: dict[str, t.Any], environment: dict[str, t.Any], match: str) -> list[str]:
+def _explain_mismatches(package: dict[str, t.Any], environment: dict[str, t.Any], match: str) -> list[str]:
     """Why the wheel that a package was installed from is not for the environment. What was built there has no label."""
     if environment["torch"] is None:
         return ["it needs torch, and the environment has none"]
@@ -41,9 +41,9 @@ def _explain_misfits(package: dict[str, t.Any], environment: dict[str, t.Any], m
         return []
     asset = selection.Asset(package["filename"], url="")
     return [
-        f"the wheel it was installed from is for {misfit.part} {misfit.wanted}, this node has {misfit.found}"
-        for candidate in selection.judge(package["name"], [asset], environment)
-        if candidate.label is not None
-        for misfit in candidate.misfits
-        if match == selection.EXACT or misfit.part != "torch"  # whether it loads with this torch was tried
+        f"the wheel it was installed from is for {mismatch.part} {mismatch.wanted}, this node has {mismatch.found}"
+        for candidate in selection.judge_wheels(package["name"], [asset], environment)
+        if isinstance(candidate, selection.LabelledCandidate)
+        for mismatch in candidate.mismatches
+        if match == selection.EXACT or mismatch.part != "torch"  # whether it loads with this torch was tried
     ]

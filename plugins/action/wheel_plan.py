@@ -7,7 +7,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import FITS, MISFIT, UNKNOWN
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import DOES_NOT_FIT, FITS, UNKNOWN
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import INSTALL, MODES, PIP_CACHE
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, MATCHES
@@ -78,9 +78,7 @@ class ActionModule(NodeAction):
         examination = {} if reason or arguments["environment"] else self._examine(plan)
         plan = node_plan.apply_examination(plan, examination.get("wheels", []))
         wheels = [
-            node_plan.without_planning_details(wheel)
-            for wheel in plan
-            if wheel["action"] != KEEP and not wheel["conflicts"]
+            node_plan.strip_operator_keys(wheel) for wheel in plan if wheel["action"] != KEEP and not wheel["conflicts"]
         ]
         report = report_lines.report_plan(environment, plan)
         if examination.get("find_links") and not wheels:
@@ -161,7 +159,7 @@ class ActionModule(NodeAction):
         """Prove an installed package by importing it, where its wheel is not on the control node."""
         packages = self._run_in_environment("torch_verify", {"verify": "import"})["packages"]
         reasons = next((package["reasons"] for package in packages if package["name"] == name), ["is not installed"])
-        return ProofResult(MISFIT if reasons else FITS, reasons, None, None)
+        return ProofResult(DOES_NOT_FIT if reasons else FITS, reasons, None, None)
 
 
 def _choose_wheels(environment: dict[str, t.Any], arguments: dict[str, t.Any]) -> list[dict[str, t.Any]]:

@@ -356,7 +356,7 @@ _ARGUMENTS = {
     "keep_files": {"type": "bool", "default": True},
     "staged": {"type": "list", "elements": "str", "default": []},
     "mode": {"type": "str", "choices": MODES, "default": INSTALL},
-    "verify": {"type": "str", "choices": trial.WAYS, "default": "auto"},
+    "verify": {"type": "str", "choices": trial.METHODS, "default": "auto"},
     "devices": {"type": "list", "elements": "str", "default": []},
 }
 

@@ -206,7 +206,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_environments
 
 
 def main():
@@ -223,7 +223,7 @@ def main():
     if not module.params["python"]:
         module.fail_json(msg="python is an empty list. Name at least one interpreter or environment.")
     try:
-        environments, warnings = describe(
+        environments, warnings = describe_environments(
             module.params["python"],
             module.params["distributions"],
             run=lambda command: module.run_command(list(command), environ_update={"LC_ALL": "C"}),

@@ -133,7 +133,10 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import ALL, describe
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import (
+    ALL_DISTRIBUTIONS,
+    describe_environments,
+)
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import installed, trial
 
 
@@ -141,7 +144,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "python": {"type": "str", "required": True},
-            "verify": {"type": "str", "choices": trial.WAYS, "default": "auto"},
+            "verify": {"type": "str", "choices": trial.METHODS, "default": "auto"},
             "devices": {"type": "list", "elements": "str", "default": []},
             "match": {"type": "str", "choices": ["exact", "proven"], "default": "exact"},  # the action's
         },
@@ -153,9 +156,11 @@ def main():
 
     devices = module.params["devices"]
     try:
-        (environment,), warnings = describe([module.params["python"]], [ALL], run, os.environ)
-        way = trial.resolve(module.params["verify"], environment["gpus"], devices)
-        packages = installed.examine(environment, run, way, devices)
+        (environment,), warnings = describe_environments(
+            [module.params["python"]], [ALL_DISTRIBUTIONS], run, os.environ
+        )
+        way = trial.resolve_method(module.params["verify"], environment["gpus"], devices)
+        packages = installed.check_packages(environment, run, way, devices)
     except TorchExtensionError as exc:
         module.fail_json(msg=str(exc))
     except OSError as exc:

@@ -127,15 +127,15 @@ def main():
 def _describe(module):
     # a node compiles what it imports each time, and the role gives what is told here
     from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import (
-        describe_one,
-        with_gpus,
+        add_gpus,
+        describe_environment,
     )
 
     def run(command):
         return module.run_command(list(command), environ_update={"LC_ALL": "C"})
 
-    environment, _warnings = describe_one(module.params["python"], [], run, os.environ)
-    return with_gpus(environment, run, module.warn) if needs_gpus(module.params["facts"]) else environment
+    environment, _warnings = describe_environment(module.params["python"], [], run, os.environ)
+    return add_gpus(environment, run, module.warn) if needs_gpus(module.params["facts"]) else environment
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import pull, staging
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import check_url, opener
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import build_opener, check_url
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 
 
@@ -135,16 +135,16 @@ def main():
 
 def _run(module):
     url = check_url(module.params["url"])
-    files = [pull.Wanted(file["filename"], file["sha256"].lower(), file["size"]) for file in module.params["files"]]
+    files = [pull.RemoteFile(file["filename"], file["sha256"].lower(), file["size"]) for file in module.params["files"]]
     for file in files:
         wheel_file.parse_name(file.filename)  # no path, above all
     if module.check_mode:
         folder = os.path.realpath(module.params["folder"])
-        outcomes = {file.filename: pull.THERE if pull.is_there(folder, file) else pull.PULLED for file in files}
+        outcomes = {file.filename: pull.PRESENT if pull.is_present(folder, file) else pull.PULLED for file in files}
     else:
         folder = pull.make_folder(module.params["folder"])
         try:
-            puller = pull.Puller(url, folder, opener(module.params["ca"]))
+            puller = pull.Puller(url, folder, build_opener(module.params["ca"]))
             outcomes = {file.filename: puller.pull(file) for file in files}
         finally:
             staging.clear_staged(folder, [])  # if nothing has come

@@ -26,7 +26,7 @@ from packaging.version import Version
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.setup_py import (
     NoGuessError,
-    guess,
+    guess_wheel,
     requires_python,
 )
 
@@ -143,7 +143,7 @@ def test_versions_guess_exactly_from_the_one_the_table_says(
 
 def _our_answer(name: str, version: str, environment: dict) -> dict[str, str] | None:
     try:
-        wheel = guess(name, version, environment)
+        wheel = guess_wheel(name, version, environment)
     except NoGuessError:
         return None
     return {"url": wheel.url, "filename": wheel.filename}

@@ -54,7 +54,7 @@ def run(command: Sequence[str | Path]) -> tuple[int, str, str]:
 @functools.cache
 def environment(build: Build) -> dict[str, Any]:
     """The environment of a build as ``torch_info`` tells it, but without GPUs: they have no part in the question."""
-    return environment_module.describe_one(str(nodes.with_torch(build)), [], run, {})[0]
+    return environment_module.describe_environment(str(nodes.with_torch(build)), [], run, {})[0]
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 
-_ENVIRONMENT = ("python", "platform", "torch", "installers", "pip_cache", "variables", "distributions", "origins")
+_ENVIRONMENT_KEYS = ("python", "platform", "torch", "installers", "pip_cache", "variables", "distributions", "origins")
 
 
 def check_environment(environment: t.Any) -> None:
@@ -21,8 +21,8 @@ def check_environment(environment: t.Any) -> None:
     """
     wanted = "wanted is the dictionary 'environment' that torch_info returns."
     if not isinstance(environment, t.Mapping):
-        raise TorchExtensionError(f"environment is {_kind(environment)}, {wanted}")
-    missing = [key for key in _ENVIRONMENT if key not in environment]
+        raise TorchExtensionError(f"environment is {_type_name(environment)}, {wanted}")
+    missing = [key for key in _ENVIRONMENT_KEYS if key not in environment]
     if missing:
         raise TorchExtensionError(f"environment lacks {', '.join(missing)}: {wanted}")
 
@@ -33,10 +33,10 @@ def check_facts(facts: t.Any) -> None:
     """
     if not isinstance(facts, t.Mapping):
         raise TorchExtensionError(
-            f"facts is {_kind(facts)}, wanted is the dictionary 'facts' that wheel_fetch returns."
+            f"facts is {_type_name(facts)}, wanted is the dictionary 'facts' that wheel_fetch returns."
         )
 
 
-def _kind(value: t.Any) -> str:
+def _type_name(value: t.Any) -> str:
     """The type, and not what Ansible has derived from it (ansible-core 2.19: _AnsibleTaggedList)."""
     return next(base.__name__ for base in type(value).__mro__ if base.__module__ == "builtins")

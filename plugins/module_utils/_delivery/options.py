@@ -9,11 +9,11 @@
 from __future__ import annotations
 
 COPY, SHARED, PULL, SLURM = "copy", "shared", "pull", "slurm"
-WAYS = [COPY, SHARED, PULL, SLURM]
+METHODS = [COPY, SHARED, PULL, SLURM]
 
 #: argument_spec of a delivery (doc fragment ``_delivery``)
 OPTIONS = {
-    "ways": {"type": "list", "elements": "str", "choices": WAYS, "default": [COPY]},
+    "ways": {"type": "list", "elements": "str", "choices": METHODS, "default": [COPY]},
     "shared_dir": {"type": "str"},
     "pull_url": {"type": "str"},
     "pull_ca_path": {"type": "path"},

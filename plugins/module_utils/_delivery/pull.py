@@ -24,20 +24,20 @@ import urllib.request
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import OTHER_WAYS
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import OTHER_METHODS_ADVICE
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
 
 #: What has become of a file: it was there already, has been fetched, or the server does not have it.
-THERE, PULLED, MISSING = "there", "pulled", "missing"
+PRESENT, PULLED, MISSING = "there", "pulled", "missing"
 
 _SECONDS = 60  # to connect, and between two pieces of an answer
 _TRIES = 5  # in a row that bring nothing new
 _PAUSE = 1.0  # seconds before the second of them; doubled before each more
 _CHUNK = 1 << 20  # bytes
-_PASSING = (408, 425, 429, 500, 502, 503, 504)
+_TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 
 
-class Wanted(t.NamedTuple):
+class RemoteFile(t.NamedTuple):
     """A file that the server shall have."""
 
     filename: str
@@ -45,7 +45,7 @@ class Wanted(t.NamedTuple):
     size: int  # bytes
 
 
-class _PassingError(Exception):
+class _TransientError(Exception):
     """Another try may go better."""
 
 
@@ -53,9 +53,9 @@ class _MissingError(Exception):
     """The server does not have it."""
 
 
-def is_there(folder: str, wanted: Wanted) -> bool:
+def is_present(folder: str, wanted: RemoteFile) -> bool:
     """Whether a file is there in its whole length; whoever installs it checks its hash."""
-    return _size(os.path.join(folder, wanted.filename)) == wanted.size
+    return _size_of(os.path.join(folder, wanted.filename)) == wanted.size
 
 
 def make_folder(folder: str) -> str:
@@ -95,13 +95,13 @@ class Puller:
     ) -> None:
         """
         :param folder: of the user alone (:func:`make_folder`)
-        :param opens: asks servers (:func:`opener`)
+        :param opens: asks servers (:func:`build_opener`)
         :param seconds: to connect, and between two pieces of an answer
         """
         self._url, self._folder, self._opens = url.rstrip("/"), folder, opens
         self._sleep, self._seconds = sleep, seconds
 
-    def pull(self, wanted: Wanted) -> str:
+    def pull(self, wanted: RemoteFile) -> str:
         """Fetch a file, or what is still missing of it. It has its name once all of it is there, and has its hash.
 
         :returns: ``THERE``, ``PULLED`` or ``MISSING``
@@ -119,7 +119,7 @@ class Puller:
             ) from exc
 
     @contextlib.contextmanager
-    def _alone(self, wanted: Wanted) -> t.Iterator[None]:
+    def _alone(self, wanted: RemoteFile) -> t.Iterator[None]:
         """Wait for a process that a lost run has left at the same part; the system frees the lock of one that died."""
         part = self._part(wanted)
         while True:
@@ -131,15 +131,15 @@ class Puller:
                     yield
                     break
             finally:
-                if _size(part) == 0:
+                if _size_of(part) == 0:
                     _discard(part)
                 os.close(handle)
 
-    def _pull(self, wanted: Wanted) -> str:
+    def _pull(self, wanted: RemoteFile) -> str:
         part = self._part(wanted)
-        if is_there(self._folder, wanted):
-            return THERE
-        for is_resumed in (_size(part) > 0, False):
+        if is_present(self._folder, wanted):
+            return PRESENT
+        for is_resumed in (_size_of(part) > 0, False):
             self._check_room(wanted, part)
             if not self._bring(wanted, part):
                 return MISSING
@@ -147,50 +147,50 @@ class Puller:
             if found == wanted.sha256:
                 os.replace(part, os.path.join(self._folder, wanted.filename))
                 return PULLED
-            _empty(part)
+            _truncate(part)
             if not is_resumed:
                 break
         raise self._another(wanted, f"has sha256 {found}, wanted is {wanted.sha256}")
 
-    def _part(self, wanted: Wanted) -> str:
+    def _part(self, wanted: RemoteFile) -> str:
         return os.path.join(self._folder, staging.part_name(wanted.filename, wanted.sha256))
 
-    def _another(self, wanted: Wanted, facts: str) -> TorchExtensionError:
+    def _another(self, wanted: RemoteFile, facts: str) -> TorchExtensionError:
         return TorchExtensionError(
             f"{self._url_of(wanted)} {facts}: it is another file. Remove it from that server, or name another folder in"
-            f" torch_extension_pull_url. {OTHER_WAYS}"
+            f" torch_extension_pull_url. {OTHER_METHODS_ADVICE}"
         )
 
-    def _url_of(self, wanted: Wanted) -> str:
+    def _url_of(self, wanted: RemoteFile) -> str:
         return f"{self._url}/{urllib.parse.quote(wanted.filename, safe='')}"
 
-    def _check_room(self, wanted: Wanted, part: str) -> None:
-        free, lacking = shutil.disk_usage(self._folder).free, wanted.size - _size(part)
+    def _check_room(self, wanted: RemoteFile, part: str) -> None:
+        free, lacking = shutil.disk_usage(self._folder).free, wanted.size - _size_of(part)
         if lacking > free:
-            _empty(part)
+            _truncate(part)
             raise TorchExtensionError(
                 f"{self._folder} on the node has {free >> 20} MiB free, wanted are {-(-lacking >> 20)} MiB. Nothing was"
                 " changed. Make room, or set torch_extension_stage_dir."
             )
 
-    def _bring(self, wanted: Wanted, part: str) -> bool:
+    def _bring(self, wanted: RemoteFile, part: str) -> bool:
         """Bring as many bytes as the file has. False if the server does not have it."""
-        tries, pause, most = _TRIES, _PAUSE, _size(part)
+        tries, pause, most = _TRIES, _PAUSE, _size_of(part)
         while True:
             try:
                 self._ask(wanted, part)
                 return True
             except _MissingError:
                 return False
-            except _PassingError as exc:
-                if _size(part) > most:  # not only more than the last one, of a server that begins anew each time
-                    tries, pause, most = _TRIES, _PAUSE, _size(part)
+            except _TransientError as exc:
+                if _size_of(part) > most:  # not only more than the last one, of a server that begins anew each time
+                    tries, pause, most = _TRIES, _PAUSE, _size_of(part)
                 else:
                     tries -= 1
                 if not tries:
                     raise TorchExtensionError(
                         f"{self._url_of(wanted)} cannot be fetched by this node{self._through()}: {exc}. What has come stays, and"
-                        f" the next run goes on. {OTHER_WAYS}"
+                        f" the next run goes on. {OTHER_METHODS_ADVICE}"
                     ) from exc
             self._sleep(pause)
             pause *= 2
@@ -202,17 +202,17 @@ class Puller:
             return ""
         return f" through the proxy of its environment (no_proxy={parts.hostname} goes without)"
 
-    def _ask(self, wanted: Wanted, part: str) -> None:
+    def _ask(self, wanted: RemoteFile, part: str) -> None:
         """One question, and what comes of it.
 
         :raises _PassingError: if not all has come
         :raises _MissingError: if there is nothing to come
         """
-        begin = _size(part)
+        begin = _size_of(part)
         if begin == wanted.size:
             return
         if begin > wanted.size:
-            _empty(part)
+            _truncate(part)
             begin = 0
         request = urllib.request.Request(self._url_of(wanted), headers={"Accept-Encoding": "identity"})  # noqa: S310 - see check_url
         if begin:
@@ -222,12 +222,12 @@ class Puller:
         with answer:
             if answer.status != 206:
                 begin = 0
-            elif not _begins(answer.headers.get("Content-Range"), begin):
-                _empty(part)
-                raise _PassingError(f"the server gives {answer.headers.get('Content-Range')}, asked for was {begin}-")
+            elif not _starts_at(answer.headers.get("Content-Range"), begin):
+                _truncate(part)
+                raise _TransientError(f"the server gives {answer.headers.get('Content-Range')}, asked for was {begin}-")
             length = answer.headers.get("Content-Length")
             if length is not None and length.isdigit() and begin + int(length) != wanted.size:
-                _empty(part)
+                _truncate(part)
                 raise self._another(wanted, f"has {begin + int(length)} bytes, wanted are {wanted.size}")
             handle = os.open(part, os.O_WRONLY | os.O_CREAT, 0o600)
             with os.fdopen(handle, "wb") as file:
@@ -240,13 +240,13 @@ class Puller:
                         break
                     begin += file.write(data)
         if begin > wanted.size:
-            _empty(part)
+            _truncate(part)
             raise self._another(wanted, f"has more than {wanted.size} bytes, which are wanted")
         if begin < wanted.size:
-            raise _PassingError(f"{begin} bytes came, wanted are {wanted.size}")
+            raise _TransientError(f"{begin} bytes came, wanted are {wanted.size}")
 
     @contextlib.contextmanager
-    def _explained(self, wanted: Wanted) -> t.Iterator[None]:
+    def _explained(self, wanted: RemoteFile) -> t.Iterator[None]:
         """Turn what the standard library raises into what it means for the operator.
 
         :raises _MissingError: if the server does not have the file
@@ -262,49 +262,49 @@ class Puller:
                 if exc.code in (404, 410):
                     raise _MissingError from exc
                 if exc.code == 416:  # what is here is longer than what is there
-                    _empty(self._part(wanted))
-                if exc.code == 416 or exc.code in _PASSING:
-                    raise _PassingError(f"the server answers {exc.code} ({exc.reason})") from exc
+                    _truncate(self._part(wanted))
+                if exc.code == 416 or exc.code in _TRANSIENT_STATUSES:
+                    raise _TransientError(f"the server answers {exc.code} ({exc.reason})") from exc
                 if exc.code in (401, 403):
                     raise TorchExtensionError(
                         f"{url} is refused to this node ({exc.code} {exc.reason}). Put credentials for {host} into ~/.netrc"
                         " of the user that the task becomes there, which are sent over https alone; or let everybody read it."
-                        f" {OTHER_WAYS}"
+                        f" {OTHER_METHODS_ADVICE}"
                     ) from exc
                 raise TorchExtensionError(
                     f"{url} cannot be fetched by this node{self._through()}: the server answers {exc.code} ({exc.reason}). Look at"
-                    f" torch_extension_pull_url. {OTHER_WAYS}"
+                    f" torch_extension_pull_url. {OTHER_METHODS_ADVICE}"
                 ) from exc
         except ssl.SSLCertVerificationError as exc:
-            raise _untrusted(host, exc) from exc
+            raise _untrusted_certificate(host, exc) from exc
         except urllib.error.URLError as exc:
             if isinstance(exc.reason, ssl.SSLCertVerificationError):
-                raise _untrusted(host, exc.reason) from exc
-            raise _PassingError(str(getattr(exc.reason, "strerror", None) or exc.reason)) from exc
+                raise _untrusted_certificate(host, exc.reason) from exc
+            raise _TransientError(str(getattr(exc.reason, "strerror", None) or exc.reason)) from exc
         except OSError as exc:
-            raise _PassingError(exc.strerror or str(exc)) from exc
+            raise _TransientError(exc.strerror or str(exc)) from exc
         except (http.client.InvalidURL, ValueError) as exc:  # in words that may hold a piece of a proxy's password
             raise TorchExtensionError(
                 f"{url} cannot be fetched by this node{self._through()}: one of their addresses is none. Look at"
-                f" torch_extension_pull_url, and at http_proxy and https_proxy of the node. {OTHER_WAYS}"
+                f" torch_extension_pull_url, and at http_proxy and https_proxy of the node. {OTHER_METHODS_ADVICE}"
             ) from exc
         except http.client.HTTPException as exc:
-            raise _PassingError(f"the server's answer is broken ({exc!r})") from exc
+            raise _TransientError(f"the server's answer is broken ({exc!r})") from exc
 
 
-def _untrusted(host: str | None, exc: ssl.SSLCertVerificationError) -> TorchExtensionError:
+def _untrusted_certificate(host: str | None, exc: ssl.SSLCertVerificationError) -> TorchExtensionError:
     return TorchExtensionError(
         f"This node does not trust the certificate of {host}: {exc.verify_message}. Name the file of your site's CA in"
-        f" torch_extension_pull_ca_path. {OTHER_WAYS}"
+        f" torch_extension_pull_ca_path. {OTHER_METHODS_ADVICE}"
     )
 
 
-def _begins(content_range: str | None, begin: int) -> bool:
+def _starts_at(content_range: str | None, begin: int) -> bool:
     match = re.match(r"bytes (\d+)-", content_range or "")
     return match is not None and int(match.group(1)) == begin
 
 
-def _empty(path: str) -> None:
+def _truncate(path: str) -> None:
     """What stays has the lock, and goes with it."""
     with contextlib.suppress(FileNotFoundError):
         os.truncate(path, 0)
@@ -315,7 +315,7 @@ def _discard(path: str) -> None:
         os.unlink(path)
 
 
-def _size(path: str) -> int:
+def _size_of(path: str) -> int:
     """Bytes; 0 if there is no such file."""
     try:
         return os.path.getsize(path)

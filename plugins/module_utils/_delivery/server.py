@@ -19,7 +19,7 @@ import urllib.request
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 
 #: how messages end
-OTHER_WAYS = "Nothing was changed. torch_extension_delivery has other ways, such as copy."
+OTHER_METHODS_ADVICE = "Nothing was changed. torch_extension_delivery has other ways, such as copy."
 
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s]+-----END CERTIFICATE-----")
 
@@ -71,7 +71,7 @@ def check_url(url: str) -> str:
     return url
 
 
-def certificates(text: str) -> str:
+def extract_certificates(text: str) -> str:
     """The certificates of a file (PEM), without what else is in it: a key, or comments.
 
     :raises TorchExtensionError: if it has none
@@ -82,7 +82,7 @@ def certificates(text: str) -> str:
     return "\n".join(found) + "\n"
 
 
-def opener(ca: str | None = None, path: str = "~/.netrc") -> urllib.request.OpenerDirector:
+def build_opener(ca: str | None = None, path: str = "~/.netrc") -> urllib.request.OpenerDirector:
     """What asks servers, by the proxies of the environment.
 
     :param ca: certificates of CAs (PEM) to trust instead of the system's
@@ -90,13 +90,13 @@ def opener(ca: str | None = None, path: str = "~/.netrc") -> urllib.request.Open
     :raises TorchExtensionError: if one of the two cannot be read
     """
     try:
-        context = ssl.create_default_context(cadata=None if ca is None else certificates(ca))
+        context = ssl.create_default_context(cadata=None if ca is None else extract_certificates(ca))
     except (ssl.SSLError, ValueError, TypeError) as exc:
         raise TorchExtensionError(f"torch_extension_pull_ca_path has no certificates (PEM): {exc}.") from exc
-    return urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _Credentials(_entries(path)))
+    return urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _Credentials(_read_netrc(path)))
 
 
-def _entries(path: str) -> netrc.netrc | None:
+def _read_netrc(path: str) -> netrc.netrc | None:
     path = os.path.expanduser(path)
     try:
         return netrc.netrc(path) if os.path.exists(path) else None
@@ -106,4 +106,4 @@ def _entries(path: str) -> netrc.netrc | None:
         reason = "its characters are not understood"
     except OSError as exc:
         reason = exc.strerror or "unknown error"
-    raise TorchExtensionError(f"{path} on the node cannot be read: {reason}. Correct it. {OTHER_WAYS}")
+    raise TorchExtensionError(f"{path} on the node cannot be read: {reason}. Correct it. {OTHER_METHODS_ADVICE}")

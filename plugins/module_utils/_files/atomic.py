@@ -13,36 +13,43 @@ import shutil
 import tempfile
 import typing as t
 
+_CHUNK = 1 << 20  # bytes
 
-def put(
-    path: str, write: t.Callable[[t.IO[bytes]], t.Any], mode: int = 0o644, like: os.stat_result | None = None
-) -> None:
+
+def write_bytes(path: str, content: bytes, mode: int = 0o644, like: os.stat_result | None = None) -> None:
     """Write a file whole or not at all.
 
-    :param write: writes the content into an open file
     :param like: whose owner the file gets, where we are root and may choose
     """
+    _write(path, lambda file: file.write(content), mode, like)
+
+
+def copy_file(source: str, path: str, mode: int = 0o644, like: os.stat_result | None = None) -> None:
+    """Copy a file whole or not at all, in pieces; parameters as of :func:`write_bytes`."""
+
+    def copy_into(file: t.IO[bytes]) -> None:
+        with open(source, "rb") as opened:
+            shutil.copyfileobj(opened, file, _CHUNK)
+
+    _write(path, copy_into, mode, like)
+
+
+def _write(path: str, write_content: t.Callable[[t.IO[bytes]], object], mode: int, like: os.stat_result | None) -> None:
     handle, temporary = tempfile.mkstemp(prefix=".torch_extension-", dir=os.path.dirname(path))
     try:
         with os.fdopen(handle, "wb") as file:
-            write(file)
+            write_content(file)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, mode)
-        give(temporary, like)
+        chown_like(temporary, like)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
 
 
-def copy(src: str, file: t.IO[bytes]) -> None:
-    """Copy a file into an open one, in pieces."""
-    with open(src, "rb") as source:
-        shutil.copyfileobj(source, file, 1 << 20)
-
-
-def give(path: str, like: os.stat_result | None) -> None:
-    """Give a file or folder to the owner of another one, where we are root and may."""
+def chown_like(path: str, like: os.stat_result | None) -> None:
+    """Give a file or folder the owner of another one, where we are root and may."""
     if like is not None and os.geteuid() == 0:
         os.chown(path, like.st_uid, like.st_gid, follow_symlinks=False)

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256, sha256_of
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import refuse_foreign
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import check_ownership
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import configuration
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.settings import (
     read_settings as read_pip_settings,
@@ -34,8 +34,8 @@ _FOLDER = ("share", "airgap.torch_extensions", "wheels")
 _CREDENTIALS = r"(://)[^/@\s]+@"
 
 
-class Settings(t.NamedTuple):
-    """A pip.conf, as it is and as it has to be."""
+class PipConfChange(t.NamedTuple):
+    """The text of a pip.conf, as it is and as it has to be."""
 
     path: str
     before: str
@@ -47,46 +47,46 @@ class Settings(t.NamedTuple):
         return {"before_header": self.path, "after_header": self.path, "before": before, "after": after}
 
 
-def folder_of(environment: t.Mapping[str, t.Any]) -> str:
+def wheel_folder(environment: t.Mapping[str, t.Any]) -> str:
     """The folder that holds an environment's wheels."""
     return os.path.join(environment["python"]["prefix"], *_FOLDER)
 
 
-def settings(environment: t.Mapping[str, t.Any]) -> Settings:
-    """The pip.conf of an environment, with the folder in it.
+def plan_pip_conf(environment: t.Mapping[str, t.Any]) -> PipConfChange:
+    """What makes the pip.conf of an environment name the folder of wheels.
 
-    :raises TorchExtensionError: if it cannot be had without harm
+    :raises TorchExtensionError: if that would do harm
     """
     prefix = environment["python"]["prefix"]
-    path, folder = os.path.join(prefix, "pip.conf"), folder_of(environment)
-    # pip takes apart what it reads at white space
-    place = f"file://{quote(folder)}" if re.search(r"\s", folder) else folder
-    # not our own PIP_…: they are the ones of this run
+    path, folder = os.path.join(prefix, "pip.conf"), wheel_folder(environment)
+    # pip splits the setting at white space
+    link = f"file://{quote(folder)}" if re.search(r"\s", folder) else folder
+    # without PIP_…, which are set for this run alone
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     effective = read_pip_settings(prefix, environ).get("find-links", "").split()
-    before = _read(path)
-    if place in effective:
-        return Settings(path, before, before)
-    if any(re.search(_CREDENTIALS, other) and other not in before for other in effective):
+    before = _read_pip_conf(path)
+    if link in effective:
+        return PipConfChange(path, before, before)
+    if any(re.search(_CREDENTIALS, value) and value not in before for value in effective):
         raise TorchExtensionError(
             f"pip's find-links hold credentials in another file than {path}, which would take their place and which"
             f" anybody may read. Put them into {path} yourself, or use torch_extension_mode: install."
         )
-    return Settings(path, before, configuration.with_find_links(before, place, effective, path))
+    return PipConfChange(path, before, configuration.add_find_links(before, link, effective, path))
 
 
-def examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
+def decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
     """What to do with a wheel in the folder of an environment.
 
     :raises TorchExtensionError: if it cannot be put there
     """
-    action = _examine(wheel, environment)
+    action = _decide_action(wheel, environment)
     if action.action != KEEP:
-        refuse_foreign(environment, _places(environment))
+        check_ownership(environment, _written_folders(environment))
     return action
 
 
-def place(
+def add_wheels(
     wheels: t.Sequence[t.Mapping[str, t.Any]],
     requirements: t.Sequence[t.Mapping[str, t.Any]],
     folder: str,
@@ -101,37 +101,35 @@ def place(
     :param folder: where they lie, each under its file name
     :raises TorchExtensionError: if something is wrong; nothing is changed then
     """
-    refuse_foreign(environment, _places(environment))
-    change = settings(environment)
-    names = {file["filename"]: _check_delivered(file, folder, environment) for file in [*wheels, *requirements]}
-    target = folder_of(environment)
+    check_ownership(environment, _written_folders(environment))
+    change = plan_pip_conf(environment)
+    pip_names = {file["filename"]: _check_delivered(file, folder, environment) for file in [*wheels, *requirements]}
+    target = wheel_folder(environment)
     owner = os.stat(environment["python"]["prefix"])
     _make_folder(target, owner)
-    sums = {}
-    for delivered, name in names.items():
-        src = os.path.join(folder, delivered)
-        sums[name] = sha256_of(src)
-        atomic.put(os.path.join(target, name), lambda file, src=src: atomic.copy(src, file), like=owner)
-        for other in _others(target, name):
+    hashes = {}
+    for filename, name in pip_names.items():
+        source = os.path.join(folder, filename)
+        hashes[name] = sha256_of(source)
+        atomic.copy_file(source, os.path.join(target, name), like=owner)
+        for other in _other_wheels(target, name):
             os.remove(os.path.join(target, other))
     for wheel in wheels:
-        name = names[wheel["filename"]]
+        name = pip_names[wheel["filename"]]
         record = {
             "wheel": wheel["filename"],
             "file": name,
-            "sha256": sums[name],
-            "requirements": {file["filename"]: sums[names[file["filename"]]] for file in requirements},
+            "sha256": hashes[name],
+            "requirements": {file["filename"]: hashes[pip_names[file["filename"]]] for file in requirements},
         }
         text = json.dumps(record, indent=2, sort_keys=True) + "\n"
-        atomic.put(
-            _record_path(target, wheel["filename"]), lambda file, text=text: file.write(text.encode()), like=owner
-        )
+        atomic.write_bytes(_record_path(target, wheel["filename"]), text.encode(), like=owner)
     if change.after != change.before:
-        _write(change, owner)
+        _write_pip_conf(change, owner)
 
 
-def _examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
-    folder, change = folder_of(environment), settings(environment)
+def _decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
+    folder, change = wheel_folder(environment), plan_pip_conf(environment)
     record = _read_record(folder, wheel["filename"])
     if record is None:
         return Action(INSTALL, f"{folder} has no wheel of {wheel['name']}")
@@ -139,7 +137,7 @@ def _examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -
         return Action(REPLACE, f"{folder} holds {record['wheel']}")
     if wheel["sha256"] and wheel["sha256"].lower() != record["sha256"]:
         return Action(REPLACE, f"{folder} holds a file of this name with sha256 {record['sha256']}")
-    others = _others(folder, record["file"])
+    others = _other_wheels(folder, record["file"])
     if others:
         return Action(REPLACE, f"{folder} holds {', '.join(others)} too")
     needed = {
@@ -157,9 +155,9 @@ def _examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -
     return Action(KEEP, f"{folder} holds this wheel")
 
 
-def _places(environment: t.Mapping[str, t.Any]) -> tuple[str, str]:
-    """What is written to: the environment's own folder, for its pip.conf, and the nearest one above the wheels."""
-    folder = folder_of(environment)
+def _written_folders(environment: t.Mapping[str, t.Any]) -> tuple[str, str]:
+    """The folders that are written to: the environment's own, for its pip.conf, and the nearest existing one for the wheels."""
+    folder = wheel_folder(environment)
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     return environment["python"]["prefix"], folder
@@ -176,18 +174,18 @@ def _check_delivered(wheel: t.Mapping[str, t.Any], folder: str, environment: t.M
     return name
 
 
-def _others(folder: str, name: str) -> list[str]:
+def _other_wheels(folder: str, name: str) -> list[str]:
     """Other wheels of the same distribution."""
     distribution = wheel_file.parse_name(name).name
-    found = []
+    others = []
     for entry in os.listdir(folder):
         try:
-            other = entry != name and wheel_file.parse_name(entry).name == distribution
+            is_other = entry != name and wheel_file.parse_name(entry).name == distribution
         except TorchExtensionError:
             continue
-        if other:
-            found.append(entry)
-    return sorted(found)
+        if is_other:
+            others.append(entry)
+    return sorted(others)
 
 
 def _make_folder(folder: str, owner: os.stat_result) -> None:
@@ -196,7 +194,7 @@ def _make_folder(folder: str, owner: os.stat_result) -> None:
         _make_folder(os.path.dirname(folder), owner)
         os.mkdir(folder)
         os.chmod(folder, 0o755)  # noqa: S103 (whoever uses the environment runs pip)
-        atomic.give(folder, owner)
+        atomic.chown_like(folder, owner)
 
 
 def _record_path(folder: str, filename: str) -> str:
@@ -204,7 +202,7 @@ def _record_path(folder: str, filename: str) -> str:
 
 
 def _read_record(folder: str, filename: str) -> dict[str, t.Any] | None:
-    """What we put down of a wheel: its file name has lost the label that says for which torch it is."""
+    """What we recorded of a wheel: in the folder, its file name has lost the label that says for which torch it is."""
     try:
         with open(_record_path(folder, filename), encoding="utf-8") as file:
             record = json.load(file)
@@ -215,7 +213,7 @@ def _read_record(folder: str, filename: str) -> dict[str, t.Any] | None:
         return None
 
 
-def _read(path: str) -> str:
+def _read_pip_conf(path: str) -> str:
     try:
         with open(path, encoding="utf-8", newline="") as file:
             return file.read()
@@ -227,10 +225,10 @@ def _read(path: str) -> str:
         ) from exc
 
 
-def _write(change: Settings, owner: os.stat_result) -> None:
+def _write_pip_conf(change: PipConfChange, owner: os.stat_result) -> None:
     path = os.path.realpath(change.path)  # a link stays one
     mode = 0o644
     if os.path.exists(path):
         owner = os.stat(path)
         mode = owner.st_mode & 0o7777
-    atomic.put(path, lambda file: file.write(change.after.encode()), mode, owner)
+    atomic.write_bytes(path, change.after.encode(), mode, owner)

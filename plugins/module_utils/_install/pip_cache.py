@@ -27,13 +27,13 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.ac
 _ORIGIN = "origin.json"  # pip >= 22.2; hash-checking mode (pip >= 23.1) wants the sdist's hash in it
 
 
-def examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
+def decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
     """What to do with a wheel in pip's cache.
 
     :raises TorchExtensionError: if pip would not look there
     """
-    path = _path(wheel, environment)
-    others = _others(path)
+    path = _checked_path(wheel, environment)
+    others = _other_wheels(path)
     if others:
         return Action(
             REPLACE, f"pip's cache holds {', '.join(others)} in its place, of which pip would choose by the alphabet"
@@ -42,21 +42,21 @@ def examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) ->
         return Action(INSTALL, f"pip's cache has no wheel of {wheel['name']} {wheel['version']}")
     try:
         check_sha256(path, wheel["sha256"])
-        wheel_file.check(path, wheel["filename"])
+        wheel_file.check_metadata(path, wheel["filename"])
     except TorchExtensionError as exc:
         return Action(REPLACE, f"pip's cache holds a damaged wheel: {exc}")
     return Action(KEEP, "pip's cache holds this wheel")
 
 
-def seed(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[str, t.Any]) -> None:
+def add_wheel(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[str, t.Any]) -> None:
     """Put a wheel into pip's cache, in place of any other wheel there.
 
     :param wheel: with ``filename``, ``sha256``, ``pip_cache_path`` and ``sdist_url``
     :param folder: where the wheel lies under its file name
     :raises TorchExtensionError: if pip would not use it; nothing is changed then
     """
-    path = _path(wheel, environment)
-    src = os.path.join(folder, wheel["filename"])
+    path = _checked_path(wheel, environment)
+    source = os.path.join(folder, wheel["filename"])
     metadata = wheel_file.check_delivered(wheel, folder, environment)
     if metadata.version != wheel_file.public_version(metadata.version):
         # pip >= 20.3 compares METADATA with the version of the sdist, and fails the whole installation.
@@ -64,23 +64,28 @@ def seed(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[str, 
             f"pip would refuse {wheel['filename']} from its cache: its METADATA says {metadata.version}, the sdist"
             f" {wheel['version']}. Use torch_extension_mode: install."
         )
-    place = os.path.dirname(path)
-    os.makedirs(place, exist_ok=True)
-    atomic.put(path, lambda file: atomic.copy(src, file))
-    atomic.put(os.path.join(place, _ORIGIN), lambda file: file.write(json.dumps(_origin(wheel["sdist_url"])).encode()))
-    for other in _others(path):
-        os.remove(os.path.join(place, other))
+    target = os.path.dirname(path)
+    os.makedirs(target, exist_ok=True)
+    atomic.copy_file(source, path)
+    origin = json.dumps(_direct_url(wheel["sdist_url"]))
+    atomic.write_bytes(os.path.join(target, _ORIGIN), origin.encode())
+    for other in _other_wheels(path):
+        os.remove(os.path.join(target, other))
 
 
-def _path(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> str:
+def _checked_path(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> str:
+    """Where pip looks for a wheel.
+
+    :raises TorchExtensionError: if pip does not use its cache, or the path is outside of it
+    """
     cache, path = environment["pip_cache"], wheel["pip_cache_path"]
     if not cache["usable"]:
         raise TorchExtensionError(
             f"pip of this node would not use its cache: {cache['reason']}. Mend that, or use torch_extension_mode:"
             " install."
         )
-    inside = re.escape(os.path.join(cache["dir"], "wheels")) + r"(/[0-9a-f]+){4}/" + re.escape(wheel["filename"])
-    if not path or not re.fullmatch(inside, path):
+    pattern = re.escape(os.path.join(cache["dir"], "wheels")) + r"(/[0-9a-f]+){4}/" + re.escape(wheel["filename"])
+    if not path or not re.fullmatch(pattern, path):
         raise TorchExtensionError(
             f"{path} is no place in pip's cache on this node, which is {cache['dir']}. Probe the node as the user who"
             " runs pip."
@@ -88,7 +93,7 @@ def _path(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> s
     return path
 
 
-def _others(path: str) -> list[str]:
+def _other_wheels(path: str) -> list[str]:
     """Other wheels in the folder of a wheel: they were built from the same sdist, for another torch."""
     folder, filename = os.path.split(path)
     try:
@@ -98,7 +103,7 @@ def _others(path: str) -> list[str]:
     return sorted(entry for entry in entries if entry.endswith(".whl") and entry != filename)
 
 
-def _origin(sdist_url: str) -> dict[str, t.Any]:
+def _direct_url(sdist_url: str) -> dict[str, t.Any]:
     """What pip itself records of the sdist: a direct URL (PEP 610)."""
     url, _hash, fragment = sdist_url.partition("#")
     digest = re.search(r"(?:^|&)sha256=([0-9a-f]{64})(?:&|$)", fragment)

@@ -6,9 +6,9 @@
 
 """Put unpacked distributions in the place of installed ones by renames, and clear away what killed runs have left.
 
-pip takes an old version away before it unpacks the new one, which takes seconds: who is killed then leaves neither. Here
-the new one is whole, and on the disk, in a scratch place beside the packages before the first rename. A rename is atomic;
-what has to be renamed is written down before (``_PLAN``), so that the next run can finish what was begun.
+pip removes the old version before it unpacks the new one, which takes seconds: a run that is killed then leaves neither. Here
+the new one is whole, and on the disk, in a scratch folder beside the packages before the first rename. A rename is atomic;
+what has to be renamed is recorded before (``_PLAN``), so that the next run can finish it.
 """
 
 from __future__ import annotations
@@ -27,71 +27,78 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.dist
     Distribution,
     find_installed,
 )
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import SCRATCH, find_leftovers
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import (
+    SCRATCH_PREFIX,
+    find_leftovers,
+)
 
 _NEW, _OLD, _PLAN = "new", "old", "plan.json"
 
 
 class Exchange(t.NamedTuple):
-    """Names in the folder of packages: what goes, and what comes, be it in the place of something or not."""
+    """Names in the folder of packages: what goes, and what comes, whether it replaces something or not."""
 
     goes: list[str]
     comes: list[str]
 
 
 @contextlib.contextmanager
-def scratch(site_packages: str) -> t.Iterator[str]:
-    """A scratch place beside the packages, with a folder to unpack new distributions into, which it yields."""
-    place = tempfile.mkdtemp(prefix=SCRATCH, dir=site_packages)  # mode 0700
+def scratch_folder(site_packages: str) -> t.Iterator[str]:
+    """Make a scratch folder beside the packages, and yield the folder in it to unpack new distributions into."""
+    scratch = tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=site_packages)  # mode 0700
     try:
         for name in (_NEW, _OLD):
-            os.mkdir(os.path.join(place, name))
-        yield os.path.join(place, _NEW)
+            os.mkdir(os.path.join(scratch, name))
+        yield os.path.join(scratch, _NEW)
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
-def plan(new: str, site_packages: str) -> Exchange | None:
+def plan_exchange(new: str, site_packages: str) -> Exchange | None:
     """What to exchange so that the distributions of a folder are installed; None where that takes more than renames.
 
     That is where files belong outside of the folder (scripts), or where a folder that would go holds files of another
     distribution, or files that nobody has recorded.
 
-    :param new: what the scratch place yields
+    :param new: the folder that :func:`scratch_folder` yields
     """
     arriving = find_installed([new])
-    present = find_installed([site_packages])
-    leaving = {name: found for name, found in present.items() if name in arriving}
-    if not all(distribution.complete for distribution in leaving.values()):
+    installed = find_installed([site_packages])
+    leaving = {name: distribution for name, distribution in installed.items() if name in arriving}
+    if not all(distribution.is_complete for distribution in leaving.values()):
         return None
-    comes = _top_level(_files(arriving.values()))
-    ours = _files(leaving.values())
+    comes = _top_level(_recorded_files(arriving.values()))
+    ours = _recorded_files(leaving.values())
     goes = _top_level(ours)
     if comes is None or goes is None:
         return None
     touched = {name for name in (*comes, *goes) if os.path.lexists(os.path.join(site_packages, name))}
     if touched:  # to read all records takes long
-        others = _files(found for name, found in present.items() if name not in arriving and found.complete)
+        others = _recorded_files(
+            distribution
+            for name, distribution in installed.items()
+            if name not in arriving and distribution.is_complete
+        )
         if touched & {path.split("/", 1)[0] for path in others}:
             return None
-    strange = (path for name in touched for path in _walk(site_packages, name))
-    if any(path not in ours and not path.endswith(".pyc") for path in strange):
+    existing = (path for name in touched for path in _files_below(site_packages, name))
+    if any(path not in ours and not path.endswith(".pyc") for path in existing):
         return None
-    # the metadata last: who sees it may believe it
+    # the metadata last: where it exists, the distribution is whole
     order = sorted(comes, key=lambda name: (name.endswith(".dist-info"), name))
     return Exchange(sorted(touched - comes), order)
 
 
 @contextlib.contextmanager
-def writing(new: str) -> t.Iterator[None]:
-    """Have what was unpacked written to the disk meanwhile: :func:`put` has to wait for that.
+def syncing(new: str) -> t.Iterator[None]:
+    """Write what was unpacked to the disk in the background, for :func:`carry_out` has to wait for that.
 
-    What fails here fails there again.
+    An error here is not lost: it occurs there again.
     """
 
     def write() -> None:
         with contextlib.suppress(OSError):
-            _sync(new)
+            _sync_tree(new)
 
     thread = threading.Thread(target=write, daemon=True)  # after an error nobody waits for it
     thread.start()
@@ -99,62 +106,65 @@ def writing(new: str) -> t.Iterator[None]:
     thread.join()
 
 
-def put(exchange: Exchange, new: str, site_packages: str) -> None:
+def carry_out(exchange: Exchange, new: str, site_packages: str) -> None:
     """Carry out a plan, all of it or, after an error, nothing.
 
     :raises TorchExtensionError: if something cannot be renamed; all is then as it was
     """
-    place = os.path.dirname(new)
-    _sync(new)
-    path = os.path.join(place, _PLAN)
+    scratch = os.path.dirname(new)
+    _sync_tree(new)
+    path = os.path.join(scratch, _PLAN)
     with open(path + ".tmp", "w", encoding="utf-8") as file:
         json.dump(exchange._asdict(), file)
         file.flush()
         os.fsync(file.fileno())
     os.replace(path + ".tmp", path)
-    _sync_entry(place)
+    _sync_entry(scratch)
     try:
-        _finish(exchange, place, site_packages)
+        _finish(exchange, scratch, site_packages)
     except OSError as exc:
-        _undo(exchange, place, site_packages)
+        _undo(exchange, scratch, site_packages)
         os.unlink(path)
         raise TorchExtensionError(
             f"{exc.filename} cannot be replaced: {exc.strerror}. Nothing was changed. All of {site_packages} should belong"
             " to one user; become that one (become, become_user)."
         ) from exc
     _sync_entry(site_packages)
-    os.unlink(path)  # before anything else: who finds it takes it up again
+    os.unlink(path)  # before anything else: a run that finds it carries it out again
 
 
-def clear(site_packages: str, names: t.Iterable[str] = ()) -> list[str]:
-    """Finish exchanges that were begun, and remove all leftovers; their names. Nobody else may be at it."""
-    found = find_leftovers(site_packages, names)
-    for entry in found:
-        place = os.path.join(site_packages, entry)
-        with contextlib.suppress(FileNotFoundError), open(os.path.join(place, _PLAN), encoding="utf-8") as file:
-            _finish(Exchange(**json.load(file)), place, site_packages)
+def remove_leftovers(site_packages: str, names: t.Iterable[str] = ()) -> list[str]:
+    """Finish exchanges that were begun, and remove all leftovers. Returns their names.
+
+    No other process may do so at the same time.
+    """
+    leftovers = find_leftovers(site_packages, names)
+    for name in leftovers:
+        path = os.path.join(site_packages, name)
+        with contextlib.suppress(FileNotFoundError), open(os.path.join(path, _PLAN), encoding="utf-8") as file:
+            _finish(Exchange(**json.load(file)), path, site_packages)
             _sync_entry(site_packages)
             os.unlink(file.name)
-        shutil.rmtree(place, ignore_errors=True)
-    return found
+        shutil.rmtree(path, ignore_errors=True)
+    return leftovers
 
 
-def _finish(exchange: Exchange, place: str, site_packages: str) -> None:
-    """Rename what is not renamed yet: what comes is still in the scratch place then."""
+def _finish(exchange: Exchange, scratch: str, site_packages: str) -> None:
+    """Rename what is not renamed yet: what comes is still in the scratch folder then."""
     for name in exchange.goes:
-        _move(name, site_packages, os.path.join(place, _OLD))
+        _move(name, site_packages, os.path.join(scratch, _OLD))
     for name in exchange.comes:
-        if os.path.lexists(os.path.join(place, _NEW, name)):
-            _move(name, site_packages, os.path.join(place, _OLD))
-            _move(name, os.path.join(place, _NEW), site_packages)
+        if os.path.lexists(os.path.join(scratch, _NEW, name)):
+            _move(name, site_packages, os.path.join(scratch, _OLD))
+            _move(name, os.path.join(scratch, _NEW), site_packages)
 
 
-def _undo(exchange: Exchange, place: str, site_packages: str) -> None:
+def _undo(exchange: Exchange, scratch: str, site_packages: str) -> None:
     for name in exchange.comes:
-        if not os.path.lexists(os.path.join(place, _NEW, name)):
-            _move(name, site_packages, os.path.join(place, _NEW))
+        if not os.path.lexists(os.path.join(scratch, _NEW, name)):
+            _move(name, site_packages, os.path.join(scratch, _NEW))
     for name in (*exchange.comes, *exchange.goes):
-        _move(name, os.path.join(place, _OLD), site_packages)
+        _move(name, os.path.join(scratch, _OLD), site_packages)
 
 
 def _move(name: str, source: str, target: str) -> None:
@@ -162,8 +172,8 @@ def _move(name: str, source: str, target: str) -> None:
         os.rename(os.path.join(source, name), os.path.join(target, name))
 
 
-def _files(distributions: t.Iterable[Distribution]) -> set[str]:
-    return {os.path.normpath(row.path) for found in distributions for row in records.record(found)}
+def _recorded_files(distributions: t.Iterable[Distribution]) -> set[str]:
+    return {os.path.normpath(row.path) for distribution in distributions for row in records.read_record(distribution)}
 
 
 def _top_level(files: t.Iterable[str]) -> set[str] | None:
@@ -172,7 +182,7 @@ def _top_level(files: t.Iterable[str]) -> set[str] | None:
     return {path.split("/", 1)[0] for path in files}
 
 
-def _walk(folder: str, name: str) -> t.Iterator[str]:
+def _files_below(folder: str, name: str) -> t.Iterator[str]:
     """The files below an entry of a folder, itself if it is one, by their paths in this folder."""
     path = os.path.join(folder, name)
     if os.path.islink(path) or not os.path.isdir(path):
@@ -183,7 +193,7 @@ def _walk(folder: str, name: str) -> t.Iterator[str]:
             yield os.path.relpath(os.path.join(parent, file), folder)
 
 
-def _sync(folder: str) -> None:
+def _sync_tree(folder: str) -> None:
     for parent, _folders, files in os.walk(folder):
         for name in (*files, "."):
             _sync_entry(os.path.join(parent, name))

@@ -20,7 +20,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import replacement
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, records
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import find_leftovers
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import refuse_foreign
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import check_ownership
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import find_uv
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
@@ -29,7 +29,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.ac
     KEEP,
     REPLACE,
     Action,
-    decide,
+    decide_from_environment,
 )
 
 # python -m pip, without the search for garbage, which takes a tenth of its time for one wheel; what is frozen is not looked at.
@@ -41,13 +41,13 @@ runpy.run_module("pip", run_name="__main__", alter_sys=True)
 """
 
 
-def examine(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], run: Run) -> Action:
+def decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], run: Run) -> Action:
     """What to do with a wheel, looking closer where the environment alone does not tell.
 
     Something of the wanted version that came from elsewhere (built on the node, installed by hand) counts as installed if it
     can be imported.
     """
-    action = decide(wheel, environment)
+    action = decide_from_environment(wheel, environment)
     if action.action != EXAMINE:
         return action
     installed = distributions.find_installed([environment["python"]["site_packages"]]).get(wheel["name"])
@@ -82,27 +82,27 @@ def install(
     :raises TorchExtensionError: if something is wrong; the environment is then as it was
     """
     python = environment["python"]
-    refuse_foreign(environment, [python["site_packages"]])
+    check_ownership(environment, [python["site_packages"]])
     files = [*wheels, *requirements]
     for file in files:
         wheel_file.check_tags(file["filename"], environment)
     with _locked(python["site_packages"]):
-        replacement.clear(python["site_packages"], _names(wheels))
-        with replacement.scratch(python["site_packages"]) as new:
+        replacement.remove_leftovers(python["site_packages"], _leftover_names(wheels))
+        with replacement.scratch_folder(python["site_packages"]) as new:
             _unpack(files, folder, new, environment, run)
-            exchange = replacement.plan(new, python["site_packages"])
+            exchange = replacement.plan_exchange(new, python["site_packages"])
             if exchange is not None:
                 unpacked()  # before they, too, are written to the disk
-            with replacement.writing(new):
+            with replacement.syncing(new):
                 results = _try_out(wheels, new, environment, run, verify, devices)
             if exchange is None:
                 _run_installer(files, folder, None, environment, run)
             else:
-                replacement.put(exchange, new, python["site_packages"])
+                replacement.carry_out(exchange, new, python["site_packages"])
     installed = distributions.find_installed([python["site_packages"]])
     for wheel in wheels:
         found = installed.get(wheel["name"])
-        if found is None or not found.complete:
+        if found is None or not found.is_complete:
             raise TorchExtensionError(
                 f"{wheel['filename']} was installed without an error, but is not in {python['site_packages']}. Look at"
                 " the installer's settings on this node."
@@ -110,23 +110,23 @@ def install(
     return results
 
 
-def leftovers(wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any]) -> list[str]:
+def list_leftovers(wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any]) -> list[str]:
     """What runs that were killed have left of wheels in an environment: names in its folder of packages."""
-    return find_leftovers(environment["python"]["site_packages"], _names(wheels))
+    return find_leftovers(environment["python"]["site_packages"], _leftover_names(wheels))
 
 
-def clear(wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any]) -> list[str]:
+def remove_leftovers(wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any]) -> list[str]:
     """Finish or remove what killed runs have left of wheels; the names of it.
 
     :raises TorchExtensionError: if the environment is somebody else's
     """
     folder = environment["python"]["site_packages"]
-    refuse_foreign(environment, [folder])
+    check_ownership(environment, [folder])
     with _locked(folder):
-        return replacement.clear(folder, _names(wheels))
+        return replacement.remove_leftovers(folder, _leftover_names(wheels))
 
 
-def _names(wheels: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
+def _leftover_names(wheels: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
     return [name for wheel in wheels for name in (*wheel["imports"], wheel["name"])]
 
 
@@ -160,8 +160,8 @@ def _try_out(
                 " changed. Choose another version, or see whether torch on this node is the one it says it is."
             )
         if verify == trial.GPU and trial.has_check(wheel["name"]):
-            found = trial.on_gpus(executable, wheel["name"], run, target, devices)
-            failures = [trial.explain(result) for result in found if result["failure"]]
+            found = trial.check_on_gpus(executable, wheel["name"], run, target, devices)
+            failures = [trial.explain_failure(result) for result in found if result["failure"]]
             if failures:
                 raise TorchExtensionError(
                     f"{wheel['filename']} {'; '.join(failures)}. Nothing was changed. Choose another version in"
@@ -192,7 +192,7 @@ def _unpack(
             wheel_file.check_delivered(file, folder, environment)
         raise
     for file in files:
-        wheel_file.check(os.path.join(folder, file["filename"]), file["filename"])
+        wheel_file.check_metadata(os.path.join(folder, file["filename"]), file["filename"])
 
 
 def _is_hashed_by_pip(file: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> bool:
@@ -205,7 +205,7 @@ def _is_hashed_by_pip(file: t.Mapping[str, t.Any], environment: t.Mapping[str, t
     return bool(environment["installers"]["pip"] and re.match(r"[0-9a-fA-F]{64}\Z", file["sha256"] or ""))
 
 
-def _source(file: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[str, t.Any]) -> str:
+def _installer_argument(file: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[str, t.Any]) -> str:
     """How an installer is told of a file: by its path or, with the hash to check it by, by its URL."""
     path = os.path.join(folder, file["filename"])
     if not _is_hashed_by_pip(file, environment):
@@ -240,7 +240,7 @@ def _run_installer(
     settings = [word for name in sorted(os.environ) if name.startswith(("PIP_", "UV_")) for word in ("-u", name)]
     # pip unpacks in TMPDIR first: /tmp may be small or another file system
     temporary = [f"TMPDIR={os.path.dirname(target)}"] if target else []
-    sources = [_source(file, folder, environment) for file in files]
+    sources = [_installer_argument(file, folder, environment) for file in files]
     status, out, err = run(["env", *settings, f"PIP_CONFIG_FILE={os.devnull}", *temporary, *command, *sources])
     if status != 0:
         lines = [line for line in (err + "\n" + out).splitlines() if line.strip()]

@@ -16,9 +16,9 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import (
-    ALL,
-    describe_one,
-    with_gpus,
+    ALL_DISTRIBUTIONS,
+    add_gpus,
+    describe_environment,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP, Action
@@ -71,7 +71,7 @@ class Task:
         proofs = self._prove(environment)
         leftovers = self._leftovers(environment)
         if leftovers and not self._check_mode:
-            self._installer().clear(self._wheels, environment)
+            self._installer().remove_leftovers(self._wheels, environment)
             environment = self._read_environment()
         actions = [self._examine(wheel, environment) for wheel in self._wheels]
         needed = [wheel for wheel, action in zip(self._wheels, actions) if action.action != KEEP]
@@ -83,8 +83,8 @@ class Task:
         changes = _diff(self._wheels, actions, absent, [*leftovers, *cleared])
         result: dict[str, t.Any] = {} if proofs is None else {"proofs": proofs}
         if self._mode == FIND_LINKS:
-            result["find_links"] = self._installer().folder_of(environment)
-            settings = self._installer().settings(environment)
+            result["find_links"] = self._installer().wheel_folder(environment)
+            settings = self._installer().plan_pip_conf(environment)
             diff = [changes, settings.diff()] if settings.before != settings.after else changes
         else:
             diff = changes
@@ -125,8 +125,8 @@ class Task:
         return self._params["environment"] if self._check_mode else None
 
     def _read_environment(self) -> Environment:
-        names = [ALL, *(file["name"] for file in self._files)]
-        return describe_one(self._params["python"], names, self._run, os.environ)[0]
+        names = [ALL_DISTRIBUTIONS, *(file["name"] for file in self._files)]
+        return describe_environment(self._params["python"], names, self._run, os.environ)[0]
 
     def _prove(self, environment: Environment) -> list[dict[str, t.Any]] | None:
         """That the node has what the wheels need, before anything is done with them; None, where nothing tells what they need."""
@@ -141,16 +141,16 @@ class Task:
             needs_gpus,
             prove_wheels,
         )
-        from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import MISFIT
+        from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import DOES_NOT_FIT
 
         if needs_gpus(facts):
-            environment = with_gpus(environment, self._run, self._warn)
+            environment = add_gpus(environment, self._run, self._warn)
         proofs = prove_wheels(facts, environment, os.environ)
         executable = environment["python"]["executable"]
         misfits = [
             f"{proof['filename']} does not fit {executable}: it {'; it '.join(proof['reasons'])}."
             for proof in proofs
-            if proof["verdict"] == MISFIT
+            if proof["verdict"] == DOES_NOT_FIT
         ]
         if misfits:
             knobs = (
@@ -162,18 +162,18 @@ class Task:
         return proofs
 
     def _leftovers(self, environment: Environment) -> list[str]:
-        return self._installer().leftovers(self._wheels, environment) if self._mode == INSTALL else []
+        return self._installer().list_leftovers(self._wheels, environment) if self._mode == INSTALL else []
 
     def _examine(self, wheel: Wheel, environment: Environment) -> Action:
         if wheel["conflicts"]:
             raise TorchExtensionError(f"{wheel['filename']} cannot serve this node: {'; '.join(wheel['conflicts'])}.")
         if self._mode == INSTALL:
-            return self._installer().examine(wheel, environment, self._run)
-        return self._installer().examine(wheel, environment)
+            return self._installer().decide_action(wheel, environment, self._run)
+        return self._installer().decide_action(wheel, environment)
 
     def _trial_of(self, environment: Environment) -> str:
-        gpus = with_gpus(environment, self._run, self._warn)["gpus"]
-        return trial.resolve(self._params["verify"], gpus, self._params["devices"])
+        gpus = add_gpus(environment, self._run, self._warn)["gpus"]
+        return trial.resolve_method(self._params["verify"], gpus, self._params["devices"])
 
     def _install(
         self, needed: t.Sequence[Wheel], absent: t.Sequence[Wheel], environment: Environment, verify: str
@@ -186,10 +186,10 @@ class Task:
             )
         if self._mode == PIP_CACHE:
             for wheel in needed:
-                self._installer().seed(wheel, folder, environment)
+                self._installer().add_wheel(wheel, folder, environment)
             return {}
         if self._mode == FIND_LINKS:
-            self._installer().place(needed, absent, folder, environment)
+            self._installer().add_wheels(needed, absent, folder, environment)
             return {}
         return self._installer().install(
             needed,

@@ -19,14 +19,14 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 class Distribution(t.NamedTuple):
     """An installed distribution.
 
-    ``complete`` tells that it has a RECORD: installers write it last, so without one the installation broke off
-    (or the operating system's packager, who keeps no RECORD, installed it).
+    ``is_complete``: it has a RECORD. Installers write that last, so without one the installation broke off (or the
+    operating system's packager, who keeps no RECORD, installed it).
     """
 
     name: str
     version: str
     path: str
-    complete: bool
+    is_complete: bool
 
 
 def find_installed(site_packages: t.Iterable[str]) -> dict[str, Distribution]:
@@ -34,7 +34,7 @@ def find_installed(site_packages: t.Iterable[str]) -> dict[str, Distribution]:
 
     :raises OSError: if a folder cannot be read
     """
-    found: dict[str, Distribution] = {}
+    installed: dict[str, Distribution] = {}
     for folder in site_packages:
         for entry in sorted(os.listdir(folder)):
             stem, extension = os.path.splitext(entry)
@@ -45,11 +45,11 @@ def find_installed(site_packages: t.Iterable[str]) -> dict[str, Distribution]:
             path = os.path.join(folder, entry)
             if extension == ".dist-info" and not os.path.isfile(os.path.join(path, "METADATA")):
                 continue  # left over from a removal that broke off
-            complete = os.path.isfile(os.path.join(path, "RECORD"))
+            is_complete = os.path.isfile(os.path.join(path, "RECORD"))
             if extension == ".egg-info":
                 version = version.partition("-py")[0]
-            found.setdefault(canonical(name), Distribution(canonical(name), version, path, complete))
-    return found
+            installed.setdefault(canonical(name), Distribution(canonical(name), version, path, is_complete))
+    return installed
 
 
 def read_origin(distribution: Distribution) -> dict[str, str | None] | None:
@@ -58,7 +58,7 @@ def read_origin(distribution: Distribution) -> dict[str, str | None] | None:
     Installers record it in direct_url.json (PEP 610) when they are given a file, as this collection does; uv leaves
     out the hash.
     """
-    if not distribution.complete:
+    if not distribution.is_complete:
         return None
     try:
         with open(os.path.join(distribution.path, "direct_url.json"), encoding="utf-8") as file:

@@ -16,16 +16,16 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, leftovers, system
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import ask_interpreter
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import query_interpreter
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.torch import read_torch
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import uv_version
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import read_uv_version
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import settings
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import VARIABLES
 
-ALL = "*"
+ALL_DISTRIBUTIONS = "*"
 
 
-def describe(
+def describe_environments(
     pythons: t.Sequence[str],
     wanted: t.Sequence[str],
     run: Run,
@@ -42,12 +42,12 @@ def describe(
     :raises TorchExtensionError: for a bad requirement; for every interpreter that is missing and every torch that is broken, in one message
     """
     if sdists:
-        _sdist_finder().check(sdists)
-    gpus, driver, warnings = _gpus_and_driver(run)
+        _import_sdists().check(sdists)
+    gpus, driver, warnings = _read_gpus_and_driver(run)
     environments, refusals = [], []
     for python in pythons:
         try:
-            environment, doubts = describe_one(python, wanted, run, environ, sdists)
+            environment, doubts = describe_environment(python, wanted, run, environ, sdists)
         except TorchExtensionError as exc:
             refusals.append(str(exc))
             continue
@@ -58,15 +58,15 @@ def describe(
     return environments, warnings
 
 
-def describe_one(
+def describe_environment(
     python: str,
     wanted: t.Sequence[str],
     run: Run,
     environ: t.Mapping[str, str],
     sdists: t.Sequence[str] = (),
 ) -> tuple[dict[str, t.Any], list[str]]:
-    """One environment as :func:`describe` gives it, without the GPUs and their driver."""
-    interpreter = ask_interpreter(python, run)
+    """One environment as :func:`describe_environments` gives it, without the GPUs and their driver."""
+    interpreter = query_interpreter(python, run)
     try:
         installed = distributions.find_installed(interpreter.site_packages)
     except OSError as exc:
@@ -75,8 +75,8 @@ def describe_one(
             " become_user)."
         ) from exc
     torch, warnings = read_torch(interpreter.site_packages, installed.get("torch"), interpreter.prefix)
-    names = {canonical(name) for name in wanted if name != ALL}
-    if ALL in wanted:
+    names = {canonical(name) for name in wanted if name != ALL_DISTRIBUTIONS}
+    if ALL_DISTRIBUTIONS in wanted:
         names.update(installed)
     present = [installed[name] for name in sorted(names) if name in installed]
     origins = {distribution.name: distributions.read_origin(distribution) for distribution in present}
@@ -95,14 +95,14 @@ def describe_one(
             "prefix": interpreter.prefix,
             "site_packages": next(iter(interpreter.site_packages), None),
         },
-        "platform": system.platform(interpreter.prefix),
+        "platform": system.read_platform(interpreter.prefix),
         "torch": torch,
         "installers": {
             "pip": pip,
-            "uv": uv_version(interpreter.prefix, run),
+            "uv": read_uv_version(interpreter.prefix, run),
         },
         "pip_cache": pip_cache,
-        "sdists": _sdist_finder().find_sdists(sdists, interpreter.executable, pip, pip_cache, run) if sdists else {},
+        "sdists": _import_sdists().find_sdists(sdists, interpreter.executable, pip, pip_cache, run) if sdists else {},
         "variables": {name: environ[name] for name in VARIABLES if name in environ},
         "distributions": {name: installed[name].version if name in installed else None for name in sorted(names)},
         "origins": {name: origin for name, origin in origins.items() if origin is not None},
@@ -113,24 +113,24 @@ def describe_one(
     return environment, warnings
 
 
-def with_gpus(environment: t.Mapping[str, t.Any], run: Run, warn: t.Callable[[str], object]) -> t.Mapping[str, t.Any]:
-    """The same environment with the GPUs and their driver, as :func:`describe` gives them; that may take a second.
+def add_gpus(environment: t.Mapping[str, t.Any], run: Run, warn: t.Callable[[str], object]) -> t.Mapping[str, t.Any]:
+    """The same environment with the GPUs and their driver, as :func:`describe_environments` gives them; that may take a second.
 
     One that has them stays as it is.
     """
     if "gpus" in environment:
         return environment
-    gpus, driver, warnings = _gpus_and_driver(run)
+    gpus, driver, warnings = _read_gpus_and_driver(run)
     for warning in warnings:
         warn(warning)
     return {**environment, "gpus": gpus, "driver": driver}
 
 
-def _gpus_and_driver(run: Run) -> tuple[t.Any, t.Any, list[str]]:
-    return system.gpus_and_driver(run, lambda name, search: shutil.which(name, path=search))
+def _read_gpus_and_driver(run: Run) -> tuple[t.Any, t.Any, list[str]]:
+    return system.read_gpus_and_driver(run, lambda name, search: shutil.which(name, path=search))
 
 
-def _sdist_finder() -> t.Any:
+def _import_sdists() -> t.Any:
     # a node compiles what it imports each time, and what is not installed into pip's cache needs none of this
     from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import sdists
 

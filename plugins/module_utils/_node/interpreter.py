@@ -20,7 +20,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 # executed and nothing of the environment is imported. What site would have done for a venv (before Python 3.14)
 # is done here: PEP 405 puts pyvenv.cfg beside the executable or one folder above. What json and sysconfig would tell is
 # had without them, for to import them takes longer than all the rest.
-_QUESTION = """
+_QUERY = """
 import os, site, sys
 
 def venv_settings(executable):
@@ -96,10 +96,10 @@ def find_executable(python: str) -> str:
     for candidate in candidates:
         if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
             return os.path.abspath(candidate)
-    raise TorchExtensionError(f"No interpreter at {python}: {'; '.join(map(_why_not, candidates))}. {knob}")
+    raise TorchExtensionError(f"No interpreter at {python}: {'; '.join(map(_explain_unusable, candidates))}. {knob}")
 
 
-def _why_not(candidate: str) -> str:
+def _explain_unusable(candidate: str) -> str:
     if os.path.islink(candidate) and not os.path.exists(candidate):
         return f"{candidate} is a link to {os.readlink(candidate)}, which does not exist"
     try:
@@ -113,14 +113,14 @@ def _why_not(candidate: str) -> str:
     return f"{candidate} cannot be executed by user id {os.geteuid()}"
 
 
-def ask_interpreter(python: str, run: Run) -> Interpreter:
+def query_interpreter(python: str, run: Run) -> Interpreter:
     """Ask an interpreter what it is.
 
     :param python: an interpreter, a command on the PATH, or the folder of an environment
     :raises TorchExtensionError: if there is no such interpreter or it does not answer
     """
     executable = find_executable(python)
-    status, out, err = run([executable, "-I", "-S", "-c", _QUESTION])
+    status, out, err = run([executable, "-I", "-S", "-c", _QUERY])
     try:
         answer = dict(ast.literal_eval(out))
     except (ValueError, SyntaxError, TypeError):

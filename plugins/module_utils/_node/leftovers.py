@@ -16,7 +16,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.
 
 #: Beside the packages: there the user may write, there is room for what will be installed, and shared objects may be
 #: loaded (a home or /tmp may be mounted noexec). The dot keeps it from being importable.
-SCRATCH = ".torch_extension-"
+SCRATCH_PREFIX = ".torch_extension-"
 
 
 def find_leftovers(site_packages: str | None, names: t.Iterable[str] = ()) -> list[str]:
@@ -33,10 +33,12 @@ def find_leftovers(site_packages: str | None, names: t.Iterable[str] = ()) -> li
     found = []
     for entry in sorted(os.listdir(site_packages)) if site_packages else []:
         aside = re.match(r"(~[-~.=%0-9]*(\w+?))(-[^-]*\.dist-info)?$", entry)
-        if entry.startswith(SCRATCH) or (aside and any(_stands_for(aside[1], aside[2], name) for name in known)):
+        if entry.startswith(SCRATCH_PREFIX) or (
+            aside and any(_is_renamed_from(aside[1], aside[2], name) for name in known)
+        ):
             found.append(entry)
     return found
 
 
-def _stands_for(aside: str, end: str, name: str) -> bool:
+def _is_renamed_from(aside: str, end: str, name: str) -> bool:
     return aside.endswith(name) or (len(aside) == len(name) and name.endswith(end))

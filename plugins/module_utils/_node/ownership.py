@@ -14,7 +14,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 
 
-def refuse_foreign(environment: t.Mapping[str, t.Any], folders: t.Iterable[str | None]) -> None:
+def check_ownership(environment: t.Mapping[str, t.Any], folders: t.Iterable[str | None]) -> None:
     """Refuse to change an environment that is not the user's to change.
 
     :param folders: what would be written to

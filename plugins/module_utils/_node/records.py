@@ -10,57 +10,55 @@ from __future__ import annotations
 
 import base64
 import csv
-import hashlib
 import os
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import Distribution
 
 
-class Recorded(t.NamedTuple):
-    """A line of RECORD: a path relative to the folder of packages, and what was there when it was installed."""
+class RecordEntry(t.NamedTuple):
+    """A line of RECORD: a path relative to the folder of packages, and the file's hash and size when it was installed."""
 
     path: str
     hash: str  # "sha256=…" in base64 without padding, or empty
     size: str  # in bytes, or empty
 
 
-def record(distribution: Distribution) -> list[Recorded]:
+def read_record(distribution: Distribution) -> list[RecordEntry]:
     """The files of a distribution, as its installer wrote them down (PEP 376)."""
     with open(os.path.join(distribution.path, "RECORD"), encoding="utf-8", newline="") as file:
-        return [Recorded(*[*row, "", ""][:3]) for row in csv.reader(file) if row]
+        return [RecordEntry(*[*row, "", ""][:3]) for row in csv.reader(file) if row]
 
 
 def missing_files(distribution: Distribution) -> list[str]:
-    """The files of a distribution that its RECORD lists and that are not there: of an installation that broke off, some.
+    """The files that the RECORD of a distribution lists and that do not exist: after an installation that broke off, some.
 
-    What installers write about themselves does not count. A package without its ``__init__.py`` can still be imported, so importing it does not tell.
+    The distribution's own metadata does not count. Importing proves nothing: a package without its ``__init__.py`` can still
+    be imported.
     """
-    if not distribution.complete:
+    if not distribution.is_complete:
         return [os.path.join(os.path.basename(distribution.path), "RECORD")]
-    folder, own = os.path.split(distribution.path)
-    listed = [row.path for row in record(distribution)]
-    return [path for path in listed if not path.startswith(own) and not os.path.exists(os.path.join(folder, path))]
+    folder, metadata = os.path.split(distribution.path)
+    paths = [row.path for row in read_record(distribution)]
+    return [path for path in paths if not path.startswith(metadata) and not os.path.exists(os.path.join(folder, path))]
 
 
 def changed_files(distribution: Distribution) -> list[str]:
-    """The files of a distribution that are there, but are not what its RECORD says: size and SHA-256.
+    """The files of a distribution that exist, but differ from its RECORD in size or SHA-256.
 
     Files without a hash (what Python compiles) do not count.
     """
     changed = []
-    for row in record(distribution) if distribution.complete else []:
+    for row in read_record(distribution) if distribution.is_complete else []:
         path = os.path.join(os.path.dirname(distribution.path), row.path)
         if not row.hash.startswith("sha256=") or not os.path.exists(path):
             continue
-        if (row.size and int(row.size) != os.path.getsize(path)) or _sha256(path) != row.hash:
+        if (row.size and int(row.size) != os.path.getsize(path)) or _record_hash(path) != row.hash:
             changed.append(row.path)
     return changed
 
 
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for chunk in iter(lambda: file.read(1 << 20), b""):
-            digest.update(chunk)
-    return "sha256=" + base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
+def _record_hash(path: str) -> str:
+    """The SHA-256 of a file as RECORD has it."""
+    return "sha256=" + base64.urlsafe_b64encode(bytes.fromhex(sha256_of(path))).rstrip(b"=").decode()

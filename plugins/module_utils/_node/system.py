@@ -22,18 +22,18 @@ _DRIVER_FOLDERS = "/usr/bin:/usr/local/nvidia/bin:/usr/lib/wsl/lib"
 _NVIDIA_SMI_SECONDS = "20"  # a GPU that fell off the bus makes nvidia-smi hang for ever
 
 
-def platform(prefix: str) -> dict[str, t.Any]:
+def read_platform(prefix: str) -> dict[str, t.Any]:
     """System, machine, C library and C++ library (the highest GLIBCXX version) that a program of ``prefix`` meets."""
     uname = os.uname()
     return {
         "system": uname.sysname.lower(),
         "machine": uname.machine,
-        "libc": _libc(),
-        "libstdcxx": _libstdcxx([os.path.join(prefix, "lib"), *_SYSTEM_LIBRARIES]),
+        "libc": _read_libc(),
+        "libstdcxx": _find_newest_glibcxx([os.path.join(prefix, "lib"), *_SYSTEM_LIBRARIES]),
     }
 
 
-def _libc() -> dict[str, str | None] | None:
+def _read_libc() -> dict[str, str | None] | None:
     try:
         name, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").split()
     except (ValueError, OSError):
@@ -41,7 +41,7 @@ def _libc() -> dict[str, str | None] | None:
     return {"name": name, "version": version}
 
 
-def _libstdcxx(folders: t.Iterable[str]) -> str | None:
+def _find_newest_glibcxx(folders: t.Iterable[str]) -> str | None:
     for folder in folders:
         library = os.path.join(folder, "libstdc++.so.6")
         try:
@@ -55,7 +55,7 @@ def _libstdcxx(folders: t.Iterable[str]) -> str | None:
     return None
 
 
-def gpus_and_driver(
+def read_gpus_and_driver(
     run: Run, find: t.Callable[[str, str], str | None]
 ) -> tuple[list[dict[str, t.Any]] | None, dict[str, t.Any] | None, list[str]]:
     """NVIDIA's GPUs and driver; ``([], None, [])`` where there is neither.
@@ -67,7 +67,7 @@ def gpus_and_driver(
     search = os.pathsep.join([os.environ.get("PATH", ""), _DRIVER_FOLDERS])
     program, timeout = find("nvidia-smi", search), find("timeout", search)
     if program is None:
-        return _from_kernel("/proc/driver/nvidia")
+        return _read_kernel_module("/proc/driver/nvidia")
     command = [timeout, _NVIDIA_SMI_SECONDS, program] if timeout else [program]
     status, out, err = run(
         [*command, "--query-gpu=name,compute_cap,memory.total,driver_version", "--format=csv,noheader,nounits"]
@@ -108,7 +108,7 @@ def parse_cuda(text: str) -> str | None:
     return found.group(1) if found else None
 
 
-def _from_kernel(root: str) -> tuple[list[dict[str, t.Any]], dict[str, t.Any] | None, list[str]]:
+def _read_kernel_module(root: str) -> tuple[list[dict[str, t.Any]], dict[str, t.Any] | None, list[str]]:
     """The same from the files of NVIDIA's kernel module, which know neither CUDA nor compute capability."""
     try:
         with open(os.path.join(root, "version"), encoding="utf-8") as file:

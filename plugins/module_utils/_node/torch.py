@@ -48,7 +48,7 @@ def read_torch(
         )
     version_file = os.path.join(path, "version.py")
     try:
-        facts = _assignments(version_file)
+        facts = _read_constants(version_file)
         version = facts["__version__"]
     except FileNotFoundError:
         raise TorchExtensionError(
@@ -58,7 +58,9 @@ def read_torch(
         raise TorchExtensionError(
             f"torch is broken: {version_file} does not tell its version ({type(exc).__name__}: {exc}). {repair}"
         ) from exc
-    cxx11_abi = _cxx11_abi([os.path.join(path, "lib"), os.path.join(prefix, "lib"), *_SYSTEM_LIBRARIES], path, repair)
+    cxx11_abi = _read_cxx11_abi(
+        [os.path.join(path, "lib"), os.path.join(prefix, "lib"), *_SYSTEM_LIBRARIES], path, repair
+    )
     warnings = []
     if cxx11_abi is None:
         warnings.append(
@@ -74,22 +76,22 @@ def read_torch(
     }, warnings
 
 
-def _assignments(path: str) -> dict[str, t.Any]:
+def _read_constants(path: str) -> dict[str, t.Any]:
     """The constants that a Python file assigns, with or without annotation, without running it."""
     with open(path, "rb") as file:
         tree = ast.parse(file.read())
     constants = {}
-    for node in tree.body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
+    for statement in tree.body:
+        if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or not isinstance(statement.value, ast.Constant):
+            continue
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         for target in targets:
-            if isinstance(target, ast.Name) and isinstance(node.value, ast.Constant):
-                constants[target.id] = node.value.value
+            if isinstance(target, ast.Name):
+                constants[target.id] = statement.value.value
     return constants
 
 
-def _cxx11_abi(folders: t.Iterable[str], torch: str, repair: str) -> bool | None:
+def _read_cxx11_abi(folders: t.Iterable[str], torch: str, repair: str) -> bool | None:
     for folder in folders:
         library = os.path.join(folder, "libc10.so")
         try:

@@ -15,7 +15,7 @@ import shutil
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 
 
-def uv_version(prefix: str, run: Run) -> str | None:
+def read_uv_version(prefix: str, run: Run) -> str | None:
     program = find_uv(prefix)
     if program is None:
         return None

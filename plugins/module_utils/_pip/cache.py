@@ -16,7 +16,7 @@ import typing as t
 from urllib.parse import urlsplit, urlunsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.settings import ALL
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.settings import ALL_PACKAGES
 
 _HASH_NAMES = "sha1|sha224|sha384|sha256|sha512|md5"  # pip._internal.models.link
 # How pip finds a hash in a URL, by the first pip that does it so; it never minds whether the query or the fragment has it.
@@ -96,7 +96,7 @@ def wheel_path(sdist_url: str, filename: str, environment: t.Mapping[str, t.Any]
     return os.path.join(folder, wheel_folder(sdist_url, environment["python"]["tag"], pip), filename)
 
 
-def check_used(name: str, environment: t.Mapping[str, t.Any]) -> None:
+def check_cache_usable(name: str, environment: t.Mapping[str, t.Any]) -> None:
     """Refuse what pip's settings keep it from taking out of its cache.
 
     :param name: of a package, normalised
@@ -107,7 +107,7 @@ def check_used(name: str, environment: t.Mapping[str, t.Any]) -> None:
     chosen = next(
         (
             setting
-            for wanted in (name, ALL)
+            for wanted in (name, ALL_PACKAGES)
             for setting in ("only-binary", "no-binary")
             if wanted in cache[setting.replace("-", "_")]
         ),

@@ -16,10 +16,12 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 
 _KEY = "find-links"
-_STRONGEST = "install"  # for `pip install` its settings take the place of [global]'s, whatever files the two are in
+_STRONGEST_SECTION = (
+    "install"  # for `pip install` its settings take the place of [global]'s, whatever files the two are in
+)
 
 
-def with_find_links(text: str, place: str, effective: t.Sequence[str], path: str) -> str:
+def add_find_links(text: str, place: str, effective: t.Sequence[str], path: str) -> str:
     """The text of a pip.conf with one more place in find-links.
 
     :param text: what stands in it
@@ -31,13 +33,13 @@ def with_find_links(text: str, place: str, effective: t.Sequence[str], path: str
     """
     before = _parse(text, path)
     own = {section: values[_KEY].split() for section, values in before.items() if _KEY in values}
-    if _STRONGEST in own:
-        section, places = _STRONGEST, own[_STRONGEST]
+    if _STRONGEST_SECTION in own:
+        section, places = _STRONGEST_SECTION, own[_STRONGEST_SECTION]
     elif own.get("global") and own["global"] == list(effective):
         section, places = "global", own["global"]
     else:
-        section, places = _STRONGEST, list(effective)
-    edited = _edit(text, section, places, place, section in own)
+        section, places = _STRONGEST_SECTION, list(effective)
+    edited = _insert_link(text, section, places, place, section in own)
     wanted = {name: dict(values) for name, values in before.items()}
     wanted.setdefault(section, {})[_KEY] = [*places, place]
     try:
@@ -66,11 +68,11 @@ def _parse(text: str, path: str) -> dict[str, dict[str, t.Any]]:
     }
 
 
-def _edit(text: str, section: str, places: t.Sequence[str], place: str, is_there: bool) -> str:
+def _insert_link(text: str, section: str, places: t.Sequence[str], place: str, is_there: bool) -> str:
     """A place more, or, where the setting is not there yet, the setting with all its places."""
     newline = "\r\n" if "\r\n" in text else "\n"
     lines = list(io.StringIO(text))  # as configparser does; str.splitlines knows more ends of a line
-    last, indent = _end_of(lines, section, _KEY if is_there else None)
+    last, indent = _find_last_line(lines, section, _KEY if is_there else None)
     if last is None:
         added = ["", f"[{section}]"] if text.strip() else [f"[{section}]"]
         last, indent = len(lines) - 1, ""
@@ -91,7 +93,7 @@ def _edit(text: str, section: str, places: t.Sequence[str], place: str, is_there
     return "".join(lines)
 
 
-def _end_of(lines: t.Sequence[str], section: str, key: str | None) -> tuple[int | None, str]:
+def _find_last_line(lines: t.Sequence[str], section: str, key: str | None) -> tuple[int | None, str]:
     """The number of the last line of a section's setting (or of its last one), and the indentation of the setting.
 
     A deeper line continues a setting; comments and empty lines do not end it (configparser).

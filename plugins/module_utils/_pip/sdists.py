@@ -20,7 +20,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 # is after it has read its settings and its indexes and has chosen, and before it downloads anything. Whatever differs from
 # pip to pip (pages, links, hashes, yanked files, settings) is then as it is. The one place and its names have been the same
 # since pip 20.0. Nothing is written: pip has no HTTP cache and does not look for a newer pip.
-_QUESTION = r"""
+_QUERY = r"""
 import copy, json, logging, os, sys
 if sys.path[0] == "":
     del sys.path[0]  # the working directory, in which anything may lie
@@ -108,11 +108,11 @@ _KNOB = (
     "Set torch_extension_sdist_url (option sdist_url) to the address of the sdist on the index of this node, or"
     f" {_INSTALL}."
 )
-_MEND = f"Mend that, or {_INSTALL}."
-_FIRST_PIP_TO_ASK = 20
+_REPAIR = f"Mend that, or {_INSTALL}."
+_FIRST_QUERYABLE_PIP = 20
 
 
-def check(requirements: t.Sequence[str]) -> None:
+def check_pinned(requirements: t.Sequence[str]) -> None:
     """Refuse what is no pinned requirement; pip would take it for an option, a path or a URL.
 
     :raises TorchExtensionError: with the first one that is none
@@ -139,26 +139,26 @@ def find_sdists(
     if not asked:
         return {}
     if pip is None:
-        return _all_fail(
+        return _failures(
             asked, f"{executable} has no pip, so there is no wheel cache to fill. Install pip, or {_INSTALL}."
         )
-    if int(pip.split(".")[0]) < _FIRST_PIP_TO_ASK:
-        return _all_fail(asked, f"pip {pip} of {executable} is too old to be asked for the place of an sdist. {_KNOB}")
+    if int(pip.split(".")[0]) < _FIRST_QUERYABLE_PIP:
+        return _failures(asked, f"pip {pip} of {executable} is too old to be asked for the place of an sdist. {_KNOB}")
     # -B: not even bytecode is written
-    status, out, err = run([executable, "-B", "-c", _QUESTION, json.dumps(list(asked.values()))])
+    status, out, err = run([executable, "-B", "-c", _QUERY, json.dumps(list(asked.values()))])
     try:
         answers = json.loads(out)
     except ValueError:
         last = (err.strip() or out.strip() or f"exit status {status}").splitlines()[-1].rstrip(".")
-        return _all_fail(asked, f"pip {pip} of {executable} does not answer: {_hide(last)}. {_KNOB}")
-    return {name: read(answer, pip, cache) for name, answer in zip(asked, answers)}
+        return _failures(asked, f"pip {pip} of {executable} does not answer: {_redact(last)}. {_KNOB}")
+    return {name: parse_answer(answer, pip, cache) for name, answer in zip(asked, answers)}
 
 
-def read(answer: t.Mapping[str, t.Any], pip: str, cache: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+def parse_answer(answer: t.Mapping[str, t.Any], pip: str, cache: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """One answer of pip as a value."""
-    error = _error(answer, pip, cache)
+    error = _explain_unusable(answer, pip, cache)
     if error:
-        return _fail(answer["requirement"], error)
+        return _failure(answer["requirement"], error)
     url, (hash_name, digest) = answer["url"], answer["hash"]
     if digest is not None:  # it may be empty, and then the key has it so
         url += f"#{hash_name}={digest}"
@@ -171,15 +171,15 @@ def read(answer: t.Mapping[str, t.Any], pip: str, cache: t.Mapping[str, t.Any]) 
     }
 
 
-def _error(answer: t.Mapping[str, t.Any], pip: str, cache: t.Mapping[str, t.Any]) -> str | None:
+def _explain_unusable(answer: t.Mapping[str, t.Any], pip: str, cache: t.Mapping[str, t.Any]) -> str | None:
     requirement = answer["requirement"]
     unused = f"pip {pip} of this node would not use its cache for {requirement}"
     if answer.get("sources") is False:
-        return f"{unused}: only-binary in its settings forbids sdists. {_MEND}"
+        return f"{unused}: only-binary in its settings forbids sdists. {_REPAIR}"
     if "url" not in answer:
         if answer.get("require_hashes"):
-            return f"{unused}: require-hashes is in its settings. {_MEND}"
-        said = [re.sub(r"\s+", " ", _hide(text)).rstrip(". ") for text in answer["said"]]
+            return f"{unused}: require-hashes is in its settings. {_REPAIR}"
+        said = [re.sub(r"\s+", " ", _redact(text)).rstrip(". ") for text in answer["said"]]
         fetching = [text.replace(" - skipping", "") for text in said if text.startswith("Could not fetch URL")]
         said = list(dict.fromkeys([*fetching, *said[-1:]])) or ["it does not say why"]
         return f"pip {pip} of this node finds no sdist for {requirement}: {'; '.join(said)}. {_KNOB}"
@@ -189,20 +189,20 @@ def _error(answer: t.Mapping[str, t.Any], pip: str, cache: t.Mapping[str, t.Any]
             f" the index, or {_INSTALL}."
         )
     if not answer["folder"]:
-        return f"{unused}: {cache['reason'] or 'it is switched off by no-cache-dir'}. {_MEND}"
+        return f"{unused}: {cache['reason'] or 'it is switched off by no-cache-dir'}. {_REPAIR}"
     if not answer["formats"]:
-        return f"{unused}: no-binary is in its settings, with which only pip >= 23.1 asks the cache. {_MEND}"
+        return f"{unused}: no-binary is in its settings, with which only pip >= 23.1 asks the cache. {_REPAIR}"
     return None
 
 
-def _hide(text: str) -> str:
+def _redact(text: str) -> str:
     """Without the credentials of URLs."""
     return re.sub(r"(?<=://)[^/@\s]+@", "****@", text)
 
 
-def _fail(requirement: str, error: str) -> dict[str, t.Any]:
+def _failure(requirement: str, error: str) -> dict[str, t.Any]:
     return {"requirement": requirement, "url": None, "folder": None, "error": error}
 
 
-def _all_fail(asked: t.Mapping[str, str], error: str) -> dict[str, dict[str, t.Any]]:
-    return {name: _fail(requirement, error) for name, requirement in asked.items()}
+def _failures(asked: t.Mapping[str, str], error: str) -> dict[str, dict[str, t.Any]]:
+    return {name: _failure(requirement, error) for name, requirement in asked.items()}

@@ -13,7 +13,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 
-ALL = ":all:"  # in only-binary and no-binary
+ALL_PACKAGES = ":all:"  # in only-binary and no-binary
 
 
 def describe_cache(
@@ -28,8 +28,8 @@ def describe_cache(
     :param can_write: whether this user can write to a path
     :param uid: id of this user
     """
-    sections = _sections(prefix, environ)
-    found = _effective(sections)
+    sections = _read_sections(prefix, environ)
+    found = _effective_settings(sections)
     home = environ.get("HOME") or os.path.expanduser("~")
     default = os.path.join(environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "pip")
     folder = os.path.abspath(os.path.expanduser(found.get("cache-dir") or default))
@@ -37,15 +37,15 @@ def describe_cache(
     reason = None
     if no_cache:  # even "false": pip's _handle_no_cache_dir keeps to what it once did by mistake
         reason = f"pip's cache is switched off by no-cache-dir = {no_cache}"
-    elif not _pip_trusts(folder, can_write, uid):
+    elif not _is_trusted_by_pip(folder, can_write, uid):
         reason = (
             f"pip disables its cache because {folder} is not"
             f" {'owned by root' if uid == 0 else f'writable for user id {uid}'}"
         )
-    return {"dir": folder, "usable": reason is None, "reason": reason, **_formats(sections)}
+    return {"dir": folder, "usable": reason is None, "reason": reason, **_format_control(sections)}
 
 
-def _formats(sections: t.Sequence[t.Mapping[str, str]]) -> dict[str, list[str]]:
+def _format_control(sections: t.Sequence[t.Mapping[str, str]]) -> dict[str, list[str]]:
     """pip's FormatControl: unlike other settings these two add up over the sections."""
     chosen: dict[str, set[str]] = {"only-binary": set(), "no-binary": set()}
     for section in sections:
@@ -54,11 +54,11 @@ def _formats(sections: t.Sequence[t.Mapping[str, str]]) -> dict[str, list[str]]:
                 continue
             target, other = chosen[setting], chosen["no-binary" if setting == "only-binary" else "only-binary"]
             names = value.split(",")
-            while ALL in names:
+            while ALL_PACKAGES in names:
                 other.clear()
                 target.clear()
-                target.add(ALL)
-                del names[: names.index(ALL) + 1]
+                target.add(ALL_PACKAGES)
+                del names[: names.index(ALL_PACKAGES) + 1]
                 if ":none:" not in names:
                     names = []
             for name in names:
@@ -70,7 +70,7 @@ def _formats(sections: t.Sequence[t.Mapping[str, str]]) -> dict[str, list[str]]:
     return {setting.replace("-", "_"): sorted(names) for setting, names in chosen.items()}
 
 
-def _pip_trusts(folder: str, can_write: t.Callable[[str], bool], uid: int) -> bool:
+def _is_trusted_by_pip(folder: str, can_write: t.Callable[[str], bool], uid: int) -> bool:
     """pip's own rule (check_path_owner in pip/_internal/utils/filesystem.py, pip 20 to 26)."""
     while not os.path.lexists(folder):
         parent = os.path.dirname(folder)
@@ -87,15 +87,15 @@ def _pip_trusts(folder: str, can_write: t.Callable[[str], bool], uid: int) -> bo
 
 def read_settings(prefix: str, environ: t.Mapping[str, str]) -> dict[str, str]:
     """pip's settings for `pip install`, by name."""
-    return _effective(_sections(prefix, environ))
+    return _effective_settings(_read_sections(prefix, environ))
 
 
-def _effective(sections: t.Iterable[t.Mapping[str, str]]) -> dict[str, str]:
+def _effective_settings(sections: t.Iterable[t.Mapping[str, str]]) -> dict[str, str]:
     """The last value of each setting; pip passes over empty ones."""
     return {name: value for section in sections for name, value in section.items() if value}
 
 
-def _sections(prefix: str, environ: t.Mapping[str, str]) -> list[dict[str, str]]:
+def _read_sections(prefix: str, environ: t.Mapping[str, str]) -> list[dict[str, str]]:
     """pip's settings for pip install; the later source and section win (pip's documentation, "Configuration")."""
     chosen = environ.get("PIP_CONFIG_FILE")
     home = environ.get("HOME") or os.path.expanduser("~")
@@ -113,7 +113,7 @@ def _sections(prefix: str, environ: t.Mapping[str, str]) -> list[dict[str, str]]
         files.append(chosen)
     sections: dict[str, dict[str, str]] = {"global": {}, "install": {}}
     for path in filter(os.path.exists, files):
-        parsed = _parsed(path)
+        parsed = _parse_file(path)
         for section, values in sections.items():
             values.update((name.replace("_", "-"), value) for name, value in parsed.get(section, ()))
     variables = {
@@ -122,7 +122,7 @@ def _sections(prefix: str, environ: t.Mapping[str, str]) -> list[dict[str, str]]
     return [*sections.values(), variables]
 
 
-def _parsed(path: str) -> dict[str, list[tuple[str, str]]]:
+def _parse_file(path: str) -> dict[str, list[tuple[str, str]]]:
     """The settings of a file by section; none, if pip cannot read it."""
     import configparser  # slow, and many nodes have no such file
 

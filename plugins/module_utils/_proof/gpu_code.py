@@ -15,8 +15,8 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import (
+    DOES_NOT_FIT,
     FITS,
-    MISFIT,
     UNKNOWN,
     Finding,
 )
@@ -51,7 +51,7 @@ class Target(t.NamedTuple):
         return capability >= (self.major, self.minor)
 
 
-def judge(
+def judge_gpu_code(
     facts: t.Mapping[str, t.Any], gpus: t.Sequence[t.Mapping[str, t.Any]] | None, driver: t.Mapping[str, t.Any] | None
 ) -> t.Iterator[Finding]:
     """What speaks against a wheel on these GPUs. Where no GPU is known, or not its compute capability, nothing does.
@@ -64,7 +64,7 @@ def judge(
     """
     serves = (driver or {}).get("cuda")
     if facts["cuda"] and serves and int(serves.split(".")[0]) < int(facts["cuda"].split(".")[0]):
-        yield Finding(MISFIT, f"needs CUDA {facts['cuda']}, and the driver supports CUDA {serves}")
+        yield Finding(DOES_NOT_FIT, f"needs CUDA {facts['cuda']}, and the driver supports CUDA {serves}")
     known = [
         (f"sm_{gpu['compute_capability'].replace('.', '')} (GPU {number}, {gpu['name']})", _capability(gpu))
         for number, gpu in enumerate(gpus or [])
@@ -86,7 +86,7 @@ def judge(
     )
     others = ", ".join(text for text, _capability_of in known if text not in served)
     if not served:
-        yield Finding(MISFIT, f"has code for {code or 'no GPU'}; this node has {others}")
+        yield Finding(DOES_NOT_FIT, f"has code for {code or 'no GPU'}; this node has {others}")
     elif others:
         yield Finding(FITS, f"has code for {code}, none for {others}")
     if translated and not binary:

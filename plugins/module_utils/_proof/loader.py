@@ -116,7 +116,7 @@ class Process:
         """What the loader finds for each library that an extension needs, and those that it does not find."""
         found, missing = {}, []
         for name in extension.needed:
-            library = self._need(name, places(extension.runpath, extension.origin))
+            library = self._need(name, expand_origin(extension.runpath, extension.origin))
             if library is None:
                 missing.append(name)
             else:
@@ -130,7 +130,7 @@ class Process:
             self.doubts.append(f"the interpreter cannot be read ({_reason(exc)})")
             return
         self._complete(self.program)
-        self.everywhere = closure([self.program])
+        self.everywhere = with_dependencies([self.program])
 
     def _import_torch(self, folder: str, site_packages: str | None) -> None:
         """``torch/__init__.py``: libtorch_global_deps.so with RTLD_GLOBAL, then torch._C.
@@ -145,13 +145,13 @@ class Process:
         if not binding:
             self.doubts.append(f"torch in {folder} has no _C.*.so, so nothing tells which libraries it loads")
         roots = [global_deps, *(self._open(path) for path in binding)]
-        for library in closure(root for root in roots if root is not None):
+        for library in with_dependencies(root for root in roots if root is not None):
             for name in library.missing:
                 reason = self.unreadable.get(name, "it is nowhere on this node")
                 self.doubts.append(f"torch's own {os.path.basename(library.elf.path)} needs {name}: {reason}")
         if global_deps is not None:
             seen = {id(library) for library in self.everywhere}
-            self.everywhere += [library for library in closure([global_deps]) if id(library) not in seen]
+            self.everywhere += [library for library in with_dependencies([global_deps]) if id(library) not in seen]
 
     def _open(self, path: str, optional: bool = False) -> Library | None:
         """What dlopen makes of a path: the library and all that it needs."""
@@ -180,7 +180,7 @@ class Process:
         """Find what a library needs, and what that needs, breadth first as the loader does."""
         queue = [first]
         for library in queue:
-            runpath = places(library.elf.runpath, os.path.dirname(library.elf.path))
+            runpath = expand_origin(library.elf.runpath, os.path.dirname(library.elf.path))
             for name in library.elf.needed:
                 found = self._by_name.get(name)
                 if found is None:
@@ -231,7 +231,7 @@ class Process:
                 chain.append(self.program)
             for library in chain:
                 if not library.elf.runpath:
-                    folders += places(library.elf.rpath, os.path.dirname(library.elf.path))
+                    folders += expand_origin(library.elf.rpath, os.path.dirname(library.elf.path))
         folders += filter(None, self._environ.get("LD_LIBRARY_PATH", "").replace(";", ":").split(":"))
         for folder in (*folders, *runpath):
             yield os.path.join(folder, name)
@@ -252,14 +252,14 @@ class Process:
         return library
 
 
-def places(paths: t.Iterable[str], origin: str) -> list[str]:
+def expand_origin(paths: t.Iterable[str], origin: str) -> list[str]:
     """The folders of an RPATH or RUNPATH, for a library in the folder ``origin``."""
     folders = [path.replace("${ORIGIN}", origin).replace("$ORIGIN", origin) for path in paths]
     # $LIB and $PLATFORM differ between builds of glibc, and nobody builds wheels with them
     return [folder for folder in folders if "$" not in folder]
 
 
-def closure(roots: t.Iterable[Library]) -> list[Library]:
+def with_dependencies(roots: t.Iterable[Library]) -> list[Library]:
     """Libraries and all that they need, in the order in which the loader searches them."""
     found = list({id(library): library for library in roots}.values())
     seen = {id(library) for library in found}
@@ -287,13 +287,13 @@ def _read_cache(path: str) -> dict[str, list[str]]:
     for _flags, key, value, _version, capabilities in _CACHE_ENTRY.iter_unpack(
         entries[: len(entries) // _CACHE_ENTRY.size * _CACHE_ENTRY.size]
     ):
-        name, library = (_text(content, start + offset) for offset in (key, value))
+        name, library = (_read_string(content, start + offset) for offset in (key, value))
         found.setdefault(name, []).append((capabilities, library))
     # those for special processors export the same, and which of them a processor takes is hard to tell
     return {name: [library for _bits, library in sorted(libraries)] for name, libraries in found.items()}
 
 
-def _text(content: bytes, start: int) -> str:
+def _read_string(content: bytes, start: int) -> str:
     return os.fsdecode(content[start : max(content.find(b"\0", start), start)])
 
 

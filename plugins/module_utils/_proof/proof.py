@@ -13,16 +13,16 @@ import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof import gpu_code
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.gpu_code import judge_gpu_code
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.library_exports import ElfError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.loader import (
     Extension,
     Library,
     Process,
-    closure,
+    with_dependencies,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import (
-    MISFIT,
+    DOES_NOT_FIT,
     UNKNOWN,
     Finding,
     Verdict,
@@ -31,12 +31,14 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.ver
 
 FACTS_VERSION = 2
 
-_NAMES = 5  # symbols that a message names
-_LENGTH = 100  # characters of each, for those of C++ go on for lines
-_TORCH = frozenset(("at", "c10", "c10d", "caffe2", "torch"))  # namespaces
+_MAX_NAMES = 5  # symbols that a message names
+_MAX_LENGTH = 100  # characters of each, for those of C++ go on for lines
+_TORCH_NAMESPACES = frozenset(("at", "c10", "c10d", "caffe2", "torch"))  # namespaces
 
 # What the compiler puts at both ends of a library refers to these weakly: they may be absent.
-_OPTIONAL = frozenset(("__gmon_start__", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__cxa_finalize"))
+_OPTIONAL_SYMBOLS = frozenset(
+    ("__gmon_start__", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__cxa_finalize")
+)
 
 
 def prove_all(
@@ -95,7 +97,7 @@ def prove(facts: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], proc
     found = list(_judge_libraries(facts, environment, process)) if facts["libraries"] else []
     if found:  # else all symbols were found, and the ABI is proven with them
         findings += _judge_abi(facts, environment)
-    return conclude([*findings, *found, *gpu_code.judge(facts, environment.get("gpus"), environment.get("driver"))])
+    return conclude([*findings, *found, *judge_gpu_code(facts, environment.get("gpus"), environment.get("driver"))])
 
 
 def _judge_libraries(
@@ -110,7 +112,7 @@ def _judge_libraries(
     foreign = [library for library in facts["libraries"] if library["machine"] != machine]
     if foreign:
         yield from (
-            Finding(MISFIT, f"is for {library['machine']}, the interpreter for {machine} ({library['path']})")
+            Finding(DOES_NOT_FIT, f"is for {library['machine']}, the interpreter for {machine} ({library['path']})")
             for library in foreign
         )
         return
@@ -118,42 +120,45 @@ def _judge_libraries(
     found: dict[str, Library] = {}
     gaps: list[Finding] = []  # in which more symbols may be
     for library in facts["libraries"]:
-        place = _folder(library["path"], environment)
+        place = _installed_folder(library["path"], environment)
         more, missing = fork.load(Extension(place, library["needed"], library["runpath"]))
         found.update(more)
-        gaps += [_missing(name, "", fork, environment) for name in missing]
-    for item in closure(found.values()):
-        gaps += [_missing(name, item.elf.path, fork, environment) for name in item.missing]
-    names = {name for library in facts["libraries"] for name in library["undefined"]} - _OPTIONAL
-    absent, unread = _absent(names, closure([*process.everywhere, *found.values()]))
+        gaps += [_missing_library(name, "", fork, environment) for name in missing]
+    for item in with_dependencies(found.values()):
+        gaps += [_missing_library(name, item.elf.path, fork, environment) for name in item.missing]
+    names = {name for library in facts["libraries"] for name in library["undefined"]} - _OPTIONAL_SYMBOLS
+    absent, unread = _find_unexported(names, with_dependencies([*process.everywhere, *found.values()]))
     gaps += [Finding(UNKNOWN, f"cannot be held against a library: {reason}") for reason in unread]
     absences = list(gaps)
     if absent and gaps:
         absences.append(
-            Finding(UNKNOWN, f"needs {_count(absent)} that may be in a library that is not known here: {_list(absent)}")
+            Finding(
+                UNKNOWN,
+                f"needs {_count_symbols(absent)} that may be in a library that is not known here: {_list_symbols(absent)}",
+            )
         )
     elif absent:
-        absences += [Finding(MISFIT, reason) for reason in _missing_symbols(absent, environment)]
-    yield from _doubted(absences, process) if process.doubts else absences
+        absences += [Finding(DOES_NOT_FIT, reason) for reason in _explain_unexported(absent, environment)]
+    yield from _as_doubts(absences, process) if process.doubts else absences
     for library in facts["libraries"]:
         yield from _judge_versions(library["versions"], found, environment)
 
 
-def _folder(member: str, environment: t.Mapping[str, t.Any]) -> str:
+def _installed_folder(member: str, environment: t.Mapping[str, t.Any]) -> str:
     """Where a library of a wheel comes to lie (PEP 427: NAME.data/purelib and platlib are site-packages)."""
     folder = os.path.dirname(re.sub(r"^[^/]+\.data/(purelib|platlib)/", "", member))
     site_packages = environment["python"]["site_packages"] or os.sep  # there may be none yet
     return os.path.normpath(os.path.join(site_packages, folder))
 
 
-def _doubted(absences: t.Sequence[Finding], process: Process) -> t.Iterator[Finding]:
+def _as_doubts(absences: t.Sequence[Finding], process: Process) -> t.Iterator[Finding]:
     """Absences where not even torch's own libraries are all known: what is not found may be where they are."""
     if absences:
         yield from (Finding(UNKNOWN, doubt) for doubt in process.doubts)
     yield from (Finding(UNKNOWN, absence.reason) for absence in absences)
 
 
-def _missing(name: str, of: str, process: Process, environment: t.Mapping[str, t.Any]) -> Finding:
+def _missing_library(name: str, of: str, process: Process, environment: t.Mapping[str, t.Any]) -> Finding:
     chain = f"needs {of}, which needs {name}" if of else f"needs {name}"
     if name in process.unreadable:
         return Finding(UNKNOWN, f"{chain}, which cannot be judged ({process.unreadable[name]})")
@@ -162,7 +167,7 @@ def _missing(name: str, of: str, process: Process, environment: t.Mapping[str, t
     known = (
         f" (torch is built for CUDA {torch['cuda']})" if re.match("lib(cu|nccl|nv)", name) and torch.get("cuda") else ""
     )
-    return Finding(MISFIT, f"{chain}, which is nowhere on this node{known}")
+    return Finding(DOES_NOT_FIT, f"{chain}, which is nowhere on this node{known}")
 
 
 def _judge_versions(
@@ -172,23 +177,28 @@ def _judge_versions(
         library = found.get(name)
         if library is None or not library.elf.versions:  # the loader only warns of a library that defines none
             continue
-        lacking = sorted(set(wanted) - library.elf.versions, key=_numbers)
+        lacking = sorted(set(wanted) - library.elf.versions, key=_version_key)
         if lacking:
-            yield Finding(MISFIT, f"needs {', '.join(lacking)} of {name}, {_has(name, library, lacking, environment)}")
+            yield Finding(
+                DOES_NOT_FIT,
+                f"needs {', '.join(lacking)} of {name}, {_describe_available(name, library, lacking, environment)}",
+            )
 
 
-def _has(name: str, library: Library, lacking: t.Sequence[str], environment: t.Mapping[str, t.Any]) -> str:
+def _describe_available(
+    name: str, library: Library, lacking: t.Sequence[str], environment: t.Mapping[str, t.Any]
+) -> str:
     libc = environment["platform"]["libc"]
     if name == "libc.so.6" and libc["version"]:
         return f"this node has glibc {libc['version']}"
     family = lacking[-1].split("_")[0] + "_"  # GLIBCXX_3.4.30
     newest = max(
-        (version for version in library.elf.versions if version.startswith(family)), key=_numbers, default="none"
+        (version for version in library.elf.versions if version.startswith(family)), key=_version_key, default="none"
     )
     return f"the newest in {library.elf.path} is {newest}"
 
 
-def _absent(names: t.Iterable[str], scope: t.Iterable[Library]) -> tuple[list[str], list[str]]:
+def _find_unexported(names: t.Iterable[str], scope: t.Iterable[Library]) -> tuple[list[str], list[str]]:
     """The names that no library of a scope exports, and why some of them could not be asked."""
     wanted = set(names)
     unread = []
@@ -202,12 +212,12 @@ def _absent(names: t.Iterable[str], scope: t.Iterable[Library]) -> tuple[list[st
     return sorted(wanted), unread
 
 
-def _missing_symbols(names: t.Sequence[str], environment: t.Mapping[str, t.Any]) -> t.Iterator[str]:
+def _explain_unexported(names: t.Sequence[str], environment: t.Mapping[str, t.Any]) -> t.Iterator[str]:
     """Who should have exported some names, in words."""
     torch = environment["torch"] or {}
     groups: dict[str, list[str]] = {}
     for name in names:
-        if (readable(name) or "").partition("::")[0] in _TORCH:
+        if (demangle(name) or "").partition("::")[0] in _TORCH_NAMESPACES:
             owner = f"torch {torch.get('version')} does not export"
         elif re.match("_?Py", name):
             owner = f"Python {environment['python']['version']} does not export"
@@ -215,22 +225,22 @@ def _missing_symbols(names: t.Sequence[str], environment: t.Mapping[str, t.Any])
             owner = "no library here exports"
         groups.setdefault(owner, []).append(name)
     for owner, group in groups.items():
-        yield f"needs {_count(group)} that {owner}: {_list(group)}"
+        yield f"needs {_count_symbols(group)} that {owner}: {_list_symbols(group)}"
 
 
-def _count(names: t.Sequence[str]) -> str:
+def _count_symbols(names: t.Sequence[str]) -> str:
     return "a symbol" if len(names) == 1 else f"{len(names)} symbols"
 
 
-def _list(names: t.Sequence[str]) -> str:
+def _list_symbols(names: t.Sequence[str]) -> str:
     told = []
-    for name in names[:_NAMES]:
-        meaning = readable(name)
-        told.append(name[:_LENGTH] + "…" * (len(name) > _LENGTH) + (f" ({meaning})" if meaning else ""))
-    return ", ".join(told) + (f" and {len(names) - _NAMES} more" if len(names) > _NAMES else "")
+    for name in names[:_MAX_NAMES]:
+        meaning = demangle(name)
+        told.append(name[:_MAX_LENGTH] + "…" * (len(name) > _MAX_LENGTH) + (f" ({meaning})" if meaning else ""))
+    return ", ".join(told) + (f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else "")
 
 
-def readable(name: str) -> str | None:
+def demangle(name: str) -> str | None:
     """The qualified name at the start of a mangled one (Itanium C++ ABI, "Mangling"), without what it is called with.
 
     None where there is no such name, as in C.
@@ -262,9 +272,10 @@ def _judge_abi(facts: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any])
     words = {True: "new", False: "old"}
     other = words[torch["cxx11_abi"]]
     yield Finding(
-        MISFIT, f"was built with the {words[abi]} C++ ABI{lie}; torch {torch['version']} was built with the {other} one"
+        DOES_NOT_FIT,
+        f"was built with the {words[abi]} C++ ABI{lie}; torch {torch['version']} was built with the {other} one",
     )
 
 
-def _numbers(version: str) -> list[int]:
+def _version_key(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import typing as t
 
 FITS = "fits"
-MISFIT = "does not fit"
+DOES_NOT_FIT = "does not fit"
 UNKNOWN = "cannot be told"
 
 
@@ -31,8 +31,8 @@ class Verdict(t.NamedTuple):
 
 def conclude(findings: t.Iterable[Finding]) -> Verdict:
     """One definite fault outweighs all doubts, and one doubt all else. The reasons are those of what outweighs."""
-    reasons: dict[str, dict[str, None]] = {MISFIT: {}, UNKNOWN: {}, FITS: {}}
+    reasons: dict[str, dict[str, None]] = {DOES_NOT_FIT: {}, UNKNOWN: {}, FITS: {}}
     for finding in findings:
         reasons[finding.verdict][finding.reason] = None
-    verdict = next((verdict for verdict in (MISFIT, UNKNOWN) if reasons[verdict]), FITS)
+    verdict = next((verdict for verdict in (DOES_NOT_FIT, UNKNOWN) if reasons[verdict]), FITS)
     return Verdict(verdict, list(reasons[verdict]))

@@ -6,7 +6,7 @@
 
 """The wheel that a version's own ``setup.py`` would ask for on a node, computed without running it.
 
-Faithful to upstream, mistakes included; :func:`conflicts` says when such a wheel cannot serve the node. The rules are
+Faithful to upstream, mistakes included; :func:`find_conflicts` says when such a wheel cannot serve the node. The rules are
 in ``packages``. Taken for granted is what an environment does not tell: that upstream's checks of the compilers pass
 (causal-conv1d, mamba-ssm and fast-hadamard-transform crash where there is no nvcc), and that no Git repository lies around
 the unpacked sdist.
@@ -70,7 +70,9 @@ class Guess(NamedTuple):
     platform: str
 
 
-def guess(name: str, version: str, environment: Mapping[str, Any], github_url: str = "https://github.com") -> Guess:
+def guess_wheel(
+    name: str, version: str, environment: Mapping[str, Any], github_url: str = "https://github.com"
+) -> Guess:
     """Compute what ``setup.py`` of ``name`` ``version`` would hand to ``urlretrieve`` on a node.
 
     :param name: a package of the table, in any spelling that PEP 503 takes as the same.
@@ -80,13 +82,13 @@ def guess(name: str, version: str, environment: Mapping[str, Any], github_url: s
     """
     key, package = find_package(name)
     known = find_version(key, version)
-    node = _Node(key, package, known, environment)
+    node = _Build(key, package, known, environment)
     _refuse_what_stops_setup_py(node)
-    label = _label(node)
-    torch = _torch_part(node)
-    public_and_local = _with_local_version(node)
-    cxx11_abi = _cxx11_abi(node, on_rocm=not label.startswith("cu"))
-    platform = _platform(node)
+    label = _gpu_label(node)
+    torch = _torch_in_filename(node)
+    public_and_local = _version_in_filename(node)
+    cxx11_abi = _assumed_cxx11_abi(node, on_rocm=not label.startswith("cu"))
+    platform = _platform_tag(node)
     filename = FILENAME.format(
         distribution=package.distribution,
         version=public_and_local,
@@ -110,10 +112,10 @@ def guess(name: str, version: str, environment: Mapping[str, Any], github_url: s
     )
 
 
-def conflicts(guess: Guess, environment: Mapping[str, Any]) -> list[str]:
+def find_conflicts(guess: Guess, environment: Mapping[str, Any]) -> list[str]:
     """Tell why the wheel cannot serve the node, one sentence each; nothing is said about whether it exists.
 
-    :param guess: the answer of :func:`guess` for the same environment.
+    :param guess: the answer of :func:`guess_wheel` for the same environment.
     """
     return [
         *_cuda_conflicts(guess, environment["torch"]),
@@ -131,7 +133,7 @@ def find_package(name: str) -> tuple[str, Package]:
     """
     key = re.sub(r"[-_.]+", "-", name).lower()
     if key not in PACKAGES:
-        raise NoGuessError(f"{name} is not a package that this collection knows; it knows {_listed(PACKAGES)}.")
+        raise NoGuessError(f"{name} is not a package that this collection knows; it knows {_join(PACKAGES)}.")
     return key, PACKAGES[key]
 
 
@@ -141,8 +143,8 @@ def find_version(name: str, version: str) -> str:
     :raises NoGuessError: if the table does not have that version.
     """
     known = PACKAGES[name].versions
-    wanted = _version(version, f"{version} is not a version of {name}")
-    parsed = _parsed(known)
+    wanted = _parse_version(version, f"{version} is not a version of {name}")
+    parsed = _parse_versions(known)
     if wanted in parsed:
         return known[parsed.index(wanted)]
     if wanted > parsed[-1]:
@@ -153,7 +155,7 @@ def find_version(name: str, version: str) -> str:
     place = bisect.bisect(parsed, wanted)
     raise NoGuessError(
         f"{name} {version} is not on the package index; the nearest versions that are: "
-        f"{_listed(known[max(place - 2, 0) : place + 2])}."
+        f"{_join(known[max(place - 2, 0) : place + 2])}."
     )
 
 
@@ -164,7 +166,7 @@ def requires_python(name: str, version: str) -> str | None:
     :param version: one of its versions, spelled as in the table.
     """
     package = PACKAGES[name]
-    return _at(package, package.requires_python, version)
+    return _fact_at(package, package.requires_python, version)
 
 
 def check_torch(what: str, torch: Mapping[str, Any] | None) -> None:
@@ -175,12 +177,12 @@ def check_torch(what: str, torch: Mapping[str, Any] | None) -> None:
     :raises NoGuessError: if there is no torch, or one for the CPU only.
     """
     if torch is None:
-        raise NoGuessError(_no_torch(what))
+        raise NoGuessError(_no_torch_message(what))
     if not torch["cuda"] and not torch["hip"]:
-        raise NoGuessError(_cpu_only(what, torch["version"]))
+        raise NoGuessError(_cpu_only_message(what, torch["version"]))
 
 
-class _Node:
+class _Build:
     """One package and version on one node: what all the rules look at."""
 
     def __init__(self, name: str, package: Package, version: str, environment: Mapping[str, Any]) -> None:
@@ -190,25 +192,25 @@ class _Node:
         self.what = f"{name} {version}"
         self.variables: Mapping[str, str] = environment.get("variables") or {}
         self.platform: Mapping[str, Any] = environment["platform"]
-        self.python = _release(environment["python"]["version"])
+        self.python = _major_minor(environment["python"]["version"])
         self.python_tag = "cp{}{}".format(*self.python)
         self.has_torch = environment["torch"] is not None
         self.torch: Mapping[str, Any] = environment["torch"] or {}
 
     def at(self, column: Sequence[tuple[str, T]]) -> T | None:
-        return _at(self.package, column, self.version)
+        return _fact_at(self.package, column, self.version)
 
     def is_on(self, switch: Switch) -> bool:
         return self.variables.get(switch.variable, switch.default) == "TRUE"
 
 
-def _at(package: Package, column: Sequence[tuple[str, T]], version: str) -> T | None:
+def _fact_at(package: Package, column: Sequence[tuple[str, T]], version: str) -> T | None:
     age = package.versions.index
     held = [value for first, value in column if age(first) <= age(version)]
     return held[-1] if held else None
 
 
-def _refuse_what_stops_setup_py(node: _Node) -> None:
+def _refuse_what_stops_setup_py(node: _Build) -> None:
     if node.at(node.package.cuda) is None:
         first = node.package.cuda[0][0]
         raise NoGuessError(
@@ -226,34 +228,34 @@ def _refuse_what_stops_setup_py(node: _Node) -> None:
                 "repository; unset it."
             )
     minimum = node.at(node.package.minimum_python)
-    if minimum and node.python < _release(minimum):
+    if minimum and node.python < _major_minor(minimum):
         raise NoGuessError(
             f"{node.what} stops on Python {node.python[0]}.{node.python[1]}, it needs {minimum} or newer; point "
             "torch_extension_python at such an interpreter."
         )
     if not node.has_torch:
-        raise NoGuessError(_no_torch(node.what))
+        raise NoGuessError(_no_torch_message(node.what))
 
 
-def _label(node: _Node) -> str:
-    if _on_rocm(node):
+def _gpu_label(node: _Build) -> str:
+    if _is_for_rocm(node):
         return _hip_label(node)
     if not node.torch["cuda"]:
-        raise NoGuessError(_no_cuda(node))
-    cuda = _version(node.torch["cuda"], f"torch says CUDA {node.torch['cuda']}, which is not a version")
+        raise NoGuessError(_no_cuda_message(node))
+    cuda = _parse_version(node.torch["cuda"], f"torch says CUDA {node.torch['cuda']}, which is not a version")
     torch = "" if node.at(node.package.torch) == FULL else _short_torch(node)
     rules = node.at(node.package.cuda) or ()
     for rule in rules:
         if rule.torch in (ANY, torch) and rule.cuda in (ANY, str(cuda.major)):
             return rule.label.format(major=cuda.major, minor=cuda.minor)
-    accepted = _listed([rule.cuda for rule in rules])
+    accepted = _join([rule.cuda for rule in rules])
     raise NoGuessError(
         f"torch is built for CUDA {node.torch['cuda']}, and {node.what} refuses all but CUDA {accepted}; use a torch "
         "for one of these, or another version."
     )
 
 
-def _on_rocm(node: _Node) -> bool:
+def _is_for_rocm(node: _Build) -> bool:
     variable = node.at(node.package.build_target)
     target = node.variables.get(variable, "auto") if variable else "auto"
     if target not in ("auto", "cuda", "rocm"):
@@ -266,60 +268,60 @@ def _on_rocm(node: _Node) -> bool:
     return is_rocm if target == "auto" else target == "rocm"
 
 
-def _no_torch(what: str) -> str:
+def _no_torch_message(what: str) -> str:
     return (
         f"{what} needs torch and the environment has none; install torch there first, or point "
         "torch_extension_python at the environment that has it."
     )
 
 
-def _cpu_only(what: str, torch: str) -> str:
+def _cpu_only_message(what: str, torch: str) -> str:
     return (
         f"torch {torch} is built for the CPU only, and {what} needs one that is built for CUDA; install torch from an "
         "index for CUDA."
     )
 
 
-def _no_cuda(node: _Node) -> str:
+def _no_cuda_message(node: _Build) -> str:
     version = node.torch["version"]
     if not node.torch["hip"]:
-        return _cpu_only(node.what, version)
+        return _cpu_only_message(node.what, version)
     if not node.package.hip:
         return f"torch {version} is built for ROCm, and {node.what} knows CUDA only, as do all its versions."
     first = node.package.hip[0][0]
     return f"torch {version} is built for ROCm, and {node.what} crashes there; ask for {first} or newer."
 
 
-def _hip_label(node: _Node) -> str:
+def _hip_label(node: _Build) -> str:
     rule = node.at(node.package.hip)
     if rule is None:
-        raise NoGuessError(_no_cuda(node))
+        raise NoGuessError(_no_cuda_message(node))
     hip = node.torch["hip"]
     text = hip.split()[-1]
     text = (text.rstrip("-") if rule.strips_dash else text).replace("-", "+")
-    version = _version(text, f"torch says ROCm {hip}, which setup.py of {node.what} cannot read and crashes")
+    version = _parse_version(text, f"torch says ROCm {hip}, which setup.py of {node.what} cannot read and crashes")
     return rule.label.format(major=version.major, minor=version.minor)
 
 
-def _torch_part(node: _Node) -> str:
+def _torch_in_filename(node: _Build) -> str:
     if node.at(node.package.container) and node.variables.get(CONTAINER_PRODUCT) == "PyTorch":
         # Upstream's str(None), where the release is not set.
         return str(node.variables.get(CONTAINER_RELEASE))
     return node.torch["version"] if node.at(node.package.torch) == FULL else _short_torch(node)
 
 
-def _short_torch(node: _Node) -> str:
+def _short_torch(node: _Build) -> str:
     text = node.torch["version"]
-    version = _version(text, f"torch says that its version is {text}, which setup.py of {node.what} cannot read")
+    version = _parse_version(text, f"torch says that its version is {text}, which setup.py of {node.what} cannot read")
     return f"{version.major}.{version.minor}"
 
 
-def _with_local_version(node: _Node) -> str:
+def _version_in_filename(node: _Build) -> str:
     local = node.variables.get(node.package.local_version) if node.package.local_version else None
     return f"{node.version}+{local}" if local else node.version
 
 
-def _cxx11_abi(node: _Node, on_rocm: bool) -> bool:
+def _assumed_cxx11_abi(node: _Build, on_rocm: bool) -> bool:
     forced = node.at(node.package.forced_abi)
     if forced and _is_forced(node, forced, on_rocm):
         return True
@@ -331,13 +333,13 @@ def _cxx11_abi(node: _Node, on_rocm: bool) -> bool:
     return bool(node.torch["cxx11_abi"])
 
 
-def _is_forced(node: _Node, forced: ForcedAbi, on_rocm: bool) -> bool:
+def _is_forced(node: _Build, forced: ForcedAbi, on_rocm: bool) -> bool:
     if not node.is_on(forced.switch) or any(node.is_on(switch) for switch in forced.unless):
         return False
     return not (on_rocm and forced.unless_on_rocm and all(node.is_on(switch) for switch in forced.unless_on_rocm))
 
 
-def _platform(node: _Node) -> str:
+def _platform_tag(node: _Build) -> str:
     system = node.platform["system"]
     if system in WINDOWS:
         return "win_amd64"
@@ -377,7 +379,7 @@ def _platform_conflicts(guess: Guess, platform: Mapping[str, Any]) -> list[str]:
     if guess.platform != f"linux_{machine}":
         found.append(f"the wheel is for {guess.platform}, the node is {machine}")
     elif machine not in PUBLISHED_MACHINES:
-        found.append(f"the node is {machine}, and wheels are published for {_listed(PUBLISHED_MACHINES)} only")
+        found.append(f"the node is {machine}, and wheels are published for {_join(PUBLISHED_MACHINES)} only")
     libc = platform.get("libc") or {}
     if libc.get("name") == "musl":
         found.append("the wheel is linked with glibc, the node has musl")
@@ -397,21 +399,21 @@ def _python_conflicts(guess: Guess, python: Mapping[str, Any]) -> list[str]:
 
 
 @functools.lru_cache(maxsize=None)
-def _parsed(versions: tuple[str, ...]) -> tuple[Version, ...]:
+def _parse_versions(versions: tuple[str, ...]) -> tuple[Version, ...]:
     return tuple(Version(version) for version in versions)
 
 
-def _version(text: str, complaint: str) -> Version:
+def _parse_version(text: str, complaint: str) -> Version:
     try:
         return Version(text)
     except InvalidVersion:
         raise NoGuessError(f"{complaint}.") from None
 
 
-def _release(python: str) -> tuple[int, ...]:
+def _major_minor(python: str) -> tuple[int, ...]:
     return tuple(int(number) for number in python.split(".")[:2])
 
 
-def _listed(names: Any) -> str:
+def _join(names: Any) -> str:
     names = list(names)
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

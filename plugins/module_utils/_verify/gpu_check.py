@@ -66,7 +66,7 @@ def flash_attn(torch: t.Any, device: str) -> t.Iterator[Case]:
         for causal in (False, True):
             yield Case(
                 f"attention in {dtype}{', causal' if causal else ''}",
-                [_random(torch, device, dtype, 2, 128, 4, size) for _name in "qkv"],
+                [_random_tensor(torch, device, dtype, 2, 128, 4, size) for _name in "qkv"],
                 lambda q, k, v, causal=causal: flash_attn_func(q, k, v, causal=causal),
                 lambda q, k, v, causal=causal: exact(q, k, v, causal),
                 lambda q, k, v, causal=causal: plain(q, k, v, causal),
@@ -88,9 +88,9 @@ def causal_conv1d(torch: t.Any, device: str) -> t.Iterator[Case]:
         yield Case(
             f"causal convolution in {dtype}",
             [
-                _random(torch, device, dtype, 2, channels, 128),
-                _random(torch, device, dtype, channels, width),
-                _random(torch, device, dtype, channels),
+                _random_tensor(torch, device, dtype, 2, channels, 128),
+                _random_tensor(torch, device, dtype, channels, width),
+                _random_tensor(torch, device, dtype, channels),
             ],
             lambda x, weight, bias: causal_conv1d_fn(x, weight, bias, activation="silu"),
             own,
@@ -104,12 +104,12 @@ def mamba_ssm(torch: t.Any, device: str) -> t.Iterator[Case]:
 
     batch, channels, length, states = 2, 4, 128, 8
     leaves = [
-        _random(torch, device, torch.float32, batch, channels, length),
-        _random(torch, device, torch.float32, batch, channels, length).detach().abs() / 2,
-        -_random(torch, device, torch.float32, channels, states).detach().abs() / 2,
-        _random(torch, device, torch.float32, batch, states, length),
-        _random(torch, device, torch.float32, batch, states, length),
-        _random(torch, device, torch.float32, channels),
+        _random_tensor(torch, device, torch.float32, batch, channels, length),
+        _random_tensor(torch, device, torch.float32, batch, channels, length).detach().abs() / 2,
+        -_random_tensor(torch, device, torch.float32, channels, states).detach().abs() / 2,
+        _random_tensor(torch, device, torch.float32, batch, states, length),
+        _random_tensor(torch, device, torch.float32, batch, states, length),
+        _random_tensor(torch, device, torch.float32, channels),
     ]
     yield Case(
         "selective scan in torch.float32",
@@ -137,7 +137,7 @@ def fast_hadamard_transform(torch: t.Any, device: str) -> t.Iterator[Case]:
     for dtype, atol in ((torch.float32, 3e-3), (torch.float16, 5e-3), (torch.bfloat16, 5e-2)):
         yield Case(
             f"Hadamard transform in {dtype}",
-            [_random(torch, device, dtype, 16, size)],
+            [_random_tensor(torch, device, dtype, 16, size)],
             lambda x: hadamard_transform(x, scale=size**-0.5),
             own,
             own,
@@ -152,7 +152,7 @@ def transformer_engine_torch(torch: t.Any, device: str) -> t.Iterator[Case]:
         layer = Linear(64, 64, params_dtype=dtype, device=device)
         yield Case(
             f"linear layer in {dtype}",
-            [_random(torch, device, dtype, 32, 64), layer.weight, layer.bias],
+            [_random_tensor(torch, device, dtype, 32, 64), layer.weight, layer.bias],
             lambda x, weight, bias, layer=layer: layer(x),  # it has weight and bias already
             torch.nn.functional.linear,
             torch.nn.functional.linear,
@@ -169,7 +169,7 @@ CHECKS: dict[str, t.Callable[[t.Any, str], t.Iterator[Case]]] = {
 }
 
 
-def _random(torch: t.Any, device: str, dtype: t.Any, *shape: int) -> t.Any:
+def _random_tensor(torch: t.Any, device: str, dtype: t.Any, *shape: int) -> t.Any:
     """The same numbers on every device: they are drawn on the CPU."""
     return torch.randn(*shape).to(device=device, dtype=dtype).requires_grad_()
 
@@ -200,7 +200,7 @@ def worst_error(torch: t.Any, case: Case) -> float:
     return worst
 
 
-def check(torch: t.Any, package: str, device: str) -> dict[str, t.Any]:
+def check_package(torch: t.Any, package: str, device: str) -> dict[str, t.Any]:
     """Check a package on a device: ``seconds``, ``max_error`` and ``failure``, which is null where all is well."""
     torch.manual_seed(0)
     start = time.monotonic()
@@ -218,7 +218,7 @@ def check(torch: t.Any, package: str, device: str) -> dict[str, t.Any]:
     return {"seconds": round(time.monotonic() - start, 3), "max_error": error, "failure": None}
 
 
-def describe(torch: t.Any, device: str) -> dict[str, t.Any]:
+def describe_device(torch: t.Any, device: str) -> dict[str, t.Any]:
     """A device: ``device``, ``name`` and ``compute_capability``."""
     if device == "cpu":
         return {"device": device, "name": "CPU", "compute_capability": None}
@@ -237,16 +237,16 @@ def main(folder: str, package: str, first: str, *devices: str) -> int:
     if not devices:
         torch.cuda.init()  # tells why there is none
         devices = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
-    _tell({"devices": [describe(torch, device) for device in devices]})
+    _write_line({"devices": [describe_device(torch, device) for device in devices]})
     for device in devices[int(first) :]:
-        result = check(torch, package, device)
-        _tell({"result": result})
+        result = check_package(torch, package, device)
+        _write_line({"result": result})
         if result["failure"]:
             return STOPPED
     return 0
 
 
-def _tell(line: t.Mapping[str, t.Any]) -> None:
+def _write_line(line: t.Mapping[str, t.Any]) -> None:
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
 

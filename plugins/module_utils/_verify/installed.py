@@ -16,10 +16,10 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node impo
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 
-_MOST_FILES = 3  # named in one reason
+_MAX_FILES = 3  # named in one reason
 
 
-def examine(
+def check_packages(
     environment: t.Mapping[str, t.Any], run: Run, verify: str, devices: t.Sequence[str] = ()
 ) -> list[dict[str, t.Any]]:
     """The known packages that are installed, each with what is wrong with it.
@@ -35,7 +35,7 @@ def examine(
         version = environment["distributions"].get(name)
         if version is None and not _has_folder(environment, PACKAGES[name].distribution):
             continue
-        reasons = list(_damage(name, environment))
+        reasons = list(_find_damage(name, environment))
         way = verify if trial.has_check(name) or verify != trial.GPU else trial.IMPORT
         gpus: list[dict[str, t.Any]] = []
         executable = environment["python"]["executable"]
@@ -45,8 +45,8 @@ def examine(
         if failure:
             reasons.append(f"it cannot be imported: {failure}")
         elif way == trial.GPU:
-            gpus = trial.on_gpus(executable, name, run, devices=devices)
-            reasons += [f"it {trial.explain(result)}" for result in gpus if result["failure"]]
+            gpus = trial.check_on_gpus(executable, name, run, devices=devices)
+            reasons += [f"it {trial.explain_failure(result)}" for result in gpus if result["failure"]]
         packages.append(
             {
                 "name": name,
@@ -66,7 +66,7 @@ def _has_folder(environment: t.Mapping[str, t.Any], package: str) -> bool:
     return folder is not None and os.path.isdir(os.path.join(folder, package))
 
 
-def _damage(name: str, environment: t.Mapping[str, t.Any]) -> t.Iterator[str]:
+def _find_damage(name: str, environment: t.Mapping[str, t.Any]) -> t.Iterator[str]:
     folder = environment["python"]["site_packages"]
     if environment["distributions"].get(name) is None:
         yield f"there is a folder {PACKAGES[name].distribution} in {folder}, but no metadata: an installation broke off"
@@ -79,5 +79,5 @@ def _damage(name: str, environment: t.Mapping[str, t.Any]) -> t.Iterator[str]:
         (records.changed_files(found), "not as installed"),
     ):
         if files:
-            more = f" and {len(files) - _MOST_FILES} more" if len(files) > _MOST_FILES else ""
-            yield f"{', '.join(files[:_MOST_FILES])}{more} of it {'is' if len(files) == 1 else 'are'} {what}"
+            more = f" and {len(files) - _MAX_FILES} more" if len(files) > _MAX_FILES else ""
+            yield f"{', '.join(files[:_MAX_FILES])}{more} of it {'is' if len(files) == 1 else 'are'} {what}"

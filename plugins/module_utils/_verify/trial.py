@@ -18,7 +18,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 
 AUTO, GPU, IMPORT, NONE = "auto", "gpu", "import", "none"
-WAYS = [AUTO, GPU, IMPORT, NONE]
+METHODS = [AUTO, GPU, IMPORT, NONE]
 
 _SECONDS = "300"  # for all GPUs of a node; a GPU that fell off the bus makes programs hang for ever
 
@@ -48,7 +48,7 @@ _MEANINGS = (
 )
 
 
-def resolve(way: str, gpus: t.Sequence[t.Any] | None, devices: t.Sequence[str] = ()) -> str:
+def resolve_method(way: str, gpus: t.Sequence[t.Any] | None, devices: t.Sequence[str] = ()) -> str:
     """How to verify on a node: gpu, import or none.
 
     :param way: what is asked for, one of ``WAYS``
@@ -69,7 +69,7 @@ def resolve(way: str, gpus: t.Sequence[t.Any] | None, devices: t.Sequence[str] =
 
 def has_check(name: str) -> bool:
     """Whether it is known how to check a package on a GPU; if not, it is imported and no more."""
-    return canonical(name) in _gpu_checks().CHECKS
+    return canonical(name) in _import_gpu_check().CHECKS
 
 
 def import_failure(executable: str, modules: t.Sequence[str], run: Run, folder: str = "") -> str | None:
@@ -81,7 +81,7 @@ def import_failure(executable: str, modules: t.Sequence[str], run: Run, folder: 
     return None if status == 0 else _last_words(status, out, err)
 
 
-def on_gpus(
+def check_on_gpus(
     executable: str, name: str, run: Run, folder: str = "", devices: t.Sequence[str] = ()
 ) -> list[dict[str, t.Any]]:
     """Check a package on each GPU, forward and backward; one result a GPU, in the order of torch.
@@ -93,7 +93,7 @@ def on_gpus(
         well. A failure before there is any device has null for these.
     """
     # a real file, for linters and readers; the loader has its text also where modules come in an archive
-    module = _gpu_checks()
+    module = _import_gpu_check()
     source = module.__spec__.loader.get_source(module.__name__)
     timeout = shutil.which("timeout")
     command = [timeout, "-k", "5", _SECONDS] if timeout else []
@@ -102,7 +102,7 @@ def on_gpus(
     results: list[dict[str, t.Any]] = []
     while True:  # a process ends with the first GPU that fails, so the next one takes the rest
         status, out, err = run([*command, str(len(results)), *devices])
-        answers = list(_answers(out))
+        answers = list(_parse_results(out))
         found = next((answer["devices"] for answer in answers if "devices" in answer), None)
         if found is None:
             unknown = {"device": None, "name": None, "compute_capability": None}
@@ -115,14 +115,14 @@ def on_gpus(
             return results
 
 
-def _gpu_checks() -> t.Any:
+def _import_gpu_check() -> t.Any:
     # a node compiles what it imports each time, and those without GPUs need none of this
     from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import gpu_check
 
     return gpu_check
 
 
-def explain(result: t.Mapping[str, t.Any]) -> str:
+def explain_failure(result: t.Mapping[str, t.Any]) -> str:
     """What has failed on which GPU, and what it means, without a full stop."""
     where = "any GPU"
     if result["device"] is not None:
@@ -132,7 +132,7 @@ def explain(result: t.Mapping[str, t.Any]) -> str:
     return f"does not work on {where}: {result['failure']}{f' ({meaning})' if meaning else ''}"
 
 
-def _answers(out: str) -> t.Iterator[dict[str, t.Any]]:
+def _parse_results(out: str) -> t.Iterator[dict[str, t.Any]]:
     """The lines that are the check's; packages print, too."""
     for line in out.splitlines():
         if line.startswith(('{"devices":', '{"result":')):

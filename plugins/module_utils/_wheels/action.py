@@ -25,7 +25,7 @@ class Action(t.NamedTuple):
     reason: str
 
 
-def decide(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
+def decide_from_environment(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
     """What to do with a wheel in the environment that pip installs into.
 
     A wheel is known by its file name, which says for which torch, CUDA, Python and ABI it was built: if torch has been

@@ -19,26 +19,26 @@ with contextlib.suppress(ImportError):  # the control node says what it lacks be
 _LEGACY = {"2014": (2, 17), "2010": (2, 12), "1": (2, 5)}
 
 
-def supported(environment: t.Mapping[str, t.Any]) -> dict[Tag, int]:
+def supported_tags(environment: t.Mapping[str, t.Any]) -> dict[Tag, int]:
     """All tags that serve an interpreter, each with its place: 0 is the most specific, as pip ranks them.
 
     :param environment: what torch_info returned; ``python`` and ``platform`` are read
     """
     python = environment["python"]
-    return _supported(python["version"], python["tag"], python["abi"], tuple(platforms(environment["platform"])))
+    return _rank_tags(python["version"], python["tag"], python["abi"], tuple(platform_tags(environment["platform"])))
 
 
 @functools.lru_cache(maxsize=64)
-def _supported(version: str, interpreter: str, abi: str, platform_tags: tuple[str, ...]) -> dict[Tag, int]:
+def _rank_tags(version: str, interpreter: str, abi: str, platforms: tuple[str, ...]) -> dict[Tag, int]:
     major_minor = tuple(int(part) for part in version.split(".")[:2])
     tags = [
-        *cpython_tags(major_minor, abis=[abi], platforms=platform_tags),
-        *compatible_tags(major_minor, interpreter=interpreter, platforms=platform_tags),
+        *cpython_tags(major_minor, abis=[abi], platforms=platforms),
+        *compatible_tags(major_minor, interpreter=interpreter, platforms=platforms),
     ]
     return {tag: place for place, tag in enumerate(dict.fromkeys(tags))}
 
 
-def platforms(platform: t.Mapping[str, t.Any]) -> list[str]:
+def platform_tags(platform: t.Mapping[str, t.Any]) -> list[str]:
     """The platform tags that serve a node, in the order of packaging 26: built there, then the newest libc (PEP 600, 656)."""
     machine, libc = platform["machine"], platform["libc"] or {}
     tags = [f"linux_{machine}"]

@@ -17,6 +17,7 @@ The forms, with where they are seen:
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import typing as t
 
@@ -30,7 +31,7 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 
-#: as :func:`deliverable` writes torch's own local label
+#: as :func:`pip_filename` writes torch's own local label
 _LOCAL_DOT = re.compile(r"\.(?=[a-z]+[\d.]+$)(?!dev)")
 
 #: A "torch version" from here on is a release of NVIDIA's images, named after the year.
@@ -42,17 +43,33 @@ _BOTH_ABIS_IN = (2, 6)
 _NEW_ABI_OF_BOTH = "12.6"
 
 
+CUDA, ROCM = "CUDA", "ROCm"
+
+
+@dataclasses.dataclass(frozen=True)
+class Torch:
+    """The torch that a wheel was built for."""
+
+    version: str  # "2.8", or "2.8.0+cu129"
+
+
+@dataclasses.dataclass(frozen=True)
+class NvidiaImage:
+    """The image of NVIDIA that a wheel was built for, with the torch in it."""
+
+    release: str  # "25.09"
+
+
 class Label(t.NamedTuple):
     """For what a wheel was built."""
 
-    cuda: str | None  # "12" or "12.6", as far as the name tells
-    rocm: str | None  # "6.2"
-    torch: str | None  # "2.8", or "2.8.0+cu129"
-    image: str | None  # release of NVIDIA's image instead of torch's version, "25.09"
+    gpu_platform: str  # CUDA or ROCM
+    gpu_version: str  # of CUDA "12" or "12.6", as far as the name tells; of ROCm "6.2"
+    built_for: Torch | NvidiaImage
     cxx11_abi: bool | None  # None: the name does not tell
 
 
-class Built(t.NamedTuple):
+class ParsedFilename(t.NamedTuple):
     """A wheel's file name, all of it taken apart."""
 
     name: WheelName
@@ -60,7 +77,7 @@ class Built(t.NamedTuple):
     label: Label | None  # None: the name has none
 
 
-def read(filename: str) -> Built:
+def parse_filename(filename: str) -> ParsedFilename:
     """Take a wheel's file name apart.
 
     :raises TorchExtensionError: if it is no name of a wheel
@@ -68,7 +85,7 @@ def read(filename: str) -> Built:
     name = parse_name(filename)
     version, plus, local = name.version.partition("+")
     match = _LABEL.fullmatch(local) if plus else None
-    return Built(name, version, _label(match) if match else None)
+    return ParsedFilename(name, version, _parse_label(match) if match else None)
 
 
 def pip_torch_abi(torch: str, cuda: str) -> bool | None:
@@ -83,7 +100,7 @@ def pip_torch_abi(torch: str, cuda: str) -> bool | None:
     return cuda == _NEW_ABI_OF_BOTH if "." in cuda else None
 
 
-def deliverable(filename: str) -> str:
+def pip_filename(filename: str) -> str:
     """The name under which pip takes a wheel: two ``+`` in a version, as transformer-engine-torch has it, are one too many.
 
     PEP 440 knows one local label. pip 24.1 and later refuse such a name, and so does uv; tried with pip 24.0 to 26.3.
@@ -94,27 +111,26 @@ def deliverable(filename: str) -> str:
     return f"{name}{dash}{public}{plus}{local.replace('+', '.')}{dash2}{tags}"
 
 
-def _label(match: re.Match[str]) -> Label:
+def _parse_label(match: re.Match[str]) -> Label:
     torch, digits = match["torch"], match["digits"]
     is_image = int(torch.partition(".")[0]) >= _FIRST_IMAGE
     is_cuda = match["gpu"].lower() == "cu"
     return Label(
-        cuda=_cuda(digits) if is_cuda else None,
-        rocm=None if is_cuda else _rocm(digits),
-        torch=None if is_image else _LOCAL_DOT.sub("+", torch),
-        image=torch if is_image else None,
+        gpu_platform=CUDA if is_cuda else ROCM,
+        gpu_version=_cuda_version(digits) if is_cuda else _rocm_version(digits),
+        built_for=NvidiaImage(torch) if is_image else Torch(_LOCAL_DOT.sub("+", torch)),
         cxx11_abi=match["abi"].upper() == "TRUE" if match["abi"] else None,
     )
 
 
-def _cuda(digits: str) -> str:
+def _cuda_version(digits: str) -> str:
     """12 for 12, 12.6 for 126 and for 12.6: CUDA's major has two digits since version 10."""
     if "." in digits or len(digits) <= 2:
         return digits
     return f"{digits[:2]}.{digits[2:]}"
 
 
-def _rocm(digits: str) -> str:
+def _rocm_version(digits: str) -> str:
     """6.2 for 62, 6.2 and 6.2.4: all projects write major and minor, each of one digit, at the front."""
     parts = digits.split(".") if "." in digits else list(digits)
     return ".".join(parts[:2])

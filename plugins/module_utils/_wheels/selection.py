@@ -19,13 +19,14 @@ Of several, first the newest version that the requirement allows; of that, in th
 4. the more specific tag, as pip ranks them;
 5. the newer release, as its source lists them; and at last the file name, so that there is always the same answer.
 
-A wheel for another minor version of torch, that fits in all else, may serve, too (:func:`provable`). No table tells: wheels
+A wheel for another minor version of torch, that fits in all else, may serve, too (:func:`provable_wheels`). No table tells: wheels
 for torch 2.10 load on 2.11 and 2.12, and not on 2.13. Whether it does, its binaries tell.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -48,8 +49,9 @@ with contextlib.suppress(ImportError):  # the control node says what it lacks be
 EXACT, PROVEN = "exact", "proven"
 MATCHES = [EXACT, PROVEN]
 
-_MOST_VALUES = 6  # of a kind in one message
-_MOST_PROVEN = 4  # wheels for another torch that are worth a download each
+_MAX_VALUES = 6  # of a kind in one message
+_IMAGE_TELLS_ALL = -6  # an image stands for one build of torch: no version has so many parts
+_MAX_PROVABLE = 4  # wheels for another torch that are worth a download each
 
 
 class Asset(t.NamedTuple):
@@ -62,7 +64,7 @@ class Asset(t.NamedTuple):
     release: str | None = None  # the tag of the release that it stands in
 
 
-class Misfit(t.NamedTuple):
+class Mismatch(t.NamedTuple):
     """One part of a wheel that does not fit a node."""
 
     part: str  # "torch", "CUDA", …
@@ -73,56 +75,78 @@ class Misfit(t.NamedTuple):
         return f"it is for {self.part} {self.wanted}, this node has {self.found}"
 
 
-class Candidate(t.NamedTuple):
-    """A wheel of the wanted package, judged for a node."""
+class Rank(t.NamedTuple):
+    """How good a wheel is among those that fit, by the rule above; the lower, the better."""
+
+    cuda_distance: tuple[int, int]
+    is_abi_untold: bool
+    untold_torch: int  # minus the number of parts of torch's version in the name
+    tag: int | None  # None: no tag serves the node, and the wheel does not fit
+    place: int  # in its source
+    filename: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A wheel of the package, judged for a node."""
 
     asset: Asset
     version: Version
-    label: labels.Label | None
-    misfits: tuple[Misfit, ...]
-    rank: tuple[t.Any, ...]  # the lower, the better, among those that fit
+    mismatches: tuple[Mismatch, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledCandidate(Candidate):
+    """A wheel whose name says for what it was built. No other fits."""
+
+    label: labels.Label
+    rank: Rank
 
 
 class Choice(t.NamedTuple):
     """The best wheel, and why the others are not."""
 
-    best: Candidate
+    best: LabelledCandidate
     ground: str
     refused: list[dict[str, t.Any]]  # of the same version: filename, reasons
     newer: list[dict[str, str]]  # newer versions that the requirement allows: version, reason
 
 
-def judge(name: str, assets: t.Iterable[Asset], environment: t.Mapping[str, t.Any]) -> list[Candidate]:
+def judge_wheels(name: str, assets: t.Iterable[Asset], environment: t.Mapping[str, t.Any]) -> list[Candidate]:
     """Judge all wheels of a package for a node; files that are none are left out.
 
     :param name: of the package, in any spelling
     :param assets: in the order of the source, newest release first
     :param environment: what torch_info returned, with a torch
     """
-    judged = []
+    candidates: list[Candidate] = []
     for place, asset in enumerate(assets):
         try:
-            built = labels.read(asset.filename)
-            version = Version(built.version)
+            parsed = labels.parse_filename(asset.filename)
+            version = Version(parsed.version)
         except (TorchExtensionError, InvalidVersion):
             continue
-        if built.name.name == canonical(name):
-            misfits = tuple(_misfits(built, environment))
-            rank = _rank(built, environment, place, asset) if built.label else ()
-            judged.append(Candidate(asset, version, built.label, misfits, rank))
-    return judged
+        if parsed.name.name != canonical(name):
+            continue
+        mismatches = tuple(_find_mismatches(parsed, environment))
+        if parsed.label is None:
+            candidates.append(Candidate(asset, version, mismatches))
+        else:
+            rank = _rank(parsed.label, parsed.name, environment, place, asset.filename)
+            candidates.append(LabelledCandidate(asset, version, mismatches, parsed.label, rank))
+    return candidates
 
 
-def choose(
+def choose_best(
     candidates: t.Sequence[Candidate], specifier: SpecifierSet, environment: t.Mapping[str, t.Any]
 ) -> Choice | None:
     """The best of the wheels that fit, by the rule above; None if none does.
 
     :param specifier: the versions that the requirement allows (PEP 440); pre-releases count where nothing else fits
     """
-    fitting: dict[Version, list[Candidate]] = {}
+    fitting: dict[Version, list[LabelledCandidate]] = {}
     for candidate in candidates:
-        if not candidate.misfits:
+        if isinstance(candidate, LabelledCandidate) and not candidate.mismatches:
             fitting.setdefault(candidate.version, []).append(candidate)
     allowed = list(specifier.filter(sorted(fitting)))
     if not allowed:
@@ -135,15 +159,15 @@ def choose(
     )
     return Choice(
         best,
-        _ground(best, len(fitting[version]), len(same)),
-        [_refusal(candidate, best) for candidate in same if candidate is not best],
-        [{"version": str(item), "reason": _why_none(candidates, item)} for item in reversed(newer)],
+        _explain_choice(best, len(fitting[version]), len(same)),
+        [_explain_refusal(candidate, best) for candidate in same if candidate is not best],
+        [{"version": str(item), "reason": _explain_none_fits(candidates, item)} for item in reversed(newer)],
     )
 
 
-def provable(
+def provable_wheels(
     candidates: t.Iterable[Candidate], specifier: SpecifierSet, environment: t.Mapping[str, t.Any]
-) -> list[Candidate]:
+) -> list[LabelledCandidate]:
     """Wheels that were built for another minor version of torch, and fit in all else: what to try, in this order.
 
     That is the newest version first; of that first those for older versions of torch, the nearest first, since a newer torch
@@ -152,43 +176,47 @@ def provable(
     :returns: not more than are worth a download each
     """
     node = Version(environment["torch"]["version"])
-    best: dict[tuple[t.Any, ...], Candidate] = {}
+    best: dict[tuple[Version, bool, int], LabelledCandidate] = {}
     allowed = set(specifier.filter({candidate.version for candidate in candidates}))
     for candidate in candidates:
-        if [misfit.part for misfit in candidate.misfits] != ["torch"] or candidate.version not in allowed:
+        if [mismatch.part for mismatch in candidate.mismatches] != ["torch"] or candidate.version not in allowed:
             continue
-        if candidate.label is None:  # its name does not tell of torch, nor of CUDA
+        if not isinstance(candidate, LabelledCandidate) or not isinstance(candidate.label.built_for, labels.Torch):
             continue
-        built_for = Version(candidate.label.torch)
+        built_for = Version(candidate.label.built_for.version)
         distance = node.minor - built_for.minor
         if built_for.major == node.major:
             key = (candidate.version, distance >= 0, -abs(distance))
             best[key] = min(best.get(key, candidate), candidate, key=lambda one: one.rank)
-    return [best[key] for key in sorted(best, reverse=True)[:_MOST_PROVEN]]
+    return [best[key] for key in sorted(best, reverse=True)[:_MAX_PROVABLE]]
 
 
-def nearest(candidates: t.Sequence[Candidate], specifier: SpecifierSet) -> list[str]:
+def describe_nearest(candidates: t.Sequence[Candidate], specifier: SpecifierSet) -> list[str]:
     """What comes nearest where nothing fits, a sentence each: what the node would need, or which other version would do."""
     sentences = []
     allowed = [candidate for candidate in candidates if candidate.version in specifier]
     if allowed:
-        fewest = min(len(candidate.misfits) for candidate in allowed)
-        wanted: dict[tuple[str, ...], set[str]] = {}
+        fewest = min(len(candidate.mismatches) for candidate in allowed)
+        values_by_parts: dict[tuple[str, ...], set[str]] = {}
         for candidate in allowed:
-            if len(candidate.misfits) == fewest:
-                first, *others = candidate.misfits
-                value = " and ".join([first.wanted, *(f"{misfit.part} {misfit.wanted}" for misfit in others)])
-                wanted.setdefault((first.part, *(misfit.part for misfit in others)), set()).add(value)
-        for (part, *_others), values in wanted.items():
-            sentences.append(f"There is one for {part} {_listed(sorted(values, key=_natural, reverse=True), 'or')}.")
-    elsewhere = sorted({item.version for item in candidates if not item.misfits and item.version not in specifier})
-    if elsewhere:
-        listed = _listed([str(version) for version in reversed(elsewhere)], "and")
+            if len(candidate.mismatches) == fewest:
+                first, *others = candidate.mismatches
+                value = " and ".join([first.wanted, *(f"{other.part} {other.wanted}" for other in others)])
+                values_by_parts.setdefault((first.part, *(other.part for other in others)), set()).add(value)
+        for (part, *_others), values in values_by_parts.items():
+            sentences.append(
+                f"There is one for {part} {_join(sorted(values, key=_natural_sort_key, reverse=True), 'or')}."
+            )
+    other_versions = sorted(
+        {item.version for item in candidates if not item.mismatches and item.version not in specifier}
+    )
+    if other_versions:
+        listed = _join([str(version) for version in reversed(other_versions)], "and")
         sentences.append(f"For this node as it is there is a wheel of version {listed}.")
     return sentences
 
 
-def describe(environment: t.Mapping[str, t.Any]) -> str:
+def describe_node(environment: t.Mapping[str, t.Any]) -> str:
     """The facts of a node that a wheel has to fit, in a line."""
     python, platform, torch = environment["python"], environment["platform"], environment["torch"]
     libc = platform["libc"] or {}
@@ -196,87 +224,91 @@ def describe(environment: t.Mapping[str, t.Any]) -> str:
     return ", ".join(
         [
             f"Python {python['abi']}",
-            f"torch {torch['version']} ({gpu}, C++11 ABI {_abi(torch['cxx11_abi'])})",
+            f"torch {torch['version']} ({gpu}, C++11 ABI {_format_abi(torch['cxx11_abi'])})",
             f"{platform['system']} {platform['machine']}",
             f"{libc.get('name') or 'libc'} {libc.get('version') or 'unknown'}",
         ]
     )
 
 
-def _misfits(built: labels.Built, environment: t.Mapping[str, t.Any]) -> t.Iterator[Misfit]:
-    if built.label is None:
-        yield Misfit("torch", "(its name does not tell)", environment["torch"]["version"])
+def _find_mismatches(parsed: labels.ParsedFilename, environment: t.Mapping[str, t.Any]) -> t.Iterator[Mismatch]:
+    if parsed.label is None:
+        yield Mismatch("torch", "(its name does not tell)", environment["torch"]["version"])
     else:
-        yield from _torch_misfits(built.label, environment)
-        yield from _gpu_misfits(built.label, environment["torch"])
-        yield from _abi_misfits(built.label, environment["torch"])
-    yield from _tag_misfits(built.name, environment)
+        yield from _torch_mismatches(parsed.label.built_for, environment)
+        yield from _gpu_mismatches(parsed.label, environment["torch"])
+        yield from _abi_mismatches(parsed.label, environment["torch"])
+    yield from _tag_mismatches(parsed.name, environment)
 
 
-def _torch_misfits(label: labels.Label, environment: t.Mapping[str, t.Any]) -> t.Iterator[Misfit]:
-    found = environment["torch"]["version"]
-    if label.image:
-        image = _image(environment)
-        if image != label.image:
-            seen = f"image {image}" if image else f"torch {found} and no such image"
-            yield Misfit("NVIDIA's image", label.image, seen)
+def _torch_mismatches(
+    built_for: labels.Torch | labels.NvidiaImage, environment: t.Mapping[str, t.Any]
+) -> t.Iterator[Mismatch]:
+    torch = environment["torch"]["version"]
+    if isinstance(built_for, labels.NvidiaImage):
+        image = _nvidia_image(environment)
+        if image != built_for.release:
+            actual = f"image {image}" if image else f"torch {torch} and no such image"
+            yield Mismatch("NVIDIA's image", built_for.release, actual)
         return
-    version, wanted = Version(found), Version(label.torch)
-    release = version.release[: len(wanted.release)]
-    is_same = release == wanted.release and wanted.local in (None, version.local)
+    version, required = Version(torch), Version(built_for.version)
+    release = version.release[: len(required.release)]
+    is_same = release == required.release and required.local in (None, version.local)
     # a part of the name such as a1 or .dev20250301 stands for this one build
-    if not is_same or (wanted.is_prerelease and wanted.public != version.public):
-        yield Misfit("torch", label.torch, f"torch {found}")
+    if not is_same or (required.is_prerelease and required.public != version.public):
+        yield Mismatch("torch", built_for.version, f"torch {torch}")
 
 
-def _gpu_misfits(label: labels.Label, torch: t.Mapping[str, t.Any]) -> t.Iterator[Misfit]:
-    found = f"ROCm {torch['hip']}" if torch["hip"] else f"CUDA {torch['cuda'] or 'none'}"
-    if label.rocm:
-        if not torch["hip"] or torch["hip"].split(".")[:2] != label.rocm.split("."):
-            yield Misfit("ROCm", label.rocm, found)
-    elif torch["hip"] or _major(torch["cuda"]) != _major(label.cuda):
-        yield Misfit("CUDA", _major(label.cuda), found)
+def _gpu_mismatches(label: labels.Label, torch: t.Mapping[str, t.Any]) -> t.Iterator[Mismatch]:
+    actual = f"ROCm {torch['hip']}" if torch["hip"] else f"CUDA {torch['cuda'] or 'none'}"
+    if label.gpu_platform == labels.ROCM:
+        if not torch["hip"] or torch["hip"].split(".")[:2] != label.gpu_version.split("."):
+            yield Mismatch("ROCm", label.gpu_version, actual)
+    elif torch["hip"] or _major(torch["cuda"]) != _major(label.gpu_version):
+        yield Mismatch("CUDA", _major(label.gpu_version), actual)
 
 
-def _abi_misfits(label: labels.Label, torch: t.Mapping[str, t.Any]) -> t.Iterator[Misfit]:
-    wanted = label.cxx11_abi
-    if wanted is None and label.torch and label.cuda:
-        wanted = labels.pip_torch_abi(label.torch, label.cuda)
-    if None not in (wanted, torch["cxx11_abi"]) and wanted != torch["cxx11_abi"]:
-        yield Misfit("a torch with C++11 ABI", _abi(wanted), _abi(torch["cxx11_abi"]))
+def _abi_mismatches(label: labels.Label, torch: t.Mapping[str, t.Any]) -> t.Iterator[Mismatch]:
+    abi = label.cxx11_abi
+    if abi is None and isinstance(label.built_for, labels.Torch) and label.gpu_platform == labels.CUDA:
+        abi = labels.pip_torch_abi(label.built_for.version, label.gpu_version)
+    if None not in (abi, torch["cxx11_abi"]) and abi != torch["cxx11_abi"]:
+        yield Mismatch("a torch with C++11 ABI", _format_abi(abi), _format_abi(torch["cxx11_abi"]))
 
 
-def _tag_misfits(name: wheel_file.WheelName, environment: t.Mapping[str, t.Any]) -> t.Iterator[Misfit]:
+def _tag_mismatches(name: wheel_file.WheelName, environment: t.Mapping[str, t.Any]) -> t.Iterator[Mismatch]:
     python, platform = environment["python"], environment["platform"]
-    if _place(name, environment) is not None:
+    if _best_tag_rank(name, environment) is not None:
         if (platform["libc"] or {}).get("name") == "musl" and any(tag.startswith("linux_") for tag in name.platforms):
-            yield Misfit("glibc", "(all wheels so named are linked with it)", "musl")
+            yield Mismatch("glibc", "(all wheels so named are linked with it)", "musl")
         return
-    all_tags = compatibility_tags.supported(environment)
+    all_tags = compatibility_tags.supported_tags(environment)
     if not any(tag.interpreter in name.pythons and tag.abi in name.abis for tag in all_tags):
-        yield Misfit("Python", _python(name), python["abi"])
+        yield Mismatch("Python", _format_python_tags(name), python["abi"])
     if not any(tag.platform in name.platforms for tag in all_tags):
         libc = platform["libc"] or {}
         machine = f"{platform['system']} {platform['machine']}"
-        yield Misfit(
+        yield Mismatch(
             "platform", "/".join(sorted(name.platforms)), f"{machine}, {libc.get('name')} {libc.get('version')}"
         )
 
 
-def _python(name: wheel_file.WheelName) -> str:
+def _format_python_tags(name: wheel_file.WheelName) -> str:
     pythons, abis = ("/".join(sorted(tags)) for tags in (name.pythons, name.abis))
     return pythons if pythons == abis else f"{pythons}-{abis}"
 
 
-def _rank(built: labels.Built, environment: t.Mapping[str, t.Any], place: int, asset: Asset) -> tuple[t.Any, ...]:
-    label = built.label
-    return (
-        _cuda_distance(label.cuda, environment["torch"]["cuda"]),
+def _rank(
+    label: labels.Label, name: wheel_file.WheelName, environment: t.Mapping[str, t.Any], place: int, filename: str
+) -> Rank:
+    built_for = label.built_for
+    return Rank(
+        _cuda_distance(label.gpu_version if label.gpu_platform == labels.CUDA else None, environment["torch"]["cuda"]),
         label.cxx11_abi is None,
-        -len(_pieces(label.torch)) if label.torch else -_MOST_VALUES,
-        _place(built.name, environment),
+        -len(_version_parts(built_for.version)) if isinstance(built_for, labels.Torch) else _IMAGE_TELLS_ALL,
+        _best_tag_rank(name, environment),
         place,
-        asset.filename,
+        filename,
     )
 
 
@@ -289,66 +321,62 @@ def _cuda_distance(wheel: str | None, torch: str | None) -> tuple[int, int]:
     return (1 if distance else 0, distance)
 
 
-def _place(name: wheel_file.WheelName, environment: t.Mapping[str, t.Any]) -> int | None:
-    """The place of a wheel's best tag among those of a node; None if no tag serves."""
-    ranked = compatibility_tags.supported(environment)
-    places = [
-        ranked[tag]
-        for tag in (
-            Tag(python, abi, platform) for python in name.pythons for abi in name.abis for platform in name.platforms
-        )
-        if tag in ranked
-    ]
-    return min(places, default=None)
+def _best_tag_rank(name: wheel_file.WheelName, environment: t.Mapping[str, t.Any]) -> int | None:
+    """The rank of a wheel's best tag among those of a node; None if no tag serves."""
+    rank_of = compatibility_tags.supported_tags(environment)
+    tags = (Tag(python, abi, platform) for python in name.pythons for abi in name.abis for platform in name.platforms)
+    return min((rank_of[tag] for tag in tags if tag in rank_of), default=None)
 
 
-def _image(environment: t.Mapping[str, t.Any]) -> str | None:
+def _nvidia_image(environment: t.Mapping[str, t.Any]) -> str | None:
     variables = environment.get("variables") or {}
     return variables.get(CONTAINER_RELEASE) if variables.get(CONTAINER_PRODUCT) == "PyTorch" else None
 
 
-def _ground(best: Candidate, fitting: int, same: int) -> str:
+def _explain_choice(best: LabelledCandidate, fitting: int, same: int) -> str:
     counted = f"{fitting} of {same} wheels of {best.version} fit" if same > 1 else f"the only wheel of {best.version}"
-    return f"{says(best)}; {counted}"
+    return f"{describe_label(best)}; {counted}"
 
 
-def says(candidate: Candidate) -> str:
-    """What the name of a wheel that has a label says, in words."""
-    label = candidate.label
-    built = f"NVIDIA's image {label.image}" if label.image else f"torch {label.torch}"
-    gpu = f"ROCm {label.rocm}" if label.rocm else f"CUDA {label.cuda}"
-    abi = "an untold C++11 ABI" if label.cxx11_abi is None else f"C++11 ABI {_abi(label.cxx11_abi)}"
+def describe_label(candidate: LabelledCandidate) -> str:
+    """What the name of a wheel says, in words."""
+    label, built_for = candidate.label, candidate.label.built_for
+    built = (
+        f"torch {built_for.version}" if isinstance(built_for, labels.Torch) else f"NVIDIA's image {built_for.release}"
+    )
+    gpu = f"{label.gpu_platform} {label.gpu_version}"
+    abi = "an untold C++11 ABI" if label.cxx11_abi is None else f"C++11 ABI {_format_abi(label.cxx11_abi)}"
     name = wheel_file.parse_name(candidate.asset.filename)
     tags = "-".join(".".join(sorted(part)) for part in (name.pythons, name.abis, name.platforms))
     return f"its name says {built}, {gpu}, {abi}, {tags}"
 
 
-def _refusal(candidate: Candidate, best: Candidate) -> dict[str, t.Any]:
-    reasons = [str(misfit) for misfit in candidate.misfits]
+def _explain_refusal(candidate: Candidate, best: Candidate) -> dict[str, t.Any]:
+    reasons = [str(mismatch) for mismatch in candidate.mismatches]
     return {
         "filename": candidate.asset.filename,
         "reasons": reasons or [f"it fits, but {best.asset.filename} is nearer"],
     }
 
 
-def _why_none(candidates: t.Sequence[Candidate], version: Version) -> str:
+def _explain_none_fits(candidates: t.Sequence[Candidate], version: Version) -> str:
     same = [candidate for candidate in candidates if candidate.version == version]
-    return f"none of its {len(same)} wheels fits. " + " ".join(nearest(same, SpecifierSet(f"=={version}")))
+    return f"none of its {len(same)} wheels fits. " + " ".join(describe_nearest(same, SpecifierSet(f"=={version}")))
 
 
-def _listed(values: t.Sequence[str], conjunction: str) -> str:
-    shown = list(values[:_MOST_VALUES])
+def _join(values: t.Sequence[str], conjunction: str) -> str:
+    shown = list(values[:_MAX_VALUES])
     if len(values) > len(shown):
         return f"{', '.join(shown)} and {len(values) - len(shown)} more"
     return f" {conjunction} ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
 
 
-def _natural(text: str) -> list[t.Any]:
+def _natural_sort_key(text: str) -> list[t.Any]:
     """Sorts 2.9 before 2.10."""
-    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in _pieces(text)]
+    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in _version_parts(text)]
 
 
-def _pieces(text: str) -> list[str]:
+def _version_parts(text: str) -> list[str]:
     return [piece for piece in text.replace("+", ".").replace(" ", ".").split(".") if piece]
 
 
@@ -356,5 +384,5 @@ def _major(version: str | None) -> str:
     return str(version).partition(".")[0]
 
 
-def _abi(value: bool | None) -> str:
+def _format_abi(value: bool | None) -> str:
     return "unknown" if value is None else str(value).upper()

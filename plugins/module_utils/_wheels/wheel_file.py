@@ -53,7 +53,7 @@ def parse_name(filename: str) -> WheelName:
     return WheelName(canonical(parts[0]), parts[1], pythons, abis, platforms)
 
 
-def misfit(name: WheelName, environment: t.Mapping[str, t.Any]) -> str | None:
+def tag_mismatch(name: WheelName, environment: t.Mapping[str, t.Any]) -> str | None:
     """Why the tags of a wheel do not serve an interpreter, or None if they do.
 
     pip judges again when it installs; this is for a message before anything is unpacked.
@@ -109,7 +109,7 @@ def read_metadata(path: str) -> WheelMetadata:
     )
 
 
-def check(path: str, filename: str) -> WheelMetadata:
+def check_metadata(path: str, filename: str) -> WheelMetadata:
     """Check that a file is the wheel that its name promises.
 
     Official wheels of flash-attn are renamed after the build: the name carries a local label (``2.5.3+cu122torch2.2…``)
@@ -131,7 +131,7 @@ def check_tags(filename: str, environment: t.Mapping[str, t.Any]) -> None:
 
     :raises TorchExtensionError: if it is no name of a wheel, holds a path, or is for another interpreter
     """
-    reason = misfit(parse_name(filename), environment)
+    reason = tag_mismatch(parse_name(filename), environment)
     if reason:
         raise TorchExtensionError(f"{filename} does not fit {environment['python']['executable']}: {reason}.")
 
@@ -146,7 +146,7 @@ def check_delivered(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Ma
     check_tags(wheel["filename"], environment)
     path = os.path.join(folder, wheel["filename"])
     check_sha256(path, wheel["sha256"])
-    return check(path, wheel["filename"])
+    return check_metadata(path, wheel["filename"])
 
 
 def public_version(version: str) -> str:

@@ -116,7 +116,7 @@ def read_facts_cached(path: str, sha256: str, folder: str | None = None) -> dict
     facts = read_facts(path, folder)
     text = json.dumps({"sha256": sha256.lower(), "version": FACTS_VERSION, "facts": facts}, indent=1) + "\n"
     with explain_write_errors(facts_path):
-        atomic.put(facts_path, lambda file: file.write(text.encode()))
+        atomic.write_bytes(facts_path, text.encode())
     return facts
 
 

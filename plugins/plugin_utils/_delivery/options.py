@@ -15,11 +15,11 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import (
+    METHODS,
     OPTIONS,
     PULL,
     SHARED,
     SLURM,
-    WAYS,
 )
 
 _REQUIRED_OPTIONS = {
@@ -49,7 +49,7 @@ def validate_delivery(delivery: t.Mapping[str, t.Any], stage_dir: str | None) ->
 def _check_required_options(delivery: t.Mapping[str, t.Any], stage_dir: str | None) -> None:
     ways = delivery["ways"]
     if not ways:
-        raise TorchExtensionError(f"torch_extension_delivery is empty, wanted is one of {', '.join(WAYS)}.")
+        raise TorchExtensionError(f"torch_extension_delivery is empty, wanted is one of {', '.join(METHODS)}.")
     for way in ways:
         name, description = _REQUIRED_OPTIONS.get(way, (None, None))
         if name and not delivery[name]:

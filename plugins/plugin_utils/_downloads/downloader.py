@@ -223,7 +223,7 @@ def _find_valid(entry: CacheEntry, expected: _ExpectedHash) -> Download | None:
 def _use_in_place(local_file: local_files.LocalFile, filename: str, sha256: str | None) -> Download:
     local_files.check_exists(local_file, None)
     digest = check_sha256(local_file.path, sha256)
-    wheel_file.check(local_file.path, filename)
+    wheel_file.check_metadata(local_file.path, filename)
     return Download(local_file.path, digest, os.path.getsize(local_file.path), is_new=False)
 
 
@@ -236,7 +236,7 @@ def _discard_unless_valid(part: PartialFile, filename: str, url: str, digest: st
             " of another file, or somebody changed this one."
         )
     try:
-        wheel_file.check(part.path, filename)
+        wheel_file.check_metadata(part.path, filename)
     except TorchExtensionError as exc:
         with open(part.path, "rb") as file:
             start = file.read(60)

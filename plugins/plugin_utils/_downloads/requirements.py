@@ -183,7 +183,7 @@ def _node_kind(environment: t.Mapping[str, t.Any]) -> str:
 def _newest_cached(folder: str, requirement: Requirement, environment: t.Mapping[str, t.Any]) -> str | None:
     """The newest file of earlier runs that meets a requirement and fits a node."""
     candidates = {}
-    supported = compatibility_tags.supported(environment)
+    supported = compatibility_tags.supported_tags(environment)
     for filename in os.listdir(folder) if os.path.isdir(folder) else []:
         if not filename.endswith(".whl"):
             continue
@@ -264,7 +264,9 @@ def _pip_download(arguments: list[str], environment: t.Mapping[str, t.Any], fold
     command += ["--quiet", "--progress-bar=off", "--only-binary=:all:", "--dest", folder]
     command += ["--implementation", python["tag"][:2], "--python-version", python["version"]]
     command += [item for tag in (python["abi"], "abi3", "none") for item in ("--abi", tag)]
-    command += [item for tag in compatibility_tags.platforms(environment["platform"]) for item in ("--platform", tag)]
+    command += [
+        item for tag in compatibility_tags.platform_tags(environment["platform"]) for item in ("--platform", tag)
+    ]
     try:
         result = subprocess.run(
             [*command, *arguments], capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS

@@ -16,9 +16,11 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import cache
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import packages, setup_py
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import Action
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import decide as decide_action
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.labels import deliverable
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
+    Action,
+    decide_from_environment,
+)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.labels import pip_filename
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, PROVEN
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import check_url
@@ -181,7 +183,7 @@ def _complete_answer(wheel: dict[str, t.Any], wanted: WheelRequirement, settings
     return {
         **wheel,
         "name": wanted.name,
-        "filename": deliverable(wheel["filename"]),
+        "filename": pip_filename(wheel["filename"]),
         "sha256": sha256 or wheel.get("sha256"),
         "imports": list(packages.PACKAGES[wanted.name].imports),
         "sdist_url": _operator_sdist_url(wanted.name, settings.sdist_url),
@@ -198,7 +200,7 @@ def _locate_in_pip_cache(
     """
     name, filename, sdist_url = answer["name"], answer["filename"], answer["sdist_url"]
     if settings.pip_cache:
-        cache.check_used(name, environment)
+        cache.check_cache_usable(name, environment)
     if sdist_url:
         return {"pip_cache_path": cache.wheel_path(sdist_url, filename, environment)}
     sdist = environment.get("sdists", {}).get(name)
@@ -253,7 +255,7 @@ def _choose_action(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.
         return Action("refuse", "the wheel cannot serve this node")
     if answer["pip_cache_path"]:
         return Action("examine", "only the node knows what its pip's cache holds")
-    return decide_action(answer, environment)
+    return decide_from_environment(answer, environment)
 
 
 def _operator_sdist_url(name: str, sdist_url: str | t.Mapping[str, str] | None) -> str | None:

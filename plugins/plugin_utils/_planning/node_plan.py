@@ -19,8 +19,8 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.
 
 Plan = t.Sequence[t.Mapping[str, t.Any]]
 
-#: keys of a planned wheel that are for the operator alone, and whose values are long
-_PLANNING_DETAILS = ("refused", "newer", "warnings")
+#: keys of a planned wheel that no module reads, and whose values are long
+_OPERATOR_ONLY_KEYS = ("refused", "newer", "warnings")
 
 
 class ProbeOptions(t.NamedTuple):
@@ -62,9 +62,9 @@ def wheels_to_examine(plan: Plan, mode: str) -> list[dict[str, t.Any]]:
     return [arguments.for_node(wheel) for wheel in plan if mode != arguments.INSTALL or wheel["action"] == EXAMINE]
 
 
-def without_planning_details(wheel: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """A planned wheel without what nobody needs who installs it."""
-    return {key: value for key, value in wheel.items() if key not in _PLANNING_DETAILS}
+def strip_operator_keys(wheel: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """A planned wheel without what only the operator reads, which is long."""
+    return {key: value for key, value in wheel.items() if key not in _OPERATOR_ONLY_KEYS}
 
 
 def apply_examination(plan: Plan, examined: t.Iterable[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:

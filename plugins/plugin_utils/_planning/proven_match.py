@@ -12,7 +12,10 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import FITS
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP, decide
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
+    KEEP,
+    decide_from_environment,
+)
 
 
 class ProofResult(t.NamedTuple):
@@ -59,7 +62,7 @@ def choose_proven(wheel: Wheel, environment: t.Mapping[str, t.Any], prove: Prove
                 "size": result.size or candidate["size"],
             }
             ground = f"{candidate['ground']}; this node has all that its binaries need, as was proven"
-            action = {} if candidate["pip_cache_path"] else decide(proven, environment)._asdict()
+            action = {} if candidate["pip_cache_path"] else decide_from_environment(proven, environment)._asdict()
             return {**proven, **action, "ground": ground, "refused": refused}
         refused.append(
             {"filename": candidate["filename"], "reasons": [f"{result.verdict}: it {'; it '.join(result.reasons)}"]}

@@ -90,13 +90,13 @@ def find_wheel(
     origins = {
         candidate.asset: source for source, judged in reversed(candidates_by_source.items()) for candidate in judged
     }
-    provable = selection.provable(candidates, requirement.specifier, environment)
+    provable = selection.provable_wheels(candidates, requirement.specifier, environment)
     raise NothingFitsError(
         _nothing_fits_message(requirement, environment, sources, candidates, failures),
         [
             {
                 **_describe(candidate, origins[candidate.asset]),
-                "ground": selection.says(candidate),
+                "ground": selection.describe_label(candidate),
                 "warnings": catalogue.warnings,
             }
             for candidate in provable
@@ -115,7 +115,7 @@ def guess_wheel(requirement: WheelRequirement, environment: Environment, github_
             f"{str(requirement)!r} does not pin one version, which source=guess needs. Write for example"
             f" '{requirement.name}=={newest}', the newest that this collection knows."
         )
-    guess = setup_py.guess(
+    guess = setup_py.guess_wheel(
         requirement.name, setup_py.find_version(requirement.name, requirement.version), environment, github_url
     )
     return {
@@ -123,7 +123,7 @@ def guess_wheel(requirement: WheelRequirement, environment: Environment, github_
         "filename": guess.filename,
         "url": guess.url,
         "source": GUESS,
-        "conflicts": setup_py.conflicts(guess, environment),
+        "conflicts": setup_py.find_conflicts(guess, environment),
         "ground": f"it is what setup.py of {guess.name} {guess.version} would ask for here; whether it exists is not known",
     }
 
@@ -140,8 +140,8 @@ def _choose_from_source(
         assets = list_wheels()
         if assets is None:
             continue
-        candidates = selection.judge(requirement.name, assets, environment)
-        choice = selection.choose(candidates, requirement.specifier, environment)
+        candidates = selection.judge_wheels(requirement.name, assets, environment)
+        choice = selection.choose_best(candidates, requirement.specifier, environment)
         if choice:
             return choice, candidates
     return None, candidates
@@ -186,9 +186,9 @@ def _nothing_fits_message(
     )
     return " ".join(
         [
-            f"No wheel of {requirement} fits this node: {selection.describe(environment)}.",
+            f"No wheel of {requirement} fits this node: {selection.describe_node(environment)}.",
             f"Looked at in {names}: {count}.",
-            *selection.nearest(candidates, requirement.specifier),
+            *selection.describe_nearest(candidates, requirement.specifier),
             *failures,
             "Knobs: torch_extension_packages (another version), torch_extension_sources (more places), or another torch on"
             " the node.",

@@ -12,7 +12,7 @@ from wheels import LABEL, as_wanted, build_wheel, tree_state
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import system
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_one
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_environment
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.cache import wheel_path
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.modules import torch_extension
@@ -84,7 +84,7 @@ def test_a_requirement_that_is_installed_in_any_version_is_left_alone(venv, deli
 
 def test_in_check_mode_what_was_just_told_of_the_node_is_not_asked_for_again(venv, deliver, run_module, run, tmp_path):
     wheel = deliver(label=LABEL)
-    told, _warnings = describe_one(str(venv), ["*", "flash-attn"], run, os.environ)
+    told, _warnings = describe_environment(str(venv), ["*", "flash-attn"], run, os.environ)
     arguments = {"python": str(venv), "wheels": [wheel], "folder": str(tmp_path / "delivered"), "environment": told}
     run_module(torch_extension, **{**arguments, "environment": None})
     [foreseen] = run_module(torch_extension, check_mode=True, **arguments)["wheels"]
@@ -178,7 +178,7 @@ def test_pips_cache_is_filled_and_the_environment_left_alone(venv, deliver, run_
     monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "cache"))
     wheel = deliver(label=LABEL)
     sdist_url = "https://mirror.example/flash_attn-2.8.3.tar.gz"
-    path = wheel_path(sdist_url, wheel["filename"], describe_one(str(venv), [], run, os.environ)[0])
+    path = wheel_path(sdist_url, wheel["filename"], describe_environment(str(venv), [], run, os.environ)[0])
     wheel.update(sdist_url=sdist_url, pip_cache_path=path)
     before = tree_state(venv)
     arguments = {"python": str(venv), "wheels": [wheel], "folder": str(tmp_path / "delivered"), "mode": "pip_cache"}
@@ -346,7 +346,7 @@ def test_wheels_for_pip_come_from_where_others_read_them_too(
 ):
     monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "cache"))
     wheel = {**deliver(label=LABEL), "sdist_url": "https://mirror.example/flash_attn-2.8.3.tar.gz"}
-    node = describe_one(str(venv), [], run, os.environ)[0]
+    node = describe_environment(str(venv), [], run, os.environ)[0]
     wheel["pip_cache_path"] = wheel_path(wheel["sdist_url"], wheel["filename"], node)
     shared = tree_state(tmp_path / "delivered")
     folders = {"folder": str(tmp_path / "own"), "shared_folder": str(tmp_path / "delivered"), "keep_files": False}

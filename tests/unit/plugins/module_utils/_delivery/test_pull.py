@@ -26,22 +26,22 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.pull import (
     MISSING,
+    PRESENT,
     PULLED,
-    THERE,
     Puller,
-    Wanted,
+    RemoteFile,
     make_folder,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import (
-    certificates,
+    build_opener,
     check_url,
-    opener,
+    extract_certificates,
 )
 
 NAME = "flash_attn-2.8.3+cu12torch2.6-cp311-cp311-linux_x86_64.whl"
 PATH = f"/wheels/{quote(NAME)}"
 BODY = random.Random(7).randbytes(300_000)  # noqa: S311
-WANTED = Wanted(NAME, hashlib.sha256(BODY).hexdigest(), len(BODY))
+WANTED = RemoteFile(NAME, hashlib.sha256(BODY).hexdigest(), len(BODY))
 ME = "Basic " + base64.b64encode(b"me:s3cret").decode()
 
 
@@ -65,7 +65,7 @@ def pull(folder, pauses, server):
     """Fetches the file, from a server without TLS unless told otherwise."""
 
     def pull(url=None, wanted=WANTED, seconds=10, **more):
-        puller = Puller(url or f"{server.url}/wheels/", str(folder), opener(**more), pauses.append, seconds)
+        puller = Puller(url or f"{server.url}/wheels/", str(folder), build_opener(**more), pauses.append, seconds)
         return puller.pull(wanted)
 
     return pull
@@ -136,7 +136,7 @@ def test_a_file_comes_whole_for_the_user_alone_and_is_not_asked_for_again(pull, 
     assert pull() == PULLED
     assert there(folder) == {NAME: BODY}
     assert (mode(folder), mode(folder / NAME)) == (0o700, 0o600)
-    assert pull() == THERE
+    assert pull() == PRESENT
     assert server.asked() == [f"GET {PATH}"]
     assert "%2B" in server.requests[0]
 
@@ -410,12 +410,12 @@ def test_a_certificate_for_another_host_is_not_trusted(refused, certificate):
 )
 def test_a_file_of_cas_without_any_is_refused(text):
     with pytest.raises(TorchExtensionError, match=r"^torch_extension_pull_ca_path has no certificates \(PEM"):
-        opener(text)
+        build_opener(text)
 
 
 def test_nothing_but_certificates_is_taken_from_a_file_of_cas(certificate):
     assert "PRIVATE KEY" in certificate.read_text()
-    assert "PRIVATE" not in certificates(certificate.read_text())
+    assert "PRIVATE" not in extract_certificates(certificate.read_text())
 
 
 def test_credentials_go_to_their_server_over_tls(pull, secure, certificate, netrc):
@@ -496,7 +496,7 @@ def test_what_is_cut_behind_a_redirection_is_taken_up_again(pull, server):
 def test_a_file_of_credentials_that_is_broken_is_an_error_that_does_not_tell_them(text, reason, home):
     (home / ".netrc").write_text(text)
     with pytest.raises(TorchExtensionError, match=reason) as raised:
-        opener()
+        build_opener()
     assert "s3cret" not in str(raised.value)
     assert str(raised.value).startswith(f"{home}/.netrc on the node cannot be read: ")
 
@@ -504,13 +504,13 @@ def test_a_file_of_credentials_that_is_broken_is_an_error_that_does_not_tell_the
 def test_a_file_of_credentials_in_other_characters_is_an_error_that_does_not_tell_them(home):
     (home / ".netrc").write_bytes(b"machine localhost login me password s3cret\xff\n")
     with pytest.raises(TorchExtensionError, match=r"\.netrc on the node cannot be read: its characters are not"):
-        opener()
+        build_opener()
 
 
 def test_a_file_of_credentials_that_cannot_be_read_is_an_error(home):
     (home / ".netrc").mkdir()
     with pytest.raises(TorchExtensionError, match=r"\.netrc on the node cannot be read: Is a directory\. Correct it\."):
-        opener()
+        build_opener()
 
 
 def test_proxies_are_those_of_the_environment(pull, server, monkeypatch):
@@ -685,7 +685,7 @@ def test_two_that_fetch_the_same_do_not_get_in_each_others_way(pull, server, fol
         thread.start()
     for thread in both:
         thread.join()
-    assert (sorted(outcomes), there(folder)) == ([PULLED, THERE], {NAME: BODY})
+    assert (sorted(outcomes), there(folder)) == ([PULLED, PRESENT], {NAME: BODY})
     assert server.asked() == [f"GET {PATH}"]
 
 

@@ -19,12 +19,12 @@ from wheels import LABEL, as_wanted, build_sdist, build_wheel, sha256, tree_stat
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.find_links import (
-    examine,
-    folder_of,
-    place,
-    settings,
+    add_wheels,
+    decide_action,
+    plan_pip_conf,
+    wheel_folder,
 )
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_one
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_environment
 
 TAGS = f"cp3{sys.version_info.minor}-cp3{sys.version_info.minor}-linux_{os.uname().machine}"
 OTHER_LABEL = "cu12torch2.5cxx11abiFALSE"
@@ -45,7 +45,7 @@ def _no_index(monkeypatch, tmp_path):
 
 @pytest.fixture
 def describe(run):
-    return lambda venv: describe_one(str(venv), ["*"], run, os.environ)[0]
+    return lambda venv: describe_environment(str(venv), ["*"], run, os.environ)[0]
 
 
 @pytest.fixture
@@ -84,16 +84,16 @@ def label_of(venv):
 
 def test_a_wheel_is_kept_under_the_name_that_pip_takes_and_once(node, deliver, einops, tmp_path):
     wheel = deliver()
-    assert examine(wheel, node).action == "install"
-    place([wheel], [einops], delivered(tmp_path), node)
-    folder = Path(folder_of(node))
+    assert decide_action(wheel, node).action == "install"
+    add_wheels([wheel], [einops], delivered(tmp_path), node)
+    folder = Path(wheel_folder(node))
     assert folder == Path(node["python"]["prefix"]) / "share/airgap.torch_extensions/wheels"
     assert sorted(os.listdir(folder)) == [einops["filename"], "flash-attn.json", KEPT]
     assert sha256(folder / KEPT) == wheel["sha256"]
     assert {oct(path.stat().st_mode)[-3:] for path in folder.iterdir()} == {"644"}
     shutil.rmtree(tmp_path / "delivered")
     for known in (wheel, {**wheel, "sha256": None}, {**wheel, "sha256": wheel["sha256"].upper()}):
-        assert examine(known, node).action == "keep"
+        assert decide_action(known, node).action == "keep"
 
 
 def bundled_pip():
@@ -105,18 +105,18 @@ def bundled_pip():
 @pytest.mark.parametrize("pip", [pytest.param(("-m", "pip"), id="the newest"), *bundled_pip()])
 def test_plain_pip_install_takes_it_without_an_index_and_what_it_requires(pip, venv, node, deliver, einops, tmp_path):
     assert pip_install(venv, "flash-attn", pip=pip).returncode != 0
-    place([deliver(requires=["einops"])], [einops], delivered(tmp_path), node)
+    add_wheels([deliver(requires=["einops"])], [einops], delivered(tmp_path), node)
     done = pip_install(venv, "flash-attn", pip=pip)
     assert done.returncode == 0, done.stderr
-    assert f"{folder_of(node)}\n" in done.stdout
+    assert f"{wheel_folder(node)}\n" in done.stdout
     assert label_of(venv) == LABEL
     assert list(site_packages(venv).glob("einops-0.8.1.dist-info"))
 
 
 def test_under_its_own_name_pip_would_not_take_it(venv, node, deliver, tmp_path):
     wheel = deliver()
-    place([wheel], [], delivered(tmp_path), node)
-    folder = Path(folder_of(node))
+    add_wheels([wheel], [], delivered(tmp_path), node)
+    folder = Path(wheel_folder(node))
     (folder / KEPT).rename(folder / wheel["filename"])
     assert pip_install(venv, "flash-attn").returncode != 0
 
@@ -127,7 +127,7 @@ def test_it_wins_over_the_sdist_of_the_same_version_on_an_index(venv, node, deli
         monkeypatch.setenv("PIP_INDEX_URL", server.index(tmp_path / "index"))
         without = pip_install(venv, "flash-attn")
         assert "setup.py was run" in without.stdout + without.stderr
-        place([deliver()], [], delivered(tmp_path), node)
+        add_wheels([deliver()], [], delivered(tmp_path), node)
         for requirement in ("flash-attn==2.8.3", "flash-attn"):
             done = pip_install(venv, "--force-reinstall", requirement)
             assert done.returncode == 0, done.stderr
@@ -142,7 +142,7 @@ def test_it_wins_over_the_sdist_of_the_same_version_on_an_index(venv, node, deli
 def test_uv_takes_it_when_it_is_told_of_the_folder_and_not_otherwise(
     venv, node, deliver, einops, tmp_path, monkeypatch
 ):
-    place([deliver(requires=["einops"])], [einops], delivered(tmp_path), node)
+    add_wheels([deliver(requires=["einops"])], [einops], delivered(tmp_path), node)
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
     command = [UV, "pip", "install", "--python", venv, "flash-attn"]
 
@@ -158,48 +158,48 @@ def test_uv_takes_it_when_it_is_told_of_the_folder_and_not_otherwise(
         return done.returncode
 
     assert install("--offline") != 0, "uv reads the environment's settings now: say so in the docs, and make use of it"
-    assert install("--no-index", "--find-links", folder_of(node)) == 0
+    assert install("--no-index", "--find-links", wheel_folder(node)) == 0
     assert label_of(venv) == LABEL
-    assert install("--reinstall", UV_FIND_LINKS=folder_of(node), UV_OFFLINE="1") == 0
+    assert install("--reinstall", UV_FIND_LINKS=wheel_folder(node), UV_OFFLINE="1") == 0
 
 
 def test_two_environments_of_a_machine_have_each_its_own(make_venv, describe, deliver, tmp_path):
     venvs = {label: make_venv(label, pip=True) for label in (LABEL, OTHER_LABEL)}
     for label, venv in venvs.items():
-        place([deliver(label)], [], delivered(tmp_path), describe(venv))
+        add_wheels([deliver(label)], [], delivered(tmp_path), describe(venv))
     for label, venv in venvs.items():
         assert pip_install(venv, "flash-attn").returncode == 0
         assert label_of(venv) == label
-        assert examine(deliver(label), describe(venv)).action == "keep"
+        assert decide_action(deliver(label), describe(venv)).action == "keep"
 
 
 def test_the_wheel_of_another_torch_is_replaced_though_pip_knows_it_by_the_same_name(venv, node, deliver, tmp_path):
     before, after = deliver(OTHER_LABEL), deliver()
-    place([before], [], delivered(tmp_path), node)
-    action = examine(after, node)
+    add_wheels([before], [], delivered(tmp_path), node)
+    action = decide_action(after, node)
     assert (action.action, before["filename"] in action.reason) == ("replace", True)
-    place([after], [], delivered(tmp_path), node)
-    assert examine(after, node).action == "keep"
+    add_wheels([after], [], delivered(tmp_path), node)
+    assert decide_action(after, node).action == "keep"
     assert pip_install(venv, "flash-attn").returncode == 0
     assert label_of(venv) == LABEL
 
 
 def test_no_other_wheel_of_the_distribution_stays(node, deliver, tmp_path):
-    place([deliver(version="2.8.4"), deliver(name="causal-conv1d")], [], delivered(tmp_path), node)
+    add_wheels([deliver(version="2.8.4"), deliver(name="causal-conv1d")], [], delivered(tmp_path), node)
     wheel = deliver()
-    place([wheel], [], delivered(tmp_path), node)
-    wheels = sorted(entry for entry in os.listdir(folder_of(node)) if entry.endswith(".whl"))
+    add_wheels([wheel], [], delivered(tmp_path), node)
+    wheels = sorted(entry for entry in os.listdir(wheel_folder(node)) if entry.endswith(".whl"))
     assert wheels == [f"causal_conv1d-2.8.3-{TAGS}.whl", KEPT]
-    shutil.copy(Path(folder_of(node)) / KEPT, Path(folder_of(node)) / "flash_attn-2.8.2-py3-none-any.whl")
-    action = examine(wheel, node)
+    shutil.copy(Path(wheel_folder(node)) / KEPT, Path(wheel_folder(node)) / "flash_attn-2.8.2-py3-none-any.whl")
+    action = decide_action(wheel, node)
     assert (action.action, "flash_attn-2.8.2" in action.reason) == ("replace", True)
 
 
 @pytest.mark.parametrize("spoil", ["wheel", "requirement", "record", "hash", "path", "setting"])
 def test_what_is_spoilt_is_put_right(spoil, node, deliver, einops, tmp_path):
     wheel = deliver()
-    place([wheel], [einops], delivered(tmp_path), node)
-    folder = Path(folder_of(node))
+    add_wheels([wheel], [einops], delivered(tmp_path), node)
+    folder = Path(wheel_folder(node))
     record = folder / "flash-attn.json"
     if spoil == "wheel":
         os.truncate(folder / KEPT, 100)
@@ -212,24 +212,24 @@ def test_what_is_spoilt_is_put_right(spoil, node, deliver, einops, tmp_path):
     elif spoil == "path":
         record.write_text(json.dumps({**json.loads(record.read_text()), "file": "../../x-1-py3-none-any.whl"}))
     else:
-        Path(settings(node).path).unlink()
-    assert examine(wheel, node).action in ("install", "replace")
-    place([wheel], [einops], delivered(tmp_path), node)
-    assert examine(wheel, node).action == "keep"
+        Path(plan_pip_conf(node).path).unlink()
+    assert decide_action(wheel, node).action in ("install", "replace")
+    add_wheels([wheel], [einops], delivered(tmp_path), node)
+    assert decide_action(wheel, node).action == "keep"
 
 
 def test_a_requirement_that_has_been_installed_since_is_not_missed(node, deliver, einops, tmp_path):
     wheel = deliver()
-    place([wheel], [einops], delivered(tmp_path), node)
-    (Path(folder_of(node)) / einops["filename"]).unlink()
+    add_wheels([wheel], [einops], delivered(tmp_path), node)
+    (Path(wheel_folder(node)) / einops["filename"]).unlink()
     node["distributions"]["einops"] = "0.6"
-    assert examine(wheel, node).action == "keep"
+    assert decide_action(wheel, node).action == "keep"
 
 
 def test_metadata_that_has_the_label_keeps_it_because_pip_compares_the_two(venv, node, deliver, tmp_path):
     wheel = deliver(metadata_version=f"2.8.3+{LABEL}")
-    place([wheel], [], delivered(tmp_path), node)
-    assert wheel["filename"] in os.listdir(folder_of(node))
+    add_wheels([wheel], [], delivered(tmp_path), node)
+    assert wheel["filename"] in os.listdir(wheel_folder(node))
     assert pip_install(venv, "flash-attn==2.8.3").returncode == 0
     assert label_of(venv) == LABEL
 
@@ -238,21 +238,21 @@ def test_the_settings_that_are_there_stay(venv, node, deliver, tmp_path):
     conf = venv / "pip.conf"
     conf.write_text(f"# ours\n[global]\nno-index = true\nfind-links = {tmp_path}\n")
     conf.chmod(0o640)
-    place([deliver()], [], delivered(tmp_path), node)
-    assert conf.read_text() == f"# ours\n[global]\nno-index = true\nfind-links = {tmp_path}\n    {folder_of(node)}\n"
+    add_wheels([deliver()], [], delivered(tmp_path), node)
+    assert conf.read_text() == f"# ours\n[global]\nno-index = true\nfind-links = {tmp_path}\n    {wheel_folder(node)}\n"
     assert oct(conf.stat().st_mode)[-3:] == "640"
     done = pip_install(venv, "flash-attn")
-    assert (done.returncode, f"Looking in links: {tmp_path}, {folder_of(node)}\n" in done.stdout) == (0, True)
+    assert (done.returncode, f"Looking in links: {tmp_path}, {wheel_folder(node)}\n" in done.stdout) == (0, True)
 
 
 @pytest.mark.parametrize("section", ["global", "install"])
 def test_the_find_links_of_the_user_are_not_lost(section, venv, node, deliver, home, tmp_path):
     (home / ".config/pip").mkdir(parents=True)
     (home / ".config/pip/pip.conf").write_text(f"[{section}]\nfind-links = {tmp_path}\n")
-    place([deliver()], [], delivered(tmp_path), node)
+    add_wheels([deliver()], [], delivered(tmp_path), node)
     done = pip_install(venv, "flash-attn")
-    assert (done.returncode, f"Looking in links: {tmp_path}, {folder_of(node)}\n" in done.stdout) == (0, True)
-    assert settings(node).before == settings(node).after
+    assert (done.returncode, f"Looking in links: {tmp_path}, {wheel_folder(node)}\n" in done.stdout) == (0, True)
+    assert plan_pip_conf(node).before == plan_pip_conf(node).after
 
 
 def test_credentials_neither_cross_into_another_file_nor_show(venv, node, deliver, home, tmp_path):
@@ -261,11 +261,11 @@ def test_credentials_neither_cross_into_another_file_nor_show(venv, node, delive
     (venv / "pip.conf").write_text("[global]\nindex-url = https://me:secret@index.example/\n")
     before = tree_state(venv)
     with pytest.raises(TorchExtensionError, match="hold credentials in another file") as refused:
-        place([deliver()], [], delivered(tmp_path), node)
+        add_wheels([deliver()], [], delivered(tmp_path), node)
     assert "secret" not in str(refused.value)
     assert tree_state(venv) == before
     (venv / "pip.conf").write_text("[global]\nfind-links = https://me:secret@links.example/\n")
-    change = settings(node)
+    change = plan_pip_conf(node)
     assert "me:secret@" in change.after
     assert "secret" not in str(change.diff())
 
@@ -273,23 +273,23 @@ def test_credentials_neither_cross_into_another_file_nor_show(venv, node, delive
 def test_a_link_to_a_pip_conf_stays_one(venv, node, deliver, tmp_path):
     (tmp_path / "real.conf").write_text("[global]\ntimeout = 3\n")
     (venv / "pip.conf").symlink_to(tmp_path / "real.conf")
-    place([deliver()], [], delivered(tmp_path), node)
+    add_wheels([deliver()], [], delivered(tmp_path), node)
     assert (venv / "pip.conf").is_symlink()
-    assert folder_of(node) in (tmp_path / "real.conf").read_text()
+    assert wheel_folder(node) in (tmp_path / "real.conf").read_text()
 
 
 def test_a_path_with_a_space_is_found_by_pip(make_venv, describe, deliver, tmp_path):
     venv = make_venv("my venv%", pip=True)
     node = describe(venv)
     wheel = deliver()
-    place([wheel], [], delivered(tmp_path), node)
-    assert examine(wheel, node).action == "keep"
+    add_wheels([wheel], [], delivered(tmp_path), node)
+    assert decide_action(wheel, node).action == "keep"
     assert pip_install(venv, "flash-attn").returncode == 0
 
 
 @pytest.mark.parametrize("spoil", ["hash", "file", "tags", "settings"])
 def test_a_bad_delivery_leaves_everything_as_it_was(spoil, venv, node, deliver, tmp_path):
-    place([deliver(OTHER_LABEL)], [], delivered(tmp_path), node)
+    add_wheels([deliver(OTHER_LABEL)], [], delivered(tmp_path), node)
     wheel = deliver(tags="cp27-cp27m-linux_x86_64") if spoil == "tags" else deliver()
     if spoil == "hash":
         wheel["sha256"] = "0" * 64
@@ -299,7 +299,7 @@ def test_a_bad_delivery_leaves_everything_as_it_was(spoil, venv, node, deliver, 
         (venv / "pip.conf").write_text("nonsense\n")
     before = tree_state(tmp_path)
     with pytest.raises(TorchExtensionError, match=r"sha256|cannot be read|does not fit|pip cannot read"):
-        place([wheel], [], delivered(tmp_path), node)
+        add_wheels([wheel], [], delivered(tmp_path), node)
     assert tree_state(tmp_path) == before
 
 
@@ -307,7 +307,7 @@ def test_the_python_of_the_operating_system_is_refused(venv, node, deliver, tmp_
     node["python"]["externally_managed"] = True
     wheel = deliver()
     before = tree_state(venv)
-    for act in (lambda: examine(wheel, node), lambda: place([wheel], [], delivered(tmp_path), node)):
+    for act in (lambda: decide_action(wheel, node), lambda: add_wheels([wheel], [], delivered(tmp_path), node)):
         with pytest.raises(TorchExtensionError, match=r"EXTERNALLY-MANAGED, PEP 668.*Make a venv"):
             act()
     assert tree_state(venv) == before
@@ -316,13 +316,13 @@ def test_the_python_of_the_operating_system_is_refused(venv, node, deliver, tmp_
 def test_an_environment_of_somebody_else_is_refused(node, deliver, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(TorchExtensionError, match=r"cannot write to .*become_user"):
-        examine(deliver(), node)
+        decide_action(deliver(), node)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_what_root_puts_there_belongs_to_the_owner_of_the_environment(venv, node, deliver, tmp_path):
     os.chown(venv, 12345, 12346)
-    place([deliver()], [], delivered(tmp_path), node)
+    add_wheels([deliver()], [], delivered(tmp_path), node)
     made = [venv / "pip.conf", venv / "share", *(venv / "share").rglob("*")]
     assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(12345, 12346)}
 
@@ -333,6 +333,6 @@ def test_a_full_disk_leaves_no_half_written_file(venv, node, deliver, tmp_path, 
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        place([deliver()], [], delivered(tmp_path), node)
-    assert os.listdir(folder_of(node)) == []
+        add_wheels([deliver()], [], delivered(tmp_path), node)
+    assert os.listdir(wheel_folder(node)) == []
     assert not (venv / "pip.conf").exists()

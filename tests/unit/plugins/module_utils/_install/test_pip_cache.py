@@ -13,8 +13,8 @@ from servers import serving
 from wheels import LABEL, as_wanted, build_sdist, build_wheel, sha256, tree_state
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.pip_cache import examine, seed
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_one
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.pip_cache import add_wheel, decide_action
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_environment
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.cache import wheel_path
 
 SDIST_URL = f"https://mirror.example/packages/flash_attn-2.8.3.tar.gz#sha256={'ab' * 32}"
@@ -24,7 +24,7 @@ SDIST_URL = f"https://mirror.example/packages/flash_attn-2.8.3.tar.gz#sha256={'a
 def node(venv, run, tmp_path, monkeypatch):
     """An environment whose cache is an empty folder of the test."""
     monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "cache"))
-    return describe_one(str(venv), [], run, os.environ)[0]
+    return describe_environment(str(venv), [], run, os.environ)[0]
 
 
 @pytest.fixture
@@ -42,32 +42,32 @@ def folder(tmp_path):
 
 def test_a_wheel_is_put_where_pip_looks_and_once(node, planned, tmp_path):
     wheel = planned()
-    assert examine(wheel, node).action == "install"
-    seed(wheel, folder(tmp_path), node)
+    assert decide_action(wheel, node).action == "install"
+    add_wheel(wheel, folder(tmp_path), node)
     assert sha256(type(tmp_path)(wheel["pip_cache_path"])) == wheel["sha256"]
     assert oct(os.stat(wheel["pip_cache_path"]).st_mode)[-3:] == "644"
-    assert examine(wheel, node).action == "keep"
+    assert decide_action(wheel, node).action == "keep"
 
 
 def test_the_wheel_of_another_torch_is_replaced_because_pip_goes_by_the_alphabet(node, planned, tmp_path):
     before, after = planned(label="cu12torch2.5cxx11abiFALSE"), planned()
-    seed(before, folder(tmp_path), node)
-    action = examine(after, node)
+    add_wheel(before, folder(tmp_path), node)
+    action = decide_action(after, node)
     assert (action.action, before["filename"] in action.reason) == ("replace", True)
-    seed(after, folder(tmp_path), node)
+    add_wheel(after, folder(tmp_path), node)
     assert sorted(os.listdir(os.path.dirname(after["pip_cache_path"]))) == [after["filename"], "origin.json"]
-    assert examine(after, node).action == "keep"
+    assert decide_action(after, node).action == "keep"
 
 
 def test_a_damaged_wheel_in_the_cache_is_replaced(node, planned, tmp_path):
     wheel = planned()
-    seed(wheel, folder(tmp_path), node)
+    add_wheel(wheel, folder(tmp_path), node)
     os.truncate(wheel["pip_cache_path"], 100)
     for known in (wheel, {**wheel, "sha256": None}):
-        action = examine(known, node)
+        action = decide_action(known, node)
         assert (action.action, "damaged" in action.reason) == ("replace", True)
-    seed(wheel, folder(tmp_path), node)
-    assert examine(wheel, node).action == "keep"
+    add_wheel(wheel, folder(tmp_path), node)
+    assert decide_action(wheel, node).action == "keep"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_the_origin_is_written_as_pip_reads_it(fragment, archive_info, node, pla
 
     url = SDIST_URL.partition("#")[0]
     wheel = planned(sdist_url=url + fragment)
-    seed(wheel, folder(tmp_path), node)
+    add_wheel(wheel, folder(tmp_path), node)
     with open(os.path.join(os.path.dirname(wheel["pip_cache_path"]), "origin.json")) as file:
         text = file.read()
     assert json.loads(text) == {"url": url, "archive_info": archive_info}
@@ -99,7 +99,7 @@ def test_metadata_with_a_label_is_refused_because_pip_would_refuse_it(node, plan
     with pytest.raises(
         TorchExtensionError, match=r"pip would refuse .* the sdist 2\.8\.3.*torch_extension_mode: install"
     ):
-        seed(wheel, folder(tmp_path), node)
+        add_wheel(wheel, folder(tmp_path), node)
     assert tree_state(tmp_path) == before
 
 
@@ -121,7 +121,7 @@ def test_a_path_outside_of_the_cache_is_refused(change, node, planned, tmp_path)
     wheel = planned()
     before = tree_state(tmp_path)
     bad = {**wheel, "pip_cache_path": change(wheel["pip_cache_path"])}
-    for act in (lambda: examine(bad, node), lambda: seed(bad, folder(tmp_path), node)):
+    for act in (lambda: decide_action(bad, node), lambda: add_wheel(bad, folder(tmp_path), node)):
         with pytest.raises(TorchExtensionError, match="no place in pip's cache on this node"):
             act()
     assert tree_state(tmp_path) == before
@@ -130,12 +130,12 @@ def test_a_path_outside_of_the_cache_is_refused(change, node, planned, tmp_path)
 def test_a_cache_that_pip_would_not_use_is_not_filled(node, planned):
     node["pip_cache"] = {**node["pip_cache"], "usable": False, "reason": "it is switched off"}
     with pytest.raises(TorchExtensionError, match="would not use its cache: it is switched off"):
-        examine(planned(), node)
+        decide_action(planned(), node)
 
 
 @pytest.mark.parametrize("spoil", ["hash", "file"])
 def test_a_bad_delivery_leaves_the_cache_as_it_was(spoil, node, planned, tmp_path):
-    seed(planned(label="cu12torch2.5cxx11abiFALSE"), folder(tmp_path), node)
+    add_wheel(planned(label="cu12torch2.5cxx11abiFALSE"), folder(tmp_path), node)
     wheel = planned()
     if spoil == "hash":
         wheel["sha256"] = "0" * 64
@@ -143,7 +143,7 @@ def test_a_bad_delivery_leaves_the_cache_as_it_was(spoil, node, planned, tmp_pat
         os.unlink(os.path.join(folder(tmp_path), wheel["filename"]))
     before = tree_state(tmp_path)
     with pytest.raises(TorchExtensionError, match=r"sha256|cannot be read"):
-        seed(wheel, folder(tmp_path), node)
+        add_wheel(wheel, folder(tmp_path), node)
     assert tree_state(tmp_path) == before
 
 
@@ -155,9 +155,9 @@ def test_a_full_disk_leaves_nothing_half_written(node, planned, tmp_path, monkey
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        seed(wheel, folder(tmp_path), node)
+        add_wheel(wheel, folder(tmp_path), node)
     assert os.listdir(os.path.dirname(wheel["pip_cache_path"])) == []
-    assert examine(wheel, node).action == "install"
+    assert decide_action(wheel, node).action == "install"
 
 
 def pip_install(venv, *arguments):
@@ -183,7 +183,7 @@ def test_plain_pip_install_takes_the_seeded_wheel_and_runs_no_setup_py(
     without = pip_install(venv, "--index-url", index_url, requirement)
     assert without.returncode != 0
     assert "setup.py was run" in without.stdout + without.stderr
-    seed(planned(sdist_url=sdist_url), folder(tmp_path), node)
+    add_wheel(planned(sdist_url=sdist_url), folder(tmp_path), node)
     server.requests.clear()
     done = pip_install(venv, "--index-url", index_url, requirement)
     assert done.returncode == 0, done.stderr
@@ -196,7 +196,7 @@ def test_plain_pip_install_takes_the_seeded_wheel_and_runs_no_setup_py(
 
 def test_pip_takes_the_seeded_wheel_with_the_hash_of_the_sdist_required(index, node, planned, venv, tmp_path):
     index_url, sdist_url, _server = index
-    seed(planned(sdist_url=sdist_url), folder(tmp_path), node)
+    add_wheel(planned(sdist_url=sdist_url), folder(tmp_path), node)
     digest = sdist_url.partition("#sha256=")[2]
     (tmp_path / "requirements.txt").write_text(f"flash-attn==2.8.3 --hash=sha256:{digest}\n")
     done = pip_install(venv, "--index-url", index_url, "-r", str(tmp_path / "requirements.txt"))
@@ -208,11 +208,11 @@ def test_pip_takes_the_wheel_from_the_cache_that_its_install_section_names(index
     (venv / "pip.conf").write_text(f"[install]\ncache-dir = {tmp_path}/own\n")
     os.environ.pop("PIP_CONFIG_FILE")
     os.environ.pop("PIP_CACHE_DIR")
-    node = describe_one(str(venv), [], run, os.environ)[0]
+    node = describe_environment(str(venv), [], run, os.environ)[0]
     assert node["pip_cache"]["dir"] == f"{tmp_path}/own"
     wheel = planned(sdist_url=sdist_url)
     wheel["pip_cache_path"] = wheel_path(sdist_url, wheel["filename"], node)
-    seed(wheel, folder(tmp_path), node)
+    add_wheel(wheel, folder(tmp_path), node)
     done = pip_install(venv, "--index-url", index_url, "flash-attn==2.8.3")
     assert done.returncode == 0, done.stderr
 
@@ -221,5 +221,5 @@ def test_a_wheel_that_this_pip_would_pass_over_is_refused(node, planned, tmp_pat
     wheel = planned(tags="cp27-cp27m-linux_x86_64")
     before = tree_state(tmp_path)
     with pytest.raises(TorchExtensionError, match=r"does not fit .*it is for Python cp27"):
-        seed(wheel, folder(tmp_path), node)
+        add_wheel(wheel, folder(tmp_path), node)
     assert tree_state(tmp_path) == before

@@ -22,7 +22,10 @@ import ansible_collections
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import replacement, site_packages
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import leftovers
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import ALL, describe_one
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import (
+    ALL_DISTRIBUTIONS,
+    describe_environment,
+)
 
 #: A package of a folder, a module beside it and metadata, as flash-attn is: old and new must not be mixed.
 HALF = "import flash_attn_2_cuda\nif flash_attn_2_cuda.V != V: raise ImportError('half')\n"
@@ -81,18 +84,18 @@ def version(site):
 
 def test_the_new_version_takes_the_place_of_the_old_one_whole(site):
     wanted = {Path(path).relative_to(new_of(site)): value for path, value in tree_state(Path(new_of(site))).items()}
-    replacement.put(replacement.plan(new_of(site), str(site)), new_of(site), str(site))
+    replacement.carry_out(replacement.plan_exchange(new_of(site), str(site)), new_of(site), str(site))
     assert {
         Path(path).relative_to(site): value for path, value in state(site).items() if "torch_ext" not in path
     } == wanted
     assert version(site) == "2.8.3"
-    assert replacement.clear(str(site)) == [".torch_extension-x"]
+    assert replacement.remove_leftovers(str(site)) == [".torch_extension-x"]
     assert not list(site.glob(".torch*"))
 
 
 def test_whatever_rename_it_is_killed_at_the_next_run_finishes(site, tmp_path, monkeypatch):
     """Every single one, which is too little time to be hit by chance."""
-    exchange, rename, counts = replacement.plan(new_of(site), str(site)), os.rename, []
+    exchange, rename, counts = replacement.plan_exchange(new_of(site), str(site)), os.rename, []
     for last in range(20):
         copy = tmp_path / f"copy{last}"
         shutil.copytree(site, copy)
@@ -105,13 +108,13 @@ def test_whatever_rename_it_is_killed_at_the_next_run_finishes(site, tmp_path, m
 
         monkeypatch.setattr(os, "rename", killed)
         try:
-            replacement.put(exchange, new_of(copy), str(copy))
+            replacement.carry_out(exchange, new_of(copy), str(copy))
         except KeyboardInterrupt:
             counts.append(last)
         finally:
             monkeypatch.undo()
         assert leftovers.find_leftovers(str(copy)) == [".torch_extension-x"]
-        replacement.clear(str(copy))
+        replacement.remove_leftovers(str(copy))
         assert version(copy) == "2.8.3"
         assert sorted(entry.name for entry in copy.iterdir()) == [
             "flash_attn", "flash_attn-2.8.3.dist-info", "flash_attn_2_cuda.py"
@@ -121,8 +124,8 @@ def test_whatever_rename_it_is_killed_at_the_next_run_finishes(site, tmp_path, m
 
 def test_before_the_first_rename_the_next_run_forgets_it(site):
     before = state(site)
-    replacement.plan(new_of(site), str(site))
-    replacement.clear(str(site))
+    replacement.plan_exchange(new_of(site), str(site))
+    replacement.remove_leftovers(str(site))
     assert state(site) == before
     assert version(site) == "2.8.2"
 
@@ -136,14 +139,14 @@ def test_after_an_error_all_is_as_it_was(fails, site, monkeypatch):
             raise PermissionError(13, "Permission denied", source)
         rename(source, target)
 
-    exchange = replacement.plan(new_of(site), str(site))
+    exchange = replacement.plan_exchange(new_of(site), str(site))
     monkeypatch.setattr(os, "rename", fail_once)
     with pytest.raises(
         TorchExtensionError, match=r"cannot be replaced: Permission denied. Nothing was changed.*become"
     ):
-        replacement.put(exchange, new_of(site), str(site))
+        replacement.carry_out(exchange, new_of(site), str(site))
     assert state(site) == before
-    replacement.clear(str(site))
+    replacement.remove_leftovers(str(site))
     assert state(site) == before
 
 
@@ -163,13 +166,13 @@ def test_what_takes_more_than_renames_is_left_to_the_installer(path, content, si
     (site / "other-1.dist-info").mkdir(exist_ok=True)
     (site / "other-1.dist-info" / "METADATA").touch()
     (site / path).unlink() if content is None else (site / path).write_text(content)
-    assert replacement.plan(new_of(site), str(site)) is None
+    assert replacement.plan_exchange(new_of(site), str(site)) is None
 
 
 def test_what_python_has_compiled_is_no_strangers_file(site):
     (site / "flash_attn" / "__pycache__").mkdir()
     (site / "flash_attn" / "__pycache__" / "x.cpython-311.pyc").touch()
-    assert replacement.plan(new_of(site), str(site)).goes == ["flash_attn-2.8.2.dist-info"]
+    assert replacement.plan_exchange(new_of(site), str(site)).goes == ["flash_attn-2.8.2.dist-info"]
 
 
 def test_what_was_unpacked_is_written_to_the_disk_meanwhile_and_all_of_it_in_the_end(site, monkeypatch):
@@ -181,7 +184,7 @@ def test_what_was_unpacked_is_written_to_the_disk_meanwhile_and_all_of_it_in_the
         synced.append(os.path.relpath(path, new_of(site)))
 
     monkeypatch.setattr(replacement, "_sync_entry", sync)
-    with replacement.writing(new_of(site)):
+    with replacement.syncing(new_of(site)):
         assert started.wait(10), "it is under way"
         assert synced == []
         goes_on.set()
@@ -195,11 +198,11 @@ def test_what_cannot_be_written_meanwhile_shows_when_it_is_put_in_place(site, mo
     monkeypatch.setattr(replacement, "_sync_entry", fail)
     unhandled = []
     monkeypatch.setattr(threading, "excepthook", unhandled.append)
-    with replacement.writing(new_of(site)):
+    with replacement.syncing(new_of(site)):
         pass
     assert unhandled == []
     with pytest.raises(OSError, match="Input/output error"):
-        replacement.put(replacement.plan(new_of(site), str(site)), new_of(site), str(site))
+        replacement.carry_out(replacement.plan_exchange(new_of(site), str(site)), new_of(site), str(site))
     assert version(site) == "2.8.2"
 
 
@@ -207,7 +210,7 @@ def test_after_an_error_nobody_waits_for_the_disk(site, monkeypatch):
     goes_on = threading.Event()
     monkeypatch.setattr(replacement, "_sync_entry", lambda path: goes_on.wait(10))
     begin = time.monotonic()
-    with pytest.raises(KeyError), replacement.writing(new_of(site)):
+    with pytest.raises(KeyError), replacement.syncing(new_of(site)):
         raise KeyError
     assert time.monotonic() - begin < 5
     goes_on.set()
@@ -216,7 +219,7 @@ def test_after_an_error_nobody_waits_for_the_disk(site, monkeypatch):
 def test_a_wheel_with_a_script_is_installed_with_it(venv, run, tmp_path):
     script = ("flash_attn-2.8.3.data/scripts/attend", b"#!python\n")
     wheel = as_wanted(build_wheel(tmp_path, extra=[script]))
-    environment = describe_one(str(venv), [ALL], run, os.environ)[0]
+    environment = describe_environment(str(venv), [ALL_DISTRIBUTIONS], run, os.environ)[0]
     site_packages.install([wheel], [], str(tmp_path), environment, run, "import")
     assert (venv / "bin" / "attend").read_text().startswith(f"#!{venv}")
     assert leftovers.find_leftovers(environment["python"]["site_packages"]) == []
@@ -226,7 +229,7 @@ def test_killed_at_any_moment_there_is_the_old_version_or_the_new_one_and_the_ne
     """A real pip in a process group of its own, killed with SIGKILL at moments spread at random over an installation."""
     moments = random.Random(1)  # noqa: S311
     wheels = {v: as_wanted(build_wheel(tmp_path, version=v, files=files(v, 40)), version=v) for v in ("2.8.2", "2.8.3")}
-    environment = describe_one(str(venv), [ALL], run, os.environ)[0]
+    environment = describe_environment(str(venv), [ALL_DISTRIBUTIONS], run, os.environ)[0]
     packages = environment["python"]["site_packages"]
     collections = str(Path(next(iter(ansible_collections.__path__))).parent)
 
@@ -249,7 +252,7 @@ def test_killed_at_any_moment_there_is_the_old_version_or_the_new_one_and_the_ne
         found = version(packages)
         assert found in (before, wanted)
         debris += len(leftovers.find_leftovers(packages))
-        site_packages.clear([], environment)
+        site_packages.remove_leftovers([], environment)
         assert [name for name in os.listdir(packages) if name.startswith((".torch", "~"))] == []
         assert version(packages) == found
     assert debris

@@ -16,8 +16,14 @@ import pytest
 from wheels import LABEL, as_wanted, build_wheel, tree_state
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.site_packages import examine, install
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import ALL, describe_one
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.site_packages import (
+    decide_action,
+    install,
+)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import (
+    ALL_DISTRIBUTIONS,
+    describe_environment,
+)
 
 IMPORT_FAILS = {"flash_attn/__init__.py": "raise ImportError('undefined symbol: _ZN3c105ErrorC2')\n"}
 
@@ -30,7 +36,7 @@ class Node:
 
     @property
     def environment(self):
-        return describe_one(str(self.venv), [ALL, "flash-attn"], self.run, os.environ)[0]
+        return describe_environment(str(self.venv), [ALL_DISTRIBUTIONS, "flash-attn"], self.run, os.environ)[0]
 
     @property
     def packages(self):
@@ -75,13 +81,13 @@ def test_a_delivered_wheel_is_installed_with_what_it_requires_and_once(any_node)
     imports_it = {"flash_attn/__init__.py": "import einops\nV = '2.8.3'\n"}
     wheel = any_node.deliver(label=LABEL, requires=["torch", "einops"], files=imports_it)
     einops = any_node.deliver(name="einops", version="0.8.1")
-    assert examine(wheel, any_node.environment, any_node.run).action == "install"
+    assert decide_action(wheel, any_node.environment, any_node.run).action == "install"
     any_node.install(wheel, requirements=[einops])
     assert any_node.version() == "2.8.3"
     environment = any_node.environment
     assert environment["distributions"]["einops"] == "0.8.1"
     assert environment["origins"]["flash-attn"]["filename"] == wheel["filename"]
-    assert examine(wheel, environment, any_node.run).action == "keep"
+    assert decide_action(wheel, environment, any_node.run).action == "keep"
     assert list(any_node.venv.rglob(".torch_extension-*")) == []
 
 
@@ -89,7 +95,7 @@ def test_a_wheel_for_another_torch_is_replaced_though_the_version_is_the_same(an
     before = any_node.deliver(label="cu12torch2.5cxx11abiFALSE", files={"flash_attn/__init__.py": "V = 'torch 2.5'"})
     any_node.install(before)
     after = any_node.deliver(label=LABEL, files={"flash_attn/__init__.py": "V = 'torch 2.6'"})
-    action = examine(after, any_node.environment, any_node.run)
+    action = decide_action(after, any_node.environment, any_node.run)
     assert (action.action, before["filename"] in action.reason) == ("replace", True)
     any_node.install(after)
     assert any_node.version() == "torch 2.6"
@@ -257,7 +263,7 @@ def test_what_was_built_on_the_node_is_kept_if_it_can_be_imported(files, action,
     node.install(wheel, verify="none")
     for record in node.venv.rglob("direct_url.json"):
         record.unlink()
-    found = examine(wheel, node.environment, node.run)
+    found = decide_action(wheel, node.environment, node.run)
     assert (found.action, words in found.reason) == (action, True)
 
 
@@ -283,7 +289,7 @@ def test_what_is_installed_in_part_is_replaced_though_it_can_be_imported(node):
     node.install(wheel)
     next(node.venv.rglob("direct_url.json")).unlink()  # as it is until the end of an installation
     next(node.venv.rglob("flash_attn/__init__.py")).unlink()
-    found = examine(wheel, node.environment, node.run)
+    found = decide_action(wheel, node.environment, node.run)
     assert (found.action, "is installed in part (flash_attn/__init__.py is missing)" in found.reason) == (
         "replace",
         True,

@@ -16,9 +16,9 @@ from wheels import LABEL, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import (
-    ALL,
-    describe,
-    describe_one,
+    ALL_DISTRIBUTIONS,
+    describe_environment,
+    describe_environments,
 )
 
 
@@ -31,7 +31,7 @@ def test_an_environment_is_told_from_its_files_alone(venv, packages, tmp_path, h
     make_torch(packages)
     wheel = build_wheel(tmp_path, label=LABEL, files={"flash_attn/__init__.py": "raise SystemExit('imported')\n"})
     install(venv, wheel)
-    environment, warnings = describe_one(
+    environment, warnings = describe_environment(
         str(venv), ["Flash.Attn", "einops"], run, {"HOME": str(home), "FLASH_ATTENTION_FORCE_BUILD": "TRUE", "A": "b"}
     )
     assert [warning for warning in warnings if "libstdc++" not in warning] == []
@@ -56,29 +56,21 @@ def test_an_environment_is_told_from_its_files_alone(venv, packages, tmp_path, h
 
 
 def test_all_distributions_are_told_where_all_are_asked_for(venv, run):
-    environment, _warnings = describe_one(str(venv), [ALL, "einops"], run, os.environ)
+    environment, _warnings = describe_environment(str(venv), [ALL_DISTRIBUTIONS, "einops"], run, os.environ)
     assert environment["distributions"]["einops"] is None
     assert environment["distributions"]["pip"] == environment["installers"]["pip"]
 
 
-def test_the_environments_own_uv_goes_before_the_users(make_venv, run):
-    venv = make_venv()
-    own = venv / "bin" / "uv"
-    own.write_text("#!/bin/sh\necho 'uv 0.1.2 (abc 2024-01-01)'\n")
-    own.chmod(0o755)
-    assert describe_one(str(venv), [], run, os.environ)[0]["installers"] == {"pip": None, "uv": "0.1.2"}
-
-
 def test_an_environment_without_installers_has_none(make_venv, run, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    assert describe_one(str(make_venv()), [], run, os.environ)[0]["installers"] == {"pip": None, "uv": None}
+    assert describe_environment(str(make_venv()), [], run, os.environ)[0]["installers"] == {"pip": None, "uv": None}
 
 
 def test_a_library_that_is_not_there_is_a_warning(make_venv, run, monkeypatch):
     from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import system
 
     monkeypatch.setattr(system, "_SYSTEM_LIBRARIES", ())
-    environment, warnings = describe_one(str(make_venv()), [], run, os.environ)
+    environment, warnings = describe_environment(str(make_venv()), [], run, os.environ)
     assert environment["platform"]["libstdcxx"] is None
     assert ["libstdc++.so.6" in warning for warning in warnings] == [True]
 
@@ -90,14 +82,14 @@ def test_packages_that_cannot_be_read_are_an_error_that_says_so(make_venv, run, 
     venv = make_venv()
     monkeypatch.setattr(os, "listdir", refuse)
     with pytest.raises(TorchExtensionError, match=f"packages of {venv}/bin/python cannot be read.*denied.*become_user"):
-        describe_one(str(venv), [], run, os.environ)
+        describe_environment(str(venv), [], run, os.environ)
 
 
 def test_environments_come_in_their_order_with_the_same_gpus_and_all_warnings(make_venv, make_torch, run):
     venvs = [str(make_venv(name)) for name in "ba"]
     for venv in venvs:
         make_torch(site_packages(Path(venv)), library=b"neither")
-    environments, warnings = describe([*venvs, sys._base_executable], [], run, os.environ)
+    environments, warnings = describe_environments([*venvs, sys._base_executable], [], run, os.environ)
     assert [item["python"]["prefix"] for item in environments[:2]] == venvs
     assert environments[2]["python"]["prefix"] == sys.base_prefix
     assert [venv for venv in venvs for warning in warnings if f"{venv}/" in warning and "C++ ABI" in warning] == venvs
@@ -108,7 +100,7 @@ def test_all_that_is_wrong_is_told_in_one_error(make_venv, run, tmp_path, make_t
     venv = make_venv()
     shutil.rmtree(make_torch(site_packages(venv)) / "lib")
     with pytest.raises(TorchExtensionError) as error:
-        describe([str(tmp_path / "none"), str(venv), sys._base_executable], [], run, os.environ)
+        describe_environments([str(tmp_path / "none"), str(venv), sys._base_executable], [], run, os.environ)
     assert ["No interpreter at" in line or "torch is broken" in line for line in str(error.value).splitlines()] == [
         True,
         True,
@@ -119,11 +111,11 @@ def test_a_plain_probe_imports_nothing_that_it_does_not_need(make_venv):
     code = f"""
 import os, subprocess, sys
 sys.path[:] = {sys.path!r}
-from {describe.__module__} import describe
+from {describe_environments.__module__} import describe_environments
 def run(command):
     done = subprocess.run(command, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
-describe(sys.argv[2:], ["*"], run, os.environ, sys.argv[1].split())
+describe_environments(sys.argv[2:], ["*"], run, os.environ, sys.argv[1].split())
 print(*(".".join(name.split(".")[-2:]) for name in sys.modules))
 """
 

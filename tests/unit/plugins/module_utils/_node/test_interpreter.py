@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import ask_interpreter
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import query_interpreter
 
 TELL_PATH = "import json, sys; print(json.dumps([sys.prefix, sys.path]))"
 
@@ -34,7 +34,7 @@ def test_a_venv_is_found_however_it_is_named(way, make_venv, run, tmp_path, monk
         "link to the folder": tmp_path / "current",
         "command": "python",
     }
-    found = ask_interpreter(str(named[way]), run)
+    found = query_interpreter(str(named[way]), run)
     assert os.path.samefile(found.prefix, venv)
     assert found.is_venv
     assert found.version == "{}.{}.{}".format(*sys.version_info[:3])
@@ -48,7 +48,7 @@ def test_packages_are_looked_for_where_the_interpreter_itself_looks(kind, make_v
     executable = sys._base_executable
     if kind != "base":
         executable = str(make_venv(system_site_packages="system" in kind) / "bin" / "python")
-    found = ask_interpreter(executable, run)
+    found = query_interpreter(executable, run)
     assert (found.prefix, sorted(found.site_packages)) == (
         told_by_the_interpreter_itself(executable)[0],
         sorted(told_by_the_interpreter_itself(executable)[1]),
@@ -58,16 +58,16 @@ def test_packages_are_looked_for_where_the_interpreter_itself_looks(kind, make_v
 
 def test_the_first_folder_is_the_one_that_pip_installs_into(make_venv, run):
     venv = make_venv(system_site_packages=True)
-    assert ask_interpreter(str(venv), run).site_packages[0].startswith(str(venv))
+    assert query_interpreter(str(venv), run).site_packages[0].startswith(str(venv))
 
 
 def test_no_code_of_the_environment_runs(make_venv, run, tmp_path):
     venv = make_venv()
-    packages = ask_interpreter(str(venv), run).site_packages[0]
+    packages = query_interpreter(str(venv), run).site_packages[0]
     marker = tmp_path / "ran"
     with open(os.path.join(packages, "code.pth"), "w") as file:
         file.write(f"import pathlib; pathlib.Path({str(marker)!r}).touch()\n")
-    ask_interpreter(str(venv), run)
+    query_interpreter(str(venv), run)
     assert not marker.exists()
     run([str(venv / "bin" / "python"), "-c", ""])
     assert marker.exists(), "this .pth file would not have told"
@@ -94,16 +94,16 @@ def answering(run, **changes):
     ids=["plain", "free-threaded", "free-threaded debug", "PyPy"],
 )
 def test_tags_of_other_builds(build, tag, abi, make_venv, run):
-    found = ask_interpreter(str(make_venv()), answering(run, **build))
+    found = query_interpreter(str(make_venv()), answering(run, **build))
     assert (found.tag, found.abi) == (tag, abi)
 
 
 def test_an_environment_of_the_operating_system_is_told_and_a_venv_of_it_is_not(make_venv, run, tmp_path):
     (tmp_path / "EXTERNALLY-MANAGED").touch()
     stdlib = str(tmp_path)
-    assert ask_interpreter(sys._base_executable, answering(run, stdlib=stdlib)).externally_managed
-    assert not ask_interpreter(sys._base_executable, answering(run, stdlib="/nowhere")).externally_managed
-    assert not ask_interpreter(str(make_venv()), answering(run, stdlib=stdlib)).externally_managed
+    assert query_interpreter(sys._base_executable, answering(run, stdlib=stdlib)).externally_managed
+    assert not query_interpreter(sys._base_executable, answering(run, stdlib="/nowhere")).externally_managed
+    assert not query_interpreter(str(make_venv()), answering(run, stdlib=stdlib)).externally_managed
 
 
 def test_a_missing_interpreter_is_an_error_that_says_what_was_looked_for(tmp_path, run, monkeypatch):
@@ -119,7 +119,7 @@ def test_a_missing_interpreter_is_an_error_that_says_what_was_looked_for(tmp_pat
         "python3.99": ["No command 'python3.99'", "/somewhere"],
     }.items():
         with pytest.raises(TorchExtensionError) as error:
-            ask_interpreter(python, run)
+            query_interpreter(python, run)
         for word in [*words, "torch_extension_python"]:
             assert word in str(error.value)
 
@@ -138,5 +138,5 @@ def test_what_does_not_answer_as_python_is_an_error_with_its_last_words(script, 
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     with pytest.raises(TorchExtensionError, match="does not answer as a Python 3 interpreter") as error:
-        ask_interpreter(str(program), run)
+        query_interpreter(str(program), run)
     assert last_words in str(error.value)

@@ -24,7 +24,7 @@ Attached GPUs                             : 1
 
 
 def test_platform_is_that_of_this_machine(tmp_path):
-    found = system.platform(str(tmp_path))
+    found = system.read_platform(str(tmp_path))
     assert (found["system"], found["machine"]) == (stdlib_platform.system().lower(), stdlib_platform.machine())
     assert (found["libc"]["name"], found["libc"]["version"]) == stdlib_platform.libc_ver()
 
@@ -35,7 +35,7 @@ def test_the_highest_glibcxx_is_found_by_number_in_the_environments_own_library(
         [b"", b"GLIBCXX_3.4", b"GLIBCXX_3.4.9", b"GLIBCXX_3.4.30", b"GLIBCXX_DEBUG_MESSAGE_LENGTH", b""]
     )
     (tmp_path / "lib" / "libstdc++.so.6").write_bytes(library)
-    assert system.platform(str(tmp_path))["libstdcxx"] == "3.4.30"
+    assert system.read_platform(str(tmp_path))["libstdcxx"] == "3.4.30"
 
 
 def test_a_library_that_does_not_tell_is_passed_over(tmp_path):
@@ -43,8 +43,8 @@ def test_a_library_that_does_not_tell_is_passed_over(tmp_path):
     for folder, content in zip(folders[1:], (b"", b"GLIBCXX_3.4.1 and more", b"\0GLIBCXX_3.4.21\0"), strict=True):
         folder.mkdir()
         (folder / "libstdc++.so.6").write_bytes(content)
-    assert system._libstdcxx([str(folder) for folder in folders]) == "3.4.21"
-    assert system._libstdcxx([str(folder) for folder in folders[:3]]) is None
+    assert system._find_newest_glibcxx([str(folder) for folder in folders]) == "3.4.21"
+    assert system._find_newest_glibcxx([str(folder) for folder in folders[:3]]) is None
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def find(tmp_path, monkeypatch):
 
 def test_gpus_and_driver_are_what_nvidia_smi_tells(find, run):
     answers = f'case "$1" in --query-gpu*) echo "{H200}" ;; *) cat <<END\n{REPORT}\nEND\n;; esac'
-    gpus, driver, warnings = system.gpus_and_driver(run, find(answers))
+    gpus, driver, warnings = system.read_gpus_and_driver(run, find(answers))
     assert gpus == [{"name": "NVIDIA H200", "compute_capability": "9.0", "memory_mib": 143771}]
     assert driver == {"version": "580.159.03", "cuda": "13.0"}
     assert warnings == []
@@ -101,14 +101,14 @@ def test_gpus_and_driver_are_what_nvidia_smi_tells(find, run):
 
 def test_a_driver_that_fails_is_a_warning_in_its_own_words(find, run):
     words = "NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver."
-    gpus, driver, warnings = system.gpus_and_driver(run, find(f"echo '{words}'; exit 9"))
+    gpus, driver, warnings = system.read_gpus_and_driver(run, find(f"echo '{words}'; exit 9"))
     assert (gpus, driver) == (None, None)
     assert ["exit status 9" in warning and words in warning for warning in warnings] == [True]
 
 
 def test_a_driver_that_hangs_is_not_waited_for(find, run, monkeypatch):
     monkeypatch.setattr(system, "_NVIDIA_SMI_SECONDS", "0.3")
-    gpus, driver, warnings = system.gpus_and_driver(run, find("exec sleep 30"))
+    gpus, driver, warnings = system.read_gpus_and_driver(run, find("exec sleep 30"))
     assert (gpus, driver) == (None, None)
     assert ["no answer within 0.3 s" in warning for warning in warnings] == [True]
 
@@ -119,11 +119,11 @@ def test_without_nvidia_smi_the_kernel_module_tells_what_it_knows(tmp_path):
         "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\nGCC version: 12.2.0\n"
     )
     (tmp_path / "gpus" / "0000:3b:00.0" / "information").write_text("Model: \t\t NVIDIA A100\nIRQ:   \t\t 11\n")
-    gpus, driver, warnings = system._from_kernel(str(tmp_path))
+    gpus, driver, warnings = system._read_kernel_module(str(tmp_path))
     assert gpus == [{"name": "NVIDIA A100", "compute_capability": None, "memory_mib": None}]
     assert driver == {"version": "550.54.15", "cuda": None}
     assert ["nvidia-smi is not on this node" in warning for warning in warnings] == [True]
 
 
 def test_no_gpu_is_nothing_to_warn_of(tmp_path):
-    assert system._from_kernel(str(tmp_path)) == ([], None, [])
+    assert system._read_kernel_module(str(tmp_path)) == ([], None, [])

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.configuration import with_find_links
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.configuration import add_find_links
 
 OURS = "/opt/venv/wheels"
 
@@ -72,7 +72,7 @@ OURS = "/opt/venv/wheels"
     ],
 )
 def test_one_place_more_and_all_else_as_it_was(before, after, effective):
-    assert with_find_links(before, OURS, effective.split(), "pip.conf") == after
+    assert add_find_links(before, OURS, effective.split(), "pip.conf") == after
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ def test_one_place_more_and_all_else_as_it_was(before, after, effective):
 )
 def test_what_pip_cannot_read_is_not_edited_and_not_quoted(text):
     with pytest.raises(TorchExtensionError, match=r"pip cannot read /x/pip\.conf \(\w+Error\)\. Mend it\.$"):
-        with_find_links(text, OURS, [], "/x/pip.conf")
+        add_find_links(text, OURS, [], "/x/pip.conf")
 
 
 def test_what_is_not_understood_is_left_to_people():
     inherited = "[DEFAULT]\nfind-links = /a\n[install]\ncert = /c\n"
     with pytest.raises(TorchExtensionError, match="by hand"):
-        with_find_links(inherited, OURS, ["/a"], "pip.conf")
+        add_find_links(inherited, OURS, ["/a"], "pip.conf")

@@ -17,10 +17,13 @@ from pips import ASKABLE, NEWEST, OLD, pip_venv
 from wheels import as_wanted, build_sdist, build_wheel, tree_state
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.pip_cache import seed
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe, describe_one
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.pip_cache import add_wheel
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import (
+    describe_environment,
+    describe_environments,
+)
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.cache import wheel_folder, wheel_path
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.sdists import check, find_sdists
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.sdists import check_pinned, find_sdists
 
 A, B = "5a" * 32, "b0" * 32
 
@@ -127,7 +130,7 @@ def fill(environment, name, delivered, sdist_url, folder=None):
     path = build_wheel(delivered, name=name, version="1")
     place = os.path.join(folder, path.name) if folder else wheel_path(sdist_url, path.name, environment)
     wheel = as_wanted(path, name=name, version="1", sdist_url=sdist_url, pip_cache_path=place)
-    seed(wheel, str(delivered), environment)
+    add_wheel(wheel, str(delivered), environment)
 
 
 @pytest.mark.parametrize("version", [version for version in ASKABLE if version != "23.1.2"])  # as 23.0.1 and 24.0
@@ -143,7 +146,7 @@ def test_every_pip_finds_in_its_cache_what_it_was_asked_for(
     monkeypatch.setenv("PIP_FIND_LINKS", f"{tmp_path}/links {with_secret}/links.html")
     before = tree_state(venv)
     asked = [f"{name}==1" for name in (*NAMES, "ready", "absent")]
-    environment, _warnings = describe_one(str(venv), [], run, os.environ, asked)
+    environment, _warnings = describe_environment(str(venv), [], run, os.environ, asked)
     told = environment["sdists"]
     assert tree_state(venv) == before
     assert not (home / "cache").exists()
@@ -178,7 +181,7 @@ def test_settings_that_keep_pip_from_its_cache_are_seen_and_true(
     settings(venv / "pip.conf", index_url=f"{server.url}/simple/", no_binary="md5,no-hash", trusted_host="localhost")
     monkeypatch.setenv("PIP_ONLY_BINARY", "Absolute,no-hash")
     asked = ["absolute==1", "md5==1", "no-hash==1", "rooted==1"]
-    environment, _warnings = describe_one(str(venv), [], run, os.environ, asked)
+    environment, _warnings = describe_environment(str(venv), [], run, os.environ, asked)
     cache, told = environment["pip_cache"], environment["sdists"]
     assert (cache["only_binary"], cache["no_binary"]) == (["absolute", "no-hash"], ["md5"])
     knows = version in ("23.1.2", NEWEST)
@@ -201,7 +204,7 @@ def newest(tmp_path):
 
 
 def ask_newest(venv, run, *requirements):
-    environment, _warnings = describe_one(str(venv), [], run, os.environ, requirements or ["absolute==1"])
+    environment, _warnings = describe_environment(str(venv), [], run, os.environ, requirements or ["absolute==1"])
     return next(iter(environment["sdists"].values()))
 
 
@@ -282,9 +285,9 @@ def test_no_pip_and_an_old_pip_are_not_even_started(pip, words):
 )
 def test_what_pins_no_version_is_refused_before_anything_is_started(requirement):
     with pytest.raises(TorchExtensionError, match="does not pin one version"):
-        check(["flash-attn==2.8.3", requirement])
+        check_pinned(["flash-attn==2.8.3", requirement])
     with pytest.raises(TorchExtensionError, match="does not pin one version"):
-        describe(["/none"], [], None, {}, [requirement])
+        describe_environments(["/none"], [], None, {}, [requirement])
 
 
 WHERE = """
@@ -316,7 +319,7 @@ URLS = ["https://me:hidden@m.example:8080/a%2Fb/c%2Bd/+f/ä-1.tar.gz", "file:///
 @pytest.mark.parametrize("version", [*OLD, *ASKABLE])
 def test_every_pip_computes_the_folder_of_a_url_as_we_do(version, tmp_path, run):
     venv = pip_venv(version, tmp_path / "venv")
-    environment, _warnings = describe_one(str(venv), [], run, {"PIP_CACHE_DIR": "/c"})
+    environment, _warnings = describe_environment(str(venv), [], run, {"PIP_CACHE_DIR": "/c"})
     urls = [url + fragment for url in URLS for fragment in FRAGMENTS]
     status, out, err = run([venv / "bin" / "python", "-W", "ignore", "-c", WHERE, *urls])
     assert status == 0, err
@@ -332,7 +335,7 @@ def test_a_pip_that_cannot_be_asked_finds_what_a_url_led_to(version, server, set
     venv = pip_venv(version, tmp_path / "venv")
     server.page("/simple/old/", f'<!DOCTYPE html><a href="/f/old-1.tar.gz#sha256={A}">old-1.tar.gz</a>')
     monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple/")
-    environment, _warnings = describe_one(str(venv), [], run, os.environ)
+    environment, _warnings = describe_environment(str(venv), [], run, os.environ)
     assert pip_install(venv, tmp_path / "target", "old==1").returncode != 0
     fill(environment, "old", tmp_path / "wheels", f"{server.url}/f/old-1.tar.gz#sha256={A}")
     done = pip_install(venv, tmp_path / "target", "old==1")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.gpu_code import judge
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.gpu_code import judge_gpu_code
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import conclude
 
 NEW_DRIVER = {"version": "999.1", "cuda": "99.0"}
@@ -16,7 +16,7 @@ def verdict(sass="", ptx="", capabilities="", cuda="12", driver="new"):
     driver = NEW_DRIVER if driver == "new" else driver
     gpus = [{"name": "GPU", "compute_capability": item, "memory_mib": 1} for item in capabilities.split()]
     facts = {"cuda": cuda, "architectures": {"sass": sass.split(), "ptx": ptx.split()}}
-    return conclude(judge(facts, gpus, driver))
+    return conclude(judge_gpu_code(facts, gpus, driver))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_code_runs_on_the_gpus_it_was_made_for(sass, ptx, capability, fits):
 def test_the_gpu_is_named():
     facts = {"cuda": "12", "architectures": {"sass": ["80", "90a"], "ptx": ["90"]}}
     gpus = [{"name": "Tesla T4", "compute_capability": "7.5", "memory_mib": 15360}]
-    assert conclude(judge(facts, gpus, NEW_DRIVER)).reasons == [
+    assert conclude(judge_gpu_code(facts, gpus, NEW_DRIVER)).reasons == [
         "has code for sm_80 and sm_90a and PTX for compute_90; this node has sm_75 (GPU 0, Tesla T4)"
     ]
 
@@ -67,12 +67,12 @@ def test_a_second_gpu_without_code_is_a_remark():
 @pytest.mark.parametrize("gpus", [None, [], [{"name": "GPU", "compute_capability": None, "memory_mib": None}]])
 def test_gpus_that_are_not_known_speak_against_nothing(gpus):
     facts = {"cuda": "12", "architectures": {"sass": ["90"], "ptx": []}}
-    assert conclude(judge(facts, gpus, None)) == ("fits", [])
+    assert conclude(judge_gpu_code(facts, gpus, None)) == ("fits", [])
 
 
 def test_code_that_is_not_known_speaks_against_nothing():
     gpus = [{"name": "GPU", "compute_capability": "9.0", "memory_mib": 1}]
-    assert conclude(judge({"cuda": None, "architectures": None}, gpus, NEW_DRIVER)) == ("fits", [])
+    assert conclude(judge_gpu_code({"cuda": None, "architectures": None}, gpus, NEW_DRIVER)) == ("fits", [])
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from binaries import compile_library
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.loader import (
     Extension,
     Process,
-    closure,
-    places,
+    expand_origin,
+    with_dependencies,
 )
 
 
@@ -192,11 +192,15 @@ def test_libraries_that_need_each_other_are_each_found_once(process_of, tmp_path
     second = build(tmp_path / "libsecond.so", "", str(first), "-Wl,-rpath,$ORIGIN")
     build(first, "", str(second), "-Wl,-rpath,$ORIGIN")
     found, _missing = process_of(tmp_path, torch=False).load(Extension(str(tmp_path), ["libfirst.so"], ["$ORIGIN"]))
-    names = [os.path.basename(library.elf.path) for library in closure(found.values())]
+    names = [os.path.basename(library.elf.path) for library in with_dependencies(found.values())]
     assert names[0] == "libfirst.so"
     assert sorted(names) == sorted(set(names))
     assert "libsecond.so" in names
 
 
 def test_the_origin_is_put_in_its_place():
-    assert places(["$ORIGIN", "${ORIGIN}/../lib", "/usr/lib", "/x/$LIB"], "/a") == ["/a", "/a/../lib", "/usr/lib"]
+    assert expand_origin(["$ORIGIN", "${ORIGIN}/../lib", "/usr/lib", "/x/$LIB"], "/a") == [
+        "/a",
+        "/a/../lib",
+        "/usr/lib",
+    ]

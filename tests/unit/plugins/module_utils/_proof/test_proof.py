@@ -15,7 +15,7 @@ from binaries import compile_library, exported_names, loader_complains, no_facts
 from venvs import make_plain_venv, site_packages
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import environment
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.proof import prove_all, readable
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.proof import demangle, prove_all
 
 C10 = """
 #include <string>
@@ -68,7 +68,7 @@ class Node:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             return done.returncode, done.stdout, done.stderr
 
-        self.environment, _warnings = environment.describe_one(str(self.python), [], run, {})
+        self.environment, _warnings = environment.describe_environment(str(self.python), [], run, {})
 
     def extension(self, name, source="", *options, torch=("-ltorch_cpu", "-lc10"), member=None):
         """Compile an extension into the folder of the packages, where an installer would put it."""
@@ -392,8 +392,8 @@ def test_nothing_is_left_open(node):
     ],
 )
 def test_names_are_made_readable(name, meaning):
-    assert readable(name) == meaning
+    assert demangle(name) == meaning
 
 
 def test_names_of_the_compiler_are_made_readable(node):
-    assert {readable(name) for name in exported_names(node.lib / "libtorch_cpu.so")} >= {"at::add"}
+    assert {demangle(name) for name in exported_names(node.lib / "libtorch_cpu.so")} >= {"at::add"}

@@ -20,8 +20,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.setup_py import (
     NoGuessError,
-    conflicts,
-    guess,
+    find_conflicts,
+    guess_wheel,
 )
 
 DAO_FLASH = "https://github.com/Dao-AILab/flash-attention/releases/download"
@@ -83,23 +83,23 @@ def node(
 
 def refusal(name, version, environment):
     with pytest.raises(NoGuessError) as caught:
-        guess(name, version, environment)
+        guess_wheel(name, version, environment)
     return str(caught.value)
 
 
 def found_conflicts(name, version, environment):
-    return conflicts(guess(name, version, environment), environment)
+    return find_conflicts(guess_wheel(name, version, environment), environment)
 
 
 @pytest.mark.parametrize(("name", "version", "python", "torch", "cuda", "cxx11_abi", "url"), OBSERVED)
 def test_guess_is_what_a_real_installation_asked_for(name, version, python, torch, cuda, cxx11_abi, url):
     system = "windows" if url.endswith("win_amd64.whl") else "linux"
     environment = node(torch, cuda, cxx11_abi=cxx11_abi, python=f"{python}.1", system=system)
-    assert guess(name, version, environment).url == url
+    assert guess_wheel(name, version, environment).url == url
 
 
 def test_guess_tells_the_parts_of_the_file_name():
-    assert guess("Flash_Attn", "2.5.3", node("2.2.0+cu121", "12.1")) == (
+    assert guess_wheel("Flash_Attn", "2.5.3", node("2.2.0+cu121", "12.1")) == (
         "flash-attn",
         "2.5.3",
         "flash_attn-2.5.3+cu122torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl",
@@ -113,18 +113,18 @@ def test_guess_tells_the_parts_of_the_file_name():
 
 
 def test_url_starts_with_the_mirror():
-    url = guess("mamba-ssm", "2.2.4", node(), github_url="https://mirror.example/github/").url
+    url = guess_wheel("mamba-ssm", "2.2.4", node(), github_url="https://mirror.example/github/").url
     assert url.startswith("https://mirror.example/github/state-spaces/mamba/releases/download/v2.2.4/mamba_ssm-2.2.4+")
 
 
 def test_version_may_be_spelled_in_other_ways():
-    assert guess("flash-attn", "v2.7.4-1", node()).version == "2.7.4.post1"
+    assert guess_wheel("flash-attn", "v2.7.4-1", node()).version == "2.7.4.post1"
 
 
 def test_missing_variables_are_no_variables():
     environment = node()
     del environment["variables"]
-    assert guess("flash-attn", "2.8.3", environment) == guess("flash-attn", "2.8.3", node())
+    assert guess_wheel("flash-attn", "2.8.3", environment) == guess_wheel("flash-attn", "2.8.3", node())
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ def test_missing_variables_are_no_variables():
     ],
 )
 def test_torch_2_1_has_its_own_label(version, cuda, label):
-    assert guess("flash-attn", version, node("2.1.2", cuda)).label == label
-    assert guess("flash-attn", version, node("2.0.1", cuda)).label == f"cu{cuda.replace('.', '')}"
+    assert guess_wheel("flash-attn", version, node("2.1.2", cuda)).label == label
+    assert guess_wheel("flash-attn", version, node("2.0.1", cuda)).label == f"cu{cuda.replace('.', '')}"
 
 
 @pytest.mark.parametrize(
@@ -147,28 +147,28 @@ def test_torch_2_1_has_its_own_label(version, cuda, label):
 )
 def test_rocm_has_a_label_of_its_own(name, version, label):
     rocm = node("2.6.0+rocm6.2.4", cuda=None, hip="6.2.41134-65d174c3e")
-    assert guess(name, version, rocm).label == label
+    assert guess_wheel(name, version, rocm).label == label
     assert found_conflicts(name, version, rocm) == []
 
 
 def test_nvidia_container_names_its_own_release_instead_of_torch():
     image = {"NVIDIA_PRODUCT_NAME": "PyTorch", "NVIDIA_PYTORCH_VERSION": "25.09"}
-    assert guess("mamba-ssm", "2.2.6.post3", node(variables=image)).torch == "25.09"
-    assert guess("mamba-ssm", "2.2.5", node(variables=image)).torch == "2.6"
-    assert guess("flash-attn", "2.8.3", node(variables=image)).torch == "2.6"
+    assert guess_wheel("mamba-ssm", "2.2.6.post3", node(variables=image)).torch == "25.09"
+    assert guess_wheel("mamba-ssm", "2.2.5", node(variables=image)).torch == "2.6"
+    assert guess_wheel("flash-attn", "2.8.3", node(variables=image)).torch == "2.6"
 
 
 def test_local_version_goes_into_tag_and_file_name():
-    wheel = guess("flash-attn", "2.8.3", node(variables={"FLASH_ATTN_LOCAL_VERSION": "site.1"}))
+    wheel = guess_wheel("flash-attn", "2.8.3", node(variables={"FLASH_ATTN_LOCAL_VERSION": "site.1"}))
     assert "/v2.8.3+site.1/flash_attn-2.8.3+site.1+cu12torch" in wheel.url
     assert wheel.version == "2.8.3"
 
 
 def test_forced_abi_is_skipped_with_the_build():
     forced = {"FLASH_ATTENTION_FORCE_CXX11_ABI": "TRUE"}
-    assert guess("flash-attn", "2.8.3", node(variables=forced)).cxx11_abi
+    assert guess_wheel("flash-attn", "2.8.3", node(variables=forced)).cxx11_abi
     skipped = {**forced, "FLASH_ATTENTION_SKIP_CUDA_BUILD": "TRUE"}
-    assert not guess("flash-attn", "2.8.3", node(variables=skipped)).cxx11_abi
+    assert not guess_wheel("flash-attn", "2.8.3", node(variables=skipped)).cxx11_abi
 
 
 @pytest.mark.parametrize(
@@ -216,12 +216,12 @@ def test_no_guess_says_what_was_seen_and_what_is_wanted(name, version, environme
 
 
 def test_switch_that_is_not_exactly_true_is_off():
-    assert guess("flash-attn", "2.8.3", node(variables={"FLASH_ATTENTION_FORCE_BUILD": "1"}))
+    assert guess_wheel("flash-attn", "2.8.3", node(variables={"FLASH_ATTENTION_FORCE_BUILD": "1"}))
 
 
 def test_transformer_engine_2_9_downloads_in_spite_of_a_forced_build():
     forced = node(variables={"NVTE_PYTORCH_FORCE_BUILD": "TRUE"})
-    assert guess("transformer-engine-torch", "2.9.0", forced)
+    assert guess_wheel("transformer-engine-torch", "2.9.0", forced)
     assert "NVTE_PYTORCH_FORCE_BUILD" in refusal("transformer-engine-torch", "2.10.0", forced)
 
 

@@ -46,13 +46,13 @@ def lines(*results, devices=GPUS):
 
 def test_each_gpu_has_a_result():
     run = Processes((0, lines(GOOD, GOOD, GOOD), ""))
-    assert trial.on_gpus("python", "flash_attn", run) == [{**gpu, **GOOD} for gpu in GPUS]
+    assert trial.check_on_gpus("python", "flash_attn", run) == [{**gpu, **GOOD} for gpu in GPUS]
     assert run.asked == [["", "flash-attn", "0"]]
 
 
 def test_after_a_gpu_that_fails_the_others_are_checked_by_a_new_process():
     run = Processes((3, lines(GOOD, BAD), ""), (0, lines(GOOD), ""))
-    results = trial.on_gpus("python", "flash-attn", run, "/scratch", ["cuda:0", "cuda:1", "cuda:2"])
+    results = trial.check_on_gpus("python", "flash-attn", run, "/scratch", ["cuda:0", "cuda:1", "cuda:2"])
     assert [result["failure"] for result in results] == [None, BAD["failure"], None]
     assert [asked[:3] for asked in run.asked] == [["/scratch", "flash-attn", "0"], ["/scratch", "flash-attn", "2"]]
     assert run.asked[1][3:] == ["cuda:0", "cuda:1", "cuda:2"]
@@ -71,7 +71,7 @@ def test_after_a_gpu_that_fails_the_others_are_checked_by_a_new_process():
 )
 def test_a_process_that_dies_counts_for_the_gpu_that_it_was_at(status, err, words):
     run = Processes((status, lines(GOOD), err), (0, lines(GOOD), ""))
-    results = trial.on_gpus("python", "flash-attn", run)
+    results = trial.check_on_gpus("python", "flash-attn", run)
     assert [result["failure"] for result in results] == [None, words, None]
 
 
@@ -79,9 +79,9 @@ def test_where_torch_sees_no_gpu_its_words_are_told():
     run = Processes(
         (1, "", "Traceback\nRuntimeError: The NVIDIA driver on your system is too old (found version 11040).\n")
     )
-    (result,) = trial.on_gpus("python", "flash-attn", run)
+    (result,) = trial.check_on_gpus("python", "flash-attn", run)
     assert result["device"] is None
-    assert trial.explain(result) == (
+    assert trial.explain_failure(result) == (
         "does not work on any GPU: RuntimeError: The NVIDIA driver on your system is too old (found version 11040)"
         " (torch is for a newer CUDA than the driver serves: upgrade the driver)"
     )
@@ -99,7 +99,7 @@ def test_the_check_runs_in_the_interpreter_of_the_environment(make_venv, run):
     scratch = site_packages(venv) / "scratch"
     scratch.mkdir()
     (scratch / "flash_attn.py").write_text("raise ImportError('undefined symbol: x')\n")
-    results = trial.on_gpus(str(venv / "bin" / "python"), "flash-attn", run, str(scratch), ["cpu", "cpu"])
+    results = trial.check_on_gpus(str(venv / "bin" / "python"), "flash-attn", run, str(scratch), ["cpu", "cpu"])
     assert [result["device"] for result in results] == ["cpu", "cpu"]
     assert {result["failure"] for result in results} == {"ImportError: undefined symbol: x"}
     assert not list(venv.rglob("__pycache__/*attn*"))
@@ -124,7 +124,7 @@ def test_there_is_a_check_for_every_known_package():
     ],
 )
 def test_how_to_verify_depends_on_the_gpus(way, gpus, devices, resolved):
-    assert trial.resolve(way, gpus, devices) == resolved
+    assert trial.resolve_method(way, gpus, devices) == resolved
 
 
 @pytest.mark.parametrize(("gpus", "words"), [([], "names no GPU"), (None, "does not answer")])
@@ -132,4 +132,4 @@ def test_gpus_that_are_asked_for_must_be_there(gpus, words):
     with pytest.raises(
         TorchExtensionError, match=f"verify is gpu, and nvidia-smi {words} on this node.*torch_extension_verify"
     ):
-        trial.resolve("gpu", gpus)
+        trial.resolve_method("gpu", gpus)

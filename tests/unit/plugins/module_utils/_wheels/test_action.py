@@ -11,7 +11,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.ac
     INSTALL,
     KEEP,
     REPLACE,
-    decide,
+    decide_from_environment,
 )
 
 FILE = "flash_attn-2.8.3+cu12torch2.6cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
@@ -56,6 +56,6 @@ def node(installed, filename=None, sha256=None):
 )
 def test_what_has_to_be_done(environment, wanted_sha256, action, words):
     wheel = {"name": "flash-attn", "version": "2.8.3", "filename": FILE, "sha256": wanted_sha256}
-    decided = decide(wheel, environment)
+    decided = decide_from_environment(wheel, environment)
     assert decided.action == action
     assert words in decided.reason

@@ -21,7 +21,7 @@ def test_the_tags_of_this_machine_are_those_that_packaging_finds_on_it(environme
     environment["python"].update(version=platform.python_version(), tag=tag, abi=tag + sys.abiflags)
     environment["platform"].update(machine=platform.machine(), libc={"name": name, "version": version})
     assert sysconfig.get_platform() == f"linux-{platform.machine()}"
-    assert list(compatibility_tags.supported(environment)) == list(sys_tags())
+    assert list(compatibility_tags.supported_tags(environment)) == list(sys_tags())
 
 
 @pytest.mark.parametrize(
@@ -36,20 +36,20 @@ def test_the_tags_of_this_machine_are_those_that_packaging_finds_on_it(environme
 )
 def test_a_platform_tag_is_a_promise_about_the_libc(libc, has, lacks, environment):
     environment["platform"]["libc"] = libc
-    tags = compatibility_tags.platforms(environment["platform"])
+    tags = compatibility_tags.platform_tags(environment["platform"])
     assert has in tags
     assert lacks not in tags
 
 
 def test_a_free_threaded_python_takes_neither_ordinary_wheels_nor_the_stable_abi(environment):
     environment["python"].update(version="3.13.1", tag="cp313", abi="cp313t")
-    tags = compatibility_tags.supported(environment)
+    tags = compatibility_tags.supported_tags(environment)
     assert Tag("cp313", "cp313t", "linux_x86_64") in tags
     assert Tag("cp313", "cp313", "linux_x86_64") not in tags
     assert Tag("cp39", "abi3", "linux_x86_64") not in tags
 
 
 def test_the_stable_abi_of_an_older_python_serves_a_newer_one(environment):
-    tags = compatibility_tags.supported(environment)
+    tags = compatibility_tags.supported_tags(environment)
     assert tags[Tag("cp311", "cp311", "linux_x86_64")] < tags[Tag("cp39", "abi3", "linux_x86_64")]
     assert Tag("cp312", "abi3", "linux_x86_64") not in tags

@@ -24,17 +24,17 @@ def wheel(label="cu12torch2.8cxx11abiTRUE", version="2.8.3", tags=TAGS, name="fl
     return f"{name}-{version}+{label}-{tags}.whl"
 
 
-def judged(filenames, environment, name="flash-attn"):
-    return selection.judge(name, [Asset(item, f"https://gh.example/{item}") for item in filenames], environment)
+def judge(filenames, environment, name="flash-attn"):
+    return selection.judge_wheels(name, [Asset(item, f"https://gh.example/{item}") for item in filenames], environment)
 
 
-def chosen(filenames, environment, specifier=""):
-    choice = selection.choose(judged(filenames, environment), SpecifierSet(specifier), environment)
+def choose(filenames, environment, specifier=""):
+    choice = selection.choose_best(judge(filenames, environment), SpecifierSet(specifier), environment)
     return choice and choice.best.asset.filename
 
 
-def misfits(filename, environment):
-    return [str(misfit) for misfit in judged([filename], environment)[0].misfits]
+def mismatches(filename, environment):
+    return [str(mismatch) for mismatch in judge([filename], environment)[0].mismatches]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def misfits(filename, environment):
     ],
 )
 def test_a_wheel_fits_when_each_of_its_parts_does(filename, environment):
-    assert misfits(filename, environment) == []
+    assert mismatches(filename, environment) == []
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ def test_a_wheel_fits_when_each_of_its_parts_does(filename, environment):
     ],
 )
 def test_a_part_that_does_not_fit_is_told_with_what_the_node_has(filename, reason, environment):
-    assert reason in misfits(filename, environment)
+    assert reason in mismatches(filename, environment)
 
 
 def test_all_parts_that_do_not_fit_are_told(environment):
     filename = wheel("cu118torch2.1cxx11abiFALSE", tags="cp39-cp39-linux_aarch64")
-    assert [item.part for item in judged([filename], environment)[0].misfits] == [
+    assert [item.part for item in judge([filename], environment)[0].mismatches] == [
         *("torch", "CUDA", "a torch with C++11 ABI", "Python", "platform")
     ]
 
@@ -115,28 +115,28 @@ def test_a_name_without_abi_counts_as_built_for_torch_of_the_package_index(
     version, cuda, abi, label, fits, environment
 ):
     environment["torch"].update(version=version, cuda=cuda, cxx11_abi=abi)
-    assert (misfits(wheel(label), environment) == []) == fits
+    assert (mismatches(wheel(label), environment) == []) == fits
 
 
 def test_the_image_of_nvidia_takes_its_own_wheels_first_and_then_those_for_its_torch(environment):
     environment["torch"].update(version="2.8.0a0+5228986c39.nv25.05", cuda="12.9")
     environment["variables"] = {"NVIDIA_PRODUCT_NAME": "PyTorch", "NVIDIA_PYTORCH_VERSION": "25.05"}
     own = wheel("cu12torch25.05cxx11abiTRUE")
-    assert chosen([wheel(), own], environment) == own
-    assert chosen([wheel(), wheel("cu12torch25.04cxx11abiTRUE")], environment) == wheel()
+    assert choose([wheel(), own], environment) == own
+    assert choose([wheel(), wheel("cu12torch25.04cxx11abiTRUE")], environment) == wheel()
 
 
 def test_rocm_needs_its_own_minor(environment):
     environment["torch"].update(version="2.8.0+rocm6.4", cuda=None, hip="6.4.43482-0f2d60242")
-    assert chosen([wheel("rocm6.3torch2.8"), wheel("rocm64torch2.8cxx11abiTRUE")], environment) == wheel(
+    assert choose([wheel("rocm6.3torch2.8"), wheel("rocm64torch2.8cxx11abiTRUE")], environment) == wheel(
         "rocm64torch2.8cxx11abiTRUE"
     )
-    assert chosen([wheel("rocm6.3torch2.8"), wheel()], environment) is None
+    assert choose([wheel("rocm6.3torch2.8"), wheel()], environment) is None
 
 
 def test_a_wheel_for_glibc_does_not_serve_musl(environment):
     environment["platform"]["libc"] = {"name": "musl", "version": "1.2"}
-    assert misfits(wheel(), environment) == [
+    assert mismatches(wheel(), environment) == [
         "it is for glibc (all wheels so named are linked with it), this node has musl"
     ]
 
@@ -160,13 +160,15 @@ def test_a_wheel_for_glibc_does_not_serve_musl(environment):
     ],
 )
 def test_of_two_that_fit_the_nearer_is_taken_in_whatever_order_they_come(better, worse, environment):
-    assert chosen([better, worse], environment) == better
-    assert chosen([worse, better], environment) == better
+    assert choose([better, worse], environment) == better
+    assert choose([worse, better], environment) == better
 
 
 def test_of_two_files_of_one_name_the_newer_release_has_the_better(environment):
     assets = [Asset(wheel(), f"https://gh.example/{tag}", release=tag) for tag in ("v0.9.1", "v0.9.2")]
-    choice = selection.choose(selection.judge("flash-attn", assets, environment), SpecifierSet(), environment)
+    choice = selection.choose_best(
+        selection.judge_wheels("flash-attn", assets, environment), SpecifierSet(), environment
+    )
     assert choice.best.asset.release == "v0.9.1"  # listed first
 
 
@@ -186,12 +188,12 @@ def test_of_two_files_of_one_name_the_newer_release_has_the_better(environment):
 )
 def test_the_newest_version_that_the_requirement_allows_is_taken(specifier, version, environment):
     names = [wheel(version=item) for item in ("2.7.4.post1", "2.8.2", "2.9.0rc1", "2.8.3")]
-    assert chosen(names, environment, specifier) == (wheel(version=version) if version else None)
+    assert choose(names, environment, specifier) == (wheel(version=version) if version else None)
 
 
 def test_a_newer_version_without_a_wheel_for_the_node_is_newer_and_told(environment):
     names = [wheel("cu12torch2.9cxx11abiTRUE", "2.9.0"), wheel("cu12torch2.10cxx11abiTRUE", "2.9.0"), wheel()]
-    choice = selection.choose(judged(names, environment), SpecifierSet(), environment)
+    choice = selection.choose_best(judge(names, environment), SpecifierSet(), environment)
     assert choice.best.asset.filename == wheel()
     assert choice.newer == [
         {"version": "2.9.0", "reason": "none of its 2 wheels fits. There is one for torch 2.10 or 2.9."}
@@ -200,7 +202,7 @@ def test_a_newer_version_without_a_wheel_for_the_node_is_newer_and_told(environm
 
 def test_the_others_of_the_version_are_in_the_plan_with_their_reasons(environment):
     names = [wheel(), wheel(tags="cp39-abi3-linux_x86_64"), wheel("cu13torch2.8cxx11abiTRUE"), wheel(version="2.7.0")]
-    choice = selection.choose(judged(names, environment), SpecifierSet(), environment)
+    choice = selection.choose_best(judge(names, environment), SpecifierSet(), environment)
     assert choice.refused == [
         {"filename": names[1], "reasons": [f"it fits, but {names[0]} is nearer"]},
         {"filename": names[2], "reasons": ["it is for CUDA 13, this node has CUDA 12.6"]},
@@ -212,7 +214,7 @@ def test_the_others_of_the_version_are_in_the_plan_with_their_reasons(environmen
 
 def test_files_of_other_packages_and_other_kinds_are_newer(environment):
     names = [wheel(name="flash_attn_3"), "flash_attn-2.8.3.tar.gz", "notes.txt", wheel(version="nightly"), wheel()]
-    assert [item.asset.filename for item in judged(names, environment, "Flash_Attn")] == [wheel()]
+    assert [item.asset.filename for item in judge(names, environment, "Flash_Attn")] == [wheel()]
 
 
 def test_where_nothing_fits_what_is_nearest_is_told(environment):
@@ -223,7 +225,7 @@ def test_where_nothing_fits_what_is_nearest_is_told(environment):
         wheel(version="2.7.4.post1"),
         wheel(version="2.6.3"),
     ]
-    assert selection.nearest(judged(names, environment), SpecifierSet("==2.8.3")) == [
+    assert selection.describe_nearest(judge(names, environment), SpecifierSet("==2.8.3")) == [
         "There is one for torch 2.10, 2.9, 2.7 or 2.4.",
         "There is one for Python cp312.",
         "For this node as it is there is a wheel of version 2.7.4.post1 and 2.6.3.",
@@ -232,28 +234,30 @@ def test_where_nothing_fits_what_is_nearest_is_told(environment):
 
 def test_where_more_than_one_part_is_off_they_are_told_together(environment):
     names = [wheel("cu13torch2.9cxx11abiTRUE"), wheel("cu13torch2.10cxx11abiTRUE", tags="cp39-cp39-linux_x86_64")]
-    assert selection.nearest(judged(names, environment), SpecifierSet()) == ["There is one for torch 2.9 and CUDA 13."]
+    assert selection.describe_nearest(judge(names, environment), SpecifierSet()) == [
+        "There is one for torch 2.9 and CUDA 13."
+    ]
 
 
 def test_a_long_list_is_cut(environment):
     names = [wheel(f"cu12torch2.{minor}cxx11abiTRUE") for minor in range(10, 30)]
-    assert selection.nearest(judged(names, environment), SpecifierSet()) == [
+    assert selection.describe_nearest(judge(names, environment), SpecifierSet()) == [
         "There is one for torch 2.29, 2.28, 2.27, 2.26, 2.25, 2.24 and 14 more."
     ]
 
 
 def test_nothing_is_near_where_there_is_nothing(environment):
-    assert selection.nearest([], SpecifierSet()) == []
+    assert selection.describe_nearest([], SpecifierSet()) == []
 
 
 def test_the_node_is_described_by_all_that_counts(environment):
-    assert selection.describe(environment) == (
+    assert selection.describe_node(environment) == (
         "Python cp311, torch 2.8.0+cu126 (CUDA 12.6, C++11 ABI TRUE), linux x86_64, glibc 2.36"
     )
 
 
-def provable(filenames, environment, specifier=""):
-    found = selection.provable(judged(filenames, environment), SpecifierSet(specifier), environment)
+def filenames_to_prove(filenames, environment, specifier=""):
+    found = selection.provable_wheels(judge(filenames, environment), SpecifierSet(specifier), environment)
     return [candidate.asset.filename for candidate in found]
 
 
@@ -267,7 +271,7 @@ def test_to_try_comes_the_newest_version_first_then_the_nearest_older_torch_and_
         *(for_torch(torch) for torch in ("2.10", "2.9", "2.6")),
     ]
     wanted = [for_torch("2.6"), for_torch("2.9"), for_torch("2.10"), for_torch("2.7", "2.8.2")]
-    assert provable(names, environment) == provable(names[::-1], environment) == wanted
+    assert filenames_to_prove(names, environment) == filenames_to_prove(names[::-1], environment) == wanted
 
 
 def test_what_is_off_in_more_than_torch_or_in_torchs_major_is_not_worth_a_try(environment):
@@ -281,26 +285,29 @@ def test_what_is_off_in_more_than_torch_or_in_torchs_major_is_not_worth_a_try(en
         for_torch("3.7"),
         wheel(),  # it fits
     ]
-    assert provable(names, environment) == []
-    assert provable([*names, for_torch("2.7")], environment) == [for_torch("2.7")]
+    assert filenames_to_prove(names, environment) == []
+    assert filenames_to_prove([*names, for_torch("2.7")], environment) == [for_torch("2.7")]
 
 
 def test_a_wheel_whose_name_says_nothing_of_torch_is_not_tried(environment):
-    assert provable([f"flash_attn-2.8.3-{TAGS}.whl"], environment) == []
+    assert filenames_to_prove([f"flash_attn-2.8.3-{TAGS}.whl"], environment) == []
 
 
 def test_of_one_torch_the_best_is_tried(environment):
     names = [for_torch("2.7"), wheel("cu126torch2.7cxx11abiTRUE"), wheel("cu124torch2.7cxx11abiTRUE")]
-    assert provable(names, environment) == provable(names[::-1], environment) == [names[1]]
+    assert filenames_to_prove(names, environment) == filenames_to_prove(names[::-1], environment) == [names[1]]
 
 
 def test_another_patch_of_torch_is_the_nearest_that_there_is(environment):
-    assert provable([for_torch("2.7"), for_torch("2.8.1")], environment) == [for_torch("2.8.1"), for_torch("2.7")]
+    assert filenames_to_prove([for_torch("2.7"), for_torch("2.8.1")], environment) == [
+        for_torch("2.8.1"),
+        for_torch("2.7"),
+    ]
 
 
 def test_not_more_are_tried_than_are_worth_a_download_each(environment):
     names = [for_torch(f"2.{minor}") for minor in range(1, 8)]
-    assert provable(names, environment) == [for_torch(f"2.{minor}") for minor in (7, 6, 5, 4)]
+    assert filenames_to_prove(names, environment) == [for_torch(f"2.{minor}") for minor in (7, 6, 5, 4)]
 
 
 @pytest.mark.parametrize(
@@ -315,15 +322,15 @@ def test_not_more_are_tried_than_are_worth_a_download_each(environment):
 )
 def test_only_versions_that_the_requirement_allows_are_tried(specifier, versions, environment):
     names = [for_torch("2.7", version) for version in ("2.8.2", "2.9.0rc1", "2.8.3")]
-    assert provable(names, environment, specifier) == [for_torch("2.7", version) for version in versions]
+    assert filenames_to_prove(names, environment, specifier) == [for_torch("2.7", version) for version in versions]
 
 
 def test_a_wheel_says_in_its_name_for_what_it_was_built(environment):
-    (image, rocm, untold) = judged(
+    (image, rocm, untold) = judge(
         [wheel("cu13torch25.09cxx11abiFALSE"), wheel("rocm6.4torch2.8cxx11abiTRUE"), wheel("cu126torch2.8")],
         environment,
     )
     tags = "cp311-cp311-linux_x86_64"
-    assert selection.says(image) == f"its name says NVIDIA's image 25.09, CUDA 13, C++11 ABI FALSE, {tags}"
-    assert selection.says(rocm) == f"its name says torch 2.8, ROCm 6.4, C++11 ABI TRUE, {tags}"
-    assert selection.says(untold) == f"its name says torch 2.8, CUDA 12.6, an untold C++11 ABI, {tags}"
+    assert selection.describe_label(image) == f"its name says NVIDIA's image 25.09, CUDA 13, C++11 ABI FALSE, {tags}"
+    assert selection.describe_label(rocm) == f"its name says torch 2.8, ROCm 6.4, C++11 ABI TRUE, {tags}"
+    assert selection.describe_label(untold) == f"its name says torch 2.8, CUDA 12.6, an untold C++11 ABI, {tags}"

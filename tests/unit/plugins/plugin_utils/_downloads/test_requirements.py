@@ -12,7 +12,7 @@ from packaging.markers import default_environment
 from wheels import build_sdist, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_one
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_environment
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import (
     RequirementFinder,
     marker_environment,
@@ -117,7 +117,7 @@ def test_markers_are_those_of_the_node(publish, required, environment):
 
 
 def test_markers_of_this_machine_are_those_that_packaging_itself_tells(make_venv, run):
-    here = marker_environment(describe_one(str(make_venv()), [], run, {})[0])
+    here = marker_environment(describe_environment(str(make_venv()), [], run, {})[0])
     itself = {"extra": "", **default_environment()}
     assert {**here, "platform_release": "", "platform_version": ""} == {
         **itself,

@@ -1,0 +1,45 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
+
+
+def test_a_file_is_written_with_its_mode_and_replaces_the_old_one(tmp_path):
+    path = tmp_path / "pip.conf"
+    path.write_text("old")
+    atomic.write_bytes(str(path), b"new", 0o600)
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"new", 0o600)
+    assert os.listdir(tmp_path) == ["pip.conf"]
+
+
+def test_a_file_is_copied_whole(tmp_path):
+    data = os.urandom((1 << 20) + 1)
+    (tmp_path / "source").write_bytes(data)
+    atomic.copy_file(str(tmp_path / "source"), str(tmp_path / "copy"))
+    assert (tmp_path / "copy").read_bytes() == data
+
+
+def test_a_copy_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.whl"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError):
+        atomic.copy_file(str(tmp_path / "none"), str(path))
+    assert os.listdir(tmp_path) == ["a.whl"]
+    assert path.read_text() == "old"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_root_gives_a_file_the_owner_of_another(tmp_path):
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", 1234, 1234)
+    path = tmp_path / "theirs" / "pip.conf"
+    atomic.write_bytes(str(path), b"", like=(tmp_path / "theirs").stat())
+    assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1234)

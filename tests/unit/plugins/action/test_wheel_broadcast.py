@@ -52,7 +52,7 @@ def broadcast(on_node, cluster, fetched):
     return broadcast
 
 
-def test_only_nodes_whose_first_way_is_slurm_are_served(broadcast, plan, fetched, wheel, target, home):
+def test_only_nodes_that_use_this_slurm_host_are_served(broadcast, plan, fetched, wheel, target, home):
     plans = {
         "gpu01": plan(node="cn1"),
         "cn2": plan(),

@@ -144,7 +144,7 @@ def test_a_server_that_is_down_is_an_error(file):
     assert "Connection refused" in message
 
 
-def test_a_server_of_another_protocol_is_an_error(file, certificate):
+def test_a_server_without_tls_at_an_https_url_is_an_error(file, certificate):
     with serving() as plain:
         message = refusal(plain.url.replace("http://127.0.0.1", "https://localhost"), file, certificate)
     assert "localhost" in message

@@ -13,6 +13,7 @@ ON_NODES := $(SCENARIOS) newest-default
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.ansible/collections
 export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
+unexport PYTHONDONTWRITEBYTECODE # or else pytest compiles all tests anew in each of its processes
 
 help: ## show this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20

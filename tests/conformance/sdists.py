@@ -50,7 +50,7 @@ def on_index(name: str) -> dict[str, Sdist]:
     remembered = cache() / f"{name}.json"
     found = {version: sdist for version, (sdist, _link) in _links(name).items()}
     if found:
-        _write(remembered, json.dumps(found).encode())
+        write(remembered, json.dumps(found).encode())
         return found
     if remembered.exists():
         return {version: Sdist(*fields) for version, fields in json.loads(remembered.read_bytes()).items()}
@@ -62,7 +62,7 @@ def fetch(name: str, version: str) -> Path:
     sdist = on_index(name)[version]
     path = cache() / sdist.filename
     if not path.exists() or _sha256(path.read_bytes()) != sdist.sha256:
-        _write(path, _download(name, version, sdist.sha256))
+        write(path, _download(name, version, sdist.sha256))
     return path
 
 
@@ -103,7 +103,8 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
+    """Put a file into the cache."""
     # Two runs may share the cache: no one sees half a file.
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_bytes(content)

@@ -7,5 +7,5 @@ if ! tests/tools/find-python.sh 3.12 3.14 >/dev/null; then
 fi
 tests/tools/venv.sh .venv-newest newest 3.12 3.14
 export PATH=$PWD/.venv-newest/bin:$PATH
-ansible --version | head -n 1
+ansible --version | sed -n 1p # to its end: unlike head, sed closes no pipe early
 exec "$@"

@@ -42,4 +42,5 @@ if grep -E 'Required program|[Ss]kipp' "$log" | grep -v 'because it could not be
   echo "ansible-test passed over what it should have run." >&2
   exit 1
 fi
-echo "$name: $(grep -c '^Running sanity test' "$log") sanity tests passed"
+count=$(grep -c '^Running sanity test' "$log") || { echo "ansible-test ran no test." >&2; exit 1; }
+echo "$name: $count sanity tests passed"

@@ -173,6 +173,7 @@ def index(tmp_path):
         yield server.index(sdist.parent), f"{server.url}/files/{sdist.name}#sha256={sha256(sdist)}", server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "requirement", ["flash-attn==2.8.3", "flash-attn"], ids=["pinned", "unpinned, the newest of the index"]
 )
@@ -194,6 +195,7 @@ def test_plain_pip_install_takes_the_seeded_wheel_and_runs_no_setup_py(
     )
 
 
+@pytest.mark.slow
 def test_pip_takes_the_seeded_wheel_with_the_hash_of_the_sdist_required(index, node, planned, venv, tmp_path):
     index_url, sdist_url, _server = index
     add_wheel(planned(sdist_url=sdist_url), folder(tmp_path), node)

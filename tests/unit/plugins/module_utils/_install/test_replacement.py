@@ -225,6 +225,7 @@ def test_a_wheel_with_a_script_is_installed_with_it(venv, run, tmp_path):
     assert leftovers.find_leftovers(environment["python"]["site_packages"]) == []
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_there_is_the_old_version_or_the_new_one_and_the_next_run_clears_up(venv, run, tmp_path):
     """A real pip in a process group of its own, killed with SIGKILL at moments spread at random over an installation."""
     moments = random.Random(1)  # noqa: S311

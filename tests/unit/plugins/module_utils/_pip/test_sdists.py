@@ -133,6 +133,7 @@ def fill(environment, name, delivered, sdist_url, folder=None):
     add_wheel(wheel, str(delivered), environment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [version for version in ASKABLE if version != "23.1.2"])  # as 23.0.1 and 24.0
 def test_every_pip_finds_in_its_cache_what_it_was_asked_for(
     version, index, server, settings, home, tmp_path, run, monkeypatch
@@ -173,6 +174,7 @@ def test_every_pip_finds_in_its_cache_what_it_was_asked_for(
     assert [path for path in server.requests if "-1." in path] == [], "no sdist was downloaded"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["20.3.4", "23.0.1", "23.1.2", NEWEST])
 def test_settings_that_keep_pip_from_its_cache_are_seen_and_true(
     version, index, server, settings, home, tmp_path, run, monkeypatch

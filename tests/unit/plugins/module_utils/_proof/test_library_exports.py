@@ -169,6 +169,7 @@ def test_no_file_is_left_open(library, tmp_path):
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
+@pytest.mark.slow
 def test_damaged_files_are_errors_and_take_no_time(library, tmp_path):
     """Mutations of headers and tables, and of any byte: nothing but ElfError, and each within a blink."""
     chance = random.Random(20261123)  # noqa: S311

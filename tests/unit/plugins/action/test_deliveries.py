@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 from binaries import read_facts
 from nodes import extension_wheel
-from servers import serving, tls_context
+from servers import running_server, tls_context
 from shells import mount_point
 from venvs import site_packages
 from wheels import LABEL, as_wanted, build_wheel, sha256, tree_state
@@ -125,7 +125,7 @@ def test_the_disk_of_the_node_itself_is_not_taken_for_shared(bring, stage, tmp_p
 
 
 def test_where_no_way_serves_all_reasons_are_told(bring, shared, server, path):
-    server.give(path, b"", status=403)
+    server.serve_body(path, b"", status=403)
     failed = bring(["shared", "pull"], shared_dir=f"{shared}/none", pull_url=f"{server.url}/wheels")
     assert failed["failed"]
     first, second = failed["msg"].splitlines()
@@ -135,7 +135,7 @@ def test_where_no_way_serves_all_reasons_are_told(bring, shared, server, path):
 
 
 def test_what_the_server_lacks_is_put_there_once_and_all_nodes_fetch_it(bring, wheel, server, path, stage, tmp_path):
-    url = server.take("/wheels/")
+    url = server.accept_uploads("/wheels/")
     first, second = (bring("pull", node, pull_url=url) for node in ("one", "other"))
     for done, node in ((first, "one"), (second, "other")):
         assert (done["failed"], done["changed"]) == (False, True), done["said"]
@@ -143,21 +143,21 @@ def test_what_the_server_lacks_is_put_there_once_and_all_nodes_fetch_it(bring, w
         assert is_installed(tmp_path / node)
     told = {"way": "pull", "folder": str(stage), "url": url}
     assert (first["delivery"], second["delivery"]) == ({**told, "sent": True}, {**told, "sent": False})
-    assert server.asked() == [f"{method} {path}" for method in ("GET", "HEAD", "PUT", "GET", "GET")]
-    assert server.kept(path) == wheel.read_bytes()
+    assert server.request_lines() == [f"{method} {path}" for method in ("GET", "HEAD", "PUT", "GET", "GET")]
+    assert server.read(path) == wheel.read_bytes()
     assert not stage.exists()
 
 
 def test_what_the_operator_has_put_there_is_fetched(bring, wheel, server, path):
-    server.offer(path, wheel.read_bytes())
+    server.serve_file(path, wheel.read_bytes())
     done = bring("pull", pull_url=f"{server.url}/wheels")
     assert (done["failed"], done["delivery"]["sent"]) == (False, False), done["said"]
-    assert server.asked() == [f"GET {path}"]
+    assert server.request_lines() == [f"GET {path}"]
 
 
 def test_a_server_with_a_certificate_of_the_sites_ca_is_trusted_and_no_key_is_sent(bring, certificate):
-    with serving(tls_context(certificate)) as server:
-        done = bring("pull", pull_url=server.take("/wheels/"), pull_ca_path=str(certificate))
+    with running_server(tls_context(certificate)) as server:
+        done = bring("pull", pull_url=server.accept_uploads("/wheels/"), pull_ca_path=str(certificate))
     assert (done["failed"], done["delivery"]["sent"]) == (False, True), done["said"]
     assert "PRIVATE KEY" in certificate.read_text()
     assert "PRIVATE KEY" not in done["said"]
@@ -171,7 +171,7 @@ def test_a_file_of_cas_that_has_none_is_an_error_of_that_way(bring, server, tmp_
 
 
 def test_where_a_server_refuses_the_upload_the_next_way_is_taken(bring, server, path, stage):
-    done = bring(["pull", "copy"], pull_url=server.take("/wheels/", status=507))
+    done = bring(["pull", "copy"], pull_url=server.accept_uploads("/wheels/", status=507))
     assert done["delivery"] == {**COPIED, "folder": str(stage)}
     assert "does not take flash_attn" in warned(done)
     assert "(507 Insufficient Storage). It has no room." in warned(done)
@@ -183,7 +183,7 @@ def test_a_server_that_does_not_give_what_it_took_is_told(bring, server):
         handler.send_response(201)
         handler.end_headers()
 
-    server.takers["/wheels/"] = swallow
+    server.upload_handlers["/wheels/"] = swallow
     failed = bring("pull", pull_url=f"{server.url}/wheels/")
     assert failed["failed"]
     assert "/wheels/ took flash_attn" in failed["msg"]
@@ -191,7 +191,7 @@ def test_a_server_that_does_not_give_what_it_took_is_told(bring, server):
 
 
 def test_another_file_on_the_server_is_an_error_and_nothing_stays_of_it(bring, wheel, server, path, stage):
-    server.offer(path, bytes(wheel.stat().st_size))
+    server.serve_file(path, bytes(wheel.stat().st_size))
     failed = bring("pull", pull_url=f"{server.url}/wheels")
     assert f"wanted is {as_wanted(wheel)['sha256']}: it is another file" in failed["msg"]
     assert not stage.exists() or os.listdir(stage) == []

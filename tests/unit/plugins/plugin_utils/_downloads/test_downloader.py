@@ -21,7 +21,7 @@ import types
 
 import pytest
 import requests
-from servers import serving, tls_context, tunnelling
+from servers import running_proxy, running_server, tls_context
 from urllib3.util import Retry
 from wheels import LABEL, build_wheel, sha256
 
@@ -112,7 +112,7 @@ class Notes(Progress):
 
 
 def test_a_wheel_is_downloaded_once_and_then_taken_from_the_cache(server, wheel, cache, get):
-    url = server.give(PATH, wheel.read_bytes())
+    url = server.serve_body(PATH, wheel.read_bytes())
     first = get(url, wheel.name)
     assert first[:4] == (str(place(cache, url, wheel.name)), sha256(wheel), wheel.stat().st_size, True)
     assert get(url, wheel.name) == first._replace(is_new=False, warning=None)
@@ -122,7 +122,7 @@ def test_a_wheel_is_downloaded_once_and_then_taken_from_the_cache(server, wheel,
 
 
 def test_what_lies_beside_a_cached_file_is_in_the_form_of_sha256sum(server, wheel, cache, get):
-    url = server.give(PATH, wheel.read_bytes())
+    url = server.serve_body(PATH, wheel.read_bytes())
     get(url, wheel.name)
     folder = place(cache, url, wheel.name).parent
     subprocess.run(["sha256sum", "--check", "--strict", f"{wheel.name}.sha256"], cwd=folder, check=True)
@@ -131,7 +131,7 @@ def test_what_lies_beside_a_cached_file_is_in_the_form_of_sha256sum(server, whee
 
 def test_files_of_one_name_from_two_places_are_two_files(server, wheel, tmp_path, get):
     other = build_wheel(tmp_path / "other", label=LABEL, files={"flash_attn/__init__.py": "OTHER = 1\n"})
-    urls = [server.give(f"/{number}", path.read_bytes()) for number, path in enumerate((wheel, other))]
+    urls = [server.serve_body(f"/{number}", path.read_bytes()) for number, path in enumerate((wheel, other))]
     assert [get(url, wheel.name).sha256 for url in urls] == [sha256(wheel), sha256(other)]
     assert [get(url, wheel.name).is_new for url in urls] == [False, False]
 
@@ -140,7 +140,7 @@ def test_files_of_one_name_from_two_places_are_two_files(server, wheel, tmp_path
     "damage", [lambda path: os.truncate(path, 100), lambda path: path.unlink()], ids=["cut", "gone"]
 )
 def test_what_changed_in_the_cache_since_is_downloaded_again(damage, server, wheel, cache, get):
-    url = server.give(PATH, wheel.read_bytes())
+    url = server.serve_body(PATH, wheel.read_bytes())
     get(url, wheel.name)
     damage(place(cache, url, wheel.name))
     assert Downloader(str(cache)).find_cached(url, wheel.name) is None
@@ -152,13 +152,13 @@ def test_what_changed_in_the_cache_since_is_downloaded_again(damage, server, whe
 def test_an_unknown_hash_is_told_at_the_first_download_and_held_against_from_then_on(
     server, wheel, cache, get, tmp_path
 ):
-    url = server.give(PATH, wheel.read_bytes())
+    url = server.serve_body(PATH, wheel.read_bytes())
     warning = get(url, wheel.name).warning
     beside = f"{place(cache, url, wheel.name)}.sha256"
     for words in (f"{wheel.name} has no published hash", sha256(wheel), beside, "torch_extension_sha256"):
         assert words in warning
     other = build_wheel(tmp_path / "other", label=LABEL, files={"flash_attn/__init__.py": "OTHER = 1\n"})
-    server.give(PATH, other.read_bytes())
+    server.serve_body(PATH, other.read_bytes())
     place(cache, url, wheel.name).unlink()
     with refuses(
         cache, f"{sha256(other)}, wanted is {sha256(wheel)}, as it was at its first", [f"{wheel.name}.sha256"]
@@ -173,7 +173,7 @@ def test_an_unknown_hash_is_told_at_the_first_download_and_held_against_from_the
 
 @pytest.mark.parametrize("debris", [None, "", "no hash", "\xff"], ids=["none", "empty", "nonsense", "no ASCII"])
 def test_a_file_without_its_hash_beside_it_is_not_trusted(debris, server, wheel, cache, get):
-    url = server.give(PATH, wheel.read_bytes())
+    url = server.serve_body(PATH, wheel.read_bytes())
     get(url, wheel.name)
     beside = place(cache, url, f"{wheel.name}.sha256")
     beside.unlink() if debris is None else beside.write_text(debris)
@@ -181,7 +181,7 @@ def test_a_file_without_its_hash_beside_it_is_not_trusted(debris, server, wheel,
 
 
 def test_another_hash_than_the_one_wanted_is_thrown_away(server, wheel, cache, get):
-    url = server.give(PATH, wheel.read_bytes())
+    url = server.serve_body(PATH, wheel.read_bytes())
     with refuses(cache, f"has sha256 {sha256(wheel)}, wanted is {'0' * 64}, as the release, the lock or .*thrown away"):
         get(url, wheel.name, "0" * 64)
     assert len(server.requests) == 1, "it came in one piece, so another try would be the same"
@@ -190,14 +190,14 @@ def test_another_hash_than_the_one_wanted_is_thrown_away(server, wheel, cache, g
 
 
 def test_a_cached_file_with_another_hash_than_the_one_wanted_does_not_serve(server, wheel, cache, get):
-    url = server.give(PATH, wheel.read_bytes())
+    url = server.serve_body(PATH, wheel.read_bytes())
     get(url, wheel.name)
     assert Downloader(str(cache)).find_cached(url, wheel.name, "0" * 64) is None
     assert Downloader(str(cache)).find_cached(url, wheel.name, sha256(wheel))
 
 
 def test_where_hashes_are_required_a_wheel_without_one_is_refused_before_it_is_asked_for(server, wheel, cache, get):
-    url = server.give(PATH, wheel.read_bytes())
+    url = server.serve_body(PATH, wheel.read_bytes())
     get(url, wheel.name)
     strict = Downloader(str(cache), require_sha256=True)
     for refusing in (strict.get, strict.find_cached):
@@ -210,8 +210,8 @@ def test_where_hashes_are_required_a_wheel_without_one_is_refused_before_it_is_a
 
 
 def test_without_tls_only_a_wheel_with_a_known_hash_comes(wheel, cache, get):
-    with serving() as plain:
-        url = plain.give(PATH, wheel.read_bytes())
+    with running_server() as plain:
+        url = plain.serve_body(PATH, wheel.read_bytes())
         with refuses(cache, "is without TLS.*Give its hash in torch_extension_sha256"):
             get(url, wheel.name)
         with refuses(cache, "is without TLS"):
@@ -221,21 +221,21 @@ def test_without_tls_only_a_wheel_with_a_known_hash_comes(wheel, cache, get):
 
 
 def test_a_redirect_from_tls_to_none_counts_as_none(server, wheel, cache, get):
-    with serving() as plain:
-        server.redirect(PATH, plain.give("/", wheel.read_bytes()))
+    with running_server() as plain:
+        server.redirect(PATH, plain.serve_body("/", wheel.read_bytes()))
         with refuses(cache, "is redirected to 127.0.0.1 without TLS"):
             get(server.url + PATH, wheel.name)
         assert get(server.url + PATH, wheel.name, sha256(wheel)).is_new
 
 
 def test_a_server_that_promises_less_than_the_file_gives_no_wheel(server, wheel, cache, get):
-    url = server.give(PATH, wheel.read_bytes(), length=10)
+    url = server.serve_body(PATH, wheel.read_bytes(), length=10)
     with refuses(cache, "is not the wheel"):
         get(url, wheel.name)
 
 
 def test_a_connection_that_is_always_cut_gives_no_wheel(server, wheel, cache, get):
-    url = server.give(PATH, wheel.read_bytes()[:-100], length=wheel.stat().st_size)
+    url = server.serve_body(PATH, wheel.read_bytes()[:-100], length=wheel.stat().st_size)
     with refuses(cache, r"wheel\.whl cannot be downloaded: .*torch_extension_proxy", parts(wheel)):
         get(url, wheel.name)
     assert len(server.requests) == 1 + FAST_RETRIES.max_retries, "what comes again each time is no progress"
@@ -243,13 +243,13 @@ def test_a_connection_that_is_always_cut_gives_no_wheel(server, wheel, cache, ge
 
 def test_after_a_cut_only_the_rest_is_asked_for(server, large, cache, get):
     body = large.read_bytes()
-    url = server.offer(PATH, body, cuts=[300000, 400000])
+    url = server.serve_file(PATH, body, cuts=[300000, 400000])
     notes = Notes()
     assert get(url, large.name, progress=notes).sha256 == sha256(large)
     ranges = [headers.get("Range") for headers in server.headers]
     assert (ranges[0], len(ranges)) == (None, 3)
     assert [began_at(headers) for headers in server.headers[1:]] == [300000, 700000]
-    assert server.sent == [300000, 400000, len(body) - 700000], "no byte came twice"
+    assert server.sent_sizes == [300000, 400000, len(body) - 700000], "no byte came twice"
     assert {headers["If-Range"] for headers in server.headers[1:]} == {'"1"'}
     assert {headers["Accept-Encoding"] for headers in server.headers} == {"identity"}
     assert len(notes.told) == 2
@@ -263,33 +263,33 @@ def test_a_redirect_to_another_signed_url_each_time_does_not_hinder_a_resume(ser
     def redirect(handler):
         signatures.append(len(signatures))
         server.redirect("/discarded", f"/storage?signature={len(signatures)}")
-        server.answers["/discarded"](handler)
+        server.handlers["/discarded"](handler)
 
-    server.offer("/storage", body, cuts=[300000])
-    server.answers[PATH] = redirect
-    server.answers.update({f"/storage?signature={number}": server.answers["/storage"] for number in (1, 2)})
+    server.serve_file("/storage", body, cuts=[300000])
+    server.handlers[PATH] = redirect
+    server.handlers.update({f"/storage?signature={number}": server.handlers["/storage"] for number in (1, 2)})
     assert get(server.url + PATH, large.name).sha256 == sha256(large)
     assert server.requests == [PATH, "/storage?signature=1", PATH, "/storage?signature=2"]
-    assert server.sent == [300000, len(body) - 300000]
+    assert server.sent_sizes == [300000, len(body) - 300000]
 
 
 def test_what_a_failed_run_leaves_the_next_one_goes_on_with(server, large, cache, get):
     body = large.read_bytes()
-    url = server.offer(PATH, body, cuts=[100000])
+    url = server.serve_file(PATH, body, cuts=[100000])
     with refuses(cache, "cannot be downloaded", parts(large)):
         get(url, large.name, retry_policy=FAST_RETRIES._replace(max_retries=0))
     assert get(url, large.name).sha256 == sha256(large)
-    assert server.sent == [100000, len(body) - 100000]
+    assert server.sent_sizes == [100000, len(body) - 100000]
 
 
 def test_a_file_that_changed_between_two_pieces_starts_over(server, large, tmp_path, cache, get):
     other = build_wheel(tmp_path / "other", label=LABEL, extra=[("flash_attn/blob", os.urandom(1 << 20))])
-    url = server.offer(PATH, large.read_bytes(), cuts=[100000])
+    url = server.serve_file(PATH, large.read_bytes(), cuts=[100000])
     with refuses(cache, "cannot be downloaded", parts(large)):
         get(url, large.name, retry_policy=FAST_RETRIES._replace(max_retries=0))
-    server.offer(PATH, other.read_bytes(), etag='"2"')
+    server.serve_file(PATH, other.read_bytes(), etag='"2"')
     assert get(url, large.name).sha256 == sha256(other)
-    assert server.sent[1:] == [other.stat().st_size]
+    assert server.sent_sizes[1:] == [other.stat().st_size]
     assert server.headers[-1]["If-Range"] == '"1"'
 
 
@@ -305,7 +305,7 @@ def test_a_file_that_changed_between_two_pieces_starts_over(server, large, tmp_p
     ids=["none", "a weak one", "a date of the same second", "a date", "no date"],
 )
 def test_without_a_validator_that_can_be_relied_on_a_transfer_starts_over(etag, headers, resumes, server, large, get):
-    url = server.offer(PATH, large.read_bytes(), etag=etag, headers=headers, cuts=[100000])
+    url = server.serve_file(PATH, large.read_bytes(), etag=etag, headers=headers, cuts=[100000])
     assert get(url, large.name).sha256 == sha256(large)
     assert ("Range" in server.headers[1]) is resumes
 
@@ -321,8 +321,8 @@ def test_without_a_validator_that_can_be_relied_on_a_transfer_starts_over(etag, 
     ids=["416", "206 without a range", "206 from elsewhere", "206 with nonsense"],
 )
 def test_a_server_that_does_not_go_on_where_it_was_asked_to_is_asked_for_all(answer, server, large, get):
-    url = server.offer(PATH, large.read_bytes(), cuts=[100000])
-    good = server.answers[PATH]
+    url = server.serve_file(PATH, large.read_bytes(), cuts=[100000])
+    good = server.handlers[PATH]
 
     def refuse_ranges(handler):
         if "Range" not in handler.headers:
@@ -333,7 +333,7 @@ def test_a_server_that_does_not_go_on_where_it_was_asked_to_is_asked_for_all(ans
             handler.send_header(name, value)
         handler.end_headers()
 
-    server.answers[PATH] = refuse_ranges
+    server.handlers[PATH] = refuse_ranges
     assert get(url, large.name).sha256 == sha256(large)
     assert ["Range" in headers for headers in server.headers] == [False, True, False]
 
@@ -342,7 +342,7 @@ def test_a_server_that_does_not_go_on_where_it_was_asked_to_is_asked_for_all(ans
     "debris", ["", "[]", "{}", '{"validator": 1, "verified": true}', '{"validator": "\\n", "verified": 1}']
 )
 def test_notes_beside_a_part_that_make_no_sense_start_it_over(debris, server, large, cache, get):
-    url = server.offer(PATH, large.read_bytes())
+    url = server.serve_file(PATH, large.read_bytes())
     part = place(cache, url, f".{large.name}.part")
     part.parent.mkdir(parents=True)
     part.write_bytes(b"x")
@@ -352,7 +352,7 @@ def test_notes_beside_a_part_that_make_no_sense_start_it_over(debris, server, la
 
 
 def test_pieces_that_make_no_wheel_are_thrown_away_and_it_starts_over_once(server, large, cache, get):
-    url = server.offer(PATH, large.read_bytes(), cuts=[100000])
+    url = server.serve_file(PATH, large.read_bytes(), cuts=[100000])
     with refuses(cache, "cannot be downloaded", parts(large)):
         get(url, large.name, retry_policy=FAST_RETRIES._replace(max_retries=0))
     with place(cache, url, f".{large.name}.part").open("r+b") as file:
@@ -362,18 +362,18 @@ def test_pieces_that_make_no_wheel_are_thrown_away_and_it_starts_over_once(serve
 
 
 def test_it_starts_over_no_more_than_once(server, large, cache, get):
-    url = server.offer(PATH, large.read_bytes(), cuts=[100000, 1 << 30, 100000])
+    url = server.serve_file(PATH, large.read_bytes(), cuts=[100000, 1 << 30, 100000])
     with refuses(cache, "wanted is 000"):
         get(url, large.name, "0" * 64)
     assert ["Range" in headers for headers in server.headers] == [False, True, False, True]
 
 
 def test_what_came_without_tls_is_not_gone_on_with_where_tls_is_what_is_trusted(server, large, cache, get):
-    with serving() as plain:
-        server.redirect(PATH, plain.offer("/", large.read_bytes(), cuts=[100000]))
+    with running_server() as plain:
+        server.redirect(PATH, plain.serve_file("/", large.read_bytes(), cuts=[100000]))
         with refuses(cache, "cannot be downloaded", parts(large)):
             get(server.url + PATH, large.name, sha256(large), retry_policy=FAST_RETRIES._replace(max_retries=0))
-        server.offer(PATH, large.read_bytes())
+        server.serve_file(PATH, large.read_bytes())
         assert get(server.url + PATH, large.name).sha256 == sha256(large)
         assert "Range" not in server.headers[-1]
 
@@ -389,7 +389,7 @@ def hang_after(server, path, body, many, let_go):
         handler.wfile.write(body[:many])
         let_go.wait(20)
 
-    server.answers[path] = answer
+    server.handlers[path] = answer
     return server.url + path
 
 
@@ -403,14 +403,14 @@ def let_go():
 def test_a_transfer_that_stops_is_gone_on_with(server, large, get, let_go):
     body = large.read_bytes()
     url = hang_after(server, PATH, body, 200000, let_go)
-    stopping = server.answers[PATH]
-    server.offer(PATH, body)
-    going = server.answers[PATH]
+    stopping = server.handlers[PATH]
+    server.serve_file(PATH, body)
+    going = server.handlers[PATH]
 
     def answer(handler):
         return (going if len(server.requests) > 1 else stopping)(handler)
 
-    server.answers[PATH] = answer
+    server.handlers[PATH] = answer
     assert get(url, large.name, retry_policy=FAST_RETRIES._replace(timeout=0.3)).sha256 == sha256(large)
     assert 200000 - BUFFER < began_at(server.headers[1]) <= 200000
 
@@ -449,7 +449,7 @@ def test_a_transfer_that_trickles_counts_as_stopped(quickly, server, large, cach
             if let_go.wait(0.01):
                 break
 
-    server.answers[PATH] = trickle
+    server.handlers[PATH] = trickle
     retry_policy = RetryPolicy(window_seconds=0.2, window_bytes=1000, max_retries=1, backoff=0)
     with refuses(cache, r"cannot be downloaded: less than 1000 bytes came in 0 s", parts(large)):
         get(server.url + PATH, large.name, retry_policy=retry_policy)
@@ -461,7 +461,7 @@ def test_another_size_than_the_one_wanted_is_refused_before_the_body_comes(serve
     url = hang_after(server, PATH, body, 0, let_go)
     with refuses(cache, f"wheel.whl has {len(body)} bytes, wanted are {len(body) + 1}, as the release"):
         get(url, wheel.name, size=len(body) + 1)
-    server.give(PATH, body)
+    server.serve_body(PATH, body)
     assert get(url, wheel.name, size=len(body)).is_new
 
 
@@ -474,7 +474,7 @@ def test_a_body_of_unknown_length_has_the_size_wanted_or_is_refused(error, serve
         handler.end_headers()
         handler.wfile.write(body)
 
-    server.answers[PATH] = answer
+    server.handlers[PATH] = answer
     words = f"has more than {len(body) - 1} bytes" if error < 0 else f"cut after {len(body)} of {len(body) + 1} bytes"
     with refuses(cache, words, parts(wheel)):
         get(server.url + PATH, wheel.name, size=len(body) + error)
@@ -492,14 +492,14 @@ def test_a_page_of_html_is_told_as_what_it_is_at_once(server, wheel, cache, get,
         handler.wfile.write(page)
         let_go.wait(20)
 
-    server.answers[PATH] = login
+    server.handlers[PATH] = login
     with refuses(cache, r"is not the wheel: it is a page of HTML\. It begins with '<html><title>Please log in.*login"):
         get(server.url + PATH, wheel.name)
     assert len(server.requests) == 1
 
 
 def test_what_is_no_zip_file_is_told_at_once_whatever_it_is_said_to_be(server, wheel, cache, get):
-    url = server.give(PATH, b"<!DOCTYPE html><html>Please log in", length=1 << 30)
+    url = server.serve_body(PATH, b"<!DOCTYPE html><html>Please log in", length=1 << 30)
     with refuses(cache, r"is not the wheel: it is not a zip file\. It begins with '<!DOCTYPE html>.*login page"):
         get(url, wheel.name)
     assert len(server.requests) == 1
@@ -507,17 +507,17 @@ def test_what_is_no_zip_file_is_told_at_once_whatever_it_is_said_to_be(server, w
 
 def test_a_login_page_in_the_middle_does_not_cost_what_is_there(server, large, cache, get):
     body = large.read_bytes()
-    url = server.offer(PATH, body, cuts=[100000])
-    good = server.answers[PATH]
+    url = server.serve_file(PATH, body, cuts=[100000])
+    good = server.handlers[PATH]
 
     def answer(handler):
         if len(server.requests) == 2:
-            server.page("/login", "<html>")
-            server.answers["/login"](handler)
+            server.serve_page("/login", "<html>")
+            server.handlers["/login"](handler)
         else:
             good(handler)
 
-    server.answers[PATH] = answer
+    server.handlers[PATH] = answer
     with refuses(cache, "is not the wheel", parts(large)):
         get(url, large.name)
     assert get(url, large.name).sha256 == sha256(large)
@@ -525,13 +525,13 @@ def test_a_login_page_in_the_middle_does_not_cost_what_is_there(server, large, c
 
 
 def test_a_server_that_packs_what_it_was_asked_not_to_pack_is_refused(server, wheel, cache, get):
-    url = server.offer(PATH, wheel.read_bytes(), headers={"Content-Encoding": "gzip"})
+    url = server.serve_file(PATH, wheel.read_bytes(), headers={"Content-Encoding": "gzip"})
     with refuses(cache, "Content-Encoding gzip"):
         get(url, wheel.name)
 
 
 def test_another_wheel_than_the_one_named_is_no_wheel(server, tmp_path, cache, get):
-    url = server.give(PATH, build_wheel(tmp_path, version="2.8.2").read_bytes())
+    url = server.serve_body(PATH, build_wheel(tmp_path, version="2.8.2").read_bytes())
     with refuses(cache, r"is not the wheel: .*METADATA is of flash-attn 2\.8\.2"):
         get(url, "flash_attn-2.8.3-py3-none-any.whl")
 
@@ -544,7 +544,7 @@ def test_a_missing_wheel_is_told_with_what_there_is(server, wheel, cache, get):
 
 @pytest.mark.parametrize("status", [401, 403, 418])
 def test_a_refusal_is_told_with_its_status(status, server, wheel, cache, get):
-    url = server.give(PATH, b"", status)
+    url = server.serve_body(PATH, b"", status)
     with refuses(cache, f"HTTP status {status}.*netrc"):
         get(url, wheel.name)
     assert len(server.requests) == 1
@@ -552,8 +552,8 @@ def test_a_refusal_is_told_with_its_status(status, server, wheel, cache, get):
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_a_server_that_stumbles_is_asked_again(status, server, wheel, get):
-    url = server.give(PATH, wheel.read_bytes())
-    good = server.answers[PATH]
+    url = server.serve_body(PATH, wheel.read_bytes())
+    good = server.handlers[PATH]
 
     def stumble_twice(handler):
         if len(server.requests) > 2:
@@ -561,7 +561,7 @@ def test_a_server_that_stumbles_is_asked_again(status, server, wheel, get):
         else:
             handler.send_error(status)
 
-    server.answers[PATH] = stumble_twice
+    server.handlers[PATH] = stumble_twice
     notes = Notes()
     assert get(url, wheel.name, progress=notes).is_new
     assert len(server.requests) == 3
@@ -569,7 +569,7 @@ def test_a_server_that_stumbles_is_asked_again(status, server, wheel, get):
 
 
 def test_a_server_that_always_stumbles_is_given_up(server, wheel, cache, get):
-    url = server.give(PATH, b"", 500)
+    url = server.serve_body(PATH, b"", 500)
     with refuses(cache, "HTTP status 500"):
         get(url, wheel.name)
     assert len(server.requests) == 1 + FAST_RETRIES.max_retries
@@ -579,8 +579,8 @@ def test_a_server_that_always_stumbles_is_given_up(server, wheel, cache, get):
 def test_a_server_that_says_when_to_come_back_is_heeded_within_reason(asked, paused, server, wheel, get, monkeypatch):
     pauses = []
     monkeypatch.setattr(transfer, "time", types.SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic))
-    url = server.give(PATH, wheel.read_bytes())
-    good = server.answers[PATH]
+    url = server.serve_body(PATH, wheel.read_bytes())
+    good = server.handlers[PATH]
 
     def busy(handler):
         if len(server.requests) > 1:
@@ -591,13 +591,13 @@ def test_a_server_that_says_when_to_come_back_is_heeded_within_reason(asked, pau
         handler.send_header("Content-Length", "0")
         handler.end_headers()
 
-    server.answers[PATH] = busy
+    server.handlers[PATH] = busy
     assert get(url, wheel.name).is_new
     assert pauses == [paused]
 
 
 def test_credentials_of_netrc_are_given_to_their_host_alone(server, wheel, cache, home, get):
-    url = server.give(PATH, wheel.read_bytes()).replace("localhost", "127.0.0.1")
+    url = server.serve_body(PATH, wheel.read_bytes()).replace("localhost", "127.0.0.1")
     (home / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
     (home / ".netrc").chmod(0o600)
     get(url, wheel.name)
@@ -607,7 +607,7 @@ def test_credentials_of_netrc_are_given_to_their_host_alone(server, wheel, cache
 
 
 def test_a_name_that_is_no_wheels_gets_nowhere_near_the_disk(server, cache, get):
-    url = server.give(PATH, b"")
+    url = server.serve_body(PATH, b"")
     with pytest.raises(TorchExtensionError, match="is not the name of a wheel"):
         get(url, "../flash_attn-2.8.3-py3-none-any.whl")
     assert server.requests == []
@@ -640,7 +640,7 @@ def wait_for(condition):
 
 
 def test_processes_that_want_the_same_file_download_it_once(server, large, cache):
-    url = server.offer(PATH, large.read_bytes(), pause=0.05)
+    url = server.serve_file(PATH, large.read_bytes(), pause=0.05)
     start = multiprocessing.get_context("fork").Barrier(3)
     processes = [in_a_process(cache, url, large.name, start) for _process in range(3)]
     for process in processes:
@@ -656,7 +656,7 @@ def test_who_waits_for_another_process_says_so_and_takes_over_when_that_is_kille
     holder = in_a_process(cache, url, large.name)
     part = place(cache, url, f".{large.name}.part")
     wait_for(lambda: part.exists() and part.stat().st_size > 500000 - BUFFER)
-    server.offer(PATH, body)
+    server.serve_file(PATH, body)
     notes, came = Notes(), []
     waiting = threading.Thread(target=lambda: came.append(get(url, large.name, progress=notes)))
     waiting.start()
@@ -683,17 +683,17 @@ def test_a_download_that_is_killed_leaves_nothing_that_looks_whole_and_the_next_
     assert json.loads(part.with_name(f"{part.name}.json").read_text()) == {"validator": '"1"', "verified": True}
     assert Downloader(str(cache)).find_cached(url, large.name) is None
     there = part.stat().st_size
-    server.offer(PATH, body)
+    server.serve_file(PATH, body)
     assert get(url, large.name).sha256 == sha256(large)
     assert began_at(server.headers[1]) == there
-    assert server.sent == [len(body) - there]
+    assert server.sent_sizes == [len(body) - there]
     assert files_in(cache) == [large.name, f"{large.name}.sha256"]
 
 
 def test_a_disk_without_room_is_told_before_anything_is_written(server, wheel, cache, get, monkeypatch):
     usage = shutil.disk_usage(cache.parent)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=3 << 20))
-    url = server.give(PATH, wheel.read_bytes())
+    url = server.serve_body(PATH, wheel.read_bytes())
     with refuses(cache, r"has 3 MiB free, wanted are 16 MiB\. Make room, or set torch_extension_cache_dir"):
         get(url, wheel.name)
 
@@ -702,7 +702,7 @@ def test_a_disk_that_fills_up_is_told_with_the_knob(server, wheel, cache, get, m
     def full(source, target):
         raise OSError(28, "No space left on device")
 
-    url = server.give(PATH, wheel.read_bytes())
+    url = server.serve_body(PATH, wheel.read_bytes())
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(TorchExtensionError, match=r"cannot be written .*No space left.*torch_extension_cache_dir"):
         get(url, wheel.name)
@@ -710,7 +710,7 @@ def test_a_disk_that_fills_up_is_told_with_the_knob(server, wheel, cache, get, m
 
 
 def test_a_disk_that_fills_up_in_the_middle_is_told_with_the_knob(server, large, cache):
-    url = server.offer(PATH, large.read_bytes())
+    url = server.serve_file(PATH, large.read_bytes())
     code = f"""
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -729,9 +729,9 @@ Downloader({str(cache)!r}).get({url!r}, {large.name!r})
 def test_a_proxy_is_used_for_all_but_what_no_proxy_names(wheel, get, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://old.example")
     far = f"http://github.example{PATH}"
-    with serving() as server, serving() as proxy:
-        near = server.give("/near", wheel.read_bytes())
-        proxy.give(far, wheel.read_bytes())
+    with running_server() as server, running_server() as proxy:
+        near = server.serve_body("/near", wheel.read_bytes())
+        proxy.serve_body(far, wheel.read_bytes())
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         with use_proxy(proxy.url):
             get(far, wheel.name, sha256(wheel))
@@ -751,27 +751,27 @@ def test_without_a_proxy_the_environments_own_stays(monkeypatch):
 
 def test_a_proxy_that_breaks_in_the_middle_costs_only_the_rest(server, large, get):
     body = large.read_bytes()
-    url = server.offer(PATH, body)
-    with tunnelling(cuts=[400000]) as proxy, use_proxy(proxy.url):
+    url = server.serve_file(PATH, body)
+    with running_proxy(cuts=[400000]) as proxy, use_proxy(proxy.url):
         assert get(url, large.name).sha256 == sha256(large)
     assert len(proxy.requests) == 2
     assert 300000 < began_at(server.headers[1]) < 400000
 
 
 def test_a_proxy_gets_its_credentials(server, wheel, get):
-    url = server.give(PATH, wheel.read_bytes())
+    url = server.serve_body(PATH, wheel.read_bytes())
     wanted = requests.auth._basic_auth_str("me", "hunter2")
-    with tunnelling(wanted) as proxy, use_proxy(proxy.url.replace("//", "//me:hunter2@")):
+    with running_proxy(wanted) as proxy, use_proxy(proxy.url.replace("//", "//me:hunter2@")):
         assert get(url, wheel.name).is_new
     assert "Proxy-Authorization" not in server.headers[0]
 
 
 @pytest.mark.parametrize("tls", [True, False], ids=["https", "http"])
 def test_a_proxy_that_wants_other_credentials_is_told_without_those_it_got(tls, server, wheel, cache, get):
-    with tunnelling("Basic other") if tls else serving() as proxy:
+    with running_proxy("Basic other") if tls else running_server() as proxy:
         url = server.url + PATH if tls else "http://github.example/a"
         if not tls:
-            proxy.give(url, b"", 407)
+            proxy.serve_body(url, b"", 407)
         with (
             refuses(cache, r"wants other credentials .*\(407\).*https_proxy"),
             use_proxy(proxy.url.replace("//", "//me:hunter2@")),
@@ -794,8 +794,8 @@ def test_a_proxy_that_does_not_work_is_told_without_its_credentials(port, wheel,
 
 
 def test_a_certificate_is_trusted_where_its_ca_is_named_and_else_not(wheel, cache, certificate, monkeypatch, get):
-    with serving(tls=tls_context(certificate)) as server:
-        url = server.give(PATH, wheel.read_bytes())
+    with running_server(tls=tls_context(certificate)) as server:
+        url = server.serve_body(PATH, wheel.read_bytes())
         with refuses(cache, "certificate of localhost is not trusted.*torch_extension_ca_path"):
             get(url, wheel.name)
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/none")
@@ -805,7 +805,7 @@ def test_a_certificate_is_trusted_where_its_ca_is_named_and_else_not(wheel, cach
 def test_a_bundle_of_certificates_that_is_not_there_is_told(server, wheel, cache, monkeypatch, get):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/none")
     with refuses(cache, "cannot be downloaded: .*invalid path: /none"):
-        get(server.give(PATH, wheel.read_bytes()), wheel.name)
+        get(server.serve_body(PATH, wheel.read_bytes()), wheel.name)
 
 
 def test_a_ca_file_that_is_not_there_is_told(cache):

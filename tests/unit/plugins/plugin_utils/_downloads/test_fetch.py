@@ -9,7 +9,7 @@ import os
 import threading
 
 import pytest
-from servers import serving
+from servers import running_server
 from wheels import LABEL, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -29,15 +29,15 @@ def server(tls_server):
 def published(server, tmp_path):
     """A wheel on a server, as a plan names it."""
     path = build_wheel(tmp_path / "published", label=LABEL, requires=["torch", "einops"])
-    url = server.give(f"/{path.name}", path.read_bytes())
+    url = server.serve_body(f"/{path.name}", path.read_bytes())
     return {"name": "flash-attn", "url": url, "filename": path.name, "sha256": None, "size": None}
 
 
 @pytest.fixture
 def index(tmp_path, monkeypatch):
     build_wheel(tmp_path / "index", name="einops", version="0.8.1")
-    with serving() as started:
-        monkeypatch.setenv("PIP_INDEX_URL", started.index(tmp_path / "index"))
+    with running_server() as started:
+        monkeypatch.setenv("PIP_INDEX_URL", started.serve_index(tmp_path / "index"))
         yield started
 
 
@@ -167,13 +167,13 @@ def test_distinct_wheels_come_at_the_same_time_and_are_told_in_the_order_of_the_
     wheels = []
     for number in range(3):
         path = build_wheel(tmp_path / "published", version=f"2.8.{number}")
-        url = server.give(f"/{path.name}", path.read_bytes())
+        url = server.serve_body(f"/{path.name}", path.read_bytes())
 
-        def answer_together(handler, answer=server.answers[f"/{path.name}"]):
+        def answer_together(handler, answer=server.handlers[f"/{path.name}"]):
             meet.wait(10)  # breaks, if they come one after the other
             answer(handler)
 
-        server.answers[f"/{path.name}"] = answer_together
+        server.handlers[f"/{path.name}"] = answer_together
         wheels.append({"name": "flash-attn", "url": url, "filename": path.name, "sha256": None, "size": None})
     answer = fetch_for_nodes({"node": plan(*wheels)}, DownloadContext(str(tmp_path / "cache")))
     assert [download["url"] for download in answer["downloads"]] == [wheel["url"] for wheel in wheels]
@@ -211,7 +211,7 @@ def test_what_the_binaries_need_is_told_once_for_each_wheel(published, plan, tmp
 
 def test_a_hostile_wheel_is_an_error_of_its_nodes_and_goes_to_none(server, published, plan, tmp_path):
     path = build_wheel(tmp_path / "hostile", version="6.6.6", extra=[("../evil.so", b"\x7fELF")])
-    hostile = {**published, "url": server.give(f"/{path.name}", path.read_bytes()), "filename": path.name}
+    hostile = {**published, "url": server.serve_body(f"/{path.name}", path.read_bytes()), "filename": path.name}
     answer = fetch_for_nodes({"good": plan(published), "bad": plan(hostile)}, DownloadContext(str(tmp_path / "cache")))
     assert answer["nodes"]["good"]["errors"] == []
     assert (answer["nodes"]["bad"]["wheels"], answer["nodes"]["bad"]["files"]) == ([], [])

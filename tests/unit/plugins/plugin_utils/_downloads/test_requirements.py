@@ -26,7 +26,7 @@ def publish(server, tmp_path, monkeypatch):
     def publish(*wheels):
         for wheel in wheels:
             build_wheel(tmp_path / "index", **wheel)
-        monkeypatch.setenv("PIP_INDEX_URL", server.index(tmp_path / "index"))
+        monkeypatch.setenv("PIP_INDEX_URL", server.serve_index(tmp_path / "index"))
 
     return publish
 

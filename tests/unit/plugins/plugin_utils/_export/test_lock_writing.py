@@ -43,7 +43,7 @@ def index(server, tmp_path, monkeypatch):
     def index(*wheels):
         for wheel in wheels:
             build_wheel(tmp_path / "index", **wheel)
-        monkeypatch.setenv("PIP_INDEX_URL", server.index(tmp_path / "index"))
+        monkeypatch.setenv("PIP_INDEX_URL", server.serve_index(tmp_path / "index"))
 
     index({"name": "einops", "version": "0.8.1"})
     return index
@@ -61,7 +61,7 @@ def publish(server, tmp_path):
             requires=["torch", "einops"],
             files={"flash_attn/__init__.py": content},
         )
-        url = server.give(f"/{wheel.name}", wheel.read_bytes())
+        url = server.serve_body(f"/{wheel.name}", wheel.read_bytes())
         facts = {"name": "flash-attn", "version": version, "requirement": "flash-attn", "source": "guess"}
         known = {"sha256": sha256(wheel), "size": None, "conflicts": [], "ground": None}
         return {**facts, **known, "filename": wheel.name, "url": url, **more}
@@ -177,7 +177,7 @@ def test_a_node_that_cannot_be_served_keeps_the_lock_as_it_was(lock, publish, in
 def test_every_file_that_cannot_be_had_is_told_and_nothing_is_locked(lock, publish, index, environment, path, server):
     missing = [publish(version) for version in ("2.8.3", "2.8.4")]
     for wheel in missing:
-        del server.answers[f"/{wheel['filename']}"]
+        del server.handlers[f"/{wheel['filename']}"]
     with pytest.raises(TorchExtensionError) as error:
         lock({"n1": plan(environment, missing[0]), "n2": plan(environment, missing[1])})
     for wheel in missing:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 from github_server import Api, asset, release
-from servers import serving
+from servers import running_server
 from urllib3.util import Retry
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -29,7 +29,7 @@ def _impatient(monkeypatch):
 
 @pytest.fixture
 def api():
-    with serving() as server:
+    with running_server() as server:
         yield Api(server)
 
 
@@ -107,7 +107,7 @@ def test_a_folder_serves_without_any_network(api, ask, tmp_path):
 
 
 def test_a_page_with_links_serves(api, ask):
-    api.server.page("/wheels/", f'<a href="{wheel().replace("+", "%2B")}#sha256={"a" * 64}">a wheel</a>')
+    api.server.serve_page("/wheels/", f'<a href="{wheel().replace("+", "%2B")}#sha256={"a" * 64}">a wheel</a>')
     answer = ask("flash-attn", f"index:{api.server.url}/wheels/")
     assert (answer["filename"], answer["sha256"]) == (wheel(), "a" * 64)
     assert answer["url"] == f"{api.server.url}/wheels/{wheel().replace('+', '%2B')}"

@@ -15,7 +15,7 @@ from http.client import HTTPConnection
 
 import pytest
 from github_server import NAME, REPOSITORY, SHA256, Api, asset, release
-from servers import serving
+from servers import running_server
 from urllib3.util import Retry
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -111,7 +111,7 @@ def test_all_releases_are_read_over_all_pages_newest_first_and_without_drafts(ap
 
 def test_a_server_that_pages_in_circles_is_left_in_the_end(api, github, server):
     path = f"/repos/{REPOSITORY}/releases?per_page=30"
-    api.serve(path, [release(asset())], more=server.url + path)
+    api.serve(path, [release(asset())], next_url=server.url + path)
     with pytest.raises(UnavailableError, match="more than 100 pages"):
         github().list_releases(REPOSITORY)
 
@@ -277,7 +277,7 @@ def test_a_release_that_is_not_there_is_told_with_all_that_was_asked(github, ser
 def test_a_release_that_was_deleted_is_not_answered_from_the_cache(api, github, cache, server):
     github().list_release(REPOSITORY, "v2.8.3")
     age(cache, 601)
-    server.answers.clear()
+    server.handlers.clear()
     with pytest.raises(NoReleaseError):
         github().list_release(REPOSITORY, "v2.8.3")
 
@@ -304,7 +304,7 @@ LIMITS = {
 
 @pytest.mark.parametrize("limit", LIMITS.values(), ids=LIMITS)
 def test_a_rate_limit_is_told_with_its_end_and_the_knob(limit, api, github):
-    api.limited = limit
+    api.limit_headers = limit
     with pytest.raises(UnavailableError) as error:
         github().list_release(REPOSITORY, "v2.8.3")
     assert "rate limit" in str(error.value)
@@ -318,7 +318,7 @@ def test_a_rate_limit_is_answered_from_the_cache_with_one_warning(api, github, c
     api.serve_releases([release(asset())] * 3, page_size=1)
     before = github().list_releases(REPOSITORY)
     age(cache, 3 * 3600 + 5)
-    api.limited = LIMITS["primary"]
+    api.limit_headers = LIMITS["primary"]
     asking = github()
     assert asking.list_releases(REPOSITORY) == before
     assert asking.list_releases(REPOSITORY) == before
@@ -329,10 +329,10 @@ def test_a_rate_limit_is_answered_from_the_cache_with_one_warning(api, github, c
 
 
 def test_who_sets_a_token_is_not_told_the_old_rate_limit(api, github):
-    api.limited = LIMITS["primary"]
+    api.limit_headers = LIMITS["primary"]
     with pytest.raises(UnavailableError):
         github().list_release(REPOSITORY, "v2.8.3")
-    api.limited = {}
+    api.limit_headers = {}
     with pytest.raises(UnavailableError, match=r"Found 0 seconds ago; 60 seconds after that it is asked again"):
         github().list_release(REPOSITORY, "v2.8.3")
     assert github(token=TOKEN).list_release(REPOSITORY, "v2.8.3")
@@ -363,14 +363,14 @@ def test_a_server_that_stumbles_for_a_moment_is_asked_again_after_a_minute(api, 
 
 def test_one_url_that_stumbles_does_not_speak_for_the_others(api, github):
     first = api.serve_releases([release(asset())])
-    api.server.answers[first] = lambda handler: handler.send_error(502)
+    api.server.handlers[first] = lambda handler: handler.send_error(502)
     with pytest.raises(UnavailableError):
         github().list_releases(REPOSITORY)
     assert github().list_release(REPOSITORY, "v2.8.3")
 
 
 def test_a_host_that_is_gone_is_answered_from_the_cache_and_asked_once(api, github, cache):
-    with serving() as gone:
+    with running_server() as gone:
         pass
     with pytest.raises(UnavailableError, match=r"cannot be downloaded.*torch_extension_proxy.*No earlier answer"):
         github(api_url=gone.url).list_release(REPOSITORY, "v2.8.3")
@@ -381,12 +381,14 @@ def test_a_host_that_is_gone_is_answered_from_the_cache_and_asked_once(api, gith
 
 
 def test_who_sets_a_proxy_right_is_not_told_the_old_outage(api, github):
-    with serving() as gone:
+    with running_server() as gone:
         pass
     with use_proxy(gone.url), pytest.raises(UnavailableError, match="cannot be reached through the proxy"):
         github(api_url="http://api.example").list_release(REPOSITORY, "v2.8.3")
-    with serving() as proxy, use_proxy(proxy.url):
-        proxy.give(f"http://api.example/repos/{REPOSITORY}/releases/tags/v2.8.3", json.dumps(release(asset())).encode())
+    with running_server() as proxy, use_proxy(proxy.url):
+        proxy.serve_body(
+            f"http://api.example/repos/{REPOSITORY}/releases/tags/v2.8.3", json.dumps(release(asset())).encode()
+        )
         assert github(api_url="http://api.example").list_release(REPOSITORY, "v2.8.3")
 
 
@@ -432,7 +434,7 @@ def test_an_answer_without_end_does_not_fill_the_memory(api, github, monkeypatch
 
 
 def test_an_answer_that_is_cut_is_an_outage(github, server):
-    server.give(f"/repos/{REPOSITORY}/releases/tags/v2.8.3", b"{", length=1000)
+    server.serve_body(f"/repos/{REPOSITORY}/releases/tags/v2.8.3", b"{", length=1000)
     with pytest.raises(UnavailableError, match="cannot be downloaded"):
         github().list_release(REPOSITORY, "v2.8.3")
 
@@ -465,8 +467,8 @@ def test_a_repository_that_moved_is_asked_with_the_token_still(api, github, serv
 
 
 def test_a_token_stays_with_its_host(github, server):
-    with serving() as other:
-        other.give("/elsewhere", json.dumps(release(asset(), tag="v1")).encode())
+    with running_server() as other:
+        other.serve_body("/elsewhere", json.dumps(release(asset(), tag="v1")).encode())
         server.redirect("/repos/a/b/releases/tags/v1", f"{other.url}/elsewhere")
         assert github(token=TOKEN).list_release("a/b", "v1")
         assert "Authorization" not in other.headers[0]
@@ -475,9 +477,9 @@ def test_a_token_stays_with_its_host(github, server):
 
 def test_a_token_stays_with_its_host_when_the_next_page_is_elsewhere(api, github):
     first = f"/repos/{REPOSITORY}/releases?per_page=30"
-    with serving() as other:
-        other.give("/more", json.dumps([release(asset(), tag="v1")]).encode())
-        api.serve(first, [release(asset())], more=f"{other.url}/more")
+    with running_server() as other:
+        other.serve_body("/more", json.dumps([release(asset(), tag="v1")]).encode())
+        api.serve(first, [release(asset())], next_url=f"{other.url}/more")
         assert len(github(token=TOKEN).list_releases(REPOSITORY)) == 2
         assert "Authorization" not in other.headers[0]
 

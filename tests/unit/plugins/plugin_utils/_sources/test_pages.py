@@ -27,7 +27,7 @@ JSON = "application/vnd.pypi.simple.v1+json"
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
+def _no_backoff(monkeypatch):
     monkeypatch.setattr(Retry, "get_backoff_time", lambda self: 0)
 
 
@@ -55,7 +55,7 @@ def test_a_page_of_a_package_is_read(server, wheels):
 
 
 @pytest.mark.parametrize("root", ["/simple/", "/simple", "/root/pypi/+simple/", "/root/pypi/%2Bsimple"])
-def test_of_the_root_of_an_index_only_the_page_of_the_package_is_read(root, server, wheels):
+def test_for_the_root_of_an_index_only_the_page_of_the_package_is_requested(root, server, wheels):
     path = f"{root.rstrip('/')}/flash-attn/"
     server.serve_page(path, page(link(QUOTED)))
     assert wheels(server.url + root, "Flash_Attn")[0].filename == NAME
@@ -79,7 +79,7 @@ def test_a_page_that_is_not_there_is_an_error(server, wheels):
         wheels(f"{server.url}/wheels/")
 
 
-def test_the_json_of_an_index_tells_hashes_and_sizes_and_what_is_yanked(server, wheels):
+def test_hashes_sizes_and_yanked_files_are_read_from_the_json_of_an_index(server, wheels):
     other = NAME.replace("312", "311")
     files = [
         {"filename": NAME, "url": f"../../f/{QUOTED}", "hashes": {"sha256": SHA256, "md5": "0"}, "size": 7},
@@ -155,7 +155,7 @@ def test_wheels_of_other_packages_are_left_out(server, wheels):
     assert len(server.requests) == 1, "the page is kept for all packages"
 
 
-def test_an_address_has_no_fragment_and_keeps_its_query(server, wheels):
+def test_a_url_loses_its_fragment_and_keeps_its_query(server, wheels):
     server.serve_page(
         "/w/", page(link(f"http://s3.example/{NAME}?sig=a+b#egg=x&sha256={SHA256}".replace("&", "&amp;")))
     )
@@ -168,7 +168,7 @@ def test_links_that_are_not_http_are_left_out(href, server, wheels):
     assert wheels(f"{server.url}/w/") == []
 
 
-def test_a_page_that_moved_is_read_where_it_is(server, wheels):
+def test_relative_links_of_a_redirected_page_start_from_its_new_url(server, wheels):
     server.redirect("/w", "/there/w/?page=1")
     server.serve_page("/there/w/?page=1", page(link(QUOTED)))
     assert wheels(f"{server.url}/w")[0].url == f"{server.url}/there/w/{QUOTED}"
@@ -185,7 +185,9 @@ def test_a_page_that_moved_is_read_where_it_is(server, wheels):
         ('{"files": [{"url": 7}]}', JSON),
     ],
 )
-def test_what_is_no_listing_is_told_and_an_older_answer_serves(text, content_type, server, wheels, tmp_path):
+def test_a_page_that_is_no_listing_is_reported_and_the_cached_answer_serves(
+    text, content_type, server, wheels, tmp_path
+):
     server.serve_page("/w/", text, content_type)
     with pytest.raises(UnavailableError, match=r"is no answer: .*torch_extension_sources"):
         wheels(f"{server.url}/w/")
@@ -210,7 +212,7 @@ def test_what_is_no_listing_is_told_and_an_older_answer_serves(text, content_typ
     assert "is known as it was 0 seconds ago" in warnings[0]
 
 
-def test_a_server_that_is_gone_is_answered_from_the_cache(wheels):
+def test_while_a_server_is_down_the_cached_answer_serves(wheels):
     with running_server() as server:
         server.serve_page("/w/", page(link(QUOTED)))
         found = wheels(f"{server.url}/w/")
@@ -222,7 +224,7 @@ def test_a_server_that_is_gone_is_answered_from_the_cache(wheels):
     assert len(warnings) == 1
 
 
-def test_netrc_opens_a_page_that_wants_credentials(server, wheels, home):
+def test_credentials_in_netrc_are_sent_to_a_page(server, wheels, home):
     server.serve_body("/w/", b"", 401)
     with pytest.raises(TorchExtensionError, match=r"HTTP status 401.*netrc"):
         wheels(f"{server.url}/w/")
@@ -233,7 +235,7 @@ def test_netrc_opens_a_page_that_wants_credentials(server, wheels, home):
     assert server.headers[-1]["Authorization"] == requests.auth._basic_auth_str("me", "secret")
 
 
-def test_credentials_in_the_address_are_refused_and_not_shown(wheels):
+def test_credentials_in_the_url_are_refused_and_not_shown(wheels):
     with pytest.raises(TorchExtensionError, match=r"torch_extension_sources holds credentials.*netrc") as refusal:
         wheels("https://me:hunter2@a.example/simple/")
     assert "hunter2" not in str(refusal.value)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from servers import make_certificate, serving, tls_context
+from servers import make_certificate, running_server, tls_context
 from shells import mount_point, remove_tree
 from venvs import add_pip, make_plain_venv, site_packages
 
@@ -111,7 +111,7 @@ def shared():
 
 @pytest.fixture
 def server():
-    with serving() as started:
+    with running_server() as started:
         yield started
 
 
@@ -126,7 +126,7 @@ def tls_server(certificate, monkeypatch):
     """A server with TLS that this machine trusts, its pip included."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     monkeypatch.setenv("PIP_CERT", str(certificate))
-    with serving(tls_context(certificate)) as started:
+    with running_server(tls_context(certificate)) as started:
         yield started
 
 

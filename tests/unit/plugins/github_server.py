@@ -25,54 +25,57 @@ def release(*assets, tag="v2.8.3", published="2025-08-14T00:00:00Z", draft=False
 
 
 class Api:
-    """Answers as GitHub does: pages, Link, weak ETags, limits, tokens."""
+    """Answers as GitHub's API does, with pages, Link, weak ETags, rate limits and tokens."""
 
     def __init__(self, server):
         self.server = server
         self.requests = server.requests
-        self.limited = {}  # headers
-        self.token = None
+        self.limit_headers = {}  # of a rate limit; "status" among them replaces 403
+        self.token = None  # the one that each request must have
         self.status = 200
-        self.body = None
-        self.delay = 0.0
-        self.statuses = []
+        self.body = None  # instead of the JSON
+        self.delay = 0.0  # seconds
+        self.statuses = []  # of all answers
 
     def serve_release(self, release, repository=REPOSITORY):
-        """One release, by its tag."""
+        """Serve one release by its tag."""
         self.serve(f"/repos/{repository}/releases/tags/{release['tag_name']}", release)
 
     def serve_releases(self, releases, page_size=30, repository=REPOSITORY):
-        """Pages of releases; the path of the first one."""
+        """Serve pages of releases. Returns the path of the first one."""
         first = f"/repos/{repository}/releases?per_page=30"
         pages = [releases[start : start + page_size] for start in range(0, len(releases), page_size)] or [[]]
         for number, page in enumerate(pages, 1):
-            more = f"{self.server.url}{first}&page={number + 1}" if number < len(pages) else None
-            self.serve(first if number == 1 else f"{first}&page={number}", page, more)
+            next_url = f"{self.server.url}{first}&page={number + 1}" if number < len(pages) else None
+            self.serve(first if number == 1 else f"{first}&page={number}", page, next_url)
         return first
 
-    def serve(self, path, answer, more=None):
-        """Answer a path with JSON; ``more`` is the URL of the next page."""
+    def serve(self, path, answer, next_url=None):
+        """Serve JSON; ``next_url`` is the URL of the next page."""
 
         def respond(handler):
             time.sleep(self.delay)
             body = json.dumps(answer).encode() if self.body is None else self.body
             etag = f'W/"{hash(body)}"'
-            wanted = handler.headers.get("Authorization")
-            status, headers = self.status, dict(self.limited)
-            if self.limited:
+            authorization = handler.headers.get("Authorization")
+            status, headers = self.status, dict(self.limit_headers)
+            if self.limit_headers:
                 status = int(headers.pop("status", 403))
-            elif self.token and wanted != f"Bearer {self.token}":
+            elif self.token and authorization != f"Bearer {self.token}":
                 status = 401
             elif status == 200 and handler.headers.get("If-None-Match") == etag:
                 status, body = 304, b""
             self.statuses.append(status)
             handler.send_response(status)
             if status in (200, 304):
-                headers |= {"ETag": etag, **({"Link": f'<{more}>; rel="next", <x>; rel="last"'} if more else {})}
+                headers |= {
+                    "ETag": etag,
+                    **({"Link": f'<{next_url}>; rel="next", <x>; rel="last"'} if next_url else {}),
+                }
             for name, value in {"Content-Type": "application/json; charset=utf-8", **headers}.items():
                 handler.send_header(name, value)
             handler.send_header("Content-Length", str(len(body)))
             handler.end_headers()
             handler.wfile.write(body)
 
-        self.server.answers[path] = respond
+        self.server.handlers[path] = respond

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A real HTTP server in a thread, which counts its requests and misbehaves where it is told to."""
+"""Real HTTP servers and proxies in threads. They record requests, and fail where a test wants them to."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Handler = BaseHTTPRequestHandler
 
 
 class Server:
-    """Answers each path with what was given for it, or with the files of a folder."""
+    """Answers each path with what a test serves there."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -36,13 +36,12 @@ class Server:
         self.requests: list[str] = []  # paths, or whole URLs where it was used as a proxy
         self.headers: list[dict[str, str]] = []
         self.methods: list[str] = []
-        self.answers: dict[str, Callable[[Handler], None]] = {}
-        self.takers: dict[str, Callable[[Handler], None]] = {}  # of what is PUT into folders
-        self.authorization: str | None = None  # the header that is wanted of everybody
-        self.folder: Path | None = None
-        self.sent: list[int] = []  # bytes of each body of offer(), in the order in which they ended
+        self.handlers: dict[str, Callable[[Handler], None]] = {}  # of GET and HEAD, by path
+        self.upload_handlers: dict[str, Callable[[Handler], None]] = {}  # of PUT, by folder
+        self.authorization: str | None = None  # the header that each request must have
+        self.sent_sizes: list[int] = []  # bytes of each body of serve_file(), in the order in which they ended
 
-    def offer(
+    def serve_file(
         self,
         path: str,
         body: bytes,
@@ -51,41 +50,45 @@ class Server:
         pause: float = 0,
         headers: dict[str, str] | None = None,
     ) -> str:
-        """Answer a path as web servers do, ranges and If-Range (RFC 9110) included. Returns the URL.
+        """Serve a file as web servers do, with ranges and If-Range (RFC 9110). Returns the URL.
 
-        :param cuts: after so many bytes of the first answers, one after the other, the connection is cut
+        :param cuts: bytes after which the connections of the first answers are cut
         :param pause: seconds before each further eighth of the file
-        :param headers: more of them, or others
+        :param headers: in addition to the usual ones, or in their place
         """
-        left = list(cuts)
+        remaining_cuts = list(cuts)
 
         def answer(handler: Handler) -> None:
-            asked = re.match(r"bytes=(\d+)-$", handler.headers.get("Range", ""))
-            is_part = asked and handler.headers.get("If-Range") in (None, etag, (headers or {}).get("Last-Modified"))
-            begins = int(asked[1]) if is_part else 0
-            most = left.pop(0) if left else len(body)
+            requested = re.match(r"bytes=(\d+)-$", handler.headers.get("Range", ""))
+            is_part = requested and handler.headers.get("If-Range") in (
+                None,
+                etag,
+                (headers or {}).get("Last-Modified"),
+            )
+            begins = int(requested[1]) if is_part else 0
+            limit = remaining_cuts.pop(0) if remaining_cuts else len(body)
             handler.send_response_only(206 if is_part else 200)
-            told = {"Content-Length": str(len(body) - begins)}
-            told.update({"Content-Range": f"bytes {begins}-{len(body) - 1}/{len(body)}"} if is_part else {})
-            told.update({"ETag": etag} if etag else {})
-            for name, value in {**told, **(headers or {})}.items():
+            usual = {"Content-Length": str(len(body) - begins)}
+            usual.update({"Content-Range": f"bytes {begins}-{len(body) - 1}/{len(body)}"} if is_part else {})
+            usual.update({"ETag": etag} if etag else {})
+            for name, value in {**usual, **(headers or {})}.items():
                 handler.send_header(name, value)
             handler.end_headers()
             piece = len(body) // 8 + 1
             sent = 0
             with contextlib.suppress(OSError):
-                for start in range(begins, min(begins + most, len(body)), piece):
-                    data = body[start : min(start + piece, begins + most)]
+                for start in range(begins, min(begins + limit, len(body)), piece):
+                    data = body[start : min(start + piece, begins + limit)]
                     handler.wfile.write(data)
                     sent += len(data)
                     time.sleep(pause)
-            self.sent.append(sent)
+            self.sent_sizes.append(sent)
 
-        self.answers[path] = answer
+        self.handlers[path] = answer
         return self.url + path
 
-    def give(self, path: str, body: bytes, status: int = 200, length: int | None = None) -> str:
-        """Answer a path with a body; ``length`` is a lie about its size. Returns the URL."""
+    def serve_body(self, path: str, body: bytes, status: int = 200, length: int | None = None) -> str:
+        """Serve a body, with a false Content-Length if ``length`` is given. Returns the URL."""
 
         def answer(handler: Handler) -> None:
             handler.send_response(status)
@@ -93,91 +96,92 @@ class Server:
             handler.end_headers()
             handler.wfile.write(body)
 
-        self.answers[path] = answer
+        self.handlers[path] = answer
         return self.url + path
 
-    def index(self, folder: Path) -> str:
-        """Serve the files of a folder as a simple index, hashes included. Returns its URL."""
+    def serve_index(self, folder: Path) -> str:
+        """Serve the files of a folder as a simple index with hashes. Returns its URL."""
         from wheels import sha256
 
-        self.folder = folder
         projects: dict[str, list[str]] = {}
         for file in sorted(folder.iterdir()):
             project = file.name.split("-")[0].replace("_", "-")
             projects.setdefault(project, []).append(
                 f'<a href="/files/{file.name}#sha256={sha256(file)}">{file.name}</a>'
             )
-            self.give(f"/files/{file.name}", file.read_bytes())
+            self.serve_body(f"/files/{file.name}", file.read_bytes())
         for project, links in projects.items():
-            self.page(f"/simple/{project}/", "<!DOCTYPE html><html><body>" + "\n".join(links) + "</body></html>")
+            self.serve_page(f"/simple/{project}/", "<!DOCTYPE html><html><body>" + "\n".join(links) + "</body></html>")
         return f"{self.url}/simple/"
 
-    def page(self, path: str, text: str, content_type: str = "text/html") -> None:
-        """Answer a path with a page of an index."""
+    def serve_page(self, path: str, text: str, content_type: str = "text/html") -> None:
+        """Serve a page of an index."""
 
         def answer(handler: Handler) -> None:
             handler.send_response(200)
             handler.send_header("Content-Type", content_type)
-            handler.send_header("ETag", '"1"')  # so that pip would keep it
+            handler.send_header("ETag", '"1"')  # so that pip would cache it
             handler.send_header("Content-Length", str(len(text)))
             handler.end_headers()
             handler.wfile.write(text.encode())
 
-        self.answers[path] = answer
+        self.handlers[path] = answer
 
-    def take(self, folder: str, status: int = 201, most: int | None = None, reads: bool = True) -> str:
-        """Let files be PUT into a folder, as WebDAV has it, and be read from there. Returns the folder's URL.
+    def accept_uploads(self, folder: str, status: int = 201, limit: int | None = None, reads: bool = True) -> str:
+        """Let files be PUT into a folder, as with WebDAV, and be read from there. Returns the folder's URL.
 
-        :param status: of the answer; from 300 on nothing is taken
-        :param most: after so many bytes the connection is cut
-        :param reads: whether a body that is refused is read, for that a client sees the answer
+        :param status: of the answer; from 300 on nothing is stored
+        :param limit: bytes after which the connection is cut
+        :param reads: whether a refused body is read, so that the client sees the answer
         """
 
         def answer(handler: Handler) -> None:
             length = int(handler.headers["Content-Length"])
-            if most is not None:
-                handler.rfile.read(most)
+            if limit is not None:
+                handler.rfile.read(limit)
                 handler.close_connection = True
                 return
             body = handler.rfile.read(length) if reads or status < 300 else b""
             if status < 300:
-                self.offer(handler.path, body)
+                self.serve_file(handler.path, body)
             handler.send_response(status)
             if status in (301, 307, 308):
                 handler.send_header("Location", "https://elsewhere.example/signed?secret")
             handler.send_header("Content-Length", "0")
             handler.end_headers()
 
-        self.takers[folder] = answer
+        self.upload_handlers[folder] = answer
         return self.url + folder
 
-    def kept(self, path: str) -> bytes:
-        """What a path answers."""
+    def read(self, path: str) -> bytes:
+        """The body at a path."""
         with urllib.request.urlopen(self.url + path, timeout=10) as answer:
             return answer.read()
 
-    def asked(self) -> list[str]:
-        """Methods and paths of all requests."""
+    def request_lines(self) -> list[str]:
+        """The method and path of each request."""
         return [f"{method} {path}" for method, path in zip(self.methods, self.requests, strict=True)]
 
     def redirect(self, path: str, to: str) -> None:
+        """Redirect a path to a URL."""
+
         def answer(handler: Handler) -> None:
             handler.send_response(302)
             handler.send_header("Location", to)
             handler.send_header("Content-Length", "0")
             handler.end_headers()
 
-        self.answers[path] = answer
+        self.handlers[path] = answer
 
 
 @contextlib.contextmanager
-def tunnelling(authorization: str | None = None, cuts: Sequence[int] = ()) -> Iterator[Server]:
+def running_proxy(authorization: str | None = None, cuts: Sequence[int] = ()) -> Iterator[Server]:
     """A proxy for HTTPS.
 
-    :param authorization: the header that it wants
-    :param cuts: after so many bytes of the first connections' answers, one after the other, it breaks
+    :param authorization: the header that it requires
+    :param cuts: bytes after which the answers of the first connections are cut
     """
-    left = list(cuts)
+    remaining_cuts = list(cuts)
 
     class Connections(Handler):
         def do_CONNECT(self) -> None:  # noqa: N802 (http.server's name)
@@ -186,23 +190,23 @@ def tunnelling(authorization: str | None = None, cuts: Sequence[int] = ()) -> It
                 self.send_error(407)
                 return
             host, port = self.path.rsplit(":", 1)
-            most = left.pop(0) if left else None
+            limit = remaining_cuts.pop(0) if remaining_cuts else None
             with socket.create_connection((host, int(port))) as upstream:
                 self.send_response_only(200)
                 self.end_headers()
                 threading.Thread(target=relay, args=(self.connection, upstream), daemon=True).start()
-                relay(upstream, self.connection, most)
+                relay(upstream, self.connection, limit)
 
         def log_message(self, *args) -> None:
             """Say nothing."""
 
-    def relay(source: socket.socket, target: socket.socket, most: int | None = None) -> None:
+    def relay(source: socket.socket, target: socket.socket, limit: int | None = None) -> None:
         with contextlib.suppress(OSError):
-            while data := source.recv(most if most is not None and most < 4096 else 4096):
+            while data := source.recv(limit if limit is not None and limit < 4096 else 4096):
                 target.sendall(data)
-                if most is not None:
-                    most -= len(data)
-                    if most == 0:
+                if limit is not None:
+                    limit -= len(data)
+                    if limit == 0:
                         break
             target.shutdown(socket.SHUT_RDWR)
 
@@ -219,7 +223,7 @@ def tunnelling(authorization: str | None = None, cuts: Sequence[int] = ()) -> It
 
 
 def make_certificate(folder: Path) -> Path:
-    """A certificate for localhost that signs itself; the file of it and its key."""
+    """A self-signed certificate for localhost. Returns the file with it and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -247,17 +251,19 @@ def tls_context(certificate: Path) -> ssl.SSLContext:
 
 
 @contextlib.contextmanager
-def serving(tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+def running_server(tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """A server, with TLS if there is a context for it."""
+
     class Requests(Handler):
         def do_GET(self) -> None:  # noqa: N802 (http.server's name)
-            self.answer(server.answers.get(self.path), 404)
+            self.answer(server.handlers.get(self.path), 404)
 
         do_HEAD = do_GET  # noqa: N815 (http.server's name)
 
         def do_PUT(self) -> None:  # noqa: N802 (http.server's name)
-            self.answer(server.takers.get(self.path.rpartition("/")[0] + "/"), 405)
+            self.answer(server.upload_handlers.get(self.path.rpartition("/")[0] + "/"), 405)
 
-        def answer(self, answer: Callable[[Handler], None] | None, otherwise: int) -> None:
+        def answer(self, answer: Callable[[Handler], None] | None, missing_status: int) -> None:
             server.methods.append(self.command)
             server.requests.append(self.path)
             server.headers.append(dict(self.headers))
@@ -267,7 +273,7 @@ def serving(tls: ssl.SSLContext | None = None) -> Iterator[Server]:
                 elif answer:
                     answer(self)
                 else:
-                    self.send_error(otherwise)
+                    self.send_error(missing_status)
 
         def end_headers(self) -> None:
             super().end_headers()

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 from binaries import read_facts
 from nodes import extension_wheel
-from servers import serving, tls_context
+from servers import running_server, tls_context
 from shells import mount_point
 from venvs import site_packages
 from wheels import LABEL, as_wanted, build_wheel, sha256, tree_state
@@ -125,7 +125,7 @@ def test_a_shared_folder_on_the_nodes_own_disk_is_not_used(deliver, stage, tmp_p
 
 
 def test_if_no_way_serves_the_message_has_all_reasons(deliver, shared, server, path):
-    server.give(path, b"", status=403)
+    server.serve_body(path, b"", status=403)
     failed = deliver(["shared", "pull"], shared_dir=f"{shared}/none", pull_url=f"{server.url}/wheels")
     assert failed["failed"]
     first, second = failed["msg"].splitlines()
@@ -137,7 +137,7 @@ def test_if_no_way_serves_the_message_has_all_reasons(deliver, shared, server, p
 def test_a_file_that_the_server_lacks_is_uploaded_once_and_all_nodes_download_it(
     deliver, wheel, server, path, stage, tmp_path
 ):
-    url = server.take("/wheels/")
+    url = server.accept_uploads("/wheels/")
     first, second = (deliver("pull", node, pull_url=url) for node in ("one", "other"))
     for done, node in ((first, "one"), (second, "other")):
         assert (done["failed"], done["changed"]) == (False, True), done["output"]
@@ -145,21 +145,21 @@ def test_a_file_that_the_server_lacks_is_uploaded_once_and_all_nodes_download_it
         assert is_installed(tmp_path / node)
     delivery = {"way": "pull", "folder": str(stage), "url": url}
     assert (first["delivery"], second["delivery"]) == ({**delivery, "sent": True}, {**delivery, "sent": False})
-    assert server.asked() == [f"{method} {path}" for method in ("GET", "HEAD", "PUT", "GET", "GET")]
-    assert server.kept(path) == wheel.read_bytes()
+    assert server.request_lines() == [f"{method} {path}" for method in ("GET", "HEAD", "PUT", "GET", "GET")]
+    assert server.read(path) == wheel.read_bytes()
     assert not stage.exists()
 
 
 def test_a_file_that_the_operator_has_put_on_the_server_is_downloaded(deliver, wheel, server, path):
-    server.offer(path, wheel.read_bytes())
+    server.serve_file(path, wheel.read_bytes())
     done = deliver("pull", pull_url=f"{server.url}/wheels")
     assert (done["failed"], done["delivery"]["sent"]) == (False, False), done["output"]
-    assert server.asked() == [f"GET {path}"]
+    assert server.request_lines() == [f"GET {path}"]
 
 
 def test_nodes_get_the_certificates_of_the_sites_ca_and_no_key(deliver, certificate):
-    with serving(tls_context(certificate)) as server:
-        done = deliver("pull", pull_url=server.take("/wheels/"), pull_ca_path=str(certificate))
+    with running_server(tls_context(certificate)) as server:
+        done = deliver("pull", pull_url=server.accept_uploads("/wheels/"), pull_ca_path=str(certificate))
     assert (done["failed"], done["delivery"]["sent"]) == (False, True), done["output"]
     assert "PRIVATE KEY" in certificate.read_text()
     assert "PRIVATE KEY" not in done["output"]
@@ -173,7 +173,7 @@ def test_a_ca_file_without_certificates_is_an_error_of_this_way(deliver, server,
 
 
 def test_if_the_server_refuses_the_upload_the_next_way_is_taken(deliver, server, path, stage):
-    done = deliver(["pull", "copy"], pull_url=server.take("/wheels/", status=507))
+    done = deliver(["pull", "copy"], pull_url=server.accept_uploads("/wheels/", status=507))
     assert done["delivery"] == {**COPIED, "folder": str(stage)}
     assert "does not take flash_attn" in output_with_warning(done)
     assert "(507 Insufficient Storage). It has no room." in output_with_warning(done)
@@ -185,7 +185,7 @@ def test_a_server_that_does_not_return_an_uploaded_file_is_an_error(deliver, ser
         handler.send_response(201)
         handler.end_headers()
 
-    server.takers["/wheels/"] = swallow
+    server.upload_handlers["/wheels/"] = swallow
     failed = deliver("pull", pull_url=f"{server.url}/wheels/")
     assert failed["failed"]
     assert "/wheels/ took flash_attn" in failed["msg"]
@@ -193,7 +193,7 @@ def test_a_server_that_does_not_return_an_uploaded_file_is_an_error(deliver, ser
 
 
 def test_another_file_on_the_server_is_an_error_and_leaves_nothing_on_the_node(deliver, wheel, server, path, stage):
-    server.offer(path, bytes(wheel.stat().st_size))
+    server.serve_file(path, bytes(wheel.stat().st_size))
     failed = deliver("pull", pull_url=f"{server.url}/wheels")
     assert f"wanted is {as_wanted(wheel)['sha256']}: it is another file" in failed["msg"]
     assert not stage.exists() or os.listdir(stage) == []

@@ -16,7 +16,7 @@ import termios
 from pathlib import Path
 
 import pytest
-from servers import tunnelling
+from servers import running_proxy
 from shells import read_terminal
 from wheels import LABEL, build_wheel, sha256
 
@@ -31,7 +31,7 @@ def test_the_action_runs_on_the_control_node_through_a_proxy_and_predicts_in_che
 ):
     wheel = build_wheel(tmp_path / "published", label=LABEL)
     url = "http://github.example/wheel"
-    server.give(url, wheel.read_bytes())
+    server.serve_body(url, wheel.read_bytes())
     known = {"name": "flash-attn", "url": url, "filename": wheel.name, "sha256": sha256(wheel)}
     plan = {"environment": environment, "wheels": [known]}
     arguments = {"plans": {"node": plan}, "cache_dir": str(tmp_path / "cache"), "proxy": server.url}
@@ -57,7 +57,7 @@ def test_the_archive_of_the_next_module_is_built_on_the_control_node(wheel_fetch
 def slow(tls_server, tmp_path, environment):
     """The plans for a wheel that takes two seconds and a half, and whose hash nobody knows."""
     wheel = build_wheel(tmp_path / "published", label=LABEL, extra=[("flash_attn/blob", os.urandom(1 << 20))])
-    url = tls_server.offer("/wheel", wheel.read_bytes(), pause=0.3)
+    url = tls_server.serve_file("/wheel", wheel.read_bytes(), pause=0.3)
     return {
         "node": {"environment": environment, "wheels": [{"name": "flash-attn", "url": url, "filename": wheel.name}]}
     }
@@ -115,7 +115,7 @@ def test_where_hashes_are_required_nothing_is_downloaded_without_one(wheel_fetch
 def test_credentials_are_shown_at_no_verbosity(wheel_fetch, slow, tmp_path, monkeypatch):
     monkeypatch.setenv("ANSIBLE_LOG_PATH", str(tmp_path / "log"))
     monkeypatch.setenv("ANSIBLE_DISPLAY_TRACEBACK", "always")
-    with tunnelling("Basic other") as proxy:
+    with running_proxy("Basic other") as proxy:
         url = proxy.url.replace("//", "//me:hunter2@")
         status, output = wheel_fetch("-vvvvvv", plans=slow, cache_dir=str(tmp_path / "cache"), proxy=url)
     assert (status, "wants other credentials" in output) == (0, True), output

@@ -14,7 +14,7 @@ from wheels import LABEL, build_wheel, sha256
 def plans(server, tmp_path, environment):
     wheel = build_wheel(tmp_path / "published", label=LABEL)
     url = "http://github.example/wheel"
-    server.give(url, wheel.read_bytes())
+    server.serve_body(url, wheel.read_bytes())
     item = {"name": "flash-attn", "version": "2.8.3", "url": url, "filename": wheel.name, "source": "guess"}
     return {"node": {"environment": environment, "wheels": [{**item, "sha256": sha256(wheel)}]}}
 

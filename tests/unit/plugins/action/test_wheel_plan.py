@@ -157,8 +157,8 @@ def test_a_wheel_for_another_torch_is_downloaded_for_the_proof_but_not_in_check_
 ):
     wheel = extension_wheel(shelf, torch_libraries, "2.5")
     file = f"/wheels/{wheel.name.replace('+', '%2B')}"
-    tls_server.give(file, wheel.read_bytes())
-    tls_server.page("/wheels/", f'<a href="{file}">a wheel whose hash nobody tells</a>')
+    tls_server.serve_body(file, wheel.read_bytes())
+    tls_server.serve_page("/wheels/", f'<a href="{file}">a wheel whose hash nobody tells</a>')
     arguments = {"match": "proven", "source": [f"index:{tls_server.url}/wheels/"]}
     foretold = plan("--check", **arguments)
     assert (foretold["plan"][0]["filename"], foretold["changed"]) == (wheel.name, False)

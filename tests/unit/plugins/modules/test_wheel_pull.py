@@ -31,7 +31,7 @@ def pull(run_module, server):
 
 
 def offer(server, path):
-    server.offer(f"/wheels/{quote(path.name)}", path.read_bytes())
+    server.serve_file(f"/wheels/{quote(path.name)}", path.read_bytes())
 
 
 def test_files_are_fetched_and_the_second_run_changes_nothing(pull, wheels, server, home):
@@ -61,7 +61,7 @@ def test_where_nothing_has_come_there_is_no_folder_afterwards(pull, wheels, serv
     assert pull(wheels[0])["missing"] == [wheels[0].name]
     assert os.listdir(home) == []
     assert pull(wheels[0], url=f"{server.url}/nowhere?x")["failed"]
-    server.give(f"/wheels/{quote(wheels[0].name)}", b"", status=401)
+    server.serve_body(f"/wheels/{quote(wheels[0].name)}", b"", status=401)
     assert pull(wheels[0])["failed"]
     assert os.listdir(home) == []
 
@@ -91,7 +91,7 @@ def test_credentials_in_the_url_are_refused(check_mode, pull, wheels):
 
 
 def test_what_fails_is_one_message(pull, wheels, server):
-    server.give(f"/wheels/{quote(wheels[0].name)}", b"", status=403)
+    server.serve_body(f"/wheels/{quote(wheels[0].name)}", b"", status=403)
     failed = pull(*wheels)
     assert (failed["failed"], "is refused to this node (403 Forbidden)" in failed["msg"]) == (True, True)
 

@@ -73,9 +73,9 @@ def github(server, tmp_path, monkeypatch):
             tags=f"cp311-cp311-linux_{os.uname().machine}",
         )
         hashes[wheel.name] = sha256(wheel)
-        server.give(f"/Dao-AILab/flash-attention/releases/download/v2.8.3/{wheel.name}", wheel.read_bytes())
+        server.serve_body(f"/Dao-AILab/flash-attention/releases/download/v2.8.3/{wheel.name}", wheel.read_bytes())
     build_wheel(tmp_path / "index", name="einops", version="0.8.1")
-    monkeypatch.setenv("PIP_INDEX_URL", server.index(tmp_path / "index"))
+    monkeypatch.setenv("PIP_INDEX_URL", server.serve_index(tmp_path / "index"))
     return {
         "torch_extension_github_url": server.url,
         "torch_extension_sources": ["guess"],

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from servers import serving, tls_context, tunnelling
+from servers import running_proxy, running_server, tls_context
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
@@ -86,14 +86,14 @@ def refused(pull, part):
 
 @pytest.fixture
 def secure(certificate):
-    with serving(tls_context(certificate)) as started:
+    with running_server(tls_context(certificate)) as started:
         yield started
 
 
 @pytest.fixture
 def other(certificate):
     """The same, of which this machine thinks that it is another."""
-    with serving(tls_context(certificate)) as started:
+    with running_server(tls_context(certificate)) as started:
         started.url = f"https://127.0.0.1:{started.port}"
         yield started
 
@@ -132,24 +132,24 @@ def give_range(server, content_range, body):
 
 
 def test_a_file_comes_whole_for_the_user_alone_and_is_not_asked_for_again(pull, server, folder):
-    server.offer(PATH, BODY)
+    server.serve_file(PATH, BODY)
     assert pull() == PULLED
     assert there(folder) == {NAME: BODY}
     assert (mode(folder), mode(folder / NAME)) == (0o700, 0o600)
     assert pull() == PRESENT
-    assert server.asked() == [f"GET {PATH}"]
+    assert server.request_lines() == [f"GET {PATH}"]
     assert "%2B" in server.requests[0]
 
 
 @pytest.mark.parametrize("end", ["", "/", "//"])
 def test_it_does_not_matter_how_the_url_of_the_folder_ends(end, pull, server):
-    server.offer(PATH, BODY)
+    server.serve_file(PATH, BODY)
     assert pull(f"{server.url}/wheels{end}") == PULLED
 
 
 def test_what_an_earlier_run_has_brought_is_not_fetched_again(pull, server, folder, part):
     part.write_bytes(BODY[:100_000])
-    server.offer(PATH, BODY)
+    server.serve_file(PATH, BODY)
     assert pull() == PULLED
     assert there(folder) == {NAME: BODY}
     assert ranges(server) == ["bytes=100000-"]
@@ -163,7 +163,7 @@ def test_where_all_has_come_the_server_is_not_asked(pull, server, folder, part):
 
 def test_a_server_without_ranges_gives_it_anew(pull, server, folder, part):
     part.write_bytes(BODY[:100_000])
-    server.give(PATH, BODY)
+    server.serve_body(PATH, BODY)
     assert pull() == PULLED
     assert (there(folder), len(server.requests)) == ({NAME: BODY}, 1)
 
@@ -171,16 +171,16 @@ def test_a_server_without_ranges_gives_it_anew(pull, server, folder, part):
 @pytest.mark.parametrize("content_range", ["bytes 5-299999/300000", "bytes */300000", "no range", "bytes 1000000-"])
 def test_another_part_than_the_one_asked_for_is_not_used(content_range, pull, server, folder, part, pauses):
     part.write_bytes(BODY[:100_000])
-    server.offer(PATH, BODY)
-    whole, wrong = server.answers[PATH], give_range(server, content_range, BODY[5:])
-    server.answers[PATH] = lambda handler: (wrong if "Range" in handler.headers else whole)(handler)
+    server.serve_file(PATH, BODY)
+    whole, wrong = server.handlers[PATH], give_range(server, content_range, BODY[5:])
+    server.handlers[PATH] = lambda handler: (wrong if "Range" in handler.headers else whole)(handler)
     assert pull() == PULLED
     assert there(folder) == {NAME: BODY}
     assert (ranges(server), pauses) == (["bytes=100000-", None], [1])
 
 
 def test_a_part_that_nobody_asked_for_is_not_used(refused, server, folder):
-    server.answers[PATH] = give_range(server, "bytes 5-299999/300000", BODY[5:])
+    server.handlers[PATH] = give_range(server, "bytes 5-299999/300000", BODY[5:])
     assert "the server gives bytes 5-299999/300000, asked for was 0-" in refused()
     assert there(folder) == {}
 
@@ -188,16 +188,16 @@ def test_a_part_that_nobody_asked_for_is_not_used(refused, server, folder):
 def test_where_the_server_has_less_it_is_fetched_anew(pull, server, folder, part):
     """416: nothing there from this byte on."""
     part.write_bytes(BODY[:100_000])
-    server.offer(PATH, BODY)
-    whole = server.answers[PATH]
-    server.answers[PATH] = lambda handler: handler.send_error(416) if "Range" in handler.headers else whole(handler)
+    server.serve_file(PATH, BODY)
+    whole = server.handlers[PATH]
+    server.handlers[PATH] = lambda handler: handler.send_error(416) if "Range" in handler.headers else whole(handler)
     assert pull() == PULLED
     assert (there(folder), ranges(server)) == ({NAME: BODY}, ["bytes=100000-", None])
 
 
 def test_what_is_longer_than_the_file_is_no_part_of_it(pull, server, folder, part):
     part.write_bytes(BODY + b"x")
-    server.offer(PATH, BODY)
+    server.serve_file(PATH, BODY)
     assert pull() == PULLED
     assert (there(folder), ranges(server)) == ({NAME: BODY}, [None])
 
@@ -205,7 +205,7 @@ def test_what_is_longer_than_the_file_is_no_part_of_it(pull, server, folder, par
 @pytest.mark.parametrize("there_already", [100_000, len(BODY)])
 def test_where_the_part_was_of_another_file_it_is_fetched_once_more(there_already, pull, server, folder, part):
     part.write_bytes(bytes(there_already))
-    server.offer(PATH, BODY)
+    server.serve_file(PATH, BODY)
     assert pull() == PULLED
     asked = ["bytes=100000-", None] if there_already < len(BODY) else [None]
     assert (there(folder), ranges(server)) == ({NAME: BODY}, asked)
@@ -216,7 +216,7 @@ def test_another_file_of_this_size_is_refused_and_nothing_stays_of_it(there_alre
     if there_already:
         part.write_bytes(BODY[:there_already])
     other = bytes(len(BODY))
-    server.offer(PATH, other)
+    server.serve_file(PATH, other)
     said = refused()
     assert f"{server.url}{PATH} has sha256 {hashlib.sha256(other).hexdigest()}, wanted is {WANTED.sha256}" in said
     assert "Remove it from that server, or name another folder in torch_extension_pull_url" in said
@@ -231,7 +231,7 @@ def test_another_size_is_refused_before_a_byte_is_written(
 ):
     if there_already:
         part.write_bytes(BODY[:there_already])
-    server.give(PATH, bytes(size))
+    server.serve_body(PATH, bytes(size))
     monkeypatch.setattr(os, "fdopen", None)  # what would write
     assert f"{PATH} has {size} bytes, wanted are 300000: it is another file. Remove it" in refused()
     assert there(folder) == {}
@@ -245,7 +245,7 @@ def test_what_does_not_end_where_it_should_is_another_file(refused, server, fold
         handler.end_headers()
         handler.wfile.write(BODY + bytes(3_000_000))
 
-    server.answers[PATH] = answer
+    server.handlers[PATH] = answer
     assert f"{PATH} has more than 300000 bytes, which are wanted: it is another file" in refused()
     assert (there(folder), len(server.requests)) == ({}, 1)
 
@@ -256,13 +256,13 @@ def test_what_comes_without_a_length_is_taken(pull, server, folder):
         handler.end_headers()
         handler.wfile.write(BODY)
 
-    server.answers[PATH] = answer
+    server.handlers[PATH] = answer
     assert pull() == PULLED
     assert there(folder) == {NAME: BODY}
 
 
 def test_connections_that_are_cut_are_taken_up_again_as_long_as_something_comes(pull, server, folder, pauses):
-    server.offer(PATH, BODY, cuts=[20_000] * 8 + [0, 0, 0, 0])
+    server.serve_file(PATH, BODY, cuts=[20_000] * 8 + [0, 0, 0, 0])
     assert pull() == PULLED
     assert there(folder) == {NAME: BODY}
     assert ranges(server)[:9] == [None, *(f"bytes={number}0000-" for number in range(2, 17, 2))]
@@ -272,14 +272,14 @@ def test_connections_that_are_cut_are_taken_up_again_as_long_as_something_comes(
 def test_after_five_tries_that_have_brought_nothing_it_gives_up_and_what_has_come_stays(
     pull, refused, server, folder, part, pauses
 ):
-    server.offer(PATH, BODY, cuts=[20_000, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    server.serve_file(PATH, BODY, cuts=[20_000, 0, 0, 0, 0, 0, 0, 0, 0, 0])
     said = refused()
     assert said.startswith(f"{server.url}{PATH} cannot be fetched by this node: ")
     assert "20000 bytes came, wanted are 300000. What has come stays, and the next run goes on." in said
     assert "copy" in said
     assert there(folder) == {part.name: BODY[:20_000]}
     assert (len(server.requests), pauses) == (6, [1, 2, 4, 8, 16])
-    server.offer(PATH, BODY)
+    server.serve_file(PATH, BODY)
     assert pull() == PULLED
     assert ranges(server)[-1] == "bytes=20000-"
 
@@ -294,7 +294,7 @@ def test_a_server_that_begins_anew_each_time_is_not_asked_for_ever(refused, serv
         handler.end_headers()
         handler.wfile.write(BODY[: sizes.pop(0)])
 
-    server.answers[PATH] = answer
+    server.handlers[PATH] = answer
     assert "bytes came, wanted are 300000" in refused()
     assert (len(server.requests), pauses) == (6, [1, 2, 4, 8, 16])
 
@@ -302,7 +302,7 @@ def test_a_server_that_begins_anew_each_time_is_not_asked_for_ever(refused, serv
 def test_what_the_server_does_not_have_is_no_error_and_makes_no_file(pull, server, folder):
     assert pull() == MISSING
     assert (there(folder), len(server.requests)) == ({}, 1)
-    server.give(PATH, b"", status=410)
+    server.serve_body(PATH, b"", status=410)
     assert pull() == MISSING
 
 
@@ -314,7 +314,7 @@ def test_what_an_earlier_run_has_brought_stays_where_the_server_does_not_have_it
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_server_that_wants_credentials_is_told_with_where_to_put_them(status, refused, server, folder):
-    server.give(PATH, b"", status=status)
+    server.serve_body(PATH, b"", status=status)
     said = refused()
     assert f"{PATH} is refused to this node ({status} " in said
     assert "Put credentials for 127.0.0.1 into ~/.netrc of the user that the task becomes there" in said
@@ -323,7 +323,7 @@ def test_a_server_that_wants_credentials_is_told_with_where_to_put_them(status, 
 
 @pytest.mark.parametrize("status", [400, 405, 418, 451, 501])
 def test_a_server_that_answers_something_else_is_not_asked_again(status, refused, server, folder):
-    server.give(PATH, b"", status=status)
+    server.serve_body(PATH, b"", status=status)
     said = refused()
     assert f"the server answers {status} (" in said
     assert "Look at torch_extension_pull_url" in said
@@ -332,20 +332,20 @@ def test_a_server_that_answers_something_else_is_not_asked_again(status, refused
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
 def test_a_server_that_is_out_of_order_is_asked_again(status, pull, server, pauses):
-    server.offer(PATH, BODY)
-    whole, bad = server.answers[PATH], [status] * 4
-    server.answers[PATH] = lambda handler: handler.send_error(bad.pop()) if bad else whole(handler)
+    server.serve_file(PATH, BODY)
+    whole, bad = server.handlers[PATH], [status] * 4
+    server.handlers[PATH] = lambda handler: handler.send_error(bad.pop()) if bad else whole(handler)
     assert (pull(), pauses) == (PULLED, [1, 2, 4, 8])
 
 
 def test_a_server_that_stays_out_of_order_is_an_error(refused, server, folder):
-    server.give(PATH, b"", status=503)
+    server.serve_body(PATH, b"", status=503)
     assert "cannot be fetched by this node: the server answers 503 (Service Unavailable). What" in refused()
     assert (there(folder), len(server.requests)) == ({}, 5)
 
 
 def test_a_server_that_is_down_is_an_error(refused, folder, pauses):
-    with serving() as gone:
+    with running_server() as gone:
         pass
     assert "cannot be fetched by this node: Connection refused. What has come stays" in refused(f"{gone.url}/wheels")
     assert (there(folder), pauses) == ({}, [1, 2, 4, 8])
@@ -356,9 +356,9 @@ def test_a_host_that_nobody_knows_is_an_error(refused):
 
 
 def test_a_server_that_says_nothing_is_left_after_a_while_and_asked_again(pull, server, folder):
-    server.offer(PATH, BODY)
-    whole, silent, ended = server.answers[PATH], [True], threading.Event()
-    server.answers[PATH] = lambda handler: ended.wait(20) if silent and silent.pop() else whole(handler)
+    server.serve_file(PATH, BODY)
+    whole, silent, ended = server.handlers[PATH], [True], threading.Event()
+    server.handlers[PATH] = lambda handler: ended.wait(20) if silent and silent.pop() else whole(handler)
     assert pull(seconds=0.3) == PULLED
     ended.set()
     assert there(folder) == {NAME: BODY}
@@ -387,18 +387,18 @@ def test_a_certificate_that_is_not_trusted_is_told_with_the_knob(refused, secure
 
 
 def test_a_certificate_of_the_sites_own_ca_is_trusted(pull, secure, certificate):
-    secure.offer(PATH, BODY)
+    secure.serve_file(PATH, BODY)
     assert pull(f"{secure.url}/wheels", ca=certificate.read_text()) == PULLED
 
 
 def test_a_file_of_cas_may_hold_comments_in_any_language(pull, secure, certificate):
-    secure.offer(PATH, BODY)
+    secure.serve_file(PATH, BODY)
     text = f"# Főtanúsítvány\n{certificate.read_text()}\n# größer\n"
     assert pull(f"{secure.url}/wheels", ca=text) == PULLED
 
 
 def test_a_certificate_for_another_host_is_not_trusted(refused, certificate):
-    with serving(tls_context(certificate)) as server:
+    with running_server(tls_context(certificate)) as server:
         said = refused(f"https://127.1:{server.port}/wheels", ca=certificate.read_text())
     assert "does not trust the certificate of 127.1: Hostname mismatch" in said
 
@@ -421,14 +421,14 @@ def test_nothing_but_certificates_is_taken_from_a_file_of_cas(certificate):
 def test_credentials_go_to_their_server_over_tls(pull, secure, certificate, netrc):
     netrc("machine localhost login me password s3cret\n")
     secure.authorization = ME
-    secure.offer(PATH, BODY)
+    secure.serve_file(PATH, BODY)
     assert pull(f"{secure.url}/wheels", ca=certificate.read_text()) == PULLED
 
 
 def test_credentials_for_all_go_to_the_server_over_tls(pull, secure, certificate, netrc):
     netrc("machine elsewhere.example login you password other\ndefault login me password s3cret\n")
     secure.authorization = ME
-    secure.offer(PATH, BODY)
+    secure.serve_file(PATH, BODY)
     assert pull(f"{secure.url}/wheels", ca=certificate.read_text()) == PULLED
 
 
@@ -451,14 +451,14 @@ def test_credentials_do_not_go_to_another_host_to_which_the_server_leads(
     entry, pull, secure, other, certificate, netrc
 ):
     netrc(f"{entry} login me password s3cret\n")
-    secure.redirect(PATH, other.offer("/store", BODY))
+    secure.redirect(PATH, other.serve_file("/store", BODY))
     assert pull(f"{secure.url}/wheels", ca=certificate.read_text()) == PULLED
     assert [headers.get("Authorization") for headers in (*secure.headers, *other.headers)] == [ME, None]
 
 
 def test_another_host_to_which_the_server_leads_gets_its_own_credentials(pull, secure, other, certificate, netrc):
     netrc("machine localhost login me password s3cret\nmachine 127.0.0.1 login you password too\n")
-    secure.redirect(PATH, other.offer("/store", BODY))
+    secure.redirect(PATH, other.serve_file("/store", BODY))
     assert pull(f"{secure.url}/wheels", ca=certificate.read_text()) == PULLED
     assert other.headers[0]["Authorization"] == "Basic " + base64.b64encode(b"you:too").decode()
 
@@ -467,20 +467,20 @@ def test_another_host_to_which_the_server_leads_gets_its_own_credentials(pull, s
 def test_where_the_server_leads_to_itself_it_gets_the_credentials_again(entry, pull, secure, certificate, netrc):
     netrc(f"{entry} login me password s3cret\n")
     secure.authorization = ME
-    secure.redirect(PATH, secure.offer("/store", BODY))
+    secure.redirect(PATH, secure.serve_file("/store", BODY))
     assert pull(f"{secure.url}/wheels", ca=certificate.read_text()) == PULLED
 
 
 def test_where_the_server_leads_away_from_tls_no_credentials_are_sent(pull, secure, server, certificate, netrc):
     netrc("machine localhost login me password s3cret\nmachine 127.0.0.1 login me password s3cret\n")
-    secure.redirect(PATH, server.offer("/store", BODY))
+    secure.redirect(PATH, server.serve_file("/store", BODY))
     assert pull(f"{secure.url}/wheels", ca=certificate.read_text()) == PULLED
     assert "Authorization" not in server.headers[0]
 
 
 def test_what_is_cut_behind_a_redirection_is_taken_up_again(pull, server):
-    with serving() as store:
-        server.redirect(PATH, store.offer("/store", BODY, cuts=[20_000]))
+    with running_server() as store:
+        server.redirect(PATH, store.serve_file("/store", BODY, cuts=[20_000]))
         assert pull() == PULLED
         assert ranges(store) == [None, "bytes=20000-"]
 
@@ -516,14 +516,14 @@ def test_a_file_of_credentials_that_cannot_be_read_is_an_error(home):
 def test_proxies_are_those_of_the_environment(pull, server, monkeypatch):
     """The server is one that answers whole URLs, as a proxy does."""
     monkeypatch.setenv("http_proxy", server.url)
-    server.offer(f"http://inside.example{PATH}", BODY)
+    server.serve_file(f"http://inside.example{PATH}", BODY)
     assert pull("http://inside.example/wheels") == PULLED
     assert server.requests == [f"http://inside.example{PATH}"]
 
 
 def test_a_proxy_that_does_not_get_there_is_named_but_not_its_credentials(refused, server, monkeypatch):
     monkeypatch.setenv("http_proxy", server.url.replace("//", "//me:s3cret@"))
-    server.give(f"http://inside.example{PATH}", b"", status=502)
+    server.serve_body(f"http://inside.example{PATH}", b"", status=502)
     said = refused("http://inside.example/wheels")
     assert (
         "by this node through the proxy of its environment (no_proxy=inside.example goes without): the server" in said
@@ -533,17 +533,17 @@ def test_a_proxy_that_does_not_get_there_is_named_but_not_its_credentials(refuse
 def test_a_host_that_is_excepted_from_the_proxy_is_asked_itself(pull, refused, server, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://me:s3cret@127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server.give(PATH, b"", status=503)
+    server.serve_body(PATH, b"", status=503)
     assert "proxy" not in refused()
-    server.offer(PATH, BODY)
+    server.serve_file(PATH, BODY)
     assert pull() == PULLED
 
 
 def test_behind_a_proxy_each_of_both_gets_its_own_credentials(pull, secure, certificate, netrc, monkeypatch):
     netrc("machine localhost login me password s3cret\n")
     secure.authorization = ME
-    secure.offer(PATH, BODY)
-    with tunnelling("Basic " + base64.b64encode(b"proxied:too").decode()) as proxy:
+    secure.serve_file(PATH, BODY)
+    with running_proxy("Basic " + base64.b64encode(b"proxied:too").decode()) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url.replace("//", "//proxied:too@"))
         assert pull(f"{secure.url}/wheels", ca=certificate.read_text()) == PULLED
     assert proxy.requests == [f"localhost:{secure.port}"]
@@ -551,7 +551,7 @@ def test_behind_a_proxy_each_of_both_gets_its_own_credentials(pull, secure, cert
 
 
 def test_a_proxy_that_wants_other_credentials_is_told(refused, secure, certificate, monkeypatch):
-    with tunnelling("Basic other") as proxy:
+    with running_proxy("Basic other") as proxy:
         monkeypatch.setenv("https_proxy", proxy.url.replace("//", "//me:s3cret@"))
         said = refused(f"{secure.url}/wheels", ca=certificate.read_text())
     assert (
@@ -568,7 +568,7 @@ def test_a_proxy_that_is_none_is_an_error_that_does_not_show_it(proxy, refused, 
 
 
 def test_a_disk_that_fills_up_is_told_and_nothing_stays(refused, server, folder):
-    server.offer(PATH, BODY)
+    server.serve_file(PATH, BODY)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
@@ -590,20 +590,20 @@ def test_without_room_nothing_is_asked_for_and_nothing_stays(refused, server, fo
 
 
 def test_a_folder_that_is_gone_meanwhile_is_an_error(refused, server, folder):
-    server.offer(PATH, BODY)
-    whole = server.answers[PATH]
+    server.serve_file(PATH, BODY)
+    whole = server.handlers[PATH]
 
     def answer(handler):
         shutil.rmtree(folder)
         whole(handler)
 
-    server.answers[PATH] = answer
+    server.handlers[PATH] = answer
     assert "cannot be written to" in refused()
     assert len(server.requests) == 1
 
 
 def test_a_folder_in_the_place_of_the_file_is_an_error(refused, server, folder):
-    server.offer(PATH, BODY)
+    server.serve_file(PATH, BODY)
     (folder / NAME).mkdir()
     assert "cannot be written to" in refused()
     assert os.listdir(folder) == [NAME]
@@ -678,7 +678,7 @@ def test_what_is_no_address_of_a_folder_is_refused_and_credentials_are_not_shown
 
 def test_two_that_fetch_the_same_do_not_get_in_each_others_way(pull, server, folder):
     """A run that is killed leaves its module at the node, and the next one comes."""
-    server.offer(PATH, BODY, pause=0.05)
+    server.serve_file(PATH, BODY, pause=0.05)
     outcomes = []
     both = [threading.Thread(target=lambda: outcomes.append(pull())) for _number in range(2)]
     for thread in both:
@@ -686,11 +686,11 @@ def test_two_that_fetch_the_same_do_not_get_in_each_others_way(pull, server, fol
     for thread in both:
         thread.join()
     assert (sorted(outcomes), there(folder)) == ([PULLED, PRESENT], {NAME: BODY})
-    assert server.asked() == [f"GET {PATH}"]
+    assert server.request_lines() == [f"GET {PATH}"]
 
 
 def test_who_waited_for_one_that_failed_fetches_it(pull, server, folder, part):
-    server.offer(PATH, BODY)
+    server.serve_file(PATH, BODY)
     with open(part, "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         outcomes = []

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from servers import serving
+from servers import running_server
 from venvs import site_packages
 from wheels import LABEL, as_wanted, build_sdist, build_wheel, sha256, tree_state
 
@@ -123,8 +123,8 @@ def test_under_its_own_name_pip_would_not_take_it(venv, node, deliver, tmp_path)
 
 def test_it_wins_over_the_sdist_of_the_same_version_on_an_index(venv, node, deliver, tmp_path, monkeypatch):
     build_sdist(tmp_path / "index")
-    with serving() as server:
-        monkeypatch.setenv("PIP_INDEX_URL", server.index(tmp_path / "index"))
+    with running_server() as server:
+        monkeypatch.setenv("PIP_INDEX_URL", server.serve_index(tmp_path / "index"))
         without = pip_install(venv, "flash-attn")
         assert "setup.py was run" in without.stdout + without.stderr
         add_wheels([deliver()], [], delivered(tmp_path), node)
@@ -133,7 +133,7 @@ def test_it_wins_over_the_sdist_of_the_same_version_on_an_index(venv, node, deli
             assert done.returncode == 0, done.stderr
         assert server.requests.count("/files/flash_attn-2.8.3.tar.gz") == 1
         build_sdist(tmp_path / "index", version="2.8.4")
-        server.index(tmp_path / "index")
+        server.serve_index(tmp_path / "index")
         newer = pip_install(venv, "--force-reinstall", "flash-attn")
         assert "setup.py was run" in newer.stdout + newer.stderr, "a newer version wins, as the docs say"
 

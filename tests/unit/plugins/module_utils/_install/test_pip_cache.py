@@ -9,7 +9,7 @@ import os
 import subprocess
 
 import pytest
-from servers import serving
+from servers import running_server
 from wheels import LABEL, as_wanted, build_sdist, build_wheel, sha256, tree_state
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -169,8 +169,8 @@ def pip_install(venv, *arguments):
 def index(tmp_path):
     """A simple index that holds an sdist, whose setup.py fails if it is run. Returns the sdist's URL on it."""
     sdist = build_sdist(tmp_path / "index")
-    with serving() as server:
-        yield server.index(sdist.parent), f"{server.url}/files/{sdist.name}#sha256={sha256(sdist)}", server
+    with running_server() as server:
+        yield server.serve_index(sdist.parent), f"{server.url}/files/{sdist.name}#sha256={sha256(sdist)}", server
 
 
 @pytest.mark.slow

@@ -78,25 +78,29 @@ def index(server):
     places = {}
     for name, (link, place) in LINKS.items():
         link, places[name] = (text.format(url=server.url, port=server.port) for text in (link, place))
-        server.page(
+        server.serve_page(
             f"/simple/{name}/", f'<!DOCTYPE html><html><body><a href="{link}">{name}-1.tar.gz</a></body></html>'
         )
     page = '<!DOCTYPE html><html><head><base href="{base}"></head><body><a href="{link}">a</a></body></html>'
-    server.page("/simple/base/", page.format(base=f"{server.url}/a/b/", link="../base-1.tar.gz#sha256=" + A))
+    server.serve_page("/simple/base/", page.format(base=f"{server.url}/a/b/", link="../base-1.tar.gz#sha256=" + A))
     server.redirect("/simple/moved/", f"http://localhost:{server.port}/elsewhere/x/moved/")
-    server.page("/elsewhere/x/moved/", '<!DOCTYPE html><html><body><a href="../moved-1.tar.gz">a</a></body></html>')
+    server.serve_page(
+        "/elsewhere/x/moved/", '<!DOCTYPE html><html><body><a href="../moved-1.tar.gz">a</a></body></html>'
+    )
     for name, hashes in (("json", {"sha256": A}), ("json-several", {"blake2b": B, "md5": "c" * 32, "sha256": A})):
         dialect(server, name, hashes)
     for name in ("extra", "both"):
-        server.page(f"/second/{name}/", f'<!DOCTYPE html><html><body><a href="{name}-1.tar.gz">a</a></body></html>')
+        server.serve_page(
+            f"/second/{name}/", f'<!DOCTYPE html><html><body><a href="{name}-1.tar.gz">a</a></body></html>'
+        )
     for name in ("both", "indexed-and-found"):
         link = f"/files/{name.replace('-', '_')}-1.tar.gz"
-        server.page(f"/simple/{name}/", f'<!DOCTYPE html><html><body><a href="{link}">a</a></body></html>')
-    server.page("/links.html", '<!DOCTYPE html><html><body><a href="l/from_page-1.tar.gz">a</a></body></html>')
+        server.serve_page(f"/simple/{name}/", f'<!DOCTYPE html><html><body><a href="{link}">a</a></body></html>')
+    server.serve_page("/links.html", '<!DOCTYPE html><html><body><a href="l/from_page-1.tar.gz">a</a></body></html>')
     ready = (
         '<!DOCTYPE html><html><body><a href="/files/ready-1-py3-none-any.whl">a</a><a href="/r/ready-1.tar.gz">a</a>'
     )
-    server.page("/simple/ready/", ready + "</body></html>")
+    server.serve_page("/simple/ready/", ready + "</body></html>")
     places["base"] = f"{server.url}/a/base-1.tar.gz"
     places["moved"] = f"http://localhost:{server.port}/elsewhere/x/moved-1.tar.gz"
     places["json"], places["json-several"] = f"{server.url}/j/json-1.tar.gz", f"{server.url}/j/json_several-1.tar.gz"
@@ -111,11 +115,11 @@ def dialect(server, name, hashes):
     entry = {"filename": file, "url": f"../../j/{file}", "hashes": hashes, "requires-python": ">=3.6", "yanked": False}
     page = {"meta": {"api-version": "1.0"}, "name": name, "files": [entry]}
     kind = "application/vnd.pypi.simple.v1+json"
-    server.page(f"/simple/{name}/", json.dumps(page), kind)
-    as_json = server.answers[f"/simple/{name}/"]
-    server.page(f"/simple/{name}/", f'<!DOCTYPE html><html><body><a href="/j/{file}">a</a></body></html>')
-    as_html = server.answers[f"/simple/{name}/"]
-    server.answers[f"/simple/{name}/"] = lambda handler: (
+    server.serve_page(f"/simple/{name}/", json.dumps(page), kind)
+    as_json = server.handlers[f"/simple/{name}/"]
+    server.serve_page(f"/simple/{name}/", f'<!DOCTYPE html><html><body><a href="/j/{file}">a</a></body></html>')
+    as_html = server.handlers[f"/simple/{name}/"]
+    server.handlers[f"/simple/{name}/"] = lambda handler: (
         as_json if kind in handler.headers.get("Accept", "") else as_html
     )(handler)
 
@@ -335,7 +339,7 @@ def test_every_pip_computes_the_folder_of_a_url_as_we_do(version, tmp_path, run)
 @pytest.mark.parametrize("version", OLD)
 def test_a_pip_that_cannot_be_asked_finds_what_a_url_led_to(version, server, settings, tmp_path, run, monkeypatch):
     venv = pip_venv(version, tmp_path / "venv")
-    server.page("/simple/old/", f'<!DOCTYPE html><a href="/f/old-1.tar.gz#sha256={A}">old-1.tar.gz</a>')
+    server.serve_page("/simple/old/", f'<!DOCTYPE html><a href="/f/old-1.tar.gz#sha256={A}">old-1.tar.gz</a>')
     monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple/")
     environment, _warnings = describe_environment(str(venv), [], run, os.environ)
     assert pip_install(venv, tmp_path / "target", "old==1").returncode != 0

@@ -12,7 +12,7 @@ import socket
 from urllib.parse import quote
 
 import pytest
-from servers import serving, tls_context
+from servers import running_server, tls_context
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import File
@@ -33,8 +33,8 @@ def file(tmp_path):
 
 @pytest.fixture
 def secure(certificate):
-    with serving(tls_context(certificate)) as started:
-        started.take("/wheels/")
+    with running_server(tls_context(certificate)) as started:
+        started.accept_uploads("/wheels/")
         yield started
 
 
@@ -62,30 +62,30 @@ def credentials(server):
 
 @pytest.mark.parametrize("end", ["", "/"])
 def test_a_file_is_uploaded_once_and_with_its_hash(end, server, file):
-    url = server.take("/wheels/")
+    url = server.accept_uploads("/wheels/")
     uploader = Uploader(f"{url.rstrip('/')}{end}", None)
     assert [uploader.upload(file) for _run in range(2)] == [True, False]
-    assert server.asked() == [f"HEAD {PATH}", f"PUT {PATH}", f"HEAD {PATH}"]
+    assert server.request_lines() == [f"HEAD {PATH}", f"PUT {PATH}", f"HEAD {PATH}"]
     assert "%2B" in PATH
-    assert server.kept(PATH) == BODY
+    assert server.read(PATH) == BODY
     headers = server.headers[1]
     assert (headers["X-Checksum-Sha256"], headers["Content-Length"]) == (file.sha256, str(len(BODY)))
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
 def test_every_success_status_of_an_upload_is_accepted(status, server, file):
-    assert Uploader(server.take("/wheels/", status=status), None).upload(file)
+    assert Uploader(server.accept_uploads("/wheels/", status=status), None).upload(file)
 
 
 def test_another_file_of_the_same_name_is_not_replaced(server, file):
-    url = server.take("/wheels/")
-    server.offer(PATH, b"other")
+    url = server.accept_uploads("/wheels/")
+    server.serve_file(PATH, b"other")
     message = refusal(url, file)
     assert (
         f"{server.url}{PATH} has 5 bytes, wanted are {len(BODY)}: it is another file, and stays. Remove it" in message
     )
     assert "torch_extension_pull_url" in message
-    assert server.kept(PATH) == b"other"
+    assert server.read(PATH) == b"other"
 
 
 @pytest.mark.parametrize("reads", [True, False], ids=["after all has come", "at once"])
@@ -108,11 +108,11 @@ def test_another_file_of_the_same_name_is_not_replaced(server, file):
     ],
 )
 def test_a_refused_upload_is_an_error_that_says_what_to_do(status, words, reads, server, file):
-    url = server.take("/wheels/", status=status, reads=reads)
+    url = server.accept_uploads("/wheels/", status=status, reads=reads)
     message = refusal(url, file)
     assert f"{url.rstrip('/')} does not take {NAME} from the control node {words}" in message
     assert f"Put the file there yourself (it is {file.path} on the control node), or name another folder in" in message
-    assert server.asked() == [f"HEAD {PATH}", f"PUT {PATH}"]
+    assert server.request_lines() == [f"HEAD {PATH}", f"PUT {PATH}"]
 
 
 def test_a_server_that_does_not_support_uploads_is_an_error(server, file):
@@ -120,24 +120,24 @@ def test_a_server_that_does_not_support_uploads_is_an_error(server, file):
 
 
 def test_without_the_credentials_that_the_server_wants_the_file_is_not_sent(server, file):
-    url = server.take("/wheels/")
+    url = server.accept_uploads("/wheels/")
     server.authorization = ME
     assert "(401 Unauthorized). It wants credentials for 127.0.0.1" in refusal(url, file)
-    assert server.asked() == [f"HEAD {PATH}"]
+    assert server.request_lines() == [f"HEAD {PATH}"]
 
 
 def test_a_server_that_hangs_up_is_an_error_and_the_next_upload_starts_over(server, file):
-    url = server.take("/wheels/", most=100_000)
+    url = server.accept_uploads("/wheels/", limit=100_000)
     message = refusal(url, file)
     assert message.startswith(f"{NAME} cannot be put onto {url.rstrip('/')} from the control node: ")
     assert "except 127.0.0.1 from it in no_proxy" in message
-    server.take("/wheels/")
+    server.accept_uploads("/wheels/")
     assert Uploader(url, None).upload(file)
-    assert server.kept(PATH) == BODY
+    assert server.read(PATH) == BODY
 
 
 def test_a_server_that_is_down_is_an_error(file):
-    with serving() as gone:
+    with running_server() as gone:
         pass
     message = refusal(f"{gone.url}/wheels", file)
     assert message.startswith(f"{NAME} cannot be put onto {gone.url}/wheels from the control node: ")
@@ -145,7 +145,7 @@ def test_a_server_that_is_down_is_an_error(file):
 
 
 def test_a_server_without_tls_at_an_https_url_is_an_error(file, certificate):
-    with serving() as plain:
+    with running_server() as plain:
         message = refusal(plain.url.replace("http://127.0.0.1", "https://localhost"), file, certificate)
     assert "localhost" in message
     assert "certificate" not in message
@@ -153,7 +153,7 @@ def test_a_server_without_tls_at_an_https_url_is_an_error(file, certificate):
 
 def test_a_file_that_is_gone_is_an_error(server, file, tmp_path):
     (tmp_path / NAME).unlink()
-    assert "No such file" in refusal(server.take("/wheels/"), file._replace(sha256="0" * 64))
+    assert "No such file" in refusal(server.accept_uploads("/wheels/"), file._replace(sha256="0" * 64))
 
 
 def test_an_untrusted_certificate_is_an_error_that_names_the_variable(secure, file):
@@ -183,30 +183,30 @@ def test_credentials_of_netrc_are_sent_over_tls(secure, file, certificate, netrc
 
 def test_without_tls_no_credentials_are_sent(server, file, netrc):
     netrc("127.0.0.1")
-    assert Uploader(server.take("/wheels/"), None).upload(file)
+    assert Uploader(server.accept_uploads("/wheels/"), None).upload(file)
     assert credentials(server) == [None, None]
 
 
 def test_a_redirect_away_from_tls_drops_the_credentials(secure, server, file, certificate, netrc):
     netrc("127.0.0.1", "localhost")
-    secure.redirect(PATH, server.offer("/store", BODY))
+    secure.redirect(PATH, server.serve_file("/store", BODY))
     assert not Uploader(f"{secure.url}/wheels", str(certificate)).upload(file)
     assert (credentials(secure), credentials(server)) == ([ME], [None])
 
 
 def test_a_redirect_without_tls_sends_no_credentials(server, file, netrc):
     netrc("127.0.0.1")
-    url = server.take("/wheels/")
-    with serving() as store:
-        server.redirect(PATH, store.offer("/store", BODY))
+    url = server.accept_uploads("/wheels/")
+    with running_server() as store:
+        server.redirect(PATH, store.serve_file("/store", BODY))
         assert not Uploader(url, None).upload(file)
         assert (credentials(server), credentials(store)) == ([None], [None])
 
 
 def test_a_redirect_to_another_host_drops_the_credentials(secure, file, certificate, netrc):
     netrc("localhost")
-    with serving(tls_context(certificate)) as store:
-        store.offer("/store", BODY)
+    with running_server(tls_context(certificate)) as store:
+        store.serve_file("/store", BODY)
         secure.redirect(PATH, f"https://127.0.0.1:{store.port}/store")
         assert not Uploader(f"{secure.url}/wheels", str(certificate)).upload(file)
         assert (credentials(secure), credentials(store)) == ([ME], [None])

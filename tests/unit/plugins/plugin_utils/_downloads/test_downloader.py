@@ -21,7 +21,7 @@ import types
 
 import pytest
 import requests
-from servers import serving, tls_context, tunnelling
+from servers import running_proxy, running_server, tls_context
 from urllib3.util import Retry
 from wheels import LABEL, build_wheel, sha256
 
@@ -33,7 +33,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.s
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.transfer import RetryPolicy
 
 PATH = "/Dao-AILab/flash-attention/releases/download/v2.8.3/wheel.whl"
-BUFFER = (1 << 16) + 8192  # bytes that a process which is killed, or waits in vain, may not have written
+MAX_UNWRITTEN = (1 << 16) + 8192  # bytes that a process which is killed, or waits in vain, may not have written
 FAST_RETRIES = RetryPolicy(timeout=5, window_bytes=1, max_retries=3, backoff=0)
 
 
@@ -61,7 +61,7 @@ def cache(tmp_path):
 
 @pytest.fixture
 def get(cache):
-    """Downloads, with a patience that fits a test."""
+    """Downloads, with retries that fit a test."""
 
     def get(url, filename, sha256=None, size=None, **settings):
         return Downloader(str(cache), **{"retry_policy": FAST_RETRIES, **settings}).get(url, filename, sha256, size)
@@ -70,68 +70,70 @@ def get(cache):
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
+def _no_backoff(monkeypatch):
     monkeypatch.setattr(Retry, "get_backoff_time", lambda self: 0)
 
 
-def place(cache, url, filename):
+def cached_path(cache, url, filename):
     return cache / hashlib.sha256(url.encode()).hexdigest()[:16] / filename
 
 
 def files_in(cache):
-    """What there is but for locks, by name."""
+    """The names of all files but locks."""
     return sorted(path.name for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
 @contextlib.contextmanager
-def refuses(cache, words, leaves=()):
-    """A download fails, and nothing stays in the cache that was not to stay."""
+def fails(cache, words, remaining=()):
+    """Expects an error, and that only these files remain in the cache."""
     with pytest.raises(TorchExtensionError, match=words):
         yield
-    assert files_in(cache) == list(leaves)
+    assert files_in(cache) == list(remaining)
 
 
-def parts(wheel):
-    """What a transfer leaves that may go on."""
+def partial_files(wheel):
+    """The files that a transfer leaves to be resumed."""
     return [f".{wheel.name}.part", f".{wheel.name}.part.json"]
 
 
 def began_at(headers):
-    """The first byte that a request asked for."""
+    """The first byte of the range that a request asked for."""
     return int(re.fullmatch(r"bytes=(\d+)-", headers["Range"])[1])
 
 
-class Notes(Progress):
-    """Keeps what the operator would see."""
+class NoteRecorder(Progress):
+    """Records the notes that the operator would see."""
 
     def __init__(self):
-        self.told = []
+        self.notes = []
 
     def note(self, text):
-        self.told.append(text)
+        self.notes.append(text)
 
 
 def test_a_wheel_is_downloaded_once_and_then_taken_from_the_cache(server, wheel, cache, get):
-    url = server.give(PATH, wheel.read_bytes())
+    url = server.serve_body(PATH, wheel.read_bytes())
     first = get(url, wheel.name)
-    assert first[:4] == (str(place(cache, url, wheel.name)), sha256(wheel), wheel.stat().st_size, True)
+    assert first[:4] == (str(cached_path(cache, url, wheel.name)), sha256(wheel), wheel.stat().st_size, True)
     assert get(url, wheel.name) == first._replace(is_new=False, warning=None)
     assert Downloader(str(cache)).find_cached(url, wheel.name) == first._replace(is_new=False, warning=None)
     assert server.requests == [PATH]
-    assert {oct(folder.stat().st_mode)[-3:] for folder in (cache, place(cache, url, wheel.name).parent)} == {"700"}
+    assert {oct(folder.stat().st_mode)[-3:] for folder in (cache, cached_path(cache, url, wheel.name).parent)} == {
+        "700"
+    }
 
 
-def test_what_lies_beside_a_cached_file_is_in_the_form_of_sha256sum(server, wheel, cache, get):
-    url = server.give(PATH, wheel.read_bytes())
+def test_sha256sum_accepts_the_hash_file_beside_a_cached_file(server, wheel, cache, get):
+    url = server.serve_body(PATH, wheel.read_bytes())
     get(url, wheel.name)
-    folder = place(cache, url, wheel.name).parent
+    folder = cached_path(cache, url, wheel.name).parent
     subprocess.run(["sha256sum", "--check", "--strict", f"{wheel.name}.sha256"], cwd=folder, check=True)
     assert files_in(cache) == [wheel.name, f"{wheel.name}.sha256"]
 
 
-def test_files_of_one_name_from_two_places_are_two_files(server, wheel, tmp_path, get):
+def test_files_of_one_name_from_two_urls_are_two_files(server, wheel, tmp_path, get):
     other = build_wheel(tmp_path / "other", label=LABEL, files={"flash_attn/__init__.py": "OTHER = 1\n"})
-    urls = [server.give(f"/{number}", path.read_bytes()) for number, path in enumerate((wheel, other))]
+    urls = [server.serve_body(f"/{number}", path.read_bytes()) for number, path in enumerate((wheel, other))]
     assert [get(url, wheel.name).sha256 for url in urls] == [sha256(wheel), sha256(other)]
     assert [get(url, wheel.name).is_new for url in urls] == [False, False]
 
@@ -139,30 +141,26 @@ def test_files_of_one_name_from_two_places_are_two_files(server, wheel, tmp_path
 @pytest.mark.parametrize(
     "damage", [lambda path: os.truncate(path, 100), lambda path: path.unlink()], ids=["cut", "gone"]
 )
-def test_what_changed_in_the_cache_since_is_downloaded_again(damage, server, wheel, cache, get):
-    url = server.give(PATH, wheel.read_bytes())
+def test_a_cached_file_that_was_damaged_or_removed_is_downloaded_again(damage, server, wheel, cache, get):
+    url = server.serve_body(PATH, wheel.read_bytes())
     get(url, wheel.name)
-    damage(place(cache, url, wheel.name))
+    damage(cached_path(cache, url, wheel.name))
     assert Downloader(str(cache)).find_cached(url, wheel.name) is None
     again = get(url, wheel.name)
     assert (again.is_new, again.warning) == (True, None)
-    assert sha256(place(cache, url, wheel.name)) == sha256(wheel)
+    assert sha256(cached_path(cache, url, wheel.name)) == sha256(wheel)
 
 
-def test_an_unknown_hash_is_told_at_the_first_download_and_held_against_from_then_on(
-    server, wheel, cache, get, tmp_path
-):
-    url = server.give(PATH, wheel.read_bytes())
+def test_an_unknown_hash_is_recorded_with_a_warning_and_enforced_from_then_on(server, wheel, cache, get, tmp_path):
+    url = server.serve_body(PATH, wheel.read_bytes())
     warning = get(url, wheel.name).warning
-    beside = f"{place(cache, url, wheel.name)}.sha256"
+    beside = f"{cached_path(cache, url, wheel.name)}.sha256"
     for words in (f"{wheel.name} has no published hash", sha256(wheel), beside, "torch_extension_sha256"):
         assert words in warning
     other = build_wheel(tmp_path / "other", label=LABEL, files={"flash_attn/__init__.py": "OTHER = 1\n"})
-    server.give(PATH, other.read_bytes())
-    place(cache, url, wheel.name).unlink()
-    with refuses(
-        cache, f"{sha256(other)}, wanted is {sha256(wheel)}, as it was at its first", [f"{wheel.name}.sha256"]
-    ):
+    server.serve_body(PATH, other.read_bytes())
+    cached_path(cache, url, wheel.name).unlink()
+    with fails(cache, f"{sha256(other)}, wanted is {sha256(wheel)}, as it was at its first", [f"{wheel.name}.sha256"]):
         get(url, wheel.name)
     with pytest.raises(TorchExtensionError, match=rf"{re.escape(beside)}.*torch_extension_sha256, or delete that file"):
         get(url, wheel.name)
@@ -173,31 +171,31 @@ def test_an_unknown_hash_is_told_at_the_first_download_and_held_against_from_the
 
 @pytest.mark.parametrize("debris", [None, "", "no hash", "\xff"], ids=["none", "empty", "nonsense", "no ASCII"])
 def test_a_file_without_its_hash_beside_it_is_not_trusted(debris, server, wheel, cache, get):
-    url = server.give(PATH, wheel.read_bytes())
+    url = server.serve_body(PATH, wheel.read_bytes())
     get(url, wheel.name)
-    beside = place(cache, url, f"{wheel.name}.sha256")
+    beside = cached_path(cache, url, f"{wheel.name}.sha256")
     beside.unlink() if debris is None else beside.write_text(debris)
     assert get(url, wheel.name).is_new
 
 
-def test_another_hash_than_the_one_wanted_is_thrown_away(server, wheel, cache, get):
-    url = server.give(PATH, wheel.read_bytes())
-    with refuses(cache, f"has sha256 {sha256(wheel)}, wanted is {'0' * 64}, as the release, the lock or .*thrown away"):
+def test_a_wheel_with_another_hash_is_discarded(server, wheel, cache, get):
+    url = server.serve_body(PATH, wheel.read_bytes())
+    with fails(cache, f"has sha256 {sha256(wheel)}, wanted is {'0' * 64}, as the release, the lock or .*thrown away"):
         get(url, wheel.name, "0" * 64)
     assert len(server.requests) == 1, "it came in one piece, so another try would be the same"
     known = get(url, wheel.name, sha256(wheel).upper())
     assert (known.is_new, known.warning) == (True, None)
 
 
-def test_a_cached_file_with_another_hash_than_the_one_wanted_does_not_serve(server, wheel, cache, get):
-    url = server.give(PATH, wheel.read_bytes())
+def test_a_cached_file_with_another_hash_is_not_used(server, wheel, cache, get):
+    url = server.serve_body(PATH, wheel.read_bytes())
     get(url, wheel.name)
     assert Downloader(str(cache)).find_cached(url, wheel.name, "0" * 64) is None
     assert Downloader(str(cache)).find_cached(url, wheel.name, sha256(wheel))
 
 
-def test_where_hashes_are_required_a_wheel_without_one_is_refused_before_it_is_asked_for(server, wheel, cache, get):
-    url = server.give(PATH, wheel.read_bytes())
+def test_where_hashes_are_required_a_wheel_without_one_is_refused_before_any_request(server, wheel, cache, get):
+    url = server.serve_body(PATH, wheel.read_bytes())
     get(url, wheel.name)
     strict = Downloader(str(cache), require_sha256=True)
     for refusing in (strict.get, strict.find_cached):
@@ -209,51 +207,51 @@ def test_where_hashes_are_required_a_wheel_without_one_is_refused_before_it_is_a
     assert len(server.requests) == 1
 
 
-def test_without_tls_only_a_wheel_with_a_known_hash_comes(wheel, cache, get):
-    with serving() as plain:
-        url = plain.give(PATH, wheel.read_bytes())
-        with refuses(cache, "is without TLS.*Give its hash in torch_extension_sha256"):
+def test_without_tls_only_a_wheel_with_a_known_hash_is_downloaded(wheel, cache, get):
+    with running_server() as plain:
+        url = plain.serve_body(PATH, wheel.read_bytes())
+        with fails(cache, "is without TLS.*Give its hash in torch_extension_sha256"):
             get(url, wheel.name)
-        with refuses(cache, "is without TLS"):
+        with fails(cache, "is without TLS"):
             Downloader(str(cache)).find_cached(url, wheel.name)
         assert plain.requests == []
         assert get(url, wheel.name, sha256(wheel)).is_new
 
 
-def test_a_redirect_from_tls_to_none_counts_as_none(server, wheel, cache, get):
-    with serving() as plain:
-        server.redirect(PATH, plain.give("/", wheel.read_bytes()))
-        with refuses(cache, "is redirected to 127.0.0.1 without TLS"):
+def test_a_redirect_from_https_to_http_counts_as_http(server, wheel, cache, get):
+    with running_server() as plain:
+        server.redirect(PATH, plain.serve_body("/", wheel.read_bytes()))
+        with fails(cache, "is redirected to 127.0.0.1 without TLS"):
             get(server.url + PATH, wheel.name)
         assert get(server.url + PATH, wheel.name, sha256(wheel)).is_new
 
 
-def test_a_server_that_promises_less_than_the_file_gives_no_wheel(server, wheel, cache, get):
-    url = server.give(PATH, wheel.read_bytes(), length=10)
-    with refuses(cache, "is not the wheel"):
+def test_a_file_that_is_cut_to_a_short_content_length_is_no_wheel(server, wheel, cache, get):
+    url = server.serve_body(PATH, wheel.read_bytes(), length=10)
+    with fails(cache, "is not the wheel"):
         get(url, wheel.name)
 
 
-def test_a_connection_that_is_always_cut_gives_no_wheel(server, wheel, cache, get):
-    url = server.give(PATH, wheel.read_bytes()[:-100], length=wheel.stat().st_size)
-    with refuses(cache, r"wheel\.whl cannot be downloaded: .*torch_extension_proxy", parts(wheel)):
+def test_a_connection_that_is_cut_every_time_is_given_up(server, wheel, cache, get):
+    url = server.serve_body(PATH, wheel.read_bytes()[:-100], length=wheel.stat().st_size)
+    with fails(cache, r"wheel\.whl cannot be downloaded: .*torch_extension_proxy", partial_files(wheel)):
         get(url, wheel.name)
     assert len(server.requests) == 1 + FAST_RETRIES.max_retries, "what comes again each time is no progress"
 
 
-def test_after_a_cut_only_the_rest_is_asked_for(server, large, cache, get):
+def test_after_a_cut_only_the_rest_is_requested(server, large, cache, get):
     body = large.read_bytes()
-    url = server.offer(PATH, body, cuts=[300000, 400000])
-    notes = Notes()
-    assert get(url, large.name, progress=notes).sha256 == sha256(large)
+    url = server.serve_file(PATH, body, cuts=[300000, 400000])
+    recorder = NoteRecorder()
+    assert get(url, large.name, progress=recorder).sha256 == sha256(large)
     ranges = [headers.get("Range") for headers in server.headers]
     assert (ranges[0], len(ranges)) == (None, 3)
     assert [began_at(headers) for headers in server.headers[1:]] == [300000, 700000]
-    assert server.sent == [300000, 400000, len(body) - 700000], "no byte came twice"
+    assert server.sent_sizes == [300000, 400000, len(body) - 700000], "no byte came twice"
     assert {headers["If-Range"] for headers in server.headers[1:]} == {'"1"'}
     assert {headers["Accept-Encoding"] for headers in server.headers} == {"identity"}
-    assert len(notes.told) == 2
-    assert re.search(rf"{re.escape(large.name)}: Connection broken.* goes on in 0 s", notes.told[0])
+    assert len(recorder.notes) == 2
+    assert re.search(rf"{re.escape(large.name)}: Connection broken.* goes on in 0 s", recorder.notes[0])
     assert files_in(cache) == [large.name, f"{large.name}.sha256"]
 
 
@@ -263,33 +261,33 @@ def test_a_redirect_to_another_signed_url_each_time_does_not_hinder_a_resume(ser
     def redirect(handler):
         signatures.append(len(signatures))
         server.redirect("/discarded", f"/storage?signature={len(signatures)}")
-        server.answers["/discarded"](handler)
+        server.handlers["/discarded"](handler)
 
-    server.offer("/storage", body, cuts=[300000])
-    server.answers[PATH] = redirect
-    server.answers.update({f"/storage?signature={number}": server.answers["/storage"] for number in (1, 2)})
+    server.serve_file("/storage", body, cuts=[300000])
+    server.handlers[PATH] = redirect
+    server.handlers.update({f"/storage?signature={number}": server.handlers["/storage"] for number in (1, 2)})
     assert get(server.url + PATH, large.name).sha256 == sha256(large)
     assert server.requests == [PATH, "/storage?signature=1", PATH, "/storage?signature=2"]
-    assert server.sent == [300000, len(body) - 300000]
+    assert server.sent_sizes == [300000, len(body) - 300000]
 
 
-def test_what_a_failed_run_leaves_the_next_one_goes_on_with(server, large, cache, get):
+def test_the_next_run_resumes_what_a_failed_run_left(server, large, cache, get):
     body = large.read_bytes()
-    url = server.offer(PATH, body, cuts=[100000])
-    with refuses(cache, "cannot be downloaded", parts(large)):
+    url = server.serve_file(PATH, body, cuts=[100000])
+    with fails(cache, "cannot be downloaded", partial_files(large)):
         get(url, large.name, retry_policy=FAST_RETRIES._replace(max_retries=0))
     assert get(url, large.name).sha256 == sha256(large)
-    assert server.sent == [100000, len(body) - 100000]
+    assert server.sent_sizes == [100000, len(body) - 100000]
 
 
 def test_a_file_that_changed_between_two_pieces_starts_over(server, large, tmp_path, cache, get):
     other = build_wheel(tmp_path / "other", label=LABEL, extra=[("flash_attn/blob", os.urandom(1 << 20))])
-    url = server.offer(PATH, large.read_bytes(), cuts=[100000])
-    with refuses(cache, "cannot be downloaded", parts(large)):
+    url = server.serve_file(PATH, large.read_bytes(), cuts=[100000])
+    with fails(cache, "cannot be downloaded", partial_files(large)):
         get(url, large.name, retry_policy=FAST_RETRIES._replace(max_retries=0))
-    server.offer(PATH, other.read_bytes(), etag='"2"')
+    server.serve_file(PATH, other.read_bytes(), etag='"2"')
     assert get(url, large.name).sha256 == sha256(other)
-    assert server.sent[1:] == [other.stat().st_size]
+    assert server.sent_sizes[1:] == [other.stat().st_size]
     assert server.headers[-1]["If-Range"] == '"1"'
 
 
@@ -304,8 +302,8 @@ def test_a_file_that_changed_between_two_pieces_starts_over(server, large, tmp_p
     ],
     ids=["none", "a weak one", "a date of the same second", "a date", "no date"],
 )
-def test_without_a_validator_that_can_be_relied_on_a_transfer_starts_over(etag, headers, resumes, server, large, get):
-    url = server.offer(PATH, large.read_bytes(), etag=etag, headers=headers, cuts=[100000])
+def test_without_a_strong_validator_a_transfer_starts_over(etag, headers, resumes, server, large, get):
+    url = server.serve_file(PATH, large.read_bytes(), etag=etag, headers=headers, cuts=[100000])
     assert get(url, large.name).sha256 == sha256(large)
     assert ("Range" in server.headers[1]) is resumes
 
@@ -320,9 +318,9 @@ def test_without_a_validator_that_can_be_relied_on_a_transfer_starts_over(etag, 
     ],
     ids=["416", "206 without a range", "206 from elsewhere", "206 with nonsense"],
 )
-def test_a_server_that_does_not_go_on_where_it_was_asked_to_is_asked_for_all(answer, server, large, get):
-    url = server.offer(PATH, large.read_bytes(), cuts=[100000])
-    good = server.answers[PATH]
+def test_a_server_that_ignores_the_range_is_asked_for_the_whole_file(answer, server, large, get):
+    url = server.serve_file(PATH, large.read_bytes(), cuts=[100000])
+    good = server.handlers[PATH]
 
     def refuse_ranges(handler):
         if "Range" not in handler.headers:
@@ -333,7 +331,7 @@ def test_a_server_that_does_not_go_on_where_it_was_asked_to_is_asked_for_all(ans
             handler.send_header(name, value)
         handler.end_headers()
 
-    server.answers[PATH] = refuse_ranges
+    server.handlers[PATH] = refuse_ranges
     assert get(url, large.name).sha256 == sha256(large)
     assert ["Range" in headers for headers in server.headers] == [False, True, False]
 
@@ -341,9 +339,9 @@ def test_a_server_that_does_not_go_on_where_it_was_asked_to_is_asked_for_all(ans
 @pytest.mark.parametrize(
     "debris", ["", "[]", "{}", '{"validator": 1, "verified": true}', '{"validator": "\\n", "verified": 1}']
 )
-def test_notes_beside_a_part_that_make_no_sense_start_it_over(debris, server, large, cache, get):
-    url = server.offer(PATH, large.read_bytes())
-    part = place(cache, url, f".{large.name}.part")
+def test_a_partial_file_with_unreadable_notes_is_started_over(debris, server, large, cache, get):
+    url = server.serve_file(PATH, large.read_bytes())
+    part = cached_path(cache, url, f".{large.name}.part")
     part.parent.mkdir(parents=True)
     part.write_bytes(b"x")
     part.with_name(f"{part.name}.json").write_text(debris)
@@ -351,35 +349,35 @@ def test_notes_beside_a_part_that_make_no_sense_start_it_over(debris, server, la
     assert "Range" not in server.headers[0]
 
 
-def test_pieces_that_make_no_wheel_are_thrown_away_and_it_starts_over_once(server, large, cache, get):
-    url = server.offer(PATH, large.read_bytes(), cuts=[100000])
-    with refuses(cache, "cannot be downloaded", parts(large)):
+def test_a_resumed_file_with_a_wrong_hash_is_downloaded_again_in_one_piece(server, large, cache, get):
+    url = server.serve_file(PATH, large.read_bytes(), cuts=[100000])
+    with fails(cache, "cannot be downloaded", partial_files(large)):
         get(url, large.name, retry_policy=FAST_RETRIES._replace(max_retries=0))
-    with place(cache, url, f".{large.name}.part").open("r+b") as file:
+    with cached_path(cache, url, f".{large.name}.part").open("r+b") as file:
         file.write(b"PK\3\4damaged")
     assert get(url, large.name, sha256(large)).is_new
     assert ["Range" in headers for headers in server.headers] == [False, True, False]
 
 
-def test_it_starts_over_no_more_than_once(server, large, cache, get):
-    url = server.offer(PATH, large.read_bytes(), cuts=[100000, 1 << 30, 100000])
-    with refuses(cache, "wanted is 000"):
+def test_a_wrong_hash_is_downloaded_again_no_more_than_once(server, large, cache, get):
+    url = server.serve_file(PATH, large.read_bytes(), cuts=[100000, 1 << 30, 100000])
+    with fails(cache, "wanted is 000"):
         get(url, large.name, "0" * 64)
     assert ["Range" in headers for headers in server.headers] == [False, True, False, True]
 
 
-def test_what_came_without_tls_is_not_gone_on_with_where_tls_is_what_is_trusted(server, large, cache, get):
-    with serving() as plain:
-        server.redirect(PATH, plain.offer("/", large.read_bytes(), cuts=[100000]))
-        with refuses(cache, "cannot be downloaded", parts(large)):
+def test_what_came_without_tls_is_not_resumed_where_there_is_no_hash(server, large, cache, get):
+    with running_server() as plain:
+        server.redirect(PATH, plain.serve_file("/", large.read_bytes(), cuts=[100000]))
+        with fails(cache, "cannot be downloaded", partial_files(large)):
             get(server.url + PATH, large.name, sha256(large), retry_policy=FAST_RETRIES._replace(max_retries=0))
-        server.offer(PATH, large.read_bytes())
+        server.serve_file(PATH, large.read_bytes())
         assert get(server.url + PATH, large.name).sha256 == sha256(large)
         assert "Range" not in server.headers[-1]
 
 
-def hang_after(server, path, body, many, let_go):
-    """Give a piece of a file, and then nothing for as long as somebody waits."""
+def serve_and_hang(server, path, body, many, release_server):
+    """Serve the first bytes of a file, and then nothing until the server is released."""
 
     def answer(handler):
         handler.send_response(200)
@@ -387,56 +385,56 @@ def hang_after(server, path, body, many, let_go):
         handler.send_header("ETag", '"1"')
         handler.end_headers()
         handler.wfile.write(body[:many])
-        let_go.wait(20)
+        release_server.wait(20)
 
-    server.answers[path] = answer
+    server.handlers[path] = answer
     return server.url + path
 
 
 @pytest.fixture
-def let_go():
+def release_server():
     event = threading.Event()
     yield event
     event.set()
 
 
-def test_a_transfer_that_stops_is_gone_on_with(server, large, get, let_go):
+def test_a_transfer_that_stalls_is_resumed(server, large, get, release_server):
     body = large.read_bytes()
-    url = hang_after(server, PATH, body, 200000, let_go)
-    stopping = server.answers[PATH]
-    server.offer(PATH, body)
-    going = server.answers[PATH]
+    url = serve_and_hang(server, PATH, body, 200000, release_server)
+    stopping = server.handlers[PATH]
+    server.serve_file(PATH, body)
+    going = server.handlers[PATH]
 
     def answer(handler):
         return (going if len(server.requests) > 1 else stopping)(handler)
 
-    server.answers[PATH] = answer
+    server.handlers[PATH] = answer
     assert get(url, large.name, retry_policy=FAST_RETRIES._replace(timeout=0.3)).sha256 == sha256(large)
-    assert 200000 - BUFFER < began_at(server.headers[1]) <= 200000
+    assert 200000 - MAX_UNWRITTEN < began_at(server.headers[1]) <= 200000
 
 
-def test_a_transfer_that_stops_again_and_again_ends(server, large, cache, get, let_go):
-    url = hang_after(server, PATH, large.read_bytes(), 0, let_go)
-    began = time.monotonic()
-    with refuses(cache, "cannot be downloaded: .*timed out"):
+def test_a_transfer_that_stalls_every_time_is_given_up(server, large, cache, get, release_server):
+    url = serve_and_hang(server, PATH, large.read_bytes(), 0, release_server)
+    started_at = time.monotonic()
+    with fails(cache, "cannot be downloaded: .*timed out"):
         get(url, large.name, retry_policy=FAST_RETRIES._replace(timeout=0.1))
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - started_at < 3
 
 
-def test_a_server_that_takes_connections_and_says_nothing_does_not_hold_a_run(wheel, cache, get):
+def test_a_server_that_accepts_connections_and_never_answers_times_out(wheel, cache, get):
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        began = time.monotonic()
-        with refuses(cache, "cannot be downloaded: .*timed out"):
+        started_at = time.monotonic()
+        with fails(cache, "cannot be downloaded: .*timed out"):
             get(
                 f"https://127.0.0.1:{silent.getsockname()[1]}/",
                 wheel.name,
                 retry_policy=FAST_RETRIES._replace(timeout=0.1),
             )
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - started_at < 3
 
 
 @pytest.mark.parametrize("quickly", [0, 600000], ids=["from the start", "after a quick start"])
-def test_a_transfer_that_trickles_counts_as_stopped(quickly, server, large, cache, get, let_go):
+def test_a_transfer_that_trickles_counts_as_stalled(quickly, server, large, cache, get, release_server):
     body = large.read_bytes()
 
     def trickle(handler):
@@ -446,27 +444,27 @@ def test_a_transfer_that_trickles_counts_as_stopped(quickly, server, large, cach
         handler.wfile.write(body[:quickly])
         for byte in body[quickly:]:
             handler.wfile.write(bytes([byte]))
-            if let_go.wait(0.01):
+            if release_server.wait(0.01):
                 break
 
-    server.answers[PATH] = trickle
+    server.handlers[PATH] = trickle
     retry_policy = RetryPolicy(window_seconds=0.2, window_bytes=1000, max_retries=1, backoff=0)
-    with refuses(cache, r"cannot be downloaded: less than 1000 bytes came in 0 s", parts(large)):
+    with fails(cache, r"cannot be downloaded: less than 1000 bytes came in 0 s", partial_files(large)):
         get(server.url + PATH, large.name, retry_policy=retry_policy)
     assert len(server.requests) == 2
 
 
-def test_another_size_than_the_one_wanted_is_refused_before_the_body_comes(server, wheel, cache, get, let_go):
+def test_a_wrong_content_length_is_refused_before_the_body_is_read(server, wheel, cache, get, release_server):
     body = wheel.read_bytes()
-    url = hang_after(server, PATH, body, 0, let_go)
-    with refuses(cache, f"wheel.whl has {len(body)} bytes, wanted are {len(body) + 1}, as the release"):
+    url = serve_and_hang(server, PATH, body, 0, release_server)
+    with fails(cache, f"wheel.whl has {len(body)} bytes, wanted are {len(body) + 1}, as the release"):
         get(url, wheel.name, size=len(body) + 1)
-    server.give(PATH, body)
+    server.serve_body(PATH, body)
     assert get(url, wheel.name, size=len(body)).is_new
 
 
 @pytest.mark.parametrize("error", [-1, 1], ids=["more", "less"])
-def test_a_body_of_unknown_length_has_the_size_wanted_or_is_refused(error, server, wheel, cache, get):
+def test_a_body_of_unknown_length_must_have_the_expected_size(error, server, wheel, cache, get):
     body = wheel.read_bytes()
 
     def answer(handler):
@@ -474,14 +472,14 @@ def test_a_body_of_unknown_length_has_the_size_wanted_or_is_refused(error, serve
         handler.end_headers()
         handler.wfile.write(body)
 
-    server.answers[PATH] = answer
+    server.handlers[PATH] = answer
     words = f"has more than {len(body) - 1} bytes" if error < 0 else f"cut after {len(body)} of {len(body) + 1} bytes"
-    with refuses(cache, words, parts(wheel)):
+    with fails(cache, words, partial_files(wheel)):
         get(server.url + PATH, wheel.name, size=len(body) + error)
     assert get(server.url + PATH, wheel.name, size=len(body)).is_new
 
 
-def test_a_page_of_html_is_told_as_what_it_is_at_once(server, wheel, cache, get, let_go):
+def test_an_html_page_is_refused_without_reading_it_all(server, wheel, cache, get, release_server):
     page = b"<html><title>Please log in</title>" + b" " * 1000
 
     def login(handler):
@@ -490,70 +488,70 @@ def test_a_page_of_html_is_told_as_what_it_is_at_once(server, wheel, cache, get,
         handler.send_header("Content-Length", str(1 << 30))
         handler.end_headers()
         handler.wfile.write(page)
-        let_go.wait(20)
+        release_server.wait(20)
 
-    server.answers[PATH] = login
-    with refuses(cache, r"is not the wheel: it is a page of HTML\. It begins with '<html><title>Please log in.*login"):
+    server.handlers[PATH] = login
+    with fails(cache, r"is not the wheel: it is a page of HTML\. It begins with '<html><title>Please log in.*login"):
         get(server.url + PATH, wheel.name)
     assert len(server.requests) == 1
 
 
-def test_what_is_no_zip_file_is_told_at_once_whatever_it_is_said_to_be(server, wheel, cache, get):
-    url = server.give(PATH, b"<!DOCTYPE html><html>Please log in", length=1 << 30)
-    with refuses(cache, r"is not the wheel: it is not a zip file\. It begins with '<!DOCTYPE html>.*login page"):
+def test_what_is_no_zip_file_is_refused_without_reading_it_all(server, wheel, cache, get):
+    url = server.serve_body(PATH, b"<!DOCTYPE html><html>Please log in", length=1 << 30)
+    with fails(cache, r"is not the wheel: it is not a zip file\. It begins with '<!DOCTYPE html>.*login page"):
         get(url, wheel.name)
     assert len(server.requests) == 1
 
 
-def test_a_login_page_in_the_middle_does_not_cost_what_is_there(server, large, cache, get):
+def test_a_login_page_between_two_pieces_does_not_cost_the_first_piece(server, large, cache, get):
     body = large.read_bytes()
-    url = server.offer(PATH, body, cuts=[100000])
-    good = server.answers[PATH]
+    url = server.serve_file(PATH, body, cuts=[100000])
+    good = server.handlers[PATH]
 
     def answer(handler):
         if len(server.requests) == 2:
-            server.page("/login", "<html>")
-            server.answers["/login"](handler)
+            server.serve_page("/login", "<html>")
+            server.handlers["/login"](handler)
         else:
             good(handler)
 
-    server.answers[PATH] = answer
-    with refuses(cache, "is not the wheel", parts(large)):
+    server.handlers[PATH] = answer
+    with fails(cache, "is not the wheel", partial_files(large)):
         get(url, large.name)
     assert get(url, large.name).sha256 == sha256(large)
     assert server.headers[-1]["Range"] == "bytes=100000-"
 
 
-def test_a_server_that_packs_what_it_was_asked_not_to_pack_is_refused(server, wheel, cache, get):
-    url = server.offer(PATH, wheel.read_bytes(), headers={"Content-Encoding": "gzip"})
-    with refuses(cache, "Content-Encoding gzip"):
+def test_a_compressed_answer_is_refused(server, wheel, cache, get):
+    url = server.serve_file(PATH, wheel.read_bytes(), headers={"Content-Encoding": "gzip"})
+    with fails(cache, "Content-Encoding gzip"):
         get(url, wheel.name)
 
 
-def test_another_wheel_than_the_one_named_is_no_wheel(server, tmp_path, cache, get):
-    url = server.give(PATH, build_wheel(tmp_path, version="2.8.2").read_bytes())
-    with refuses(cache, r"is not the wheel: .*METADATA is of flash-attn 2\.8\.2"):
+def test_a_wheel_of_another_version_than_its_name_says_is_refused(server, tmp_path, cache, get):
+    url = server.serve_body(PATH, build_wheel(tmp_path, version="2.8.2").read_bytes())
+    with fails(cache, r"is not the wheel: .*METADATA is of flash-attn 2\.8\.2"):
         get(url, "flash_attn-2.8.3-py3-none-any.whl")
 
 
-def test_a_missing_wheel_is_told_with_what_there_is(server, wheel, cache, get):
-    with refuses(cache, r"does not exist \(404\).*/Dao-AILab/flash-attention/releases/tag/v2\.8\.3\. Choose another"):
+def test_the_error_for_a_missing_wheel_links_to_the_release(server, wheel, cache, get):
+    with fails(cache, r"does not exist \(404\).*/Dao-AILab/flash-attention/releases/tag/v2\.8\.3\. Choose another"):
         get(server.url + PATH, wheel.name)
     assert len(server.requests) == 1, "there is no use in asking again"
 
 
 @pytest.mark.parametrize("status", [401, 403, 418])
-def test_a_refusal_is_told_with_its_status(status, server, wheel, cache, get):
-    url = server.give(PATH, b"", status)
-    with refuses(cache, f"HTTP status {status}.*netrc"):
+def test_the_error_for_a_refused_request_has_the_status(status, server, wheel, cache, get):
+    url = server.serve_body(PATH, b"", status)
+    with fails(cache, f"HTTP status {status}.*netrc"):
         get(url, wheel.name)
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_a_server_that_stumbles_is_asked_again(status, server, wheel, get):
-    url = server.give(PATH, wheel.read_bytes())
-    good = server.answers[PATH]
+def test_a_transient_status_is_retried(status, server, wheel, get):
+    url = server.serve_body(PATH, wheel.read_bytes())
+    good = server.handlers[PATH]
 
     def stumble_twice(handler):
         if len(server.requests) > 2:
@@ -561,26 +559,26 @@ def test_a_server_that_stumbles_is_asked_again(status, server, wheel, get):
         else:
             handler.send_error(status)
 
-    server.answers[PATH] = stumble_twice
-    notes = Notes()
-    assert get(url, wheel.name, progress=notes).is_new
+    server.handlers[PATH] = stumble_twice
+    recorder = NoteRecorder()
+    assert get(url, wheel.name, progress=recorder).is_new
     assert len(server.requests) == 3
-    assert f"HTTP status {status}" in notes.told[0]
+    assert f"HTTP status {status}" in recorder.notes[0]
 
 
-def test_a_server_that_always_stumbles_is_given_up(server, wheel, cache, get):
-    url = server.give(PATH, b"", 500)
-    with refuses(cache, "HTTP status 500"):
+def test_a_transient_status_that_does_not_go_away_is_given_up(server, wheel, cache, get):
+    url = server.serve_body(PATH, b"", 500)
+    with fails(cache, "HTTP status 500"):
         get(url, wheel.name)
     assert len(server.requests) == 1 + FAST_RETRIES.max_retries
 
 
 @pytest.mark.parametrize(("asked", "paused"), [("7", 7), ("86400", 300), ("soon", 0)])
-def test_a_server_that_says_when_to_come_back_is_heeded_within_reason(asked, paused, server, wheel, get, monkeypatch):
+def test_retry_after_is_respected_up_to_a_limit(asked, paused, server, wheel, get, monkeypatch):
     pauses = []
     monkeypatch.setattr(transfer, "time", types.SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic))
-    url = server.give(PATH, wheel.read_bytes())
-    good = server.answers[PATH]
+    url = server.serve_body(PATH, wheel.read_bytes())
+    good = server.handlers[PATH]
 
     def busy(handler):
         if len(server.requests) > 1:
@@ -591,13 +589,13 @@ def test_a_server_that_says_when_to_come_back_is_heeded_within_reason(asked, pau
         handler.send_header("Content-Length", "0")
         handler.end_headers()
 
-    server.answers[PATH] = busy
+    server.handlers[PATH] = busy
     assert get(url, wheel.name).is_new
     assert pauses == [paused]
 
 
-def test_credentials_of_netrc_are_given_to_their_host_alone(server, wheel, cache, home, get):
-    url = server.give(PATH, wheel.read_bytes()).replace("localhost", "127.0.0.1")
+def test_credentials_in_netrc_are_sent_to_their_host_only(server, wheel, cache, home, get):
+    url = server.serve_body(PATH, wheel.read_bytes()).replace("localhost", "127.0.0.1")
     (home / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
     (home / ".netrc").chmod(0o600)
     get(url, wheel.name)
@@ -606,15 +604,15 @@ def test_credentials_of_netrc_are_given_to_their_host_alone(server, wheel, cache
     assert "Authorization" not in server.headers[1]
 
 
-def test_a_name_that_is_no_wheels_gets_nowhere_near_the_disk(server, cache, get):
-    url = server.give(PATH, b"")
+def test_a_filename_that_is_no_wheel_name_is_refused_before_anything_is_written(server, cache, get):
+    url = server.serve_body(PATH, b"")
     with pytest.raises(TorchExtensionError, match="is not the name of a wheel"):
         get(url, "../flash_attn-2.8.3-py3-none-any.whl")
     assert server.requests == []
     assert list(cache.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+def test_a_cache_folder_that_cannot_be_made_is_an_error_that_names_the_setting(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(TorchExtensionError, match=r"file/cache on the control node cannot be made.*cache_dir"):
         Downloader(str(tmp_path / "file" / "cache"))
@@ -626,7 +624,7 @@ def download(cache, url, filename, start=None):
     Downloader(cache).get(url, filename)
 
 
-def in_a_process(cache, url, filename, start=None):
+def download_in_process(cache, url, filename, start=None):
     process = multiprocessing.get_context("fork").Process(target=download, args=(str(cache), url, filename, start))
     process.start()
     return process
@@ -639,10 +637,10 @@ def wait_for(condition):
         time.sleep(0.01)
 
 
-def test_processes_that_want_the_same_file_download_it_once(server, large, cache):
-    url = server.offer(PATH, large.read_bytes(), pause=0.05)
+def test_processes_that_need_the_same_file_download_it_once(server, large, cache):
+    url = server.serve_file(PATH, large.read_bytes(), pause=0.05)
     start = multiprocessing.get_context("fork").Barrier(3)
-    processes = [in_a_process(cache, url, large.name, start) for _process in range(3)]
+    processes = [download_in_process(cache, url, large.name, start) for _process in range(3)]
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
@@ -650,67 +648,67 @@ def test_processes_that_want_the_same_file_download_it_once(server, large, cache
     assert files_in(cache) == [large.name, f"{large.name}.sha256"]
 
 
-def test_who_waits_for_another_process_says_so_and_takes_over_when_that_is_killed(server, large, cache, get, let_go):
+def test_a_waiting_process_says_so_and_takes_over_when_the_other_is_killed(server, large, cache, get, release_server):
     body = large.read_bytes()
-    url = hang_after(server, PATH, body, 500000, let_go)
-    holder = in_a_process(cache, url, large.name)
-    part = place(cache, url, f".{large.name}.part")
-    wait_for(lambda: part.exists() and part.stat().st_size > 500000 - BUFFER)
-    server.offer(PATH, body)
-    notes, came = Notes(), []
-    waiting = threading.Thread(target=lambda: came.append(get(url, large.name, progress=notes)))
+    url = serve_and_hang(server, PATH, body, 500000, release_server)
+    holder = download_in_process(cache, url, large.name)
+    part = cached_path(cache, url, f".{large.name}.part")
+    wait_for(lambda: part.exists() and part.stat().st_size > 500000 - MAX_UNWRITTEN)
+    server.serve_file(PATH, body)
+    recorder, downloads = NoteRecorder(), []
+    waiting = threading.Thread(target=lambda: downloads.append(get(url, large.name, progress=recorder)))
     waiting.start()
-    wait_for(lambda: notes.told)
+    wait_for(lambda: recorder.notes)
     os.kill(holder.pid, signal.SIGKILL)
     holder.join()
     waiting.join(10)
-    assert [download.sha256 for download in came] == [sha256(large)]
-    assert notes.told == [f"{large.name}: waiting for somebody else's download of it."]
-    assert began_at(server.headers[1]) > 500000 - BUFFER, "what the killed one had is not lost"
+    assert [download.sha256 for download in downloads] == [sha256(large)]
+    assert recorder.notes == [f"{large.name}: waiting for somebody else's download of it."]
+    assert began_at(server.headers[1]) > 500000 - MAX_UNWRITTEN, "what the killed one had is not lost"
 
 
-def test_a_download_that_is_killed_leaves_nothing_that_looks_whole_and_the_next_goes_on(
-    server, large, cache, get, let_go
+def test_a_killed_download_leaves_only_a_partial_file_and_the_next_run_resumes_it(
+    server, large, cache, get, release_server
 ):
     body = large.read_bytes()
-    url = hang_after(server, PATH, body, len(body) // 2, let_go)
-    process = in_a_process(cache, url, large.name)
-    part = place(cache, url, f".{large.name}.part")
-    wait_for(lambda: part.exists() and part.stat().st_size > len(body) // 2 - BUFFER)
+    url = serve_and_hang(server, PATH, body, len(body) // 2, release_server)
+    process = download_in_process(cache, url, large.name)
+    part = cached_path(cache, url, f".{large.name}.part")
+    wait_for(lambda: part.exists() and part.stat().st_size > len(body) // 2 - MAX_UNWRITTEN)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    assert files_in(cache) == parts(large)
+    assert files_in(cache) == partial_files(large)
     assert json.loads(part.with_name(f"{part.name}.json").read_text()) == {"validator": '"1"', "verified": True}
     assert Downloader(str(cache)).find_cached(url, large.name) is None
-    there = part.stat().st_size
-    server.offer(PATH, body)
+    partial_size = part.stat().st_size
+    server.serve_file(PATH, body)
     assert get(url, large.name).sha256 == sha256(large)
-    assert began_at(server.headers[1]) == there
-    assert server.sent == [len(body) - there]
+    assert began_at(server.headers[1]) == partial_size
+    assert server.sent_sizes == [len(body) - partial_size]
     assert files_in(cache) == [large.name, f"{large.name}.sha256"]
 
 
-def test_a_disk_without_room_is_told_before_anything_is_written(server, wheel, cache, get, monkeypatch):
+def test_a_disk_without_room_is_an_error_before_anything_is_written(server, wheel, cache, get, monkeypatch):
     usage = shutil.disk_usage(cache.parent)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=3 << 20))
-    url = server.give(PATH, wheel.read_bytes())
-    with refuses(cache, r"has 3 MiB free, wanted are 16 MiB\. Make room, or set torch_extension_cache_dir"):
+    url = server.serve_body(PATH, wheel.read_bytes())
+    with fails(cache, r"has 3 MiB free, wanted are 16 MiB\. Make room, or set torch_extension_cache_dir"):
         get(url, wheel.name)
 
 
-def test_a_disk_that_fills_up_is_told_with_the_knob(server, wheel, cache, get, monkeypatch):
+def test_the_error_for_a_full_disk_names_the_setting(server, wheel, cache, get, monkeypatch):
     def full(source, target):
         raise OSError(28, "No space left on device")
 
-    url = server.give(PATH, wheel.read_bytes())
+    url = server.serve_body(PATH, wheel.read_bytes())
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(TorchExtensionError, match=r"cannot be written .*No space left.*torch_extension_cache_dir"):
         get(url, wheel.name)
     assert wheel.name not in files_in(cache)
 
 
-def test_a_disk_that_fills_up_in_the_middle_is_told_with_the_knob(server, large, cache):
-    url = server.offer(PATH, large.read_bytes())
+def test_the_error_for_a_disk_that_fills_up_midway_names_the_setting(server, large, cache):
+    url = server.serve_file(PATH, large.read_bytes())
     code = f"""
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -723,15 +721,15 @@ Downloader({str(cache)!r}).get({url!r}, {large.name!r})
     assert re.search(
         r"TorchExtensionError: .* cannot be written .*File too large.*torch_extension_cache_dir", done.stderr
     )
-    assert files_in(cache) == parts(large)
+    assert files_in(cache) == partial_files(large)
 
 
-def test_a_proxy_is_used_for_all_but_what_no_proxy_names(wheel, get, monkeypatch):
+def test_a_proxy_is_used_for_all_hosts_but_those_in_no_proxy(wheel, get, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://old.example")
     far = f"http://github.example{PATH}"
-    with serving() as server, serving() as proxy:
-        near = server.give("/near", wheel.read_bytes())
-        proxy.give(far, wheel.read_bytes())
+    with running_server() as server, running_server() as proxy:
+        near = server.serve_body("/near", wheel.read_bytes())
+        proxy.serve_body(far, wheel.read_bytes())
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         with use_proxy(proxy.url):
             get(far, wheel.name, sha256(wheel))
@@ -743,37 +741,37 @@ def test_a_proxy_is_used_for_all_but_what_no_proxy_names(wheel, get, monkeypatch
     }
 
 
-def test_without_a_proxy_the_environments_own_stays(monkeypatch):
+def test_without_the_setting_the_proxy_of_the_environment_stays(monkeypatch):
     monkeypatch.setenv("https_proxy", "http://own.example")
     with use_proxy(None):
         assert os.environ["https_proxy"] == "http://own.example"
 
 
-def test_a_proxy_that_breaks_in_the_middle_costs_only_the_rest(server, large, get):
+def test_after_a_proxy_cuts_the_connection_only_the_rest_is_requested(server, large, get):
     body = large.read_bytes()
-    url = server.offer(PATH, body)
-    with tunnelling(cuts=[400000]) as proxy, use_proxy(proxy.url):
+    url = server.serve_file(PATH, body)
+    with running_proxy(cuts=[400000]) as proxy, use_proxy(proxy.url):
         assert get(url, large.name).sha256 == sha256(large)
     assert len(proxy.requests) == 2
     assert 300000 < began_at(server.headers[1]) < 400000
 
 
 def test_a_proxy_gets_its_credentials(server, wheel, get):
-    url = server.give(PATH, wheel.read_bytes())
+    url = server.serve_body(PATH, wheel.read_bytes())
     wanted = requests.auth._basic_auth_str("me", "hunter2")
-    with tunnelling(wanted) as proxy, use_proxy(proxy.url.replace("//", "//me:hunter2@")):
+    with running_proxy(wanted) as proxy, use_proxy(proxy.url.replace("//", "//me:hunter2@")):
         assert get(url, wheel.name).is_new
     assert "Proxy-Authorization" not in server.headers[0]
 
 
 @pytest.mark.parametrize("tls", [True, False], ids=["https", "http"])
-def test_a_proxy_that_wants_other_credentials_is_told_without_those_it_got(tls, server, wheel, cache, get):
-    with tunnelling("Basic other") if tls else serving() as proxy:
+def test_the_error_for_refused_proxy_credentials_does_not_show_them(tls, server, wheel, cache, get):
+    with running_proxy("Basic other") if tls else running_server() as proxy:
         url = server.url + PATH if tls else "http://github.example/a"
         if not tls:
-            proxy.give(url, b"", 407)
+            proxy.serve_body(url, b"", 407)
         with (
-            refuses(cache, r"wants other credentials .*\(407\).*https_proxy"),
+            fails(cache, r"wants other credentials .*\(407\).*https_proxy"),
             use_proxy(proxy.url.replace("//", "//me:hunter2@")),
         ):
             try:
@@ -785,7 +783,7 @@ def test_a_proxy_that_wants_other_credentials_is_told_without_those_it_got(tls, 
 
 
 @pytest.mark.parametrize("port", ["1", "99999"], ids=["not there", "no address"])
-def test_a_proxy_that_does_not_work_is_told_without_its_credentials(port, wheel, get):
+def test_the_error_for_an_unreachable_proxy_does_not_show_its_credentials(port, wheel, get):
     with use_proxy(f"http://me:sec@ret@127.0.0.1:{port}"), pytest.raises(TorchExtensionError) as error:
         get("https://github.example/a", wheel.name)
     assert "torch_extension_proxy" in str(error.value)
@@ -793,35 +791,35 @@ def test_a_proxy_that_does_not_work_is_told_without_its_credentials(port, wheel,
     assert "ret@" not in str(error.value)
 
 
-def test_a_certificate_is_trusted_where_its_ca_is_named_and_else_not(wheel, cache, certificate, monkeypatch, get):
-    with serving(tls=tls_context(certificate)) as server:
-        url = server.give(PATH, wheel.read_bytes())
-        with refuses(cache, "certificate of localhost is not trusted.*torch_extension_ca_path"):
+def test_a_certificate_is_trusted_only_if_its_ca_is_set(wheel, cache, certificate, monkeypatch, get):
+    with running_server(tls=tls_context(certificate)) as server:
+        url = server.serve_body(PATH, wheel.read_bytes())
+        with fails(cache, "certificate of localhost is not trusted.*torch_extension_ca_path"):
             get(url, wheel.name)
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/none")
         assert get(url, wheel.name, ca_path=str(certificate)).is_new
 
 
-def test_a_bundle_of_certificates_that_is_not_there_is_told(server, wheel, cache, monkeypatch, get):
+def test_a_missing_requests_ca_bundle_is_an_error(server, wheel, cache, monkeypatch, get):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/none")
-    with refuses(cache, "cannot be downloaded: .*invalid path: /none"):
-        get(server.give(PATH, wheel.read_bytes()), wheel.name)
+    with fails(cache, "cannot be downloaded: .*invalid path: /none"):
+        get(server.serve_body(PATH, wheel.read_bytes()), wheel.name)
 
 
-def test_a_ca_file_that_is_not_there_is_told(cache):
+def test_a_missing_ca_file_is_an_error(cache):
     with pytest.raises(TorchExtensionError, match="torch_extension_ca_path is /none"):
         Downloader(str(cache), "/none")
 
 
 @pytest.mark.parametrize("proxy", ["proxy.example:3128", "http://user:hunter2@", "http://[", "nonsense"])
-def test_what_is_no_address_of_a_proxy_is_refused_without_its_credentials(proxy):
+def test_an_invalid_proxy_is_refused_without_showing_its_credentials(proxy):
     with pytest.raises(TorchExtensionError, match=r"torch_extension_proxy is no address") as refusal, use_proxy(proxy):
         pass
     assert "hunter2" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("name", ["requests", "packaging"])
-def test_a_library_that_the_control_node_lacks_is_a_clear_error(name):
+def test_a_missing_library_is_a_clear_error(name):
     code = f"""
 import sys
 sys.path[:] = {sys.path!r}

@@ -9,7 +9,7 @@ import os
 import threading
 
 import pytest
-from servers import serving
+from servers import running_server
 from wheels import LABEL, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -29,15 +29,15 @@ def server(tls_server):
 def published(server, tmp_path):
     """A wheel on a server, as a plan names it."""
     path = build_wheel(tmp_path / "published", label=LABEL, requires=["torch", "einops"])
-    url = server.give(f"/{path.name}", path.read_bytes())
+    url = server.serve_body(f"/{path.name}", path.read_bytes())
     return {"name": "flash-attn", "url": url, "filename": path.name, "sha256": None, "size": None}
 
 
 @pytest.fixture
 def index(tmp_path, monkeypatch):
     build_wheel(tmp_path / "index", name="einops", version="0.8.1")
-    with serving() as started:
-        monkeypatch.setenv("PIP_INDEX_URL", started.index(tmp_path / "index"))
+    with running_server() as started:
+        monkeypatch.setenv("PIP_INDEX_URL", started.serve_index(tmp_path / "index"))
         yield started
 
 
@@ -50,7 +50,7 @@ def plan(environment):
     }
 
 
-def test_a_thousand_nodes_are_one_download(server, published, index, plan, tmp_path):
+def test_a_thousand_nodes_cause_one_download(server, published, index, plan, tmp_path):
     plans = {f"node{number}": plan(published, requirements=True) for number in range(1000)}
     answer = fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache")))
     assert server.requests == [f"/{published['filename']}"]
@@ -78,13 +78,13 @@ def test_a_thousand_nodes_are_one_download(server, published, index, plan, tmp_p
     }
 
 
-def test_without_requirements_only_the_wheels_come(server, published, plan, tmp_path):
+def test_without_requirements_only_the_wheels_are_fetched(server, published, plan, tmp_path):
     answer = fetch_for_nodes({"node": plan(published)}, DownloadContext(str(tmp_path / "cache")))
     assert answer["nodes"]["node"]["requirements"] == []
     assert len(answer["nodes"]["node"]["files"]) == 1
 
 
-def test_what_cannot_be_had_is_the_error_of_those_who_need_it(server, published, plan, tmp_path):
+def test_a_file_that_cannot_be_downloaded_is_an_error_of_the_nodes_that_need_it(server, published, plan, tmp_path):
     missing = {**MISSING, "name": "mamba-ssm", "url": f"{server.url}/missing"}
     needy = {f"needy{number:02}": plan(published, missing) for number in range(12)}
     answer = fetch_for_nodes({"happy": plan(published), **needy}, DownloadContext(str(tmp_path / "cache")))
@@ -98,7 +98,7 @@ def test_what_cannot_be_had_is_the_error_of_those_who_need_it(server, published,
     assert server.requests.count("/missing") == 1
 
 
-def test_a_requirement_that_cannot_be_had_is_the_error_of_the_nodes_that_lack_it(
+def test_a_requirement_that_cannot_be_downloaded_is_an_error_of_the_nodes_that_lack_it(
     server, published, plan, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -110,7 +110,7 @@ def test_a_requirement_that_cannot_be_had_is_the_error_of_the_nodes_that_lack_it
     assert ["einops" in error for error in answer["nodes"]["lacking"]["errors"]] == [True]
 
 
-def test_a_prediction_uses_no_network_and_knows_what_is_there(server, published, index, plan, tmp_path):
+def test_a_prediction_uses_no_network_and_knows_what_is_cached(server, published, index, plan, tmp_path):
     plans = {"node": plan(published, requirements=True)}
     answer = fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache")), predict=True)
     assert server.requests == []
@@ -132,13 +132,13 @@ def test_files_of_one_name_with_different_hashes_are_not_the_same(server, publis
     assert ["wanted is 000" in error for error in answer["nodes"]["wrong"]["errors"]] == [True]
 
 
-def test_what_hinders_everybody_is_one_error(published, plan, tmp_path):
+def test_a_cache_that_cannot_be_used_is_one_error_for_all_nodes(published, plan, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(TorchExtensionError, match="cannot be made"):
         fetch_for_nodes({"node": plan(published)}, DownloadContext(str(tmp_path / "file")))
 
 
-def test_a_prediction_tells_the_size_that_is_known(published, plan, tmp_path):
+def test_a_prediction_has_the_size_if_it_is_known(published, plan, tmp_path):
     answer = fetch_for_nodes(
         {"node": plan({**published, "size": 1234})}, DownloadContext(str(tmp_path / "cache")), predict=True
     )
@@ -147,7 +147,7 @@ def test_a_prediction_tells_the_size_that_is_known(published, plan, tmp_path):
 
 
 @pytest.mark.parametrize("predict", [False, True], ids=["run", "prediction"])
-def test_where_hashes_are_required_a_wheel_without_one_is_the_error_of_its_nodes(
+def test_where_hashes_are_required_a_wheel_without_one_is_an_error_of_its_nodes(
     predict, server, published, plan, tmp_path
 ):
     known = {**published, "sha256": sha256(tmp_path / "published" / published["filename"])}
@@ -157,23 +157,23 @@ def test_where_hashes_are_required_a_wheel_without_one_is_the_error_of_its_nodes
     assert answer["nodes"]["known"]["errors"] == []
 
 
-def test_the_size_that_a_plan_knows_is_held_against(published, plan, tmp_path):
+def test_a_wheel_must_have_the_size_in_the_plan(published, plan, tmp_path):
     answer = fetch_for_nodes({"node": plan({**published, "size": 1})}, DownloadContext(str(tmp_path / "cache")))
     assert ["wanted are 1, as the release" in error for error in answer["nodes"]["node"]["errors"]] == [True]
 
 
-def test_distinct_wheels_come_at_the_same_time_and_are_told_in_the_order_of_the_plans(server, plan, tmp_path):
+def test_distinct_wheels_are_downloaded_in_parallel_and_listed_in_the_order_of_the_plans(server, plan, tmp_path):
     meet = threading.Barrier(3)
     wheels = []
     for number in range(3):
         path = build_wheel(tmp_path / "published", version=f"2.8.{number}")
-        url = server.give(f"/{path.name}", path.read_bytes())
+        url = server.serve_body(f"/{path.name}", path.read_bytes())
 
-        def answer_together(handler, answer=server.answers[f"/{path.name}"]):
+        def answer_together(handler, answer=server.handlers[f"/{path.name}"]):
             meet.wait(10)  # breaks, if they come one after the other
             answer(handler)
 
-        server.answers[f"/{path.name}"] = answer_together
+        server.handlers[f"/{path.name}"] = answer_together
         wheels.append({"name": "flash-attn", "url": url, "filename": path.name, "sha256": None, "size": None})
     answer = fetch_for_nodes({"node": plan(*wheels)}, DownloadContext(str(tmp_path / "cache")))
     assert [download["url"] for download in answer["downloads"]] == [wheel["url"] for wheel in wheels]
@@ -182,7 +182,7 @@ def test_distinct_wheels_come_at_the_same_time_and_are_told_in_the_order_of_the_
     ]
 
 
-def test_wheels_that_are_on_the_control_node_are_no_download(plan, tmp_path):
+def test_a_wheel_on_the_control_node_is_no_download(plan, tmp_path):
     path = build_wheel(tmp_path / "wheels")
     wheel = {"name": "flash-attn", "url": path.as_uri(), "filename": path.name, "sha256": None, "size": None}
     answer = fetch_for_nodes({"node": plan(wheel)}, DownloadContext(str(tmp_path / "cache")))
@@ -191,7 +191,7 @@ def test_wheels_that_are_on_the_control_node_are_no_download(plan, tmp_path):
     assert answer["nodes"]["node"]["wheels"][0]["sha256"] == sha256(path)
 
 
-def test_with_a_lock_nothing_that_it_lacks_comes_from_the_index(published, index, plan, tmp_path):
+def test_with_a_lock_a_requirement_that_it_lacks_is_not_fetched_from_the_index(published, index, plan, tmp_path):
     answer = fetch_for_nodes(
         {"node": plan({**published, "requirements": []}, requirements=True)}, DownloadContext(str(tmp_path / "cache"))
     )
@@ -201,7 +201,7 @@ def test_with_a_lock_nothing_that_it_lacks_comes_from_the_index(published, index
     assert index.requests == []
 
 
-def test_what_the_binaries_need_is_told_once_for_each_wheel(published, plan, tmp_path):
+def test_the_facts_about_binaries_are_returned_once_for_each_wheel(published, plan, tmp_path):
     answer = fetch_for_nodes(
         {"node1": plan(published), "node2": plan(published)}, DownloadContext(str(tmp_path / "cache"))
     )
@@ -209,9 +209,9 @@ def test_what_the_binaries_need_is_told_once_for_each_wheel(published, plan, tmp
     assert {key: facts["filename"] for key, facts in answer["facts"].items()} == {digest: published["filename"]}
 
 
-def test_a_hostile_wheel_is_an_error_of_its_nodes_and_goes_to_none(server, published, plan, tmp_path):
+def test_a_hostile_wheel_is_an_error_of_its_nodes_and_goes_to_no_node(server, published, plan, tmp_path):
     path = build_wheel(tmp_path / "hostile", version="6.6.6", extra=[("../evil.so", b"\x7fELF")])
-    hostile = {**published, "url": server.give(f"/{path.name}", path.read_bytes()), "filename": path.name}
+    hostile = {**published, "url": server.serve_body(f"/{path.name}", path.read_bytes()), "filename": path.name}
     answer = fetch_for_nodes({"good": plan(published), "bad": plan(hostile)}, DownloadContext(str(tmp_path / "cache")))
     assert answer["nodes"]["good"]["errors"] == []
     assert (answer["nodes"]["bad"]["wheels"], answer["nodes"]["bad"]["files"]) == ([], [])

@@ -72,7 +72,7 @@ def test_a_file_url_may_have_its_odd_characters_escaped_or_not(wheel, downloader
     ],
     ids=["hash", "size"],
 )
-def test_a_wheel_in_a_folder_that_is_not_the_one_wanted_is_refused(known, words, wheel, downloader):
+def test_a_wheel_in_a_folder_with_another_hash_or_size_is_refused(known, words, wheel, downloader):
     with pytest.raises(TorchExtensionError, match=words):
         downloader.get(wheel.as_uri(), wheel.name, **known)
 
@@ -114,7 +114,7 @@ def test_where_hashes_are_required_local_wheels_need_one_too(url, wheel, cache):
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
 @pytest.mark.parametrize("is_known", [True, False], ids=["known", "unknown"])
-def test_a_wheel_in_an_archive_comes_to_the_cache_once(mode, is_known, wheel, tmp_path, cache, downloader):
+def test_a_wheel_in_an_archive_is_copied_to_the_cache_once(mode, is_known, wheel, tmp_path, cache, downloader):
     members = [("wheels/other.whl", b"other"), (f"wheels/{wheel.name}", wheel.read_bytes())]
     url = pack(tmp_path / "bundle", *members, mode=mode) + f"#wheels/{wheel.name}"
     known = sha256(wheel) if is_known else None
@@ -126,7 +126,7 @@ def test_a_wheel_in_an_archive_comes_to_the_cache_once(mode, is_known, wheel, tm
     assert files_in(cache) == [wheel.name, f"{wheel.name}.sha256"]
 
 
-def test_an_archive_that_was_made_anew_is_looked_at_anew(wheel, tmp_path, downloader):
+def test_an_archive_that_was_replaced_is_read_again(wheel, tmp_path, downloader):
     bundle = tmp_path / "bundle.tar"
     downloader.get(pack(bundle, (wheel.name, wheel.read_bytes())) + f"#{wheel.name}", wheel.name)
     other = build_wheel(tmp_path / "other", label=LABEL, files={"flash_attn/__init__.py": "OTHER = 1\n"})
@@ -157,7 +157,7 @@ def test_only_one_regular_file_of_exactly_that_name_is_taken_from_an_archive(
 
 
 @pytest.mark.parametrize("member", ["../x.whl", "/etc/x.whl", "a/../../x.whl", "%2E%2E/x.whl"])
-def test_a_name_that_leads_out_of_an_archive_is_refused(member, wheel, tmp_path, downloader):
+def test_a_member_path_that_leads_out_of_an_archive_is_refused(member, wheel, tmp_path, downloader):
     with pytest.raises(TorchExtensionError, match="is no place within an archive"):
         downloader.get(pack(tmp_path / "bundle.tar", (member, b"")) + f"#{member}", wheel.name, "0" * 64)
 
@@ -170,16 +170,14 @@ def test_a_name_that_leads_out_of_an_archive_is_refused(member, wheel, tmp_path,
     ],
     ids=["hash", "size"],
 )
-def test_a_wheel_in_an_archive_that_is_not_the_one_wanted_is_thrown_away(
-    known, words, wheel, tmp_path, cache, downloader
-):
+def test_a_wheel_in_an_archive_with_another_hash_or_size_is_discarded(known, words, wheel, tmp_path, cache, downloader):
     url = pack(tmp_path / "bundle.tar", (wheel.name, wheel.read_bytes())) + f"#{wheel.name}"
     with pytest.raises(TorchExtensionError, match=words):
         downloader.get(url, wheel.name, **known)
     assert files_in(cache) == []
 
 
-def test_something_else_in_an_archive_is_no_wheel(wheel, tmp_path, cache, downloader):
+def test_a_member_of_an_archive_that_is_no_wheel_is_refused(wheel, tmp_path, cache, downloader):
     url = pack(tmp_path / "bundle.tar", (wheel.name, b"text")) + f"#{wheel.name}"
     with pytest.raises(TorchExtensionError, match=r"is not the wheel.*begins with 'text'"):
         downloader.get(url, wheel.name)
@@ -187,7 +185,7 @@ def test_something_else_in_an_archive_is_no_wheel(wheel, tmp_path, cache, downlo
 
 
 @pytest.mark.parametrize("cut", [0, 700, 3000])
-def test_an_archive_that_is_damaged_is_told(cut, tmp_path, wheel, cache, downloader):
+def test_a_damaged_archive_is_an_error(cut, tmp_path, wheel, cache, downloader):
     bundle = tmp_path / "bundle.tar.gz"
     url = pack(bundle, (wheel.name, os.urandom(9000)), mode="w:gz") + f"#{wheel.name}"
     bundle.write_bytes(bundle.read_bytes()[:cut])
@@ -196,7 +194,7 @@ def test_an_archive_that_is_damaged_is_told(cut, tmp_path, wheel, cache, downloa
     assert files_in(cache) == []
 
 
-def test_a_disk_without_room_for_a_wheel_of_an_archive_is_told(wheel, tmp_path, cache, downloader, monkeypatch):
+def test_a_disk_without_room_for_a_wheel_of_an_archive_is_an_error(wheel, tmp_path, cache, downloader, monkeypatch):
     monkeypatch.setattr(disk, "_RESERVE", 1 << 60)
     url = pack(tmp_path / "bundle.tar", (wheel.name, wheel.read_bytes())) + f"#{wheel.name}"
     with pytest.raises(TorchExtensionError, match="MiB free, wanted are"):

@@ -26,80 +26,87 @@ def publish(server, tmp_path, monkeypatch):
     def publish(*wheels):
         for wheel in wheels:
             build_wheel(tmp_path / "index", **wheel)
-        monkeypatch.setenv("PIP_INDEX_URL", server.index(tmp_path / "index"))
+        monkeypatch.setenv("PIP_INDEX_URL", server.serve_index(tmp_path / "index"))
 
     return publish
 
 
 @pytest.fixture
-def required(tmp_path):
-    """What a wheel with these requirements wants on a node, as file names."""
+def find_required(tmp_path):
+    """The file names of what a node lacks for a wheel with these requirements."""
 
-    def required(environment, *requires, requirements=None):
+    def find_required(environment, *requires, requirements=None):
         wheel = build_wheel(tmp_path / "wheels", requires=requires)
         requirements = requirements or RequirementFinder(str(tmp_path / "cache"))
         return [item.filename for item in requirements.find_missing([str(wheel)], environment)]
 
-    return required
+    return find_required
 
 
-def files_asked_for(server):
+def requested_files(server):
     return [
         path.rpartition("/")[2] for path in server.requests if path.startswith("/files/") and "metadata" not in path
     ]
 
 
-def test_what_a_node_lacks_is_downloaded_with_what_that_requires(publish, required, environment, server, tmp_path):
+def test_missing_requirements_are_downloaded_with_their_own_requirements(
+    publish, find_required, environment, server, tmp_path
+):
     publish(
         {"name": "a", "version": "1", "requires": ["b"]}, {"name": "b", "version": "1"}, {"name": "c", "version": "1"}
     )
     requirements = RequirementFinder(str(tmp_path / "cache"))
-    assert required(environment, "a", requirements=requirements) == ["a-1-py3-none-any.whl", "b-1-py3-none-any.whl"]
-    found = requirements.find_missing([str(tmp_path / "wheels" / "flash_attn-2.8.3-py3-none-any.whl")], environment)
-    assert [(item.name, sha256(Path(item.path))) for item in found] == [(item.name, item.sha256) for item in found]
-    assert sorted(requirements.downloaded) == [item.path for item in found]
+    assert find_required(environment, "a", requirements=requirements) == [
+        "a-1-py3-none-any.whl",
+        "b-1-py3-none-any.whl",
+    ]
+    required = requirements.find_missing([str(tmp_path / "wheels" / "flash_attn-2.8.3-py3-none-any.whl")], environment)
+    assert [(item.name, sha256(Path(item.path))) for item in required] == [
+        (item.name, item.sha256) for item in required
+    ]
+    assert sorted(requirements.downloaded) == [item.path for item in required]
 
 
-def test_what_is_installed_in_whatever_version_is_left_alone(publish, required, environment, server):
+def test_an_installed_requirement_of_any_version_is_not_downloaded(publish, find_required, environment, server):
     publish({"name": "a", "version": "2"})
     environment["distributions"].update(a="1")
-    assert required(environment, "a>=2") == []
+    assert find_required(environment, "a>=2") == []
     assert server.requests == []
 
 
-def test_torch_is_never_fetched(publish, required, environment, server):
+def test_torch_is_never_fetched(publish, find_required, environment, server):
     publish({"name": "torch", "version": "2.9.0"}, {"name": "a", "version": "1", "requires": ["Torch>=2.9"]})
     environment["distributions"].pop("torch")
-    assert required(environment, "torch", "a") == ["a-1-py3-none-any.whl"]
-    assert files_asked_for(server) == ["a-1-py3-none-any.whl"]
+    assert find_required(environment, "torch", "a") == ["a-1-py3-none-any.whl"]
+    assert requested_files(server) == ["a-1-py3-none-any.whl"]
 
 
-def test_requirements_that_go_in_a_circle_come_to_an_end(publish, required, environment):
+def test_requirements_in_a_circle_are_each_found_once(publish, find_required, environment):
     publish(
         {"name": "a", "version": "1", "requires": ["b"]}, {"name": "b", "version": "1", "requires": ["a", "flash-attn"]}
     )
     environment["distributions"]["flash-attn"] = "2.8.2"
-    assert required(environment, "a") == ["a-1-py3-none-any.whl", "b-1-py3-none-any.whl"]
+    assert find_required(environment, "a") == ["a-1-py3-none-any.whl", "b-1-py3-none-any.whl"]
 
 
-def test_each_file_is_downloaded_once_for_all_nodes_and_runs(publish, required, environment, server, tmp_path):
+def test_each_file_is_downloaded_once_for_all_nodes_and_runs(publish, find_required, environment, server, tmp_path):
     publish({"name": "a", "version": "1"})
     requirements = RequirementFinder(str(tmp_path / "cache"))
     for _node in range(3):
-        required(environment, "a", requirements=requirements)
-    assert required(environment, "a>=0.5") == ["a-1-py3-none-any.whl"], "another run, with other words"
-    assert files_asked_for(server) == ["a-1-py3-none-any.whl"]
+        find_required(environment, "a", requirements=requirements)
+    assert find_required(environment, "a>=0.5") == ["a-1-py3-none-any.whl"], "another run, with other words"
+    assert requested_files(server) == ["a-1-py3-none-any.whl"]
 
 
-def test_a_file_of_an_earlier_run_that_does_not_meet_the_requirement_does_not_serve(publish, required, environment):
+def test_a_cached_file_that_does_not_meet_the_requirement_is_not_used(publish, find_required, environment):
     publish({"name": "a", "version": "1"})
-    assert required(environment, "a") == ["a-1-py3-none-any.whl"]
+    assert find_required(environment, "a") == ["a-1-py3-none-any.whl"]
     publish({"name": "a", "version": "10"}, {"name": "a", "version": "9"})
-    assert required(environment, "a>=2") == ["a-10-py3-none-any.whl"]
-    assert required(environment, "a<10") == ["a-1-py3-none-any.whl"]
+    assert find_required(environment, "a>=2") == ["a-10-py3-none-any.whl"]
+    assert find_required(environment, "a<10") == ["a-1-py3-none-any.whl"]
 
 
-def test_markers_are_those_of_the_node(publish, required, environment):
+def test_markers_are_evaluated_for_the_node(publish, find_required, environment):
     publish({"name": "a", "version": "1"})
     markers = {
         "python_version < '3.12'": True,
@@ -113,7 +120,7 @@ def test_markers_are_those_of_the_node(publish, required, environment):
         "os_name == 'nt'": False,
         "extra == 'dev'": False,
     }
-    assert {marker: bool(required(environment, f"a; {marker}")) for marker in markers} == markers
+    assert {marker: bool(find_required(environment, f"a; {marker}")) for marker in markers} == markers
 
 
 def test_markers_of_this_machine_are_those_that_packaging_itself_tells(make_venv, run):
@@ -138,7 +145,7 @@ def test_markers_of_this_machine_are_those_that_packaging_itself_tells(make_venv
     ],
     ids=["this", "old glibc", "another machine", "free-threaded", "musl", "unknown libc"],
 )
-def test_the_file_is_the_one_that_fits_the_node(changes, tags, publish, required, environment):
+def test_the_file_with_the_best_tags_for_the_node_is_taken(changes, tags, publish, find_required, environment):
     for tag in (
         "cp311-cp311-manylinux_2_28_x86_64",
         "cp311-cp311-manylinux2014_x86_64",
@@ -150,37 +157,39 @@ def test_the_file_is_the_one_that_fits_the_node(changes, tags, publish, required
     for part, values in changes.items():
         environment[part].update(values)
     if tags:
-        assert required(environment, "a") == [f"a-1-{tags}.whl"]
-        assert required(environment, "a") == [f"a-1-{tags}.whl"], "from the cache"
+        assert find_required(environment, "a") == [f"a-1-{tags}.whl"]
+        assert find_required(environment, "a") == [f"a-1-{tags}.whl"], "from the cache"
     else:
         with pytest.raises(TorchExtensionError, match="No matching distribution"):
-            required(environment, "a")
+            find_required(environment, "a")
 
 
-def test_what_one_node_got_does_not_serve_another_of_another_kind(publish, required, environment):
+def test_a_cached_file_does_not_serve_a_node_of_another_platform(publish, find_required, environment):
     publish({"name": "a", "version": "1", "tags": "cp311-cp311-manylinux_2_28_x86_64"})
     publish({"name": "a", "version": "1", "tags": "cp311-cp311-manylinux_2_28_aarch64"})
     other = copy.deepcopy(environment)
     other["platform"]["machine"] = "aarch64"
-    assert required(environment, "a") == ["a-1-cp311-cp311-manylinux_2_28_x86_64.whl"]
-    assert required(other, "a") == ["a-1-cp311-cp311-manylinux_2_28_aarch64.whl"]
+    assert find_required(environment, "a") == ["a-1-cp311-cp311-manylinux_2_28_x86_64.whl"]
+    assert find_required(other, "a") == ["a-1-cp311-cp311-manylinux_2_28_aarch64.whl"]
 
 
-def test_what_one_node_got_does_not_serve_another_with_an_older_python(publish, required, environment):
+def test_a_cached_file_does_not_serve_a_node_with_too_old_a_python(publish, find_required, environment):
     publish({"name": "a", "version": "1"}, {"name": "a", "version": "2", "requires_python": ">=3.9"})
     old = copy.deepcopy(environment)
     old["python"].update(version="3.8.18", tag="cp38", abi="cp38")
-    assert required(environment, "a") == ["a-2-py3-none-any.whl"]
-    assert required(old, "a") == ["a-1-py3-none-any.whl"]
+    assert find_required(environment, "a") == ["a-2-py3-none-any.whl"]
+    assert find_required(old, "a") == ["a-1-py3-none-any.whl"]
 
 
-def test_a_file_that_does_not_tell_its_pythons_in_good_order_serves_all(required, environment, tmp_path, server):
+def test_a_file_with_an_invalid_requires_python_serves_all_nodes(find_required, environment, tmp_path, server):
     build_wheel(tmp_path / "cache", name="a", version="1", requires_python="any")
-    assert required(environment, "a") == ["a-1-py3-none-any.whl"]
+    assert find_required(environment, "a") == ["a-1-py3-none-any.whl"]
 
 
 @pytest.mark.parametrize("what", ["only an sdist", "nothing", "no index"])
-def test_what_cannot_be_had_is_told_with_who_wants_it(what, publish, required, environment, tmp_path, monkeypatch):
+def test_the_error_for_a_missing_requirement_names_the_wheel_that_requires_it(
+    what, publish, find_required, environment, tmp_path, monkeypatch
+):
     publish({"name": "b", "version": "1"})
     if what == "only an sdist":
         build_sdist(tmp_path / "index", "a", "1")
@@ -189,25 +198,25 @@ def test_what_cannot_be_had_is_told_with_who_wants_it(what, publish, required, e
         monkeypatch.setenv("PIP_NO_INDEX", "1")
     words = r"a>=1, which flash_attn-2\.8\.3-py3-none-any\.whl requires and the node lacks, cannot be had .*ERROR: .*pip\.conf"
     with pytest.raises(TorchExtensionError, match=words):
-        required(environment, "a>=1")
+        find_required(environment, "a>=1")
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
 
-def test_a_requirement_that_cannot_be_read_is_told(required, environment):
+def test_an_invalid_requirement_is_an_error(find_required, environment):
     with pytest.raises(TorchExtensionError, match=r"flash_attn-2\.8\.3-py3-none-any\.whl declares a requirement that"):
-        required(environment, "a b c")
+        find_required(environment, "a b c")
 
 
-def test_an_extra_of_a_requirement_is_brought_along(publish, required, environment):
+def test_the_requirements_of_an_extra_are_downloaded(publish, find_required, environment):
     publish(
         {"name": "a", "version": "1", "requires": ["b; extra == 'fast'", "c; extra == 'other'"]},
         {"name": "b", "version": "1"},
         {"name": "c", "version": "1"},
     )
-    assert required(environment, "a[fast]") == ["a-1-py3-none-any.whl", "b-1-py3-none-any.whl"]
+    assert find_required(environment, "a[fast]") == ["a-1-py3-none-any.whl", "b-1-py3-none-any.whl"]
 
 
-def test_wheels_of_one_plan_may_require_each_other(publish, required, environment, server, tmp_path):
+def test_wheels_of_one_plan_may_require_each_other(publish, find_required, environment, server, tmp_path):
     publish({"name": "a", "version": "1"})
     other = build_wheel(tmp_path / "wheels", name="causal-conv1d", version="1.6.0")
     wheel = build_wheel(tmp_path / "wheels", requires=["causal-conv1d"])

@@ -28,7 +28,7 @@ def index(tls_server, tmp_path, monkeypatch):
     def index(*wheels):
         for wheel in wheels:
             build_wheel(tmp_path / "index", **wheel)
-        monkeypatch.setenv("PIP_INDEX_URL", tls_server.index(tmp_path / "index"))
+        monkeypatch.setenv("PIP_INDEX_URL", tls_server.serve_index(tmp_path / "index"))
 
     index({"name": "einops", "version": "0.8.1"})
     return index
@@ -46,7 +46,7 @@ def publish(tls_server, tmp_path):
             requires=["torch", "einops"],
             files={"flash_attn/__init__.py": content},
         )
-        url = tls_server.give(f"/{wheel.name}", wheel.read_bytes())
+        url = tls_server.serve_body(f"/{wheel.name}", wheel.read_bytes())
         return {
             "name": "flash-attn",
             "version": version,

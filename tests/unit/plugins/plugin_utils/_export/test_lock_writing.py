@@ -108,7 +108,7 @@ def test_all_wheels_that_cannot_be_downloaded_are_named_and_nothing_is_locked(
 ):
     missing = [publish(version) for version in ("2.8.3", "2.8.4")]
     for wheel in missing:
-        del tls_server.answers[f"/{wheel['filename']}"]
+        del tls_server.handlers[f"/{wheel['filename']}"]
     with pytest.raises(TorchExtensionError) as error:
         write_lock({"n1": make_plan(missing[0]), "n2": make_plan(missing[1])})
     for wheel in missing:

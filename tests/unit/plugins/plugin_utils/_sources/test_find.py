@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 from github_server import Api, asset, release
-from servers import serving
+from servers import running_server
 from urllib3.util import Retry
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -23,30 +23,30 @@ def wheel(version="2.5.3", label="cu122torch2.2cxx11abiFALSE", tags=TAGS):
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
+def _no_backoff(monkeypatch):
     monkeypatch.setattr(Retry, "get_backoff_time", lambda self: 0)
 
 
 @pytest.fixture
 def api():
-    with serving() as server:
+    with running_server() as server:
         yield Api(server)
 
 
 @pytest.fixture
-def ask(api, tmp_path, environment):
+def find(api, tmp_path, environment):
     """What the lookup answers, with a requirement and other settings."""
 
-    def ask(term="flash-attn==2.5.3", *sources, access=None, strict=True, **settings):
+    def find(term="flash-attn==2.5.3", *sources, access=None, strict=True, **settings):
         access = SourceAccess(str(tmp_path / "cache"), github_api_url=api.server.url, **(access or {}))
         return choose_wheel(term, environment, Settings(access, sources or ("release",), **settings), strict)
 
-    return ask
+    return find
 
 
-def test_what_the_release_holds_is_taken_with_its_size_and_hash(api, ask):
+def test_a_wheel_of_the_release_is_returned_with_its_size_and_hash(api, find):
     api.serve_release(release(asset(wheel(), size=7), asset(wheel(label="cu118torch2.2cxx11abiFALSE")), tag="v2.5.3"))
-    answer = ask()
+    answer = find()
     assert (answer["filename"], answer["size"], answer["source"], answer["release"]) == (
         wheel(),
         7,
@@ -60,17 +60,17 @@ def test_what_the_release_holds_is_taken_with_its_size_and_hash(api, ask):
     assert (answer["conflicts"], answer["action"], len(api.requests)) == ([], "install", 1)
 
 
-def test_a_version_that_the_table_does_not_know_is_found(api, ask):
+def test_a_version_that_the_collection_does_not_know_is_found(api, find):
     api.serve_release(release(asset(wheel("99.1")), tag="v99.1"))
-    assert ask("flash-attn==99.1")["filename"] == wheel("99.1")
+    assert find("flash-attn==99.1")["filename"] == wheel("99.1")
 
 
-def test_a_release_need_not_bear_the_versions_name(api, ask):
+def test_a_release_need_not_bear_the_versions_name(api, find):
     api.serve_releases([release(asset(wheel("2.5.4")), tag="v2.5.4.post3")])
-    assert ask("flash-attn==2.5.4")["release"] == "v2.5.4.post3"
+    assert find("flash-attn==2.5.4")["release"] == "v2.5.4.post3"
 
 
-def test_a_range_takes_the_newest_that_fits_and_tells_what_it_newer(api, ask):
+def test_a_range_takes_the_newest_wheel_that_fits_and_lists_newer_ones(api, find):
     api.serve_releases(
         [
             release(asset(wheel("2.8.3", "cu12torch2.8cxx11abiTRUE")), tag="v2.8.3"),
@@ -78,80 +78,80 @@ def test_a_range_takes_the_newest_that_fits_and_tells_what_it_newer(api, ask):
             release(asset(wheel("2.5.3")), tag="v2.5.3"),
         ]
     )
-    assert ask("flash-attn")["version"] == "2.5.6"
-    assert ask("flash-attn<2.5.6")["version"] == "2.5.3"
-    assert [item["version"] for item in ask("flash-attn")["newer"]] == ["2.8.3"]
+    assert find("flash-attn")["version"] == "2.5.6"
+    assert find("flash-attn<2.5.6")["version"] == "2.5.3"
+    assert [item["version"] for item in find("flash-attn")["newer"]] == ["2.8.3"]
 
 
-def test_the_first_source_that_has_a_wheel_answers_and_the_next_is_not_asked(api, ask):
+def test_the_first_source_that_has_a_wheel_answers_and_the_next_is_not_asked(api, find):
     api.serve_release(release(asset(wheel()), tag="v2.5.3"))
-    assert ask("flash-attn==2.5.3", "release", f"github:{COMMUNITY}")["source"] == "release"
+    assert find("flash-attn==2.5.3", "release", f"github:{COMMUNITY}")["source"] == "release"
     assert not any(COMMUNITY in path for path in api.requests)
 
 
-def test_a_source_without_a_wheel_makes_way_for_the_next(api, ask):
+def test_after_a_source_without_a_fitting_wheel_the_next_is_asked(api, find):
     api.serve_release(release(asset(wheel(label="cu118torch2.2cxx11abiFALSE")), tag="v2.5.3"))
     api.serve_releases([])
     api.serve_releases([release(asset(wheel(label="cu121torch2.2")), tag="v0.0.1")], repository=COMMUNITY)
-    answer = ask("flash-attn==2.5.3", "release", f"github:{COMMUNITY}")
+    answer = find("flash-attn==2.5.3", "release", f"github:{COMMUNITY}")
     assert (answer["source"], answer["filename"]) == (f"github:{COMMUNITY}", wheel(label="cu121torch2.2"))
 
 
-def test_a_folder_serves_without_any_network(api, ask, tmp_path):
+def test_a_folder_is_searched_without_any_network(api, find, tmp_path):
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels" / wheel()).write_bytes(b"wheel")
-    answer = ask("flash-attn", f"directory:{tmp_path}/wheels", "release")
+    answer = find("flash-attn", f"directory:{tmp_path}/wheels", "release")
     assert (answer["source"], answer["size"]) == (f"directory:{tmp_path}/wheels", 5)
     assert answer["url"].startswith(f"file://{tmp_path}/wheels/")
     assert api.requests == []
 
 
-def test_a_page_with_links_serves(api, ask):
-    api.server.page("/wheels/", f'<a href="{wheel().replace("+", "%2B")}#sha256={"a" * 64}">a wheel</a>')
-    answer = ask("flash-attn", f"index:{api.server.url}/wheels/")
+def test_a_page_with_links_is_searched(api, find):
+    api.server.serve_page("/wheels/", f'<a href="{wheel().replace("+", "%2B")}#sha256={"a" * 64}">a wheel</a>')
+    answer = find("flash-attn", f"index:{api.server.url}/wheels/")
     assert (answer["filename"], answer["sha256"]) == (wheel(), "a" * 64)
     assert answer["url"] == f"{api.server.url}/wheels/{wheel().replace('+', '%2B')}"
 
 
-def test_a_mirror_of_github_takes_the_place_of_its_address_in_what_the_api_says(api, ask):
+def test_a_mirror_replaces_githubs_address_in_the_urls_of_the_api(api, find):
     url = f"https://github.com/Dao-AILab/flash-attention/releases/download/v2.5.3/{wheel()}"
     api.serve_release(release(asset(wheel(), browser_download_url=url), tag="v2.5.3"))
-    assert ask()["url"] == url
-    mirrored = ask(access={"github_url": "https://mirror.example/gh"})
+    assert find()["url"] == url
+    mirrored = find(access={"github_url": "https://mirror.example/gh"})
     assert mirrored["url"] == url.replace("https://github.com", "https://mirror.example/gh")
 
 
-def test_where_the_api_cannot_be_asked_a_pinned_version_is_guessed_and_that_is_said(api, ask):
+def test_where_the_api_is_unavailable_a_pinned_version_is_guessed_with_a_warning(api, find):
     api.serve_release(release(asset(wheel()), tag="v2.5.3"))
     api.status = 503
-    answer = ask()
+    answer = find()
     assert (answer["source"], answer["filename"], answer["sha256"]) == ("guess", wheel(), None)
     assert "503" in answer["warnings"][0]
     assert "the one that its setup.py would guess" in answer["warnings"][0]
 
 
-def test_where_the_api_cannot_be_asked_a_range_is_refused(api, ask):
+def test_where_the_api_is_unavailable_a_range_is_refused(api, find):
     api.serve_releases([])
     api.status = 503
     with pytest.raises(TorchExtensionError, match="503"):
-        ask("flash-attn>=2.5")
+        find("flash-attn>=2.5")
 
 
-def test_a_source_that_cannot_be_asked_makes_way_for_the_next_and_that_is_said(api, ask, tmp_path):
+def test_after_an_unavailable_source_the_next_is_asked_with_a_warning(api, find, tmp_path):
     (tmp_path / wheel()).write_bytes(b"wheel")
     api.serve_releases([], repository=COMMUNITY)
     api.status = 503
-    answer = ask("flash-attn", f"github:{COMMUNITY}", f"directory:{tmp_path}")
+    answer = find("flash-attn", f"github:{COMMUNITY}", f"directory:{tmp_path}")
     assert answer["source"] == f"directory:{tmp_path}"
     assert answer["warnings"][0].startswith(f"github:{COMMUNITY}: ")
 
 
-def test_where_nothing_fits_the_refusal_says_what_the_node_is_what_is_nearest_and_what_to_do(api, ask):
+def test_the_error_where_nothing_fits_says_what_the_node_is_what_comes_nearest_and_what_to_do(api, find):
     wheels = [asset(wheel(label=f"cu122torch{torch}cxx11abiFALSE")) for torch in ("2.1", "2.3")]
     api.serve_release(release(*wheels, asset(wheel(tags="cp312-cp312-linux_x86_64")), tag="v2.5.3"))
     api.serve_releases([release(*wheels, tag="v2.5.3"), release(asset(wheel("2.5.6")), tag="v2.5.6")])
     with pytest.raises(TorchExtensionError) as refusal:
-        ask()
+        find()
     assert str(refusal.value) == (
         "No wheel of flash-attn==2.5.3 fits this node: Python cp311, torch 2.2.0+cu121 (CUDA 12.1, C++11 ABI FALSE),"
         " linux x86_64, glibc 2.36. Looked at in release: 2 of flash-attn==2.5.3 and 1 of other versions."
@@ -159,46 +159,46 @@ def test_where_nothing_fits_the_refusal_says_what_the_node_is_what_is_nearest_an
         " Knobs: torch_extension_packages (another version), torch_extension_sources (more places), or another torch on"
         " the node."
     )
-    answer = ask(strict=False)
+    answer = find(strict=False)
     assert (answer["conflicts"], answer["action"]) == ([str(refusal.value)], "refuse")
 
 
-def test_a_hash_that_contradicts_the_release_is_refused_before_anything_is_downloaded(api, ask):
+def test_a_hash_that_contradicts_the_release_is_refused_before_anything_is_downloaded(api, find):
     api.serve_release(release(asset(wheel()), tag="v2.5.3"))
     with pytest.raises(TorchExtensionError, match=r"by release, and torch_extension_sha256 wants 0{64}"):
-        ask(sha256={wheel(): "0" * 64})
+        find(sha256={wheel(): "0" * 64})
 
 
-def test_a_file_without_a_hash_is_refused_where_one_is_required(api, ask):
+def test_a_file_without_a_hash_is_refused_where_one_is_required(api, find):
     api.serve_release(release(asset(wheel(), digest=None), tag="v2.5.3"))
-    assert ask()["sha256"] is None
+    assert find()["sha256"] is None
     with pytest.raises(TorchExtensionError, match=r"no published hash where it comes from \(release\)"):
-        ask(require_sha256=True)
-    assert ask(require_sha256=True, sha256={wheel(): "a" * 64})["sha256"] == "a" * 64
+        find(require_sha256=True)
+    assert find(require_sha256=True, sha256={wheel(): "a" * 64})["sha256"] == "a" * 64
 
 
-def test_a_name_that_no_pip_takes_is_delivered_under_another(api, ask, environment):
+def test_a_filename_that_pip_rejects_is_corrected(api, find, environment):
     name = "transformer_engine_torch-2.11.0+cu12torch2.2.0+cu121cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
     api.serve_releases([release(asset(name), tag="v2.11")], repository="NVIDIA/TransformerEngine")
-    answer = ask("transformer-engine-torch==2.11.0")
+    answer = find("transformer-engine-torch==2.11.0")
     assert answer["filename"] == name.replace("2.2.0+cu121", "2.2.0.cu121")
     assert answer["url"].endswith(name.replace("+", "%2B"))
 
 
 @pytest.mark.parametrize(("torch", "words"), [(None, "the environment has none"), ({"cuda": None}, "for the CPU only")])
-def test_an_environment_without_cuda_is_refused_before_anybody_is_asked(torch, words, api, ask, environment):
+def test_an_environment_without_cuda_is_refused_before_anybody_is_asked(torch, words, api, find, environment):
     environment["torch"] = torch and {**environment["torch"], **torch}
     with pytest.raises(TorchExtensionError, match=words):
-        ask()
+        find()
     assert api.requests == []
 
 
-def test_the_trouble_of_a_single_source_is_told_as_it_is(ask, tmp_path):
+def test_the_error_of_the_only_source_is_raised_unchanged(find, tmp_path):
     with pytest.raises(TorchExtensionError, match=r"^The folder .*/nowhere on the control node cannot be read"):
-        ask("flash-attn", f"directory:{tmp_path}/nowhere")
+        find("flash-attn", f"directory:{tmp_path}/nowhere")
 
 
-def test_where_nothing_fits_wheels_for_another_torch_are_told_as_their_sources_have_them(api, ask, tmp_path):
+def test_where_nothing_fits_the_error_lists_provable_wheels_for_another_torch(api, find, tmp_path):
     older, newer = wheel(label="cu122torch2.1cxx11abiFALSE"), wheel(label="cu122torch2.3cxx11abiFALSE")
     api.serve_release(
         release(asset(newer), asset(older), asset(wheel(label="cu118torch2.2cxx11abiFALSE")), tag="v2.5.3")
@@ -207,7 +207,7 @@ def test_where_nothing_fits_wheels_for_another_torch_are_told_as_their_sources_h
         (tmp_path / name).write_bytes(b"wheel")
     api.serve_releases([release(asset(newer), asset(older), tag="v2.5.3")])
     with pytest.raises(NothingFitsError) as refusal:
-        ask("flash-attn==2.5.3", "release", f"directory:{tmp_path}")
+        find("flash-attn==2.5.3", "release", f"directory:{tmp_path}")
     first, second = refusal.value.provable
     assert (first["filename"], first["source"], first["release"], first["size"]) == (older, "release", "v2.5.3", 7)
     assert first["ground"] == "its name says torch 2.1, CUDA 12.2, C++11 ABI FALSE, cp311-cp311-linux_x86_64"
@@ -216,8 +216,8 @@ def test_where_nothing_fits_wheels_for_another_torch_are_told_as_their_sources_h
     assert second["url"].startswith("file://")
 
 
-def test_a_wheel_whose_name_tells_nothing_is_refused_in_plain_words(api, ask, tmp_path):
+def test_a_wheel_whose_name_has_no_label_is_refused(api, find, tmp_path):
     (tmp_path / f"flash_attn-2.5.3-{TAGS}.whl").write_bytes(b"wheel")
     with pytest.raises(NothingFitsError, match=r"There is one for torch \(its name does not tell\)") as refusal:
-        ask("flash-attn", f"directory:{tmp_path}")
+        find("flash-attn", f"directory:{tmp_path}")
     assert refusal.value.provable == []

@@ -29,7 +29,7 @@ def names(folder, name="flash-attn"):
     return [asset.filename for asset in list_wheels(str(folder), name)]
 
 
-def test_a_wheel_is_told_with_address_and_size(folder):
+def test_a_wheel_is_listed_with_its_url_and_size(folder):
     (found,) = list_wheels(str(folder), "Flash_Attn")
     assert found == Asset(NAME, found.url, 5)
     assert found.url.startswith("file:///")
@@ -45,7 +45,7 @@ def test_wheels_are_found_one_level_below_but_not_deeper(folder):
     assert names(folder) == [NAME, "flash_attn-1-py3-none-any.whl", NAME]
 
 
-def test_what_is_no_wheel_of_the_package_is_left_out(folder):
+def test_files_that_are_no_wheels_of_the_package_are_left_out(folder):
     for name in ("flash_attn_3-3.0.0-cp39-abi3-any.whl", "flash_attn.whl", "flash_attn-2.8.3.tar.gz", f"{NAME}.part"):
         (folder / name).touch()
     (folder / "flash_attn-9-py3-none-any.whl").mkdir()
@@ -53,7 +53,7 @@ def test_what_is_no_wheel_of_the_package_is_left_out(folder):
     assert names(folder) == [NAME]
 
 
-def test_links_may_leave_the_folder(folder, tmp_path):
+def test_symlinks_may_lead_out_of_the_folder(folder, tmp_path):
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "flash_attn-1-py3-none-any.whl").touch()
     (folder / "linked").symlink_to(tmp_path / "store")
@@ -86,12 +86,12 @@ def test_a_hash_is_taken_from_beside_the_wheel(file, text, folder):
         (f"{NAME}.sha256", "\0\xff"),
     ],
 )
-def test_what_is_not_the_hash_of_the_wheel_is_none(file, text, folder):
+def test_text_that_is_not_the_hash_of_the_wheel_is_ignored(file, text, folder):
     (folder / file).write_text(text)
     assert list_wheels(str(folder), "flash-attn")[0].sha256 is None
 
 
-def test_a_folder_may_be_named_from_home_or_from_here(folder, home, monkeypatch):
+def test_a_path_may_be_relative_or_start_with_a_tilde(folder, home, monkeypatch):
     (home / "wheels").symlink_to(folder)
     assert names("~/wheels") == [NAME]
     monkeypatch.chdir(folder.parent)
@@ -99,12 +99,12 @@ def test_a_folder_may_be_named_from_home_or_from_here(folder, home, monkeypatch)
 
 
 @pytest.mark.parametrize("path", ["gone", "file", "file/below"])
-def test_a_folder_that_cannot_be_read_is_told_with_the_knob(path, tmp_path):
+def test_the_error_for_an_unreadable_folder_names_the_setting(path, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(TorchExtensionError, match=r"on the control node cannot be read \(.*torch_extension_sources"):
         list_wheels(str(tmp_path / path), "flash-attn")
 
 
-def test_a_home_that_nobody_has_is_told(tmp_path):
+def test_the_home_of_an_unknown_user_is_an_error(tmp_path):
     with pytest.raises(TorchExtensionError, match="torch_extension_sources"):
         list_wheels("~nobody-of-this-name/wheels", "flash-attn")

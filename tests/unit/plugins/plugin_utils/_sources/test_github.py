@@ -15,7 +15,7 @@ from http.client import HTTPConnection
 
 import pytest
 from github_server import NAME, REPOSITORY, SHA256, Api, asset, release
-from servers import serving
+from servers import running_server
 from urllib3.util import Retry
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -29,7 +29,7 @@ TOKEN = "ghp_notEvenARealOne"  # noqa: S105
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
+def _no_backoff(monkeypatch):
     monkeypatch.setattr(Retry, "get_backoff_time", lambda self: 0)
     monkeypatch.setattr(Retry, "sleep_for_retry", lambda self, response: pytest.fail("it would wait for an hour"))
 
@@ -67,19 +67,19 @@ def everything_in(cache):
     return b"".join(path.read_bytes() + path.name.encode() for path in cache.rglob("*") if path.is_file())
 
 
-def test_the_wheels_of_a_release_are_told_with_address_size_and_hash(github):
+def test_the_wheels_of_a_release_are_listed_with_url_size_and_hash(github):
     url = f"https://github.example/{REPOSITORY}/releases/download/v2.8.3/{NAME.replace('+', '%2B')}"
     assert github().list_release(REPOSITORY, "v2.8.3") == [Asset(NAME, url, 7, SHA256, "v2.8.3")]
 
 
-def test_what_is_no_wheel_or_not_yet_uploaded_is_left_out(api, github):
+def test_assets_that_are_no_wheels_or_not_yet_uploaded_are_left_out(api, github):
     path = f"/repos/{REPOSITORY}/releases/tags/v1"
     api.serve(path, release(asset("SHA256SUMS"), asset("flash_attn-1.tar.gz"), asset(state="starter"), tag="v1"))
     assert github().list_release(REPOSITORY, "v1") == []
 
 
 @pytest.mark.parametrize("digest", [None, "sha512:00", "sha256:xyz", 5])
-def test_a_wheel_without_a_sha256_is_told_without(digest, api, github):
+def test_a_wheel_without_a_sha256_is_listed_without_a_hash(digest, api, github):
     api.serve(f"/repos/{REPOSITORY}/releases/tags/v1", release(asset(digest=digest), tag="v1"))
     assert github().list_release(REPOSITORY, "v1")[0].sha256 is None
 
@@ -89,7 +89,7 @@ def test_a_digest_is_compared_in_lower_case(api, github):
     assert github().list_release(REPOSITORY, "v1")[0].sha256 == "ab" * 32
 
 
-def test_an_older_server_that_has_no_digests_serves_too(api, github):
+def test_the_answer_of_an_older_server_without_digests_is_understood(api, github):
     old = asset()
     del old["digest"]
     api.serve(f"/repos/{REPOSITORY}/releases/tags/v1", release(old, tag="v1"))
@@ -109,9 +109,9 @@ def test_all_releases_are_read_over_all_pages_newest_first_and_without_drafts(ap
     assert api.requests == [first, f"{first}&page=2", f"{first}&page=3"]
 
 
-def test_a_server_that_pages_in_circles_is_left_in_the_end(api, github, server):
+def test_a_server_that_pages_in_circles_is_given_up(api, github, server):
     path = f"/repos/{REPOSITORY}/releases?per_page=30"
-    api.serve(path, [release(asset())], more=server.url + path)
+    api.serve(path, [release(asset())], next_url=server.url + path)
     with pytest.raises(UnavailableError, match="more than 100 pages"):
         github().list_releases(REPOSITORY)
 
@@ -122,7 +122,7 @@ def test_a_tag_may_have_any_character(api, github):
 
 
 @pytest.mark.parametrize("repository", ["flash-attention", "a/b/c", "../..", "a/..", "https://github.com/a/b", "a/b?c"])
-def test_what_is_no_repository_is_not_asked_for(repository, api, github):
+def test_an_invalid_repository_name_is_refused_before_any_request(repository, api, github):
     with pytest.raises(TorchExtensionError, match=r"is no repository of GitHub.*torch_extension_sources"):
         github().list_releases(repository)
     assert api.requests == []
@@ -133,7 +133,7 @@ def test_the_api_of_an_enterprise_server_may_have_a_path(api, github, server):
     assert github(api_url=f"{server.url}/api/v3/").list_release("a/b", "v1")
 
 
-def test_the_api_is_asked_as_github_wants_it(api, github, server):
+def test_requests_to_the_api_have_the_headers_that_github_wants(api, github, server):
     github().list_release(REPOSITORY, "v2.8.3")
     assert server.headers[0]["Accept"] == "application/vnd.github+json"
     assert server.headers[0]["X-GitHub-Api-Version"] == "2022-11-28"
@@ -141,12 +141,12 @@ def test_the_api_is_asked_as_github_wants_it(api, github, server):
 
 
 @pytest.mark.parametrize("url", ["api.github.com", "ftp://api.github.com", "https://", "http://[", "http://a:b"])
-def test_what_is_no_address_of_an_api_is_refused(url, cache):
+def test_an_invalid_api_url_is_refused(url, cache):
     with pytest.raises(TorchExtensionError, match="torch_extension_github_api_url is no address"):
         GitHub(url, cache=str(cache))
 
 
-def test_credentials_in_the_address_are_refused_and_not_shown(cache):
+def test_credentials_in_the_url_are_refused_and_not_shown(cache):
     with pytest.raises(TorchExtensionError, match=r"holds credentials for a\.example.*netrc") as refusal:
         GitHub("https://me:hunter2@a.example", cache=str(cache))
     assert "hunter2" not in str(refusal.value)
@@ -155,12 +155,12 @@ def test_credentials_in_the_address_are_refused_and_not_shown(cache):
 # What is kept
 
 
-def test_a_young_answer_is_used_without_asking(api, github):
+def test_a_fresh_answer_is_used_without_a_request(api, github):
     assert github().list_release(REPOSITORY, "v2.8.3") == github().list_release(REPOSITORY, "v2.8.3")
     assert len(api.requests) == 1
 
 
-def test_an_older_answer_is_asked_for_again_and_stays_if_nothing_has_changed(api, github, cache):
+def test_a_stale_answer_is_revalidated_and_stays_if_nothing_has_changed(api, github, cache):
     before = github().list_release(REPOSITORY, "v2.8.3")
     age(cache, 601)
     assert github().list_release(REPOSITORY, "v2.8.3") == before
@@ -169,7 +169,7 @@ def test_an_older_answer_is_asked_for_again_and_stays_if_nothing_has_changed(api
     assert api.statuses == [200, 304], "it is young again"
 
 
-def test_an_older_answer_gives_way_to_what_has_changed(api, github, cache):
+def test_a_stale_answer_is_replaced_if_something_has_changed(api, github, cache):
     github().list_release(REPOSITORY, "v2.8.3")
     age(cache, 601)
     api.serve(f"/repos/{REPOSITORY}/releases/tags/v2.8.3", release())
@@ -177,13 +177,13 @@ def test_an_older_answer_gives_way_to_what_has_changed(api, github, cache):
     assert api.statuses == [200, 200]
 
 
-def test_the_time_of_an_answer_is_the_operators_choice(api, github):
+def test_max_age_sets_how_long_an_answer_is_fresh(api, github):
     github().list_release(REPOSITORY, "v2.8.3")
     github(max_age=0).list_release(REPOSITORY, "v2.8.3")
     assert api.statuses == [200, 304]
 
 
-def test_an_answer_from_the_future_is_not_young(api, github, cache):
+def test_an_answer_from_the_future_is_not_fresh(api, github, cache):
     github().list_release(REPOSITORY, "v2.8.3")
     age(cache, -100000)
     github().list_release(REPOSITORY, "v2.8.3")
@@ -191,7 +191,7 @@ def test_an_answer_from_the_future_is_not_young(api, github, cache):
 
 
 @pytest.mark.parametrize("debris", [b"", b"nonsense", b"{}\n{}", b'{"url": 1}\n', b"\xff\n"])
-def test_debris_in_the_cache_is_written_over(debris, api, github, cache):
+def test_an_unreadable_cache_file_is_replaced(debris, api, github, cache):
     before = github().list_release(REPOSITORY, "v2.8.3")
     for path in (cache / "api").glob("*.answer"):
         path.write_bytes(debris)
@@ -201,19 +201,19 @@ def test_debris_in_the_cache_is_written_over(debris, api, github, cache):
     assert len(api.statuses) == 2
 
 
-def test_what_is_kept_is_for_its_owner_alone(github, cache):
+def test_only_the_owner_can_read_the_cache(github, cache):
     github().list_release(REPOSITORY, "v2.8.3")
     assert [oct(folder.stat().st_mode)[-3:] for folder in (cache, cache / "api")] == ["700", "700"]
     assert [oct(path.stat().st_mode)[-3:] for path in (cache / "api").glob("*.answer")] == ["600"]
 
 
-def test_a_cache_that_cannot_be_made_is_told(tmp_path):
+def test_the_error_for_a_cache_that_cannot_be_made_names_the_setting(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(TorchExtensionError, match="torch_extension_cache_dir"):
         GitHub(cache=str(tmp_path / "file"))
 
 
-def test_a_full_disk_is_told_with_the_knob(github, monkeypatch):
+def test_the_error_for_a_full_disk_names_the_cache_setting(github, monkeypatch):
     def full(source, target):
         raise OSError(28, "No space left on device")
 
@@ -222,33 +222,33 @@ def test_a_full_disk_is_told_with_the_knob(github, monkeypatch):
         github().list_release(REPOSITORY, "v2.8.3")
 
 
-def ask(options, results, start):
+def ask(options, queue, start):
     start.wait()
     github = GitHub(**options)
     try:
-        results.put((len(github.list_release(REPOSITORY, "v2.8.3")), github.warnings))
+        queue.put((len(github.list_release(REPOSITORY, "v2.8.3")), github.warnings))
     except TorchExtensionError as exc:
-        results.put((type(exc).__name__, str(exc)))
+        queue.put((type(exc).__name__, str(exc)))
 
 
 def ask_at_once(processes, **options):
-    """What as many processes are told that ask at the same time."""
+    """The results of processes that ask at the same time."""
     fork = multiprocessing.get_context("fork")
-    start, results = fork.Barrier(processes), fork.Queue()
-    started = [fork.Process(target=ask, args=(options, results, start)) for _process in range(processes)]
+    start, queue = fork.Barrier(processes), fork.Queue()
+    started = [fork.Process(target=ask, args=(options, queue, start)) for _process in range(processes)]
     for process in started:
         process.start()
-    told = [results.get(timeout=60) for _process in started]
+    results = [queue.get(timeout=60) for _process in started]
     for process in started:
         process.join()
-    return told
+    return results
 
 
 @pytest.mark.parametrize("max_age", [600, 0])
 def test_many_processes_that_ask_at_once_make_one_request(max_age, api, cache):
     api.delay = 0.5
-    told = ask_at_once(6, api_url=api.server.url, cache=str(cache), max_age=max_age)
-    assert told == [(1, [])] * 6
+    results = ask_at_once(6, api_url=api.server.url, cache=str(cache), max_age=max_age)
+    assert results == [(1, [])] * 6
     assert len(api.requests) == 1
 
 
@@ -257,15 +257,15 @@ def test_many_processes_wait_for_one_time_out(api, cache, monkeypatch):
         "ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http.TIMEOUT_SECONDS", 0.3
     )
     api.delay = 2
-    told = ask_at_once(4, api_url=api.server.url, cache=str(cache))
-    assert {kind for kind, _message in told} == {"UnavailableError"}
+    results = ask_at_once(4, api_url=api.server.url, cache=str(cache))
+    assert {kind for kind, _message in results} == {"UnavailableError"}
     assert len(api.requests) == 4, "one process, four attempts"
 
 
 # What goes wrong
 
 
-def test_a_release_that_is_not_there_is_told_with_all_that_was_asked(github, server):
+def test_the_error_for_a_missing_release_names_repository_tag_and_server(github, server):
     with pytest.raises(NoReleaseError) as error:
         github().list_release(REPOSITORY, "v9")
     for part in (REPOSITORY, "v9", server.url, "404", "torch_extension_github_token"):
@@ -277,12 +277,12 @@ def test_a_release_that_is_not_there_is_told_with_all_that_was_asked(github, ser
 def test_a_release_that_was_deleted_is_not_answered_from_the_cache(api, github, cache, server):
     github().list_release(REPOSITORY, "v2.8.3")
     age(cache, 601)
-    server.answers.clear()
+    server.handlers.clear()
     with pytest.raises(NoReleaseError):
         github().list_release(REPOSITORY, "v2.8.3")
 
 
-def test_a_fleet_that_asks_for_a_release_that_is_not_there_asks_once_but_not_for_long(github, server, cache):
+def test_a_missing_release_is_requested_once_and_again_after_a_minute(github, server, cache):
     for _node in range(3):
         with pytest.raises(NoReleaseError):
             github().list_release(REPOSITORY, "v9")
@@ -303,8 +303,8 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("limit", LIMITS.values(), ids=LIMITS)
-def test_a_rate_limit_is_told_with_its_end_and_the_knob(limit, api, github):
-    api.limited = limit
+def test_the_error_for_a_rate_limit_has_its_end_and_names_the_setting(limit, api, github):
+    api.limit_headers = limit
     with pytest.raises(UnavailableError) as error:
         github().list_release(REPOSITORY, "v2.8.3")
     assert "rate limit" in str(error.value)
@@ -318,38 +318,38 @@ def test_a_rate_limit_is_answered_from_the_cache_with_one_warning(api, github, c
     api.serve_releases([release(asset())] * 3, page_size=1)
     before = github().list_releases(REPOSITORY)
     age(cache, 3 * 3600 + 5)
-    api.limited = LIMITS["primary"]
-    asking = github()
-    assert asking.list_releases(REPOSITORY) == before
-    assert asking.list_releases(REPOSITORY) == before
-    assert len(asking.warnings) == 1, asking.warnings
-    assert "is known as it was 3 hours ago" in asking.warnings[0]
-    assert "rate limit" in asking.warnings[0]
+    api.limit_headers = LIMITS["primary"]
+    client = github()
+    assert client.list_releases(REPOSITORY) == before
+    assert client.list_releases(REPOSITORY) == before
+    assert len(client.warnings) == 1, client.warnings
+    assert "is known as it was 3 hours ago" in client.warnings[0]
+    assert "rate limit" in client.warnings[0]
     assert api.statuses == [200, 200, 200, 403]
 
 
-def test_who_sets_a_token_is_not_told_the_old_rate_limit(api, github):
-    api.limited = LIMITS["primary"]
+def test_a_new_token_makes_a_new_request_after_a_rate_limit(api, github):
+    api.limit_headers = LIMITS["primary"]
     with pytest.raises(UnavailableError):
         github().list_release(REPOSITORY, "v2.8.3")
-    api.limited = {}
+    api.limit_headers = {}
     with pytest.raises(UnavailableError, match=r"Found 0 seconds ago; 60 seconds after that it is asked again"):
         github().list_release(REPOSITORY, "v2.8.3")
     assert github(token=TOKEN).list_release(REPOSITORY, "v2.8.3")
 
 
-def test_a_server_that_always_stumbles_is_answered_from_the_cache(api, github, cache):
+def test_during_an_outage_the_cached_answer_serves(api, github, cache):
     before = github().list_release(REPOSITORY, "v2.8.3")
     age(cache, 3 * 86400)
     api.status = 502
-    asking = github()
-    assert asking.list_release(REPOSITORY, "v2.8.3") == before
-    assert "3 days ago" in asking.warnings[0]
-    assert "502" in asking.warnings[0]
+    client = github()
+    assert client.list_release(REPOSITORY, "v2.8.3") == before
+    assert "3 days ago" in client.warnings[0]
+    assert "502" in client.warnings[0]
     assert api.statuses == [200, 502, 502, 502, 502]
 
 
-def test_a_server_that_stumbles_for_a_moment_is_asked_again_after_a_minute(api, github, cache):
+def test_an_outage_is_remembered_for_a_minute(api, github, cache):
     api.status = 500
     with pytest.raises(UnavailableError, match=r"HTTP status 500.*No earlier answer is kept"):
         github().list_release(REPOSITORY, "v2.8.3")
@@ -361,16 +361,16 @@ def test_a_server_that_stumbles_for_a_moment_is_asked_again_after_a_minute(api, 
     assert github().list_release(REPOSITORY, "v2.8.3")
 
 
-def test_one_url_that_stumbles_does_not_speak_for_the_others(api, github):
+def test_an_outage_of_one_url_does_not_affect_the_others(api, github):
     first = api.serve_releases([release(asset())])
-    api.server.answers[first] = lambda handler: handler.send_error(502)
+    api.server.handlers[first] = lambda handler: handler.send_error(502)
     with pytest.raises(UnavailableError):
         github().list_releases(REPOSITORY)
     assert github().list_release(REPOSITORY, "v2.8.3")
 
 
 def test_a_host_that_is_gone_is_answered_from_the_cache_and_asked_once(api, github, cache):
-    with serving() as gone:
+    with running_server() as gone:
         pass
     with pytest.raises(UnavailableError, match=r"cannot be downloaded.*torch_extension_proxy.*No earlier answer"):
         github(api_url=gone.url).list_release(REPOSITORY, "v2.8.3")
@@ -380,17 +380,19 @@ def test_a_host_that_is_gone_is_answered_from_the_cache_and_asked_once(api, gith
     assert list((cache / "api").glob("*.failure")) == [answered], "the host as a whole is remembered"
 
 
-def test_who_sets_a_proxy_right_is_not_told_the_old_outage(api, github):
-    with serving() as gone:
+def test_a_new_proxy_makes_a_new_request_after_an_outage(api, github):
+    with running_server() as gone:
         pass
     with use_proxy(gone.url), pytest.raises(UnavailableError, match="cannot be reached through the proxy"):
         github(api_url="http://api.example").list_release(REPOSITORY, "v2.8.3")
-    with serving() as proxy, use_proxy(proxy.url):
-        proxy.give(f"http://api.example/repos/{REPOSITORY}/releases/tags/v2.8.3", json.dumps(release(asset())).encode())
+    with running_server() as proxy, use_proxy(proxy.url):
+        proxy.serve_body(
+            f"http://api.example/repos/{REPOSITORY}/releases/tags/v2.8.3", json.dumps(release(asset())).encode()
+        )
         assert github(api_url="http://api.example").list_release(REPOSITORY, "v2.8.3")
 
 
-def test_the_credentials_of_a_proxy_stay_where_they_are(github, cache):
+def test_the_credentials_of_a_proxy_are_neither_shown_nor_cached(github, cache):
     with use_proxy("http://me:hunter2@127.0.0.1:1"), pytest.raises(UnavailableError) as error:
         github(api_url="http://api.example").list_release(REPOSITORY, "v2.8.3")
     assert "hunter2" not in str(error.value)
@@ -412,19 +414,19 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED)
-def test_what_is_no_answer_of_the_api_is_told_and_not_kept(body, api, github, cache):
+def test_a_malformed_answer_is_reported_and_not_cached(body, api, github, cache):
     before = github().list_release(REPOSITORY, "v2.8.3")
     age(cache, 601)
     api.body = body
-    asking = github()
-    assert asking.list_release(REPOSITORY, "v2.8.3") == before, "the good answer stays"
-    assert "is no answer: " in asking.warnings[0]
+    client = github()
+    assert client.list_release(REPOSITORY, "v2.8.3") == before, "the good answer stays"
+    assert "is no answer: " in client.warnings[0]
     api.serve_releases([])
     with pytest.raises(UnavailableError, match=r"is no answer: .*A login page of a proxy or firewall\?"):
         github().list_releases(REPOSITORY)
 
 
-def test_an_answer_without_end_does_not_fill_the_memory(api, github, monkeypatch):
+def test_an_endless_answer_does_not_fill_the_memory(api, github, monkeypatch):
     monkeypatch.setattr(http_client, "_MAX_BODY", 1 << 20)
     api.body = b" " * (2 << 20)
     with pytest.raises(UnavailableError, match="gives more than 1 MiB"):
@@ -432,7 +434,7 @@ def test_an_answer_without_end_does_not_fill_the_memory(api, github, monkeypatch
 
 
 def test_an_answer_that_is_cut_is_an_outage(github, server):
-    server.give(f"/repos/{REPOSITORY}/releases/tags/v2.8.3", b"{", length=1000)
+    server.serve_body(f"/repos/{REPOSITORY}/releases/tags/v2.8.3", b"{", length=1000)
     with pytest.raises(UnavailableError, match="cannot be downloaded"):
         github().list_release(REPOSITORY, "v2.8.3")
 
@@ -455,7 +457,7 @@ def test_without_a_token_netrc_is_used(api, github, server, home):
     assert server.headers[-1]["Authorization"].startswith("Basic ")
 
 
-def test_a_repository_that_moved_is_asked_with_the_token_still(api, github, server, home):
+def test_a_redirect_on_the_same_host_still_gets_the_token(api, github, server, home):
     (home / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
     (home / ".netrc").chmod(0o600)
     api.token = TOKEN
@@ -464,25 +466,25 @@ def test_a_repository_that_moved_is_asked_with_the_token_still(api, github, serv
     assert github(token=TOKEN).list_release("old/name", "v1")
 
 
-def test_a_token_stays_with_its_host(github, server):
-    with serving() as other:
-        other.give("/elsewhere", json.dumps(release(asset(), tag="v1")).encode())
+def test_a_redirect_to_another_host_does_not_get_the_token(github, server):
+    with running_server() as other:
+        other.serve_body("/elsewhere", json.dumps(release(asset(), tag="v1")).encode())
         server.redirect("/repos/a/b/releases/tags/v1", f"{other.url}/elsewhere")
         assert github(token=TOKEN).list_release("a/b", "v1")
         assert "Authorization" not in other.headers[0]
         assert server.headers[0]["Authorization"] == f"Bearer {TOKEN}"
 
 
-def test_a_token_stays_with_its_host_when_the_next_page_is_elsewhere(api, github):
+def test_a_next_page_on_another_host_does_not_get_the_token(api, github):
     first = f"/repos/{REPOSITORY}/releases?per_page=30"
-    with serving() as other:
-        other.give("/more", json.dumps([release(asset(), tag="v1")]).encode())
-        api.serve(first, [release(asset())], more=f"{other.url}/more")
+    with running_server() as other:
+        other.serve_body("/more", json.dumps([release(asset(), tag="v1")]).encode())
+        api.serve(first, [release(asset())], next_url=f"{other.url}/more")
         assert len(github(token=TOKEN).list_releases(REPOSITORY)) == 2
         assert "Authorization" not in other.headers[0]
 
 
-def test_a_bad_token_is_told_by_the_name_of_its_variable(api, github, cache):
+def test_the_error_for_a_refused_token_names_its_setting(api, github, cache):
     github(token=TOKEN[::-1]).list_release(REPOSITORY, "v2.8.3")
     age(cache, 601)
     api.token = TOKEN[::-1]
@@ -494,7 +496,7 @@ def test_a_bad_token_is_told_by_the_name_of_its_variable(api, github, cache):
 
 
 @pytest.mark.parametrize("token", ["two words", "line\nbreak", "ümlaut"])
-def test_what_cannot_be_a_token_is_refused_without_its_value(token, github):
+def test_an_invalid_token_is_refused_without_showing_it(token, github):
     with pytest.raises(TorchExtensionError, match=r"torch_extension_github_token.*is no token") as error:
         github(token=token)
     assert token not in str(error.value)
@@ -505,21 +507,21 @@ def test_what_cannot_be_a_token_is_refused_without_its_value(token, github):
 def test_a_token_is_in_no_message_log_or_file(status, api, github, cache, caplog, monkeypatch):
     api.status = status
     caplog.set_level(logging.DEBUG)
-    asking = github(token=TOKEN)
-    told = repr(asking) + str(vars(asking))
+    client = github(token=TOKEN)
+    results = repr(client) + str(vars(client))
     try:
-        told += repr(asking.list_release(REPOSITORY, "v2.8.3"))
+        results += repr(client.list_release(REPOSITORY, "v2.8.3"))
     except TorchExtensionError:
-        told += traceback.format_exc()
+        results += traceback.format_exc()
     assert api.server.headers[0]["Authorization"] == f"Bearer {TOKEN}"
     assert caplog.records, "requests does log"
-    assert TOKEN not in told + caplog.text + "".join(asking.warnings)
+    assert TOKEN not in results + caplog.text + "".join(client.warnings)
     assert TOKEN.encode() not in everything_in(cache)
     assert HTTPConnection.debuglevel == 0
 
 
 @pytest.mark.parametrize("name", ["jmespath", "requests"])
-def test_a_library_that_the_control_node_lacks_is_a_clear_error_and_no_answer(name, github, api, cache):
+def test_a_missing_library_is_a_clear_error_and_is_not_cached_as_an_outage(name, github, api, cache):
     code = f"""
 import sys
 sys.path[:] = {sys.path!r}

@@ -12,7 +12,7 @@ import threading
 
 import pytest
 import requests
-from servers import serving
+from servers import running_server
 from urllib3.util import Retry
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -27,7 +27,7 @@ JSON = "application/vnd.pypi.simple.v1+json"
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
+def _no_backoff(monkeypatch):
     monkeypatch.setattr(Retry, "get_backoff_time", lambda self: 0)
 
 
@@ -48,25 +48,25 @@ def link(href, text="wheel", attributes=""):
 
 
 def test_a_page_of_a_package_is_read(server, wheels):
-    server.page("/simple/flash-attn/", page(link(f"../../files/{QUOTED}#sha256={SHA256.upper()}", NAME)))
+    server.serve_page("/simple/flash-attn/", page(link(f"../../files/{QUOTED}#sha256={SHA256.upper()}", NAME)))
     expected = [Asset(NAME, f"{server.url}/files/{QUOTED}", None, SHA256)]
     assert wheels(f"{server.url}/simple/flash-attn/") == expected
     assert server.requests == ["/simple/flash-attn/"]
 
 
 @pytest.mark.parametrize("root", ["/simple/", "/simple", "/root/pypi/+simple/", "/root/pypi/%2Bsimple"])
-def test_of_the_root_of_an_index_only_the_page_of_the_package_is_read(root, server, wheels):
+def test_for_the_root_of_an_index_only_the_page_of_the_package_is_requested(root, server, wheels):
     path = f"{root.rstrip('/')}/flash-attn/"
-    server.page(path, page(link(QUOTED)))
+    server.serve_page(path, page(link(QUOTED)))
     assert wheels(server.url + root, "Flash_Attn")[0].filename == NAME
     assert server.requests == [path]
 
 
 @pytest.mark.parametrize("href", ["flash-attn/", "/whl/cu126/flash-attn/", "Flash_Attn"])
 def test_a_root_of_another_name_leads_to_the_page_of_the_package(href, server, wheels):
-    server.page("/whl/cu126/", page(link("torch/"), link(href), link("flash-attn-3/")))
-    server.page("/whl/cu126/flash-attn/", page(link(QUOTED)))
-    server.page("/whl/cu126/Flash_Attn", page(link(QUOTED)))
+    server.serve_page("/whl/cu126/", page(link("torch/"), link(href), link("flash-attn-3/")))
+    server.serve_page("/whl/cu126/flash-attn/", page(link(QUOTED)))
+    server.serve_page("/whl/cu126/Flash_Attn", page(link(QUOTED)))
     assert wheels(f"{server.url}/whl/cu126/")[0].filename == NAME
 
 
@@ -79,7 +79,7 @@ def test_a_page_that_is_not_there_is_an_error(server, wheels):
         wheels(f"{server.url}/wheels/")
 
 
-def test_the_json_of_an_index_tells_hashes_and_sizes_and_what_is_yanked(server, wheels):
+def test_hashes_sizes_and_yanked_files_are_read_from_the_json_of_an_index(server, wheels):
     other = NAME.replace("312", "311")
     files = [
         {"filename": NAME, "url": f"../../f/{QUOTED}", "hashes": {"sha256": SHA256, "md5": "0"}, "size": 7},
@@ -88,7 +88,7 @@ def test_the_json_of_an_index_tells_hashes_and_sizes_and_what_is_yanked(server, 
         {"filename": "flash_attn-1.tar.gz", "url": "flash_attn-1.tar.gz", "hashes": {}},
         {"filename": "a", "url": "file:///etc/flash_attn-1-py3-none-any.whl", "hashes": {}},
     ]
-    server.page("/simple/flash-attn/", json.dumps({"meta": {"api-version": "1.1"}, "files": files}), JSON)
+    server.serve_page("/simple/flash-attn/", json.dumps({"meta": {"api-version": "1.1"}, "files": files}), JSON)
     assert wheels(f"{server.url}/simple/") == [
         Asset(NAME, f"{server.url}/f/{QUOTED}", 7, SHA256),
         Asset(other, f"http://b.example/{other.replace('+', '%2B')}"),
@@ -97,13 +97,15 @@ def test_the_json_of_an_index_tells_hashes_and_sizes_and_what_is_yanked(server, 
 
 
 def test_the_json_of_a_root_leads_to_the_page_of_the_package(server, wheels):
-    server.page("/pypi", json.dumps({"projects": [{"name": "torch"}, {"name": "Flash_Attn"}]}), JSON)
-    server.page("/pypi/flash-attn/", page(link(QUOTED)))
+    server.serve_page("/pypi", json.dumps({"projects": [{"name": "torch"}, {"name": "Flash_Attn"}]}), JSON)
+    server.serve_page("/pypi/flash-attn/", page(link(QUOTED)))
     assert wheels(f"{server.url}/pypi")[0].filename == NAME
 
 
 def test_yanked_files_are_left_out(server, wheels):
-    server.page("/w/", page(link(QUOTED, attributes="data-yanked"), link(QUOTED, attributes='data-yanked="broken"')))
+    server.serve_page(
+        "/w/", page(link(QUOTED, attributes="data-yanked"), link(QUOTED, attributes='data-yanked="broken"'))
+    )
     assert wheels(f"{server.url}/w/") == []
 
 
@@ -122,7 +124,7 @@ LISTINGS = {
 
 @pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
 def test_a_plain_listing_is_read_by_its_links(listing, server, wheels):
-    server.page("/w/", listing)
+    server.serve_page("/w/", listing)
     assert wheels(f"{server.url}/w/") == [Asset(NAME, f"{server.url}/w/{QUOTED}")]
 
 
@@ -145,26 +147,30 @@ def test_the_listing_of_a_real_server_is_read(tmp_path, wheels):
 
 def test_wheels_of_other_packages_are_left_out(server, wheels):
     three = "flash_attn_3-3.0.0+cu128torch2.9gite2743ab-cp39-abi3-linux_x86_64.whl"
-    server.page("/w/", page(link(QUOTED), link(three), link("torch-2.8.0-cp312-cp312-linux_x86_64.whl"), link("a.whl")))
+    server.serve_page(
+        "/w/", page(link(QUOTED), link(three), link("torch-2.8.0-cp312-cp312-linux_x86_64.whl"), link("a.whl"))
+    )
     assert [asset.filename for asset in wheels(f"{server.url}/w/")] == [NAME]
     assert [asset.filename for asset in wheels(f"{server.url}/w/", "flash_attn_3")] == [three]
     assert len(server.requests) == 1, "the page is kept for all packages"
 
 
-def test_an_address_has_no_fragment_and_keeps_its_query(server, wheels):
-    server.page("/w/", page(link(f"http://s3.example/{NAME}?sig=a+b#egg=x&sha256={SHA256}".replace("&", "&amp;"))))
+def test_a_url_loses_its_fragment_and_keeps_its_query(server, wheels):
+    server.serve_page(
+        "/w/", page(link(f"http://s3.example/{NAME}?sig=a+b#egg=x&sha256={SHA256}".replace("&", "&amp;")))
+    )
     assert wheels(f"{server.url}/w/") == [Asset(NAME, f"http://s3.example/{QUOTED}?sig=a+b", None, SHA256)]
 
 
 @pytest.mark.parametrize("href", ["file:///w/" + NAME, "ftp://a.example/" + NAME, "//[/" + NAME, "data:" + NAME])
 def test_links_that_are_not_http_are_left_out(href, server, wheels):
-    server.page("/w/", page(link(href)))
+    server.serve_page("/w/", page(link(href)))
     assert wheels(f"{server.url}/w/") == []
 
 
-def test_a_page_that_moved_is_read_where_it_is(server, wheels):
+def test_relative_links_of_a_redirected_page_start_from_its_new_url(server, wheels):
     server.redirect("/w", "/there/w/?page=1")
-    server.page("/there/w/?page=1", page(link(QUOTED)))
+    server.serve_page("/there/w/?page=1", page(link(QUOTED)))
     assert wheels(f"{server.url}/w")[0].url == f"{server.url}/there/w/{QUOTED}"
 
 
@@ -179,16 +185,18 @@ def test_a_page_that_moved_is_read_where_it_is(server, wheels):
         ('{"files": [{"url": 7}]}', JSON),
     ],
 )
-def test_what_is_no_listing_is_told_and_an_older_answer_serves(text, content_type, server, wheels, tmp_path):
-    server.page("/w/", text, content_type)
+def test_a_page_that_is_no_listing_is_reported_and_the_cached_answer_serves(
+    text, content_type, server, wheels, tmp_path
+):
+    server.serve_page("/w/", text, content_type)
     with pytest.raises(UnavailableError, match=r"is no answer: .*torch_extension_sources"):
         wheels(f"{server.url}/w/")
     for path in (tmp_path / "cache" / "api").glob("*.failure"):
         path.unlink()
-    server.page("/w/", page(link(QUOTED)))
+    server.serve_page("/w/", page(link(QUOTED)))
     found = wheels(f"{server.url}/w/")
-    server.answers["/w/"] = None
-    server.page("/w/", text, content_type)
+    server.handlers["/w/"] = None
+    server.serve_page("/w/", text, content_type)
     warnings = []
 
     def no_etag(handler):
@@ -198,15 +206,15 @@ def test_what_is_no_listing_is_told_and_an_older_answer_serves(text, content_typ
         handler.end_headers()
         handler.wfile.write(text.encode())
 
-    server.answers["/w/"] = no_etag
+    server.handlers["/w/"] = no_etag
     assert wheels(f"{server.url}/w/", max_age=0, warnings=warnings) == found
     assert len(warnings) == 1
     assert "is known as it was 0 seconds ago" in warnings[0]
 
 
-def test_a_server_that_is_gone_is_answered_from_the_cache(wheels):
-    with serving() as server:
-        server.page("/w/", page(link(QUOTED)))
+def test_while_a_server_is_down_the_cached_answer_serves(wheels):
+    with running_server() as server:
+        server.serve_page("/w/", page(link(QUOTED)))
         found = wheels(f"{server.url}/w/")
     warnings = []
     assert wheels(f"{server.url}/w/", max_age=0, warnings=warnings) == found
@@ -216,25 +224,25 @@ def test_a_server_that_is_gone_is_answered_from_the_cache(wheels):
     assert len(warnings) == 1
 
 
-def test_netrc_opens_a_page_that_wants_credentials(server, wheels, home):
-    server.give("/w/", b"", 401)
+def test_credentials_in_netrc_are_sent_to_a_page(server, wheels, home):
+    server.serve_body("/w/", b"", 401)
     with pytest.raises(TorchExtensionError, match=r"HTTP status 401.*netrc"):
         wheels(f"{server.url}/w/")
     (home / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
     (home / ".netrc").chmod(0o600)
-    server.page("/x/", page(link(QUOTED)))
+    server.serve_page("/x/", page(link(QUOTED)))
     assert wheels(f"{server.url}/x/")
     assert server.headers[-1]["Authorization"] == requests.auth._basic_auth_str("me", "secret")
 
 
-def test_credentials_in_the_address_are_refused_and_not_shown(wheels):
+def test_credentials_in_the_url_are_refused_and_not_shown(wheels):
     with pytest.raises(TorchExtensionError, match=r"torch_extension_sources holds credentials.*netrc") as refusal:
         wheels("https://me:hunter2@a.example/simple/")
     assert "hunter2" not in str(refusal.value)
 
 
 def test_credentials_in_a_link_are_not_passed_on(server, wheels):
-    server.page("/w/", page(link(f"http://me:hunter2@a.example/{QUOTED}")))
+    server.serve_page("/w/", page(link(f"http://me:hunter2@a.example/{QUOTED}")))
     assert wheels(f"{server.url}/w/") == [Asset(NAME, f"http://a.example/{QUOTED}")]
 
 
@@ -244,7 +252,7 @@ def ask(url, cache, start):
 
 
 def test_many_processes_that_ask_at_once_make_one_request(server, tmp_path):
-    server.page("/w/", page(link(QUOTED)))
+    server.serve_page("/w/", page(link(QUOTED)))
     fork = multiprocessing.get_context("fork")
     start = fork.Barrier(5)
     processes = [

@@ -11,12 +11,12 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources i
 
 
 @pytest.mark.parametrize("text", source_module.EXAMPLES.values())
-def test_each_form_that_a_refusal_shows_is_understood(text):
+def test_each_example_in_the_error_message_is_a_valid_source(text):
     source = source_module.parse_source(text)
     assert text == source.text == ":".join(filter(None, [source.kind, source.location]))
 
 
-def test_a_path_may_begin_at_home(home):
+def test_a_path_may_start_with_a_tilde(home):
     assert source_module.parse_source("directory:~/wheels").location == f"{home}/wheels"
 
 
@@ -40,7 +40,7 @@ def test_a_path_may_begin_at_home(home):
         ("index:https://me:hunter2@wheels.example/", "holds credentials for wheels.example.*netrc"),
     ],
 )
-def test_what_is_no_source_is_refused_before_anything_is_asked(text, words):
+def test_an_invalid_source_is_refused(text, words):
     with pytest.raises(TorchExtensionError, match=words) as refusal:
         source_module.parse_source(text)
     assert "hunter2" not in str(refusal.value)

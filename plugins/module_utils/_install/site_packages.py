@@ -78,7 +78,7 @@ def install(
     :param verify: how to try the wheels out in a scratch place before anything is changed: gpu, import or none
     :param devices: torch's names of those to try them out on; all GPUs if there are none
     :param unpacked: is called when the files in the folder are not needed any more
-    :returns: by the name of the wheel, what was found on each GPU, as ``trial.on_gpus`` tells it
+    :returns: by the name of the wheel, what was found on each GPU, as ``trial.check_on_gpus`` returns it
     :raises TorchExtensionError: if something is wrong; the environment is then as it was
     """
     python = environment["python"]

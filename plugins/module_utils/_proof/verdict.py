@@ -18,7 +18,7 @@ UNKNOWN = "cannot be told"
 class Finding(t.NamedTuple):
     """One thing that was found."""
 
-    verdict: str  # what it speaks for: MISFIT, UNKNOWN, or FITS with a remark
+    verdict: str  # what it speaks for: DOES_NOT_FIT, UNKNOWN, or FITS with a remark
     reason: str  # in words that follow the name of the wheel
 
 

@@ -37,7 +37,7 @@ def run(command):
     done = subprocess.run(command, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 wheel, folder, venv = json.loads(sys.argv[1])
-environment = node.describe_one(venv, [], run, os.environ)[0]
+environment = node.describe_environment(venv, [], run, os.environ)[0]
 site_packages.install([wheel], [], folder, environment, run, "import")
 """
 

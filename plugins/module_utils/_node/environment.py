@@ -84,6 +84,7 @@ def describe_environment(
     pip_cache = settings.describe_cache(
         interpreter.prefix, environ, lambda path: os.access(path, os.W_OK), os.geteuid()
     )
+    platform = system.read_platform(interpreter.prefix)
     environment = {
         "python": {
             "executable": interpreter.executable,
@@ -95,7 +96,7 @@ def describe_environment(
             "prefix": interpreter.prefix,
             "site_packages": next(iter(interpreter.site_packages), None),
         },
-        "platform": system.read_platform(interpreter.prefix),
+        "platform": platform,
         "torch": torch,
         "installers": {
             "pip": pip,
@@ -108,7 +109,7 @@ def describe_environment(
         "origins": {name: origin for name, origin in origins.items() if origin is not None},
         "leftovers": leftovers.find_leftovers(next(iter(interpreter.site_packages), None)),
     }
-    if environment["platform"]["libstdcxx"] is None:
+    if platform["libstdcxx"] is None:
         warnings.append(f"No libstdc++.so.6 was found for {interpreter.executable}: its version is not known.")
     return environment, warnings
 

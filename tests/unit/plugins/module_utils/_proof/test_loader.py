@@ -63,7 +63,7 @@ def test_the_interpreter_has_what_its_own_process_has(process_of, tmp_path):
     code = "print(open('/proc/self/maps').read())"
     maps = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True).stdout
     real = {os.path.realpath(path) for path in re.findall(r"(/\S+\.so[.\d]*)$", maps, re.MULTILINE)}
-    found = {os.path.realpath(library.elf.path) for library in process.everywhere}
+    found = {os.path.realpath(library.elf.path) for library in process.global_scope}
     assert found == {path for path in real if "lib-dynload" not in path} | {os.path.realpath(sys.executable)}
 
 

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""What one module has told and users hand to the next."""
+"""Checks of values that one module returns and users pass to the next."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ _ENVIRONMENT_KEYS = ("python", "platform", "torch", "installers", "pip_cache", "
 
 
 def check_environment(environment: t.Any) -> None:
+    """Refuse what is not the environment of a node.
+
+    :raises TorchExtensionError: with what it lacks
     """
-    :raises TorchExtensionError: if this is not an environment of a node
-    """
-    wanted = "wanted is the dictionary 'environment' that torch_info returns."
+    expected = "wanted is the dictionary 'environment' that torch_info returns."
     if not isinstance(environment, t.Mapping):
-        raise TorchExtensionError(f"environment is {_type_name(environment)}, {wanted}")
+        raise TorchExtensionError(f"environment is {_type_name(environment)}, {expected}")
     missing = [key for key in _ENVIRONMENT_KEYS if key not in environment]
     if missing:
-        raise TorchExtensionError(f"environment lacks {', '.join(missing)}: {wanted}")
+        raise TorchExtensionError(f"environment lacks {', '.join(missing)}: {expected}")
 
 
 def check_facts(facts: t.Any) -> None:
-    """
-    :raises TorchExtensionError: if these are not the facts of wheels by their SHA-256
+    """Refuse what are not the facts of wheels by their SHA-256.
+
+    :raises TorchExtensionError: with the type of it
     """
     if not isinstance(facts, t.Mapping):
         raise TorchExtensionError(
@@ -38,5 +40,5 @@ def check_facts(facts: t.Any) -> None:
 
 
 def _type_name(value: t.Any) -> str:
-    """The type, and not what Ansible has derived from it (ansible-core 2.19: _AnsibleTaggedList)."""
+    """The name of the built-in type, not of what Ansible derives from it (ansible-core 2.19: _AnsibleTaggedList)."""
     return next(base.__name__ for base in type(value).__mro__ if base.__module__ == "builtins")

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""What an operator may say of how wheels get to a node, as it stands in arguments of modules."""
+"""How an operator may have wheels delivered to a node, as an argument of modules."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import OTHER_METHODS_ADVICE
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
 
-#: What has become of a file: it was there already, has been fetched, or the server does not have it.
+#: What became of a file: it was present already, was fetched, or the server does not have it.
 PRESENT, PULLED, MISSING = "there", "pulled", "missing"
 
 _SECONDS = 60  # to connect, and between two pieces of an answer
@@ -38,7 +38,7 @@ _TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 
 
 class RemoteFile(t.NamedTuple):
-    """A file that the server shall have."""
+    """A file that the server should have."""
 
     filename: str
     sha256: str  # in hexadecimal
@@ -46,16 +46,16 @@ class RemoteFile(t.NamedTuple):
 
 
 class _TransientError(Exception):
-    """Another try may go better."""
+    """Another try may succeed."""
 
 
 class _MissingError(Exception):
     """The server does not have it."""
 
 
-def is_present(folder: str, wanted: RemoteFile) -> bool:
-    """Whether a file is there in its whole length; whoever installs it checks its hash."""
-    return _size_of(os.path.join(folder, wanted.filename)) == wanted.size
+def is_present(folder: str, remote: RemoteFile) -> bool:
+    """Whether a file exists in its whole length; whoever installs it checks its hash."""
+    return _size_of(os.path.join(folder, remote.filename)) == remote.size
 
 
 def make_folder(folder: str) -> str:
@@ -66,11 +66,11 @@ def make_folder(folder: str) -> str:
     :raises TorchExtensionError: if it cannot be made, or belongs to another user, or others may write to it
     """
     path = os.path.expanduser(folder)
-    before = os.umask(0o077)  # also for folders on the way
+    umask = os.umask(0o077)  # also for folders on the way
     try:
         os.makedirs(path, exist_ok=True)
-        found = os.stat(path)
-        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
+        status = os.stat(path)
+        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022:
             raise PermissionError(0, "it belongs to another user, or others may write to it")
     except OSError as exc:
         raise TorchExtensionError(
@@ -78,7 +78,7 @@ def make_folder(folder: str) -> str:
             " torch_extension_stage_dir."
         ) from exc
     finally:
-        os.umask(before)
+        os.umask(umask)
     return os.path.realpath(path)
 
 
@@ -89,39 +89,39 @@ class Puller:
         self,
         url: str,
         folder: str,
-        opens: urllib.request.OpenerDirector,
+        opener: urllib.request.OpenerDirector,
         sleep: t.Callable[[float], None] = time.sleep,
         seconds: float = _SECONDS,
     ) -> None:
         """
         :param folder: of the user alone (:func:`make_folder`)
-        :param opens: asks servers (:func:`build_opener`)
+        :param opener: of URLs (:func:`build_opener`)
         :param seconds: to connect, and between two pieces of an answer
         """
-        self._url, self._folder, self._opens = url.rstrip("/"), folder, opens
+        self._url, self._folder, self._opener = url.rstrip("/"), folder, opener
         self._sleep, self._seconds = sleep, seconds
 
-    def pull(self, wanted: RemoteFile) -> str:
-        """Fetch a file, or what is still missing of it. It has its name once all of it is there, and has its hash.
+    def pull(self, remote: RemoteFile) -> str:
+        """Fetch a file, or what is missing of it. It gets its name once it is complete and has its hash.
 
-        :returns: ``THERE``, ``PULLED`` or ``MISSING``
-        :raises TorchExtensionError: if it cannot be had; a part of it stays only where the next run can go on from there
+        :returns: ``PRESENT``, ``PULLED`` or ``MISSING``
+        :raises TorchExtensionError: if it cannot be fetched; a part of it stays only where the next run can continue it
         """
         try:
-            with self._alone(wanted):
-                return self._pull(wanted)
+            with self._lock(remote):
+                return self._pull(remote)
         except OSError as exc:  # of the disk: those of the network are explained
             with contextlib.suppress(OSError):
-                os.unlink(self._part(wanted))
+                os.unlink(self._part_path(remote))
             raise TorchExtensionError(
-                f"{wanted.filename} cannot be written to {self._folder} on the node ({exc.strerror}). Make room there, or set"
+                f"{remote.filename} cannot be written to {self._folder} on the node ({exc.strerror}). Make room there, or set"
                 " torch_extension_stage_dir."
             ) from exc
 
     @contextlib.contextmanager
-    def _alone(self, wanted: RemoteFile) -> t.Iterator[None]:
-        """Wait for a process that a lost run has left at the same part; the system frees the lock of one that died."""
-        part = self._part(wanted)
+    def _lock(self, remote: RemoteFile) -> t.Iterator[None]:
+        """Lock the part of a file: a lost run may still be writing it. The system frees the lock of a process that died."""
+        part = self._part_path(remote)
         while True:
             handle = os.open(part, os.O_RDWR | os.O_CREAT, 0o600)
             try:
@@ -135,37 +135,37 @@ class Puller:
                     _discard(part)
                 os.close(handle)
 
-    def _pull(self, wanted: RemoteFile) -> str:
-        part = self._part(wanted)
-        if is_present(self._folder, wanted):
+    def _pull(self, remote: RemoteFile) -> str:
+        part = self._part_path(remote)
+        if is_present(self._folder, remote):
             return PRESENT
         for is_resumed in (_size_of(part) > 0, False):
-            self._check_room(wanted, part)
-            if not self._bring(wanted, part):
+            self._check_room(remote, part)
+            if not self._download(remote, part):
                 return MISSING
-            found = sha256_of(part)
-            if found == wanted.sha256:
-                os.replace(part, os.path.join(self._folder, wanted.filename))
+            sha256 = sha256_of(part)
+            if sha256 == remote.sha256:
+                os.replace(part, os.path.join(self._folder, remote.filename))
                 return PULLED
             _truncate(part)
             if not is_resumed:
                 break
-        raise self._another(wanted, f"has sha256 {found}, wanted is {wanted.sha256}")
+        raise self._other_file_error(remote, f"has sha256 {sha256}, wanted is {remote.sha256}")
 
-    def _part(self, wanted: RemoteFile) -> str:
-        return os.path.join(self._folder, staging.part_name(wanted.filename, wanted.sha256))
+    def _part_path(self, remote: RemoteFile) -> str:
+        return os.path.join(self._folder, staging.part_name(remote.filename, remote.sha256))
 
-    def _another(self, wanted: RemoteFile, facts: str) -> TorchExtensionError:
+    def _other_file_error(self, remote: RemoteFile, facts: str) -> TorchExtensionError:
         return TorchExtensionError(
-            f"{self._url_of(wanted)} {facts}: it is another file. Remove it from that server, or name another folder in"
+            f"{self._url_of(remote)} {facts}: it is another file. Remove it from that server, or name another folder in"
             f" torch_extension_pull_url. {OTHER_METHODS_ADVICE}"
         )
 
-    def _url_of(self, wanted: RemoteFile) -> str:
-        return f"{self._url}/{urllib.parse.quote(wanted.filename, safe='')}"
+    def _url_of(self, remote: RemoteFile) -> str:
+        return f"{self._url}/{urllib.parse.quote(remote.filename, safe='')}"
 
-    def _check_room(self, wanted: RemoteFile, part: str) -> None:
-        free, lacking = shutil.disk_usage(self._folder).free, wanted.size - _size_of(part)
+    def _check_room(self, remote: RemoteFile, part: str) -> None:
+        free, lacking = shutil.disk_usage(self._folder).free, remote.size - _size_of(part)
         if lacking > free:
             _truncate(part)
             raise TorchExtensionError(
@@ -173,87 +173,89 @@ class Puller:
                 " changed. Make room, or set torch_extension_stage_dir."
             )
 
-    def _bring(self, wanted: RemoteFile, part: str) -> bool:
-        """Bring as many bytes as the file has. False if the server does not have it."""
-        tries, pause, most = _TRIES, _PAUSE, _size_of(part)
+    def _download(self, remote: RemoteFile, part: str) -> bool:
+        """Download all bytes of a file, in as many tries as it takes. False if the server does not have it."""
+        tries, pause, largest = _TRIES, _PAUSE, _size_of(part)
         while True:
             try:
-                self._ask(wanted, part)
+                self._request(remote, part)
                 return True
             except _MissingError:
                 return False
             except _TransientError as exc:
-                if _size_of(part) > most:  # not only more than the last one, of a server that begins anew each time
-                    tries, pause, most = _TRIES, _PAUSE, _size_of(part)
+                if _size_of(part) > largest:  # not only more than the last one, of a server that begins anew each time
+                    tries, pause, largest = _TRIES, _PAUSE, _size_of(part)
                 else:
                     tries -= 1
                 if not tries:
                     raise TorchExtensionError(
-                        f"{self._url_of(wanted)} cannot be fetched by this node{self._through()}: {exc}. What has come stays, and"
+                        f"{self._url_of(remote)} cannot be fetched by this node{self._describe_proxy()}: {exc}. What has come stays, and"
                         f" the next run goes on. {OTHER_METHODS_ADVICE}"
                     ) from exc
             self._sleep(pause)
             pause *= 2
 
-    def _through(self) -> str:
-        """What stands between this node and the server, as far as the environment says so."""
+    def _describe_proxy(self) -> str:
+        """The proxy between this node and the server, in words for a message; empty if the environment names none."""
         parts = urllib.parse.urlsplit(self._url)
         if parts.scheme not in urllib.request.getproxies() or urllib.request.proxy_bypass(parts.netloc):
             return ""
         return f" through the proxy of its environment (no_proxy={parts.hostname} goes without)"
 
-    def _ask(self, wanted: RemoteFile, part: str) -> None:
-        """One question, and what comes of it.
+    def _request(self, remote: RemoteFile, part: str) -> None:
+        """Download the rest of a file with one request.
 
-        :raises _PassingError: if not all has come
-        :raises _MissingError: if there is nothing to come
+        :raises _TransientError: if not all of it arrived
+        :raises _MissingError: if the server does not have it
         """
-        begin = _size_of(part)
-        if begin == wanted.size:
+        start = _size_of(part)
+        if start == remote.size:
             return
-        if begin > wanted.size:
+        if start > remote.size:
             _truncate(part)
-            begin = 0
-        request = urllib.request.Request(self._url_of(wanted), headers={"Accept-Encoding": "identity"})  # noqa: S310 - see check_url
-        if begin:
-            request.add_header("Range", f"bytes={begin}-")
-        with self._explained(wanted):
-            answer = self._opens.open(request, timeout=self._seconds)
-        with answer:
-            if answer.status != 206:
-                begin = 0
-            elif not _starts_at(answer.headers.get("Content-Range"), begin):
+            start = 0
+        request = urllib.request.Request(self._url_of(remote), headers={"Accept-Encoding": "identity"})  # noqa: S310 - see check_url
+        if start:
+            request.add_header("Range", f"bytes={start}-")
+        with self._explain_errors(remote):
+            response = self._opener.open(request, timeout=self._seconds)
+        with response:
+            if response.status != 206:
+                start = 0
+            elif not _starts_at(response.headers.get("Content-Range"), start):
                 _truncate(part)
-                raise _TransientError(f"the server gives {answer.headers.get('Content-Range')}, asked for was {begin}-")
-            length = answer.headers.get("Content-Length")
-            if length is not None and length.isdigit() and begin + int(length) != wanted.size:
+                raise _TransientError(
+                    f"the server gives {response.headers.get('Content-Range')}, asked for was {start}-"
+                )
+            length = response.headers.get("Content-Length")
+            if length is not None and length.isdigit() and start + int(length) != remote.size:
                 _truncate(part)
-                raise self._another(wanted, f"has {begin + int(length)} bytes, wanted are {wanted.size}")
+                raise self._other_file_error(remote, f"has {start + int(length)} bytes, wanted are {remote.size}")
             handle = os.open(part, os.O_WRONLY | os.O_CREAT, 0o600)
             with os.fdopen(handle, "wb") as file:
-                file.truncate(begin)
-                file.seek(begin)
-                while begin <= wanted.size:  # one that goes on for ever is another file
-                    with self._explained(wanted):
-                        data = answer.read(_CHUNK)
+                file.truncate(start)
+                file.seek(start)
+                while start <= remote.size:  # one that goes on for ever is another file
+                    with self._explain_errors(remote):
+                        data = response.read(_CHUNK)
                     if not data:
                         break
-                    begin += file.write(data)
-        if begin > wanted.size:
+                    start += file.write(data)
+        if start > remote.size:
             _truncate(part)
-            raise self._another(wanted, f"has more than {wanted.size} bytes, which are wanted")
-        if begin < wanted.size:
-            raise _TransientError(f"{begin} bytes came, wanted are {wanted.size}")
+            raise self._other_file_error(remote, f"has more than {remote.size} bytes, which are wanted")
+        if start < remote.size:
+            raise _TransientError(f"{start} bytes came, wanted are {remote.size}")
 
     @contextlib.contextmanager
-    def _explained(self, wanted: RemoteFile) -> t.Iterator[None]:
-        """Turn what the standard library raises into what it means for the operator.
+    def _explain_errors(self, remote: RemoteFile) -> t.Iterator[None]:
+        """Turn the standard library's errors into ours.
 
         :raises _MissingError: if the server does not have the file
-        :raises _PassingError: if another try may go better
-        :raises TorchExtensionError: if it will not
+        :raises _TransientError: if another try may succeed
+        :raises TorchExtensionError: if none will
         """
-        url = self._url_of(wanted)
+        url = self._url_of(remote)
         host = urllib.parse.urlsplit(url).hostname
         try:
             yield
@@ -262,7 +264,7 @@ class Puller:
                 if exc.code in (404, 410):
                     raise _MissingError from exc
                 if exc.code == 416:  # what is here is longer than what is there
-                    _truncate(self._part(wanted))
+                    _truncate(self._part_path(remote))
                 if exc.code == 416 or exc.code in _TRANSIENT_STATUSES:
                     raise _TransientError(f"the server answers {exc.code} ({exc.reason})") from exc
                 if exc.code in (401, 403):
@@ -272,7 +274,7 @@ class Puller:
                         f" {OTHER_METHODS_ADVICE}"
                     ) from exc
                 raise TorchExtensionError(
-                    f"{url} cannot be fetched by this node{self._through()}: the server answers {exc.code} ({exc.reason}). Look at"
+                    f"{url} cannot be fetched by this node{self._describe_proxy()}: the server answers {exc.code} ({exc.reason}). Look at"
                     f" torch_extension_pull_url. {OTHER_METHODS_ADVICE}"
                 ) from exc
         except ssl.SSLCertVerificationError as exc:
@@ -285,7 +287,7 @@ class Puller:
             raise _TransientError(exc.strerror or str(exc)) from exc
         except (http.client.InvalidURL, ValueError) as exc:  # in words that may hold a piece of a proxy's password
             raise TorchExtensionError(
-                f"{url} cannot be fetched by this node{self._through()}: one of their addresses is none. Look at"
+                f"{url} cannot be fetched by this node{self._describe_proxy()}: one of their addresses is none. Look at"
                 f" torch_extension_pull_url, and at http_proxy and https_proxy of the node. {OTHER_METHODS_ADVICE}"
             ) from exc
         except http.client.HTTPException as exc:
@@ -299,13 +301,13 @@ def _untrusted_certificate(host: str | None, exc: ssl.SSLCertVerificationError) 
     )
 
 
-def _starts_at(content_range: str | None, begin: int) -> bool:
+def _starts_at(content_range: str | None, start: int) -> bool:
     match = re.match(r"bytes (\d+)-", content_range or "")
-    return match is not None and int(match.group(1)) == begin
+    return match is not None and int(match.group(1)) == start
 
 
 def _truncate(path: str) -> None:
-    """What stays has the lock, and goes with it."""
+    """Empty a file without removing it: it is locked, and removed with the lock."""
     with contextlib.suppress(FileNotFoundError):
         os.truncate(path, 0)
 

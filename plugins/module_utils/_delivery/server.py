@@ -37,18 +37,18 @@ class _Credentials(urllib.request.BaseHandler):
         host = urllib.parse.urlsplit(request.full_url).hostname or ""
         entries = self._entries
         is_named = entries is not None and (host in entries.hosts or host == request.origin_req_host.strip("[]"))
-        found = entries.authenticators(host) if entries is not None and is_named else None
-        if found:
-            text = "{}:{}".format(found[0] or "", found[2] or "").encode()
+        credentials = entries.authenticators(host) if entries is not None and is_named else None
+        if credentials:
+            text = "{}:{}".format(credentials[0] or "", credentials[2] or "").encode()
             # one that is not taken along to where the server sends us
             request.add_unredirected_header("Authorization", "Basic " + base64.b64encode(text).decode())
         return request
 
 
 def check_url(url: str) -> str:
-    """Returns the URL of the folder on the server, as it is.
+    """Check the URL of a folder on a server. Returns it unchanged.
 
-    :raises TorchExtensionError: if it is none, or holds credentials, which would be shown
+    :raises TorchExtensionError: if it is no such URL, or holds credentials, which would be shown
     """
     reason = None
     try:
@@ -72,21 +72,21 @@ def check_url(url: str) -> str:
 
 
 def extract_certificates(text: str) -> str:
-    """The certificates of a file (PEM), without what else is in it: a key, or comments.
+    """The certificates in a file (PEM), without its other content: a key, or comments.
 
     :raises TorchExtensionError: if it has none
     """
-    found = _CERTIFICATE.findall(text)
-    if not found:
+    certificates = _CERTIFICATE.findall(text)
+    if not certificates:
         raise TorchExtensionError("torch_extension_pull_ca_path has no certificates (PEM: BEGIN CERTIFICATE).")
-    return "\n".join(found) + "\n"
+    return "\n".join(certificates) + "\n"
 
 
 def build_opener(ca: str | None = None, path: str = "~/.netrc") -> urllib.request.OpenerDirector:
-    """What asks servers, by the proxies of the environment.
+    """What opens URLs, with the proxies of the environment.
 
     :param ca: certificates of CAs (PEM) to trust instead of the system's
-    :param path: a file of credentials, which need not be there
+    :param path: a file of credentials, which need not exist
     :raises TorchExtensionError: if one of the two cannot be read
     """
     try:

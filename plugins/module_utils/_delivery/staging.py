@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""What deliveries leave in the folder on a node that wheels are brought to, when they are lost on the way."""
+"""The files of the folder on a node that wheels are delivered to, those included that a broken delivery leaves there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PART = re.compile(r"\.[^/]+\.whl\.([0-9a-f]{16}|unknown)\.part")
 
 
 def part_name(filename: str, sha256: str | None) -> str:
-    """What a file is called until all of it is there; a file with other bytes never has this name.
+    """The name of a file until it is complete; a file with other bytes never has this name.
 
     :param sha256: in hexadecimal
     """
@@ -25,12 +25,12 @@ def part_name(filename: str, sha256: str | None) -> str:
 
 
 def is_part(name: str) -> bool:
-    """Whether a file is a part of a wheel that was brought."""
+    """Whether a name is that of a wheel that is not complete yet."""
     return _PART.fullmatch(name) is not None
 
 
 def list_staged(folder: str) -> list[str]:
-    """The wheels in a folder, and parts of such: names. Nothing if there is no such folder, or it cannot be read."""
+    """The names of wheels in a folder, incomplete ones included; none if the folder does not exist or cannot be read."""
     names = []
     with contextlib.suppress(OSError):
         names = os.listdir(folder)
@@ -42,5 +42,5 @@ def clear_staged(folder: str, names: t.Iterable[str]) -> None:
     for name in names:
         with contextlib.suppress(FileNotFoundError):
             os.remove(os.path.join(folder, os.path.basename(name)))
-    with contextlib.suppress(OSError):  # what is not empty stays
+    with contextlib.suppress(OSError):  # it is not empty
         os.rmdir(folder)

@@ -28,17 +28,17 @@ def sha256_of(path: str) -> str:
     return digest.hexdigest()
 
 
-def check_sha256(path: str, wanted: str | None) -> str:
-    """The SHA-256 of a file, which must be the wanted one, if one is wanted.
+def check_sha256(path: str, expected: str | None) -> str:
+    """The SHA-256 of a file, which must be the expected one, if there is one.
 
     :raises TorchExtensionError: if it is another one or the file cannot be read
     """
     try:
-        found = sha256_of(path)
+        actual = sha256_of(path)
     except OSError as exc:
         raise TorchExtensionError(f"{path} cannot be read: {exc.strerror}.") from exc
-    if wanted and found != wanted.lower():
+    if expected and actual != expected.lower():
         raise TorchExtensionError(
-            f"{os.path.basename(path)} has sha256 {found}, wanted is {wanted}: it is another file or it is damaged."
+            f"{os.path.basename(path)} has sha256 {actual}, wanted is {expected}: it is another file or it is damaged."
         )
-    return found
+    return actual

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""Install delivered wheels into an environment, offline, after they have shown in a scratch place that they work."""
+"""Install delivered wheels into an environment, offline, after a trial in a scratch folder."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ runpy.run_module("pip", run_name="__main__", alter_sys=True)
 
 
 def decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], run: Run) -> Action:
-    """What to do with a wheel, looking closer where the environment alone does not tell.
+    """What to do with a wheel, examining its files where the environment alone does not tell.
 
-    Something of the wanted version that came from elsewhere (built on the node, installed by hand) counts as installed if it
+    A distribution of the same version that came from elsewhere (built on the node, installed by hand) counts as installed if it
     can be imported.
     """
     action = decide_from_environment(wheel, environment)
@@ -75,10 +75,10 @@ def install(
     :param wheels: each with ``name``, ``filename``, ``sha256`` and ``imports``
     :param requirements: likewise, without ``imports``
     :param folder: where they lie, each under its file name
-    :param verify: how to try the wheels out in a scratch place before anything is changed: gpu, import or none
-    :param devices: torch's names of those to try them out on; all GPUs if there are none
-    :param unpacked: is called when the files in the folder are not needed any more
-    :returns: by the name of the wheel, what was found on each GPU, as ``trial.on_gpus`` tells it
+    :param verify: how to try the wheels out in a scratch folder before anything is changed: gpu, import or none
+    :param devices: torch's names of the devices to try them out on; all GPUs if there are none
+    :param unpacked: called when the files in the folder are no longer needed
+    :returns: by the name of the wheel, the result on each GPU, as ``trial.check_on_gpus`` returns it
     :raises TorchExtensionError: if something is wrong; the environment is then as it was
     """
     python = environment["python"]
@@ -111,12 +111,12 @@ def install(
 
 
 def list_leftovers(wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any]) -> list[str]:
-    """What runs that were killed have left of wheels in an environment: names in its folder of packages."""
+    """What killed runs have left of wheels in an environment: names in its folder of packages."""
     return find_leftovers(environment["python"]["site_packages"], _leftover_names(wheels))
 
 
 def remove_leftovers(wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any]) -> list[str]:
-    """Finish or remove what killed runs have left of wheels; the names of it.
+    """Finish or remove what killed runs have left of wheels. Returns its names.
 
     :raises TorchExtensionError: if the environment is somebody else's
     """
@@ -132,7 +132,7 @@ def _leftover_names(wheels: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
 
 @contextlib.contextmanager
 def _locked(folder: str) -> t.Iterator[None]:
-    """One installation at a time: where a control node was lost, the node may still be at it when the next one comes."""
+    """One installation at a time: where a control node was lost, its installation may still run when the next one starts."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # some network file systems lock no folders
@@ -160,14 +160,14 @@ def _try_out(
                 " changed. Choose another version, or see whether torch on this node is the one it says it is."
             )
         if verify == trial.GPU and trial.has_check(wheel["name"]):
-            found = trial.check_on_gpus(executable, wheel["name"], run, target, devices)
-            failures = [trial.explain_failure(result) for result in found if result["failure"]]
+            gpu_results = trial.check_on_gpus(executable, wheel["name"], run, target, devices)
+            failures = [trial.explain_failure(result) for result in gpu_results if result["failure"]]
             if failures:
                 raise TorchExtensionError(
                     f"{wheel['filename']} {'; '.join(failures)}. Nothing was changed. Choose another version in"
                     " torch_extension_packages, or set torch_extension_verify (option verify) to import."
                 )
-            results[wheel["name"]] = found
+            results[wheel["name"]] = gpu_results
     return results
 
 
@@ -178,7 +178,7 @@ def _unpack(
     environment: t.Mapping[str, t.Any],
     run: Run,
 ) -> None:
-    """Unpack wheels, and check that they are what was promised: their hashes before anything is unpacked.
+    """Unpack wheels, and check that they are the planned ones: their hashes before anything is unpacked.
 
     :raises TorchExtensionError: if one is something else
     """
@@ -188,7 +188,7 @@ def _unpack(
     try:
         _run_installer(files, folder, target, environment, run)
     except TorchExtensionError:
-        for file in files:  # in our words, what pip has many for
+        for file in files:  # for a clearer message than pip's
             wheel_file.check_delivered(file, folder, environment)
         raise
     for file in files:
@@ -196,7 +196,7 @@ def _unpack(
 
 
 def _is_hashed_by_pip(file: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> bool:
-    """Whether pip itself holds a file against its hash before it unpacks it.
+    """Whether pip itself checks a file against its hash before it unpacks it.
 
     It does so with a hash in the fragment of the file's URL (tried with 9.0.3, 18.1, 19.2.3, 20.0.2; scenario pips has later ones),
     and takes what does not look like one for none.
@@ -206,7 +206,7 @@ def _is_hashed_by_pip(file: t.Mapping[str, t.Any], environment: t.Mapping[str, t
 
 
 def _installer_argument(file: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[str, t.Any]) -> str:
-    """How an installer is told of a file: by its path or, with the hash to check it by, by its URL."""
+    """The argument for an installer that names a file: its path or, with the hash to check, its URL."""
     path = os.path.join(folder, file["filename"])
     if not _is_hashed_by_pip(file, environment):
         return path
@@ -220,28 +220,28 @@ def _run_installer(
     environment: t.Mapping[str, t.Any],
     run: Run,
 ) -> None:
-    """Offline, from files alone, with nobody's settings: neither index nor build nor dependencies."""
+    """Run pip or uv offline, on files alone, without anybody's settings: neither index nor build nor dependencies."""
     python = environment["python"]
     uv = find_uv(python["prefix"])
-    where = ["--target", target] if target else []
+    target_arguments = ["--target", target] if target else []
     if environment["installers"]["pip"]:
         command = [python["executable"], "-I", "-c", _PIP, "--isolated", "--disable-pip-version-check", "--no-input"]
         command += ["install", "--no-index", "--no-deps", "--no-cache-dir"]
-        command += where or ["--force-reinstall"]
+        command += target_arguments or ["--force-reinstall"]
     elif uv:
         command = [uv, "pip", "install", "--python", python["executable"], "--offline", "--no-index", "--no-deps"]
-        command += ["--no-config", "--no-cache", *where] + ([] if target else ["--reinstall"])
+        command += ["--no-config", "--no-cache", *target_arguments] + ([] if target else ["--reinstall"])
     else:
         raise TorchExtensionError(
             f"{python['executable']} has no pip and this node has no uv. Run {python['executable']} -m ensurepip, or"
             " bring uv to the node."
         )
     # pip's --isolated still reads the pip.conf of the environment and of the system, uv's --no-config still UV_….
-    settings = [word for name in sorted(os.environ) if name.startswith(("PIP_", "UV_")) for word in ("-u", name)]
+    unset_variables = [word for name in sorted(os.environ) if name.startswith(("PIP_", "UV_")) for word in ("-u", name)]
     # pip unpacks in TMPDIR first: /tmp may be small or another file system
     temporary = [f"TMPDIR={os.path.dirname(target)}"] if target else []
     sources = [_installer_argument(file, folder, environment) for file in files]
-    status, out, err = run(["env", *settings, f"PIP_CONFIG_FILE={os.devnull}", *temporary, *command, *sources])
+    status, out, err = run(["env", *unset_variables, f"PIP_CONFIG_FILE={os.devnull}", *temporary, *command, *sources])
     if status != 0:
         lines = [line for line in (err + "\n" + out).splitlines() if line.strip()]
         errors = [line for line in lines if line.lower().startswith("error")] or lines[-1:] or [f"exit status {status}"]

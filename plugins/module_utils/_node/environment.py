@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""The environment of a node: the value that the node gives and the control node decides by."""
+"""The environment of a node: the value that the node returns and on which the control node bases its decisions."""
 
 from __future__ import annotations
 
@@ -27,40 +27,40 @@ ALL_DISTRIBUTIONS = "*"
 
 def describe_environments(
     pythons: t.Sequence[str],
-    wanted: t.Sequence[str],
+    distribution_names: t.Sequence[str],
     run: Run,
     environ: t.Mapping[str, str],
     sdists: t.Sequence[str] = (),
 ) -> tuple[list[dict[str, t.Any]], list[str]]:
-    """The environments of a node, one for each interpreter asked for, and warnings about what could not be told.
+    """The environments of a node, one for each interpreter, and warnings about what could not be determined.
 
     :param pythons: interpreters, commands or folders of environments
-    :param wanted: distributions whose versions are asked for; "*" asks for all
+    :param distribution_names: distributions whose versions to read; "*" stands for all that are installed
     :param run: runs a command line
     :param environ: environment variables
-    :param sdists: pinned requirements whose place in pip's cache is asked for
+    :param sdists: pinned requirements whose folder in pip's cache to find
     :raises TorchExtensionError: for a bad requirement; for every interpreter that is missing and every torch that is broken, in one message
     """
     if sdists:
-        _import_sdists().check(sdists)
+        _check_pinned(sdists)
     gpus, driver, warnings = _read_gpus_and_driver(run)
-    environments, refusals = [], []
+    environments, errors = [], []
     for python in pythons:
         try:
-            environment, doubts = describe_environment(python, wanted, run, environ, sdists)
+            environment, its_warnings = describe_environment(python, distribution_names, run, environ, sdists)
         except TorchExtensionError as exc:
-            refusals.append(str(exc))
+            errors.append(str(exc))
             continue
         environments.append({**environment, "gpus": gpus, "driver": driver})
-        warnings += doubts
-    if refusals:
-        raise TorchExtensionError("\n".join(refusals))
+        warnings += its_warnings
+    if errors:
+        raise TorchExtensionError("\n".join(errors))
     return environments, warnings
 
 
 def describe_environment(
     python: str,
-    wanted: t.Sequence[str],
+    distribution_names: t.Sequence[str],
     run: Run,
     environ: t.Mapping[str, str],
     sdists: t.Sequence[str] = (),
@@ -75,15 +75,16 @@ def describe_environment(
             " become_user)."
         ) from exc
     torch, warnings = read_torch(interpreter.site_packages, installed.get("torch"), interpreter.prefix)
-    names = {canonical(name) for name in wanted if name != ALL_DISTRIBUTIONS}
-    if ALL_DISTRIBUTIONS in wanted:
+    names = {canonical(name) for name in distribution_names if name != ALL_DISTRIBUTIONS}
+    if ALL_DISTRIBUTIONS in distribution_names:
         names.update(installed)
-    present = [installed[name] for name in sorted(names) if name in installed]
-    origins = {distribution.name: distributions.read_origin(distribution) for distribution in present}
+    selected = [installed[name] for name in sorted(names) if name in installed]
+    origins = {distribution.name: distributions.read_origin(distribution) for distribution in selected}
     pip = installed["pip"].version if "pip" in installed else None
     pip_cache = settings.describe_cache(
         interpreter.prefix, environ, lambda path: os.access(path, os.W_OK), os.geteuid()
     )
+    platform = system.read_platform(interpreter.prefix)
     environment = {
         "python": {
             "executable": interpreter.executable,
@@ -95,28 +96,28 @@ def describe_environment(
             "prefix": interpreter.prefix,
             "site_packages": next(iter(interpreter.site_packages), None),
         },
-        "platform": system.read_platform(interpreter.prefix),
+        "platform": platform,
         "torch": torch,
         "installers": {
             "pip": pip,
             "uv": read_uv_version(interpreter.prefix, run),
         },
         "pip_cache": pip_cache,
-        "sdists": _import_sdists().find_sdists(sdists, interpreter.executable, pip, pip_cache, run) if sdists else {},
+        "sdists": _find_sdists(sdists, interpreter.executable, pip, pip_cache, run) if sdists else {},
         "variables": {name: environ[name] for name in VARIABLES if name in environ},
         "distributions": {name: installed[name].version if name in installed else None for name in sorted(names)},
         "origins": {name: origin for name, origin in origins.items() if origin is not None},
         "leftovers": leftovers.find_leftovers(next(iter(interpreter.site_packages), None)),
     }
-    if environment["platform"]["libstdcxx"] is None:
+    if platform["libstdcxx"] is None:
         warnings.append(f"No libstdc++.so.6 was found for {interpreter.executable}: its version is not known.")
     return environment, warnings
 
 
 def add_gpus(environment: t.Mapping[str, t.Any], run: Run, warn: t.Callable[[str], object]) -> t.Mapping[str, t.Any]:
-    """The same environment with the GPUs and their driver, as :func:`describe_environments` gives them; that may take a second.
+    """An environment with the GPUs and their driver, as :func:`describe_environments` gives them; to find them may take a second.
 
-    One that has them stays as it is.
+    An environment that has them already is returned as it is.
     """
     if "gpus" in environment:
         return environment
@@ -130,8 +131,18 @@ def _read_gpus_and_driver(run: Run) -> tuple[t.Any, t.Any, list[str]]:
     return system.read_gpus_and_driver(run, lambda name, search: shutil.which(name, path=search))
 
 
-def _import_sdists() -> t.Any:
-    # a node compiles what it imports each time, and what is not installed into pip's cache needs none of this
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import sdists
+# A node compiles what it imports each time, and only mode pip_cache needs these two.
 
-    return sdists
+
+def _check_pinned(requirements: t.Sequence[str]) -> None:
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.sdists import check_pinned
+
+    check_pinned(requirements)
+
+
+def _find_sdists(
+    requirements: t.Sequence[str], executable: str, pip: str | None, cache: t.Mapping[str, t.Any], run: Run
+) -> dict[str, dict[str, t.Any]]:
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.sdists import find_sdists
+
+    return find_sdists(requirements, executable, pip, cache, run)

@@ -16,10 +16,10 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 
-# Runs in the interpreter that is asked about, with -I -S: no site module, so no .pth file of the environment is
+# Runs in the interpreter that is queried, with -I -S: no site module, so no .pth file of the environment is
 # executed and nothing of the environment is imported. What site would have done for a venv (before Python 3.14)
-# is done here: PEP 405 puts pyvenv.cfg beside the executable or one folder above. What json and sysconfig would tell is
-# had without them, for to import them takes longer than all the rest.
+# is done here: PEP 405 puts pyvenv.cfg beside the executable or one folder above. Neither json nor sysconfig is used:
+# importing them takes longer than all the rest.
 _QUERY = """
 import os, site, sys
 
@@ -75,24 +75,24 @@ class Interpreter(t.NamedTuple):
 
 
 def find_executable(python: str) -> str:
-    """The executable that an operator means by an interpreter, a bare command or the folder of an environment.
+    """The executable of an interpreter that is named by its path, by a bare command or by the folder of its environment.
 
-    :raises TorchExtensionError: with what was looked for and where.
+    :raises TorchExtensionError: with what was searched for and where
     """
-    wanted = os.path.expanduser(python)
+    path = os.path.expanduser(python)
     knob = (
         "Set torch_extension_python (option python) to an interpreter or to the folder of a venv or conda environment."
     )
-    if os.sep not in wanted:
-        found = shutil.which(wanted)
-        if found is None:
+    if os.sep not in path:
+        executable = shutil.which(path)
+        if executable is None:
             raise TorchExtensionError(
                 f"No command {python!r} on the PATH of this node ({os.environ.get('PATH')}). {knob}"
             )
-        return found
-    candidates = [wanted]
-    if os.path.isdir(wanted):
-        candidates = [os.path.join(wanted, "bin", name) for name in ("python", "python3")]
+        return executable
+    candidates = [path]
+    if os.path.isdir(path):
+        candidates = [os.path.join(path, "bin", name) for name in ("python", "python3")]
     for candidate in candidates:
         if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
             return os.path.abspath(candidate)
@@ -114,7 +114,7 @@ def _explain_unusable(candidate: str) -> str:
 
 
 def query_interpreter(python: str, run: Run) -> Interpreter:
-    """Ask an interpreter what it is.
+    """Run an interpreter to find out what it is.
 
     :param python: an interpreter, a command on the PATH, or the folder of an environment
     :raises TorchExtensionError: if there is no such interpreter or it does not answer
@@ -124,13 +124,13 @@ def query_interpreter(python: str, run: Run) -> Interpreter:
     try:
         answer = dict(ast.literal_eval(out))
     except (ValueError, SyntaxError, TypeError):
-        last = (err.strip() or out.strip() or "no output").splitlines()[-1]
+        last_line = (err.strip() or out.strip() or "no output").splitlines()[-1]
         raise TorchExtensionError(
-            f"{executable} does not answer as a Python 3 interpreter (exit status {status}: {last}). "
+            f"{executable} does not answer as a Python 3 interpreter (exit status {status}: {last_line}). "
             "Repair it, or set torch_extension_python to another one."
         ) from None
     tag = _TAG_PREFIX.get(answer["implementation"], answer["implementation"]) + answer["nodot"]
-    managed = not answer["venv"] and os.path.isfile(os.path.join(answer["stdlib"], "EXTERNALLY-MANAGED"))
+    is_externally_managed = not answer["venv"] and os.path.isfile(os.path.join(answer["stdlib"], "EXTERNALLY-MANAGED"))
     return Interpreter(
         executable=executable,
         version=answer["version"],
@@ -139,6 +139,6 @@ def query_interpreter(python: str, run: Run) -> Interpreter:
         implementation=answer["implementation"],
         prefix=answer["prefix"],
         is_venv=answer["venv"],
-        externally_managed=managed,
+        externally_managed=is_externally_managed,
         site_packages=tuple(folder for folder in dict.fromkeys(answer["packages"]) if os.path.isdir(folder)),
     )

@@ -20,25 +20,25 @@ SCRATCH_PREFIX = ".torch_extension-"
 
 
 def find_leftovers(site_packages: str | None, names: t.Iterable[str] = ()) -> list[str]:
-    """What killed runs have left in a folder of packages: our scratch places, and what pip had put aside of our packages.
+    """What killed runs have left in a folder of packages: our scratch folders, and those of our packages that pip had renamed.
 
     pip renames a folder that it is about to remove: "~", some of "-~.=%0123456789", and the end of the name, as long as
     it was; or all of the name (AdjacentTempDirectory in pip/_internal/utils/temp_dir.py, pip 19 to 26).
 
-    :param names: of packages or modules, besides the known ones
+    :param names: of further packages or modules
     :returns: names in this folder
     """
-    known = {name for package in PACKAGES.values() for name in (package.distribution, *package.imports)}
-    known.update(name.replace("-", "_") for name in names)
-    found = []
+    module_names = {name for package in PACKAGES.values() for name in (package.distribution, *package.imports)}
+    module_names.update(name.replace("-", "_") for name in names)
+    leftovers = []
     for entry in sorted(os.listdir(site_packages)) if site_packages else []:
-        aside = re.match(r"(~[-~.=%0-9]*(\w+?))(-[^-]*\.dist-info)?$", entry)
+        renamed = re.match(r"(~[-~.=%0-9]*(\w+?))(-[^-]*\.dist-info)?$", entry)
         if entry.startswith(SCRATCH_PREFIX) or (
-            aside and any(_is_renamed_from(aside[1], aside[2], name) for name in known)
+            renamed and any(_is_renamed_from(renamed[1], renamed[2], name) for name in module_names)
         ):
-            found.append(entry)
-    return found
+            leftovers.append(entry)
+    return leftovers
 
 
-def _is_renamed_from(aside: str, end: str, name: str) -> bool:
-    return aside.endswith(name) or (len(aside) == len(name) and name.endswith(end))
+def _is_renamed_from(renamed: str, end: str, name: str) -> bool:
+    return renamed.endswith(name) or (len(renamed) == len(name) and name.endswith(end))

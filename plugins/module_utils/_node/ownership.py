@@ -17,7 +17,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 def check_ownership(environment: t.Mapping[str, t.Any], folders: t.Iterable[str | None]) -> None:
     """Refuse to change an environment that is not the user's to change.
 
-    :param folders: what would be written to
+    :param folders: those that would be written to; None for one that does not exist
     :raises TorchExtensionError: if it belongs to the operating system (PEP 668) or to somebody else
     """
     python = environment["python"]

@@ -23,7 +23,7 @@ _NVIDIA_SMI_SECONDS = "20"  # a GPU that fell off the bus makes nvidia-smi hang 
 
 
 def read_platform(prefix: str) -> dict[str, t.Any]:
-    """System, machine, C library and C++ library (the highest GLIBCXX version) that a program of ``prefix`` meets."""
+    """System, machine, C library and C++ library (its highest GLIBCXX version) for the programs in ``prefix``."""
     uname = os.uname()
     return {
         "system": uname.sysname.lower(),
@@ -45,7 +45,7 @@ def _find_newest_glibcxx(folders: t.Iterable[str]) -> str | None:
     for folder in folders:
         library = os.path.join(folder, "libstdc++.so.6")
         try:
-            # to read the megabytes takes as long again as to search them
+            # reading the megabytes would take as long again as searching them
             with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 versions = re.findall(rb"GLIBCXX_(\d+(?:\.\d+)+)\0", content)
         except (OSError, ValueError):  # ValueError: it is empty
@@ -56,16 +56,16 @@ def _find_newest_glibcxx(folders: t.Iterable[str]) -> str | None:
 
 
 def read_gpus_and_driver(
-    run: Run, find: t.Callable[[str, str], str | None]
+    run: Run, which: t.Callable[[str, str], str | None]
 ) -> tuple[list[dict[str, t.Any]] | None, dict[str, t.Any] | None, list[str]]:
     """NVIDIA's GPUs and driver; ``([], None, [])`` where there is neither.
 
     :param run: runs a command line
-    :param find: the path of a program on a search path (as :func:`shutil.which`)
-    :returns: GPUs, driver, and warnings; None stands for what is there but does not tell
+    :param which: the path of a program on a search path (as :func:`shutil.which`)
+    :returns: GPUs, driver, and warnings; None stands for what exists and cannot be read
     """
-    search = os.pathsep.join([os.environ.get("PATH", ""), _DRIVER_FOLDERS])
-    program, timeout = find("nvidia-smi", search), find("timeout", search)
+    search_path = os.pathsep.join([os.environ.get("PATH", ""), _DRIVER_FOLDERS])
+    program, timeout = which("nvidia-smi", search_path), which("timeout", search_path)
     if program is None:
         return _read_kernel_module("/proc/driver/nvidia")
     command = [timeout, _NVIDIA_SMI_SECONDS, program] if timeout else [program]
@@ -103,16 +103,16 @@ def parse_gpus(text: str) -> tuple[list[dict[str, t.Any]], str | None]:
 
 
 def parse_cuda(text: str) -> str | None:
-    """The newest CUDA that the driver serves, from nvidia-smi's report."""
-    found = re.search(r"CUDA Version\s*:\s*(\d+\.\d+)", text)
-    return found.group(1) if found else None
+    """The newest CUDA that the driver supports, from nvidia-smi's report."""
+    match = re.search(r"CUDA Version\s*:\s*(\d+\.\d+)", text)
+    return match.group(1) if match else None
 
 
 def _read_kernel_module(root: str) -> tuple[list[dict[str, t.Any]], dict[str, t.Any] | None, list[str]]:
-    """The same from the files of NVIDIA's kernel module, which know neither CUDA nor compute capability."""
+    """GPUs, driver and warnings from the files of NVIDIA's kernel module, which have neither CUDA nor compute capability."""
     try:
         with open(os.path.join(root, "version"), encoding="utf-8") as file:
-            found = re.search(r"Kernel Module\D*(\d+(?:\.\d+)+)", file.read())
+            version = re.search(r"Kernel Module\D*(\d+(?:\.\d+)+)", file.read())
     except OSError:
         return [], None, []
     gpus = []
@@ -123,4 +123,4 @@ def _read_kernel_module(root: str) -> tuple[list[dict[str, t.Any]], dict[str, t.
     warning = (
         "nvidia-smi is not on this node: compute capability and memory of its GPUs and the driver's CUDA are not known."
     )
-    return gpus, {"version": found.group(1) if found else None, "cuda": None}, [warning]
+    return gpus, {"version": version.group(1) if version else None, "cuda": None}, [warning]

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""What torch is, read from its files: importing it takes seconds and runs code of the environment."""
+"""Facts about torch, read from its files: importing it takes seconds and runs code of the environment."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.dist
 _NEW_ABI = b"_ZN3c105ErrorC2ENS_14SourceLocationENSt7__cxx1112basic_string"
 _OLD_ABI = b"_ZN3c105ErrorC2ENS_14SourceLocationESs"
 
+_REPAIR = "Install torch anew, or remove what is left of it."
+
 # Debian's and conda-forge's torch keep the libraries outside of the package.
 _SYSTEM_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
 
@@ -28,23 +30,22 @@ _SYSTEM_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", 
 def read_torch(
     site_packages: t.Iterable[str], distribution: Distribution | None, prefix: str
 ) -> tuple[dict[str, t.Any] | None, list[str]]:
-    """The torch that an environment would import, and warnings about what could not be told.
+    """The torch that an environment would import, and warnings about what could not be determined.
 
     :param site_packages: folders in the order of sys.path
     :param distribution: torch's own metadata, if there is any
     :param prefix: folder of the environment
     :returns: a dict with ``version``, ``cuda``, ``hip``, ``cxx11_abi`` and ``path``, or None where there is no torch
-    :raises TorchExtensionError: where torch is there only in part
+    :raises TorchExtensionError: where torch is installed in part only
     """
     folders = [os.path.join(folder, "torch") for folder in site_packages]
     path = next((folder for folder in folders if os.path.isdir(folder)), None)
-    repair = "Install torch anew, or remove what is left of it."
     if path is None:
         if distribution is None:
             return None, []
         raise TorchExtensionError(
             f"torch is broken: {distribution.path} says {distribution.version}, but no folder torch is beside it."
-            f" {repair}"
+            f" {_REPAIR}"
         )
     version_file = os.path.join(path, "version.py")
     try:
@@ -52,15 +53,13 @@ def read_torch(
         version = facts["__version__"]
     except FileNotFoundError:
         raise TorchExtensionError(
-            f"torch is broken or half removed: there is {path}, but no version.py in it. {repair}"
+            f"torch is broken or half removed: there is {path}, but no version.py in it. {_REPAIR}"
         ) from None
     except (OSError, SyntaxError, ValueError, KeyError) as exc:
         raise TorchExtensionError(
-            f"torch is broken: {version_file} does not tell its version ({type(exc).__name__}: {exc}). {repair}"
+            f"torch is broken: {version_file} does not tell its version ({type(exc).__name__}: {exc}). {_REPAIR}"
         ) from exc
-    cxx11_abi = _read_cxx11_abi(
-        [os.path.join(path, "lib"), os.path.join(prefix, "lib"), *_SYSTEM_LIBRARIES], path, repair
-    )
+    cxx11_abi = _read_cxx11_abi([os.path.join(path, "lib"), os.path.join(prefix, "lib"), *_SYSTEM_LIBRARIES], path)
     warnings = []
     if cxx11_abi is None:
         warnings.append(
@@ -91,7 +90,7 @@ def _read_constants(path: str) -> dict[str, t.Any]:
     return constants
 
 
-def _read_cxx11_abi(folders: t.Iterable[str], torch: str, repair: str) -> bool | None:
+def _read_cxx11_abi(folders: t.Iterable[str], torch: str) -> bool | None:
     for folder in folders:
         library = os.path.join(folder, "libc10.so")
         try:
@@ -102,7 +101,7 @@ def _read_cxx11_abi(folders: t.Iterable[str], torch: str, repair: str) -> bool |
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as exc:
-            raise TorchExtensionError(f"torch is broken: {library} cannot be read ({exc}). {repair}") from exc
+            raise TorchExtensionError(f"torch is broken: {library} cannot be read ({exc}). {_REPAIR}") from exc
     raise TorchExtensionError(
-        f"torch is broken or half removed: {torch} has no libc10.so, looked for in {', '.join(folders)}. {repair}"
+        f"torch is broken or half removed: {torch} has no libc10.so, looked for in {', '.join(folders)}. {_REPAIR}"
     )

@@ -16,15 +16,16 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 
 
 def read_uv_version(prefix: str, run: Run) -> str | None:
+    """The version of the uv that serves an environment, or None if there is no uv."""
     program = find_uv(prefix)
     if program is None:
         return None
     _status, out, _err = run([program, "--version"])
-    found = re.match(r"uv (\S+)", out)
-    return found.group(1) if found else None
+    match = re.match(r"uv (\S+)", out)
+    return match.group(1) if match else None
 
 
 def find_uv(prefix: str) -> str | None:
     """The uv that serves an environment: its own, or the user's."""
-    search = [os.path.join(prefix, "bin"), os.environ.get("PATH", os.defpath), os.path.expanduser("~/.local/bin")]
-    return shutil.which("uv", path=os.pathsep.join(search))
+    folders = [os.path.join(prefix, "bin"), os.environ.get("PATH", os.defpath), os.path.expanduser("~/.local/bin")]
+    return shutil.which("uv", path=os.pathsep.join(folders))

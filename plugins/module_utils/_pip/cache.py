@@ -97,28 +97,28 @@ def wheel_path(sdist_url: str, filename: str, environment: t.Mapping[str, t.Any]
 
 
 def check_cache_usable(name: str, environment: t.Mapping[str, t.Any]) -> None:
-    """Refuse what pip's settings keep it from taking out of its cache.
+    """Refuse a package for which pip's settings keep pip from using its cache.
 
     :param name: of a package, normalised
     :raises TorchExtensionError: with the setting
     """
     cache, pip = environment["pip_cache"], environment["installers"]["pip"]
     # pip's FormatControl.get_allowed_formats: a name goes before :all:
-    chosen = next(
+    setting = next(
         (
-            setting
-            for wanted in (name, ALL_PACKAGES)
-            for setting in ("only-binary", "no-binary")
-            if wanted in cache[setting.replace("-", "_")]
+            candidate
+            for package in (name, ALL_PACKAGES)
+            for candidate in ("only-binary", "no-binary")
+            if package in cache[candidate.replace("-", "_")]
         ),
         None,
     )
     reason = None
     if not cache["usable"]:
         reason = cache["reason"]
-    elif chosen == "only-binary":
+    elif setting == "only-binary":
         reason = f"only-binary in its settings forbids the sdist of {name}"
-    elif chosen == "no-binary" and pip and _release(pip) < _FIRST_WITH_CACHE_DESPITE_NO_BINARY:
+    elif setting == "no-binary" and pip and _release(pip) < _FIRST_WITH_CACHE_DESPITE_NO_BINARY:
         reason = (
             f"no-binary in its settings covers {name}, and pip {pip} then does not look there, as pip >= 23.1 would"
         )

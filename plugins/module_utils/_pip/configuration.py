@@ -21,35 +21,35 @@ _STRONGEST_SECTION = (
 )
 
 
-def add_find_links(text: str, place: str, effective: t.Sequence[str], path: str) -> str:
-    """The text of a pip.conf with one more place in find-links.
+def add_find_links(text: str, link: str, effective: t.Sequence[str], path: str) -> str:
+    """The text of a pip.conf with one more link in find-links.
 
-    :param text: what stands in it
-    :param place: without white space
+    :param text: its present text
+    :param link: without white space
     :param effective: the find-links that pip has without this change, from this file or another; a setting of this file
         takes the place of another file's, so these are kept in it
     :param path: of the file, for messages
-    :raises TorchExtensionError: if pip could not read it, or if it has a form that is not known here
+    :raises TorchExtensionError: if pip could not read it, or if its form is not understood here
     """
     before = _parse(text, path)
     own = {section: values[_KEY].split() for section, values in before.items() if _KEY in values}
     if _STRONGEST_SECTION in own:
-        section, places = _STRONGEST_SECTION, own[_STRONGEST_SECTION]
+        section, links = _STRONGEST_SECTION, own[_STRONGEST_SECTION]
     elif own.get("global") and own["global"] == list(effective):
-        section, places = "global", own["global"]
+        section, links = "global", own["global"]
     else:
-        section, places = _STRONGEST_SECTION, list(effective)
-    edited = _insert_link(text, section, places, place, section in own)
-    wanted = {name: dict(values) for name, values in before.items()}
-    wanted.setdefault(section, {})[_KEY] = [*places, place]
+        section, links = _STRONGEST_SECTION, list(effective)
+    edited = _insert_link(text, section, links, link, section in own)
+    expected = {name: dict(values) for name, values in before.items()}
+    expected.setdefault(section, {})[_KEY] = [*links, link]
     try:
         after = _parse(edited, path)
         after[section][_KEY] = after[section][_KEY].split()
     except (TorchExtensionError, KeyError):
         after = {}
-    if after != wanted:
+    if after != expected:
         raise TorchExtensionError(
-            f"{path} is written in a way that is not understood here. Add {place} to find-links in its section"
+            f"{path} is written in a way that is not understood here. Add {link} to find-links in its section"
             f" [{section}] by hand."
         )
     return edited
@@ -68,28 +68,28 @@ def _parse(text: str, path: str) -> dict[str, dict[str, t.Any]]:
     }
 
 
-def _insert_link(text: str, section: str, places: t.Sequence[str], place: str, is_there: bool) -> str:
-    """A place more, or, where the setting is not there yet, the setting with all its places."""
+def _insert_link(text: str, section: str, links: t.Sequence[str], link: str, is_set: bool) -> str:
+    """Insert a link into the setting, or, where the section has no such setting, the setting with all its links."""
     newline = "\r\n" if "\r\n" in text else "\n"
     lines = list(io.StringIO(text))  # as configparser does; str.splitlines knows more ends of a line
-    last, indent = _find_last_line(lines, section, _KEY if is_there else None)
-    if last is None:
+    last_line, indent = _find_last_line(lines, section, _KEY if is_set else None)
+    if last_line is None:
         added = ["", f"[{section}]"] if text.strip() else [f"[{section}]"]
-        last, indent = len(lines) - 1, ""
+        last_line, indent = len(lines) - 1, ""
     else:
         added = []
-    if is_there:
-        added.append(f"{indent}    {place}")
+    if is_set:
+        added.append(f"{indent}    {link}")
     else:
-        values = [*places, place]
+        values = [*links, link]
         added += (
-            [f"{indent}{_KEY} = {place}"]
+            [f"{indent}{_KEY} = {link}"]
             if len(values) == 1
             else [f"{indent}{_KEY} =", *(f"{indent}    {value}" for value in values)]
         )
-    if lines and not lines[last].endswith(("\n", "\r")):
-        lines[last] += newline
-    lines[last + 1 : last + 1] = [line + newline for line in added]
+    if lines and not lines[last_line].endswith(("\n", "\r")):
+        lines[last_line] += newline
+    lines[last_line + 1 : last_line + 1] = [line + newline for line in added]
     return "".join(lines)
 
 
@@ -98,27 +98,27 @@ def _find_last_line(lines: t.Sequence[str], section: str, key: str | None) -> tu
 
     A deeper line continues a setting; comments and empty lines do not end it (configparser).
     """
-    last, found_indent = None, ""
-    here, inside, indent = None, False, ""
-    in_setting = False
+    last_line, setting_indent = None, ""
+    current_section, is_inside, indent = None, False, ""
+    is_in_setting = False
     for number, line in enumerate(lines):
-        words = line.strip()
-        if not words or words[0] in "#;":
+        content = line.strip()
+        if not content or content[0] in "#;":
             continue
         margin = line[: len(line) - len(line.lstrip())]
-        if in_setting and len(margin) > len(indent):
-            if inside:
-                last = number
+        if is_in_setting and len(margin) > len(indent):
+            if is_inside:
+                last_line = number
             continue
         indent = margin
-        header = re.match(r"\[(.+)\]", words)
-        in_setting = header is None
+        header = re.match(r"\[(.+)\]", content)
+        is_in_setting = header is None
         if header:
-            here = header.group(1)
-            inside = here == section and key is None
+            current_section = header.group(1)
+            is_inside = current_section == section and key is None
         else:
-            name = re.split(r"\s*[=:]", words, maxsplit=1)[0].lower().replace("_", "-")
-            inside = here == section and key in (None, name)
-        if inside:
-            last, found_indent = number, indent
-    return last, found_indent
+            name = re.split(r"\s*[=:]", content, maxsplit=1)[0].lower().replace("_", "-")
+            is_inside = current_section == section and key in (None, name)
+        if is_inside:
+            last_line, setting_indent = number, indent
+    return last_line, setting_indent

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""Ask an environment's own pip which sdist it would take, and where in its cache it would look for a wheel of that."""
+"""Find out from an environment's own pip which sdist it would take, and where in its cache it would look for its wheel."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _QUERY = r"""
 import copy, json, logging, os, sys
 if sys.path[0] == "":
     del sys.path[0]  # the working directory, in which anything may lie
-answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # what pip says goes with its errors
+output = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what pip prints goes to standard error
 
 from pip._internal.cache import WheelCache
 from pip._internal.commands import create_command, install
 from pip._internal.operations.prepare import RequirementPreparer
 from pip._vendor.packaging.utils import canonicalize_name
 
-class Enough(BaseException):
+class Stop(BaseException):
     pass
 
-class Listener(logging.Handler):
+class Collector(logging.Handler):
     def emit(self, record):
         text = record.getMessage()
         if record.levelno < logging.ERROR and not text.startswith("Could not fetch URL"):
             return
         error = record.exc_info and record.exc_info[1]
-        answer["said"].append("%s %r" % (text, error) if error else text)
+        answer["messages"].append("%s %r" % (text, error) if error else text)
 
 def at_cache(cache, link, package_name, supported_tags=None):
     name = canonicalize_name(package_name)
@@ -53,10 +53,10 @@ def at_cache(cache, link, package_name, supported_tags=None):
         folder=cache.get_path_for_link(link) if cache.cache_dir else None,
         formats=formats is None or "binary" in formats.get_allowed_formats(name),
     )
-    raise Enough
+    raise Stop
 
 def past_cache(*args, **kwargs):
-    raise Enough
+    raise Stop
 
 WheelCache.get = WheelCache.get_cache_entry = at_cache
 for name in ("prepare_linked_requirement", "prepare_linked_requirements_more"):
@@ -65,9 +65,9 @@ install.check_externally_managed = lambda: None  # nothing is installed
 
 logger = logging.getLogger("pip")
 logger.setLevel(logging.DEBUG)
-logger.addHandler(Listener())
+logger.addHandler(Collector())
 
-def ask(requirement):
+def query(requirement):
     command = create_command("install")
     build_session, run = command._build_session, command.run
 
@@ -82,7 +82,7 @@ def ask(requirement):
         answer["require_hashes"] = bool(options.require_hashes)
         try:
             return run(options, args)
-        except Enough:
+        except Stop:
             return 0
 
     command._build_session, command.run = without_cache, with_sources
@@ -91,15 +91,15 @@ def ask(requirement):
             ["--no-deps", "--ignore-installed", "--no-input", "--disable-pip-version-check", requirement]
         )
     except SystemExit:
-        pass  # it has said why
+        pass  # its messages say why
 
-told = []
+results = []
 for requirement in json.loads(sys.argv[1]):
-    answer = {"requirement": requirement, "said": []}
-    ask(requirement)
-    told.append(answer)
-json.dump(told, answers)
-answers.close()
+    answer = {"requirement": requirement, "messages": []}
+    query(requirement)
+    results.append(answer)
+json.dump(results, output)
+output.close()
 """
 
 _PIN = r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*==\s*([A-Za-z0-9][A-Za-z0-9.!+_-]*)"
@@ -128,34 +128,41 @@ def check_pinned(requirements: t.Sequence[str]) -> None:
 def find_sdists(
     requirements: t.Sequence[str], executable: str, pip: str | None, cache: t.Mapping[str, t.Any], run: Run
 ) -> dict[str, dict[str, t.Any]]:
-    """What an environment's own pip says of the sdists of pinned requirements, by the name of the package.
+    """The sdists that an environment's own pip would take for pinned requirements, by the name of the package.
 
     :param executable: the environment's interpreter
     :param pip: version of its pip
-    :param cache: its cache, as ``settings.describe_cache`` tells it
+    :param cache: its cache, as ``settings.describe_cache`` returns it
     :returns: for each ``requirement``, ``url``, ``folder`` and ``error``; either the first two are null or the last one is
     """
-    asked = {canonical(requirement.split("==")[0].strip()): requirement.strip() for requirement in requirements}
-    if not asked:
+    requirement_by_name = {
+        canonical(requirement.split("==")[0].strip()): requirement.strip() for requirement in requirements
+    }
+    if not requirement_by_name:
         return {}
     if pip is None:
         return _failures(
-            asked, f"{executable} has no pip, so there is no wheel cache to fill. Install pip, or {_INSTALL}."
+            requirement_by_name,
+            f"{executable} has no pip, so there is no wheel cache to fill. Install pip, or {_INSTALL}.",
         )
     if int(pip.split(".")[0]) < _FIRST_QUERYABLE_PIP:
-        return _failures(asked, f"pip {pip} of {executable} is too old to be asked for the place of an sdist. {_KNOB}")
+        return _failures(
+            requirement_by_name, f"pip {pip} of {executable} is too old to be asked for the place of an sdist. {_KNOB}"
+        )
     # -B: not even bytecode is written
-    status, out, err = run([executable, "-B", "-c", _QUERY, json.dumps(list(asked.values()))])
+    status, out, err = run([executable, "-B", "-c", _QUERY, json.dumps(list(requirement_by_name.values()))])
     try:
         answers = json.loads(out)
     except ValueError:
-        last = (err.strip() or out.strip() or f"exit status {status}").splitlines()[-1].rstrip(".")
-        return _failures(asked, f"pip {pip} of {executable} does not answer: {_redact(last)}. {_KNOB}")
-    return {name: parse_answer(answer, pip, cache) for name, answer in zip(asked, answers)}
+        last_line = (err.strip() or out.strip() or f"exit status {status}").splitlines()[-1].rstrip(".")
+        return _failures(
+            requirement_by_name, f"pip {pip} of {executable} does not answer: {_redact(last_line)}. {_KNOB}"
+        )
+    return {name: parse_answer(answer, pip, cache) for name, answer in zip(requirement_by_name, answers)}
 
 
 def parse_answer(answer: t.Mapping[str, t.Any], pip: str, cache: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """One answer of pip as a value."""
+    """The value for one requirement, from an answer of pip."""
     error = _explain_unusable(answer, pip, cache)
     if error:
         return _failure(answer["requirement"], error)
@@ -179,10 +186,10 @@ def _explain_unusable(answer: t.Mapping[str, t.Any], pip: str, cache: t.Mapping[
     if "url" not in answer:
         if answer.get("require_hashes"):
             return f"{unused}: require-hashes is in its settings. {_REPAIR}"
-        said = [re.sub(r"\s+", " ", _redact(text)).rstrip(". ") for text in answer["said"]]
-        fetching = [text.replace(" - skipping", "") for text in said if text.startswith("Could not fetch URL")]
-        said = list(dict.fromkeys([*fetching, *said[-1:]])) or ["it does not say why"]
-        return f"pip {pip} of this node finds no sdist for {requirement}: {'; '.join(said)}. {_KNOB}"
+        messages = [re.sub(r"\s+", " ", _redact(text)).rstrip(". ") for text in answer["messages"]]
+        fetching = [text.replace(" - skipping", "") for text in messages if text.startswith("Could not fetch URL")]
+        messages = list(dict.fromkeys([*fetching, *messages[-1:]])) or ["it does not say why"]
+        return f"pip {pip} of this node finds no sdist for {requirement}: {'; '.join(messages)}. {_KNOB}"
     if answer["wheel"]:
         return (
             f"{unused}: its index offers {answer['wheel']}, which is no sdist, and that is what it would install. Take it off"
@@ -196,7 +203,7 @@ def _explain_unusable(answer: t.Mapping[str, t.Any], pip: str, cache: t.Mapping[
 
 
 def _redact(text: str) -> str:
-    """Without the credentials of URLs."""
+    """A text without the credentials of the URLs in it."""
     return re.sub(r"(?<=://)[^/@\s]+@", "****@", text)
 
 
@@ -204,5 +211,5 @@ def _failure(requirement: str, error: str) -> dict[str, t.Any]:
     return {"requirement": requirement, "url": None, "folder": None, "error": error}
 
 
-def _failures(asked: t.Mapping[str, str], error: str) -> dict[str, dict[str, t.Any]]:
-    return {name: _failure(requirement, error) for name, requirement in asked.items()}
+def _failures(requirement_by_name: t.Mapping[str, str], error: str) -> dict[str, dict[str, t.Any]]:
+    return {name: _failure(requirement, error) for name, requirement in requirement_by_name.items()}

@@ -29,11 +29,11 @@ def describe_cache(
     :param uid: id of this user
     """
     sections = _read_sections(prefix, environ)
-    found = _effective_settings(sections)
+    settings = _effective_settings(sections)
     home = environ.get("HOME") or os.path.expanduser("~")
     default = os.path.join(environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "pip")
-    folder = os.path.abspath(os.path.expanduser(found.get("cache-dir") or default))
-    no_cache = found.get("no-cache-dir")
+    folder = os.path.abspath(os.path.expanduser(settings.get("cache-dir") or default))
+    no_cache = settings.get("no-cache-dir")
     reason = None
     if no_cache:  # even "false": pip's _handle_no_cache_dir keeps to what it once did by mistake
         reason = f"pip's cache is switched off by no-cache-dir = {no_cache}"
@@ -47,27 +47,30 @@ def describe_cache(
 
 def _format_control(sections: t.Sequence[t.Mapping[str, str]]) -> dict[str, list[str]]:
     """pip's FormatControl: unlike other settings these two add up over the sections."""
-    chosen: dict[str, set[str]] = {"only-binary": set(), "no-binary": set()}
+    packages: dict[str, set[str]] = {"only-binary": set(), "no-binary": set()}
     for section in sections:
         for setting, value in section.items():
-            if setting not in chosen or not value:
+            if setting not in packages or not value:
                 continue
-            target, other = chosen[setting], chosen["no-binary" if setting == "only-binary" else "only-binary"]
+            selected, deselected = (
+                packages[setting],
+                packages["no-binary" if setting == "only-binary" else "only-binary"],
+            )
             names = value.split(",")
             while ALL_PACKAGES in names:
-                other.clear()
-                target.clear()
-                target.add(ALL_PACKAGES)
+                deselected.clear()
+                selected.clear()
+                selected.add(ALL_PACKAGES)
                 del names[: names.index(ALL_PACKAGES) + 1]
                 if ":none:" not in names:
                     names = []
             for name in names:
                 if name == ":none:":
-                    target.clear()
+                    selected.clear()
                     continue
-                other.discard(canonical(name))
-                target.add(canonical(name))
-    return {setting.replace("-", "_"): sorted(names) for setting, names in chosen.items()}
+                deselected.discard(canonical(name))
+                selected.add(canonical(name))
+    return {setting.replace("-", "_"): sorted(names) for setting, names in packages.items()}
 
 
 def _is_trusted_by_pip(folder: str, can_write: t.Callable[[str], bool], uid: int) -> bool:
@@ -97,20 +100,20 @@ def _effective_settings(sections: t.Iterable[t.Mapping[str, str]]) -> dict[str, 
 
 def _read_sections(prefix: str, environ: t.Mapping[str, str]) -> list[dict[str, str]]:
     """pip's settings for pip install; the later source and section win (pip's documentation, "Configuration")."""
-    chosen = environ.get("PIP_CONFIG_FILE")
+    config_file = environ.get("PIP_CONFIG_FILE")
     home = environ.get("HOME") or os.path.expanduser("~")
     config_home = environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
     files = [
         os.path.join(folder, "pip", "pip.conf") for folder in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
     ]
     files.append("/etc/pip.conf")
-    if not (chosen and os.path.exists(chosen)):  # pip reads the chosen file instead of the user's
+    if not (config_file and os.path.exists(config_file)):  # pip reads the chosen file instead of the user's
         files += [os.path.join(home, ".pip", "pip.conf"), os.path.join(config_home, "pip", "pip.conf")]
     files.append(os.path.join(prefix, "pip.conf"))
-    if chosen == os.devnull:
+    if config_file == os.devnull:
         files = []
-    elif chosen:
-        files.append(chosen)
+    elif config_file:
+        files.append(config_file)
     sections: dict[str, dict[str, str]] = {"global": {}, "install": {}}
     for path in filter(os.path.exists, files):
         parsed = _parse_file(path)

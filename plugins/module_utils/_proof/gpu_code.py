@@ -54,54 +54,56 @@ class Target(t.NamedTuple):
 def judge_gpu_code(
     facts: t.Mapping[str, t.Any], gpus: t.Sequence[t.Mapping[str, t.Any]] | None, driver: t.Mapping[str, t.Any] | None
 ) -> t.Iterator[Finding]:
-    """What speaks against a wheel on these GPUs. Where no GPU is known, or not its compute capability, nothing does.
+    """Why a wheel does not work on these GPUs. Where no GPU is known, or not its compute capability, there is no finding.
 
-    One GPU that is served is enough, for a node may have another one for its screen; what is not served is a remark then.
+    One GPU that the wheel supports is enough, for a node may have another one for its screen; the others are a remark then.
 
     :param facts: the wheel's ``cuda`` and ``architectures``
     :param gpus: as torch_info describes them
     :param driver: likewise
     """
-    serves = (driver or {}).get("cuda")
-    if facts["cuda"] and serves and int(serves.split(".")[0]) < int(facts["cuda"].split(".")[0]):
-        yield Finding(DOES_NOT_FIT, f"needs CUDA {facts['cuda']}, and the driver supports CUDA {serves}")
-    known = [
+    driver_cuda = (driver or {}).get("cuda")
+    if facts["cuda"] and driver_cuda and int(driver_cuda.split(".")[0]) < int(facts["cuda"].split(".")[0]):
+        yield Finding(DOES_NOT_FIT, f"needs CUDA {facts['cuda']}, and the driver supports CUDA {driver_cuda}")
+    capabilities = [
         (f"sm_{gpu['compute_capability'].replace('.', '')} (GPU {number}, {gpu['name']})", _capability(gpu))
         for number, gpu in enumerate(gpus or [])
         if gpu["compute_capability"]
     ]
-    if not facts["architectures"] or not known:
+    if not facts["architectures"] or not capabilities:
         return
     sass, ptx = ([Target.parse(name) for name in facts["architectures"][kind]] for kind in ("sass", "ptx"))
-    binary = [text for text, capability in known if any(target.serves_as_binary(capability) for target in sass)]
-    translated = [
-        text
-        for text, capability in known
-        if text not in binary and any(target.serves_as_ptx(capability) for target in ptx)
+    with_binary = [
+        gpu for gpu, capability in capabilities if any(target.serves_as_binary(capability) for target in sass)
     ]
-    served = [*binary, *translated]
+    with_ptx = [
+        gpu
+        for gpu, capability in capabilities
+        if gpu not in with_binary and any(target.serves_as_ptx(capability) for target in ptx)
+    ]
+    supported = [*with_binary, *with_ptx]
     code = " and ".join(
         [f"sm_{name}" for name in facts["architectures"]["sass"]]
         + [f"PTX for compute_{name}" for name in facts["architectures"]["ptx"]]
     )
-    others = ", ".join(text for text, _capability_of in known if text not in served)
-    if not served:
+    others = ", ".join(gpu for gpu, _capability_of in capabilities if gpu not in supported)
+    if not supported:
         yield Finding(DOES_NOT_FIT, f"has code for {code or 'no GPU'}; this node has {others}")
     elif others:
         yield Finding(FITS, f"has code for {code}, none for {others}")
-    if translated and not binary:
-        yield from _judge_translation(facts["cuda"], serves, ", ".join(translated))
+    if with_ptx and not with_binary:
+        yield from _judge_translation(facts["cuda"], driver_cuda, ", ".join(with_ptx))
 
 
-def _judge_translation(cuda: str | None, serves: str | None, gpus: str) -> t.Iterator[Finding]:
+def _judge_translation(cuda: str | None, driver_cuda: str | None, gpus: str) -> t.Iterator[Finding]:
     """A driver translates PTX of its own CUDA and of older ones, down to the minor version."""
-    if cuda and serves:
-        built, driver = (tuple(map(int, version.split("."))) for version in (cuda, serves))
-        if driver[0] > built[0] or (len(built) > 1 and driver >= built):
+    if cuda and driver_cuda:
+        built, supported = (tuple(map(int, version.split("."))) for version in (cuda, driver_cuda))
+        if supported[0] > built[0] or (len(built) > 1 and supported >= built):
             return
     yield Finding(
         UNKNOWN,
-        f"has only PTX for {gpus}, which the driver (CUDA {serves or 'unknown'}) can translate if the wheel was built with"
+        f"has only PTX for {gpus}, which the driver (CUDA {driver_cuda or 'unknown'}) can translate if the wheel was built with"
         f" no newer CUDA than that (built with CUDA {cuda or 'unknown'})",
     )
 

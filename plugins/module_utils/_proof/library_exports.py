@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""What a shared library says of itself, read from its dynamic section.
+"""The exports, versions and needs of a shared library, read from its dynamic section.
 
 Sources: System V gABI, chapters "Object Files" and "Dynamic Linking" (file header, segments, dynamic section, symbols,
 DT_HASH); Linux Standard Base, "Symbol Versioning" (verdef); Ali Bahrami, "GNU Hash ELF Sections" (DT_GNU_HASH); and what
@@ -74,7 +74,7 @@ class Elf:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        # what is not a file, such as a FIFO, must not hold us up
+        # opening a FIFO must not block
         self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             status = os.fstat(self._fd)
@@ -216,7 +216,7 @@ class Elf:
         return found
 
     def _defines(self, index: int, name: str) -> bool:
-        string, info, other, section, value, _size = _SYMBOL.unpack(
+        name_index, info, other, section, value, _size = _SYMBOL.unpack(
             self._read(self._symbols + index * _SYMBOL.size, _SYMBOL.size)
         )
         kind = info & 15
@@ -224,14 +224,14 @@ class Elf:
             return False
         if info >> 4 not in _STB_EXPORTED or kind not in _STT_EXPORTED or other & 3 in _STV_LOCAL:
             return False
-        wanted = _bytes(name) + b"\0"
-        at = self._strings + string
+        expected = _bytes(name) + b"\0"
+        start = self._strings + name_index
         # the last string of a file that ends with its strings may be shorter than what is wanted
-        return at + len(wanted) <= self._size and self._read(at, len(wanted)) == wanted
+        return start + len(expected) <= self._size and self._read(start, len(expected)) == expected
 
     def _string(self, index: int) -> str:
-        at = self._strings + index
-        text, end, _rest = self._read(at, min(_LONGEST_STRING, max(1, self._size - at))).partition(b"\0")
+        start = self._strings + index
+        text, end, _rest = self._read(start, min(_LONGEST_STRING, max(1, self._size - start))).partition(b"\0")
         if not end:
             raise self._damaged("strings")
         return text.decode("utf-8", "surrogateescape")

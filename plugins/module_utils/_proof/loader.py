@@ -66,13 +66,13 @@ class Process:
     def __init__(self, environ: t.Mapping[str, str], cache: str = _CACHE) -> None:
         self.doubts: list[str] = []  # why not all of its libraries are known
         self.unreadable: dict[str, str] = {}  # library: why the file that the loader would take cannot be judged
-        self.everywhere: list[Library] = []  # whose names all others see, in the order of the search
+        self.global_scope: list[Library] = []  # whose symbols all others see, in the order of the search
         self.program: Library | None = None
         self._environ = environ
         self._libraries: list[Library] = []
         self._by_name: dict[str, Library] = {}
         self._by_file: dict[tuple[int, int], Library] = {}
-        self._last_folders: list[str] = []
+        self._nvidia_folders: list[str] = []
         self._cache = _read_cache(cache)
         machine = os.uname().machine
         self._default_folders = [folder.format(machine=machine) for folder in _DEFAULT_FOLDERS]
@@ -86,7 +86,7 @@ class Process:
         What stands in the way of knowing it is in ``doubts``.
         """
         process = cls(environ, cache)
-        process._start(os.path.realpath(environment["python"]["executable"]))
+        process._load_program(os.path.realpath(environment["python"]["executable"]))
         if environment["torch"]:
             process._import_torch(environment["torch"]["path"], environment["python"]["site_packages"])
         else:
@@ -94,7 +94,7 @@ class Process:
         return process
 
     def fork(self) -> Process:
-        """The same process once more, that can load other extensions. It shares the files of this one, and is not closed."""
+        """A copy of this process that can load other extensions. It shares the open files of this one, and is not to be closed."""
         twin = Process.__new__(Process)
         twin.__dict__.update(self.__dict__)
         twin.doubts, twin.unreadable = list(self.doubts), dict(self.unreadable)
@@ -116,21 +116,21 @@ class Process:
         """What the loader finds for each library that an extension needs, and those that it does not find."""
         found, missing = {}, []
         for name in extension.needed:
-            library = self._need(name, expand_origin(extension.runpath, extension.origin))
+            library = self._load_needed(name, expand_origin(extension.runpath, extension.origin))
             if library is None:
                 missing.append(name)
             else:
                 found[name] = library
         return found, missing
 
-    def _start(self, executable: str) -> None:
+    def _load_program(self, executable: str) -> None:
         try:
             self.program = self._add(Elf(executable), None)
         except (OSError, ElfError) as exc:
             self.doubts.append(f"the interpreter cannot be read ({_reason(exc)})")
             return
-        self._complete(self.program)
-        self.everywhere = with_dependencies([self.program])
+        self._load_dependencies(self.program)
+        self.global_scope = with_dependencies([self.program])
 
     def _import_torch(self, folder: str, site_packages: str | None) -> None:
         """``torch/__init__.py``: libtorch_global_deps.so with RTLD_GLOBAL, then torch._C.
@@ -139,44 +139,44 @@ class Process:
         the loader would not find them by itself.
         """
         for site in dict.fromkeys((os.path.dirname(folder), site_packages or "")):
-            self._last_folders += sorted(glob.glob(os.path.join(glob.escape(site), "nvidia", "*", "lib")))
-        global_deps = self._open(os.path.join(folder, "lib", "libtorch_global_deps.so"), optional=True)
+            self._nvidia_folders += sorted(glob.glob(os.path.join(glob.escape(site), "nvidia", "*", "lib")))
+        global_deps = self._dlopen(os.path.join(folder, "lib", "libtorch_global_deps.so"), is_optional=True)
         binding = sorted(glob.glob(os.path.join(glob.escape(folder), "_C.*so")))
         if not binding:
             self.doubts.append(f"torch in {folder} has no _C.*.so, so nothing tells which libraries it loads")
-        roots = [global_deps, *(self._open(path) for path in binding)]
+        roots = [global_deps, *(self._dlopen(path) for path in binding)]
         for library in with_dependencies(root for root in roots if root is not None):
             for name in library.missing:
                 reason = self.unreadable.get(name, "it is nowhere on this node")
                 self.doubts.append(f"torch's own {os.path.basename(library.elf.path)} needs {name}: {reason}")
         if global_deps is not None:
-            seen = {id(library) for library in self.everywhere}
-            self.everywhere += [library for library in with_dependencies([global_deps]) if id(library) not in seen]
+            seen = {id(library) for library in self.global_scope}
+            self.global_scope += [library for library in with_dependencies([global_deps]) if id(library) not in seen]
 
-    def _open(self, path: str, optional: bool = False) -> Library | None:
+    def _dlopen(self, path: str, is_optional: bool = False) -> Library | None:
         """What dlopen makes of a path: the library and all that it needs."""
         try:
             library = self._add(Elf(path), self.program)
         except FileNotFoundError:
-            if not optional:
+            if not is_optional:
                 self.doubts.append(f"{path} does not exist")
             return None
         except (OSError, ElfError) as exc:
             self.doubts.append(_reason(exc))
             return None
-        self._complete(library)
+        self._load_dependencies(library)
         return library
 
-    def _need(self, name: str, runpath: t.Sequence[str]) -> Library | None:
+    def _load_needed(self, name: str, runpath: t.Sequence[str]) -> Library | None:
         """The library of a name that a library needs whose loader is the program, and all that it needs itself."""
         library = self._by_name.get(name)
         if library is None:
             library = self._find(name, runpath, self.program)
             if library is not None:
-                self._complete(library)
+                self._load_dependencies(library)
         return library
 
-    def _complete(self, first: Library) -> None:
+    def _load_dependencies(self, first: Library) -> None:
         """Find what a library needs, and what that needs, breadth first as the loader does."""
         queue = [first]
         for library in queue:
@@ -236,7 +236,7 @@ class Process:
         for folder in (*folders, *runpath):
             yield os.path.join(folder, name)
         yield from self._cache.get(name, ())
-        for folder in (*self._default_folders, *self._last_folders):
+        for folder in (*self._default_folders, *self._nvidia_folders):
             yield os.path.join(folder, name)
 
     def _add(self, elf: Elf, loader: Library | None) -> Library:
@@ -272,7 +272,7 @@ def with_dependencies(roots: t.Iterable[Library]) -> list[Library]:
 
 
 def _read_cache(path: str) -> dict[str, list[str]]:
-    """The libraries that ldconfig(8) knows, by name. One that cannot be read is none, as for the loader."""
+    """The libraries in the cache of ldconfig(8), by name. A cache that cannot be read counts as empty, as for the loader."""
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -283,14 +283,14 @@ def _read_cache(path: str) -> dict[str, list[str]]:
         return {}
     _magic, count, _strings = _CACHE_HEADER.unpack_from(content, start)
     entries = content[start + _CACHE_HEADER.size :][: count * _CACHE_ENTRY.size]
-    found: dict[str, list[tuple[int, str]]] = {}
+    libraries_by_name: dict[str, list[tuple[int, str]]] = {}
     for _flags, key, value, _version, capabilities in _CACHE_ENTRY.iter_unpack(
         entries[: len(entries) // _CACHE_ENTRY.size * _CACHE_ENTRY.size]
     ):
         name, library = (_read_string(content, start + offset) for offset in (key, value))
-        found.setdefault(name, []).append((capabilities, library))
+        libraries_by_name.setdefault(name, []).append((capabilities, library))
     # those for special processors export the same, and which of them a processor takes is hard to tell
-    return {name: [library for _bits, library in sorted(libraries)] for name, libraries in found.items()}
+    return {name: [library for _bits, library in sorted(libraries)] for name, libraries in libraries_by_name.items()}
 
 
 def _read_string(content: bytes, start: int) -> str:

@@ -69,7 +69,7 @@ def prove_wheels(
 
 
 def needs_gpus(wheels: t.Iterable[t.Mapping[str, t.Any]]) -> bool:
-    """Whether the environment has to tell of its GPUs and their driver."""
+    """Whether the GPUs and their driver are needed for the verdicts."""
     return any(facts.get("architectures") or facts.get("cuda") for facts in wheels)
 
 
@@ -86,18 +86,20 @@ def prove(facts: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], proc
     :param process: a process of that environment that has imported its torch; it stays as it is
     """
     if facts["version"] != FACTS_VERSION:
-        wanted = f"its facts are of version {facts['version']}, wanted is {FACTS_VERSION}: another version of this collection"
-        return Verdict(UNKNOWN, [wanted])
+        reason = f"its facts are of version {facts['version']}, wanted is {FACTS_VERSION}: another version of this collection"
+        return Verdict(UNKNOWN, [reason])
     findings = [Finding(UNKNOWN, problem) for problem in facts["problems"]]
     libc = (environment["platform"]["libc"] or {}).get("name")
     if facts["libraries"] and libc != "glibc":
         # another loader has other rules
         findings.append(Finding(UNKNOWN, f"needs glibc, and this node has {libc or 'an unknown C library'}"))
         return conclude(findings)
-    found = list(_judge_libraries(facts, environment, process)) if facts["libraries"] else []
-    if found:  # else all symbols were found, and the ABI is proven with them
+    library_findings = list(_judge_libraries(facts, environment, process)) if facts["libraries"] else []
+    if library_findings:  # else all symbols were found, and the ABI is proven with them
         findings += _judge_abi(facts, environment)
-    return conclude([*findings, *found, *judge_gpu_code(facts, environment.get("gpus"), environment.get("driver"))])
+    return conclude(
+        [*findings, *library_findings, *judge_gpu_code(facts, environment.get("gpus"), environment.get("driver"))]
+    )
 
 
 def _judge_libraries(
@@ -120,32 +122,32 @@ def _judge_libraries(
     found: dict[str, Library] = {}
     gaps: list[Finding] = []  # in which more symbols may be
     for library in facts["libraries"]:
-        place = _installed_folder(library["path"], environment)
-        more, missing = fork.load(Extension(place, library["needed"], library["runpath"]))
-        found.update(more)
+        folder = _installed_folder(library["path"], environment)
+        loaded, missing = fork.load(Extension(folder, library["needed"], library["runpath"]))
+        found.update(loaded)
         gaps += [_missing_library(name, "", fork, environment) for name in missing]
     for item in with_dependencies(found.values()):
         gaps += [_missing_library(name, item.elf.path, fork, environment) for name in item.missing]
     names = {name for library in facts["libraries"] for name in library["undefined"]} - _OPTIONAL_SYMBOLS
-    absent, unread = _find_unexported(names, with_dependencies([*process.everywhere, *found.values()]))
+    unexported, unread = _find_unexported(names, with_dependencies([*process.global_scope, *found.values()]))
     gaps += [Finding(UNKNOWN, f"cannot be held against a library: {reason}") for reason in unread]
     absences = list(gaps)
-    if absent and gaps:
+    if unexported and gaps:
         absences.append(
             Finding(
                 UNKNOWN,
-                f"needs {_count_symbols(absent)} that may be in a library that is not known here: {_list_symbols(absent)}",
+                f"needs {_count_symbols(unexported)} that may be in a library that is not known here: {_list_symbols(unexported)}",
             )
         )
-    elif absent:
-        absences += [Finding(DOES_NOT_FIT, reason) for reason in _explain_unexported(absent, environment)]
+    elif unexported:
+        absences += [Finding(DOES_NOT_FIT, reason) for reason in _explain_unexported(unexported, environment)]
     yield from _as_doubts(absences, process) if process.doubts else absences
     for library in facts["libraries"]:
         yield from _judge_versions(library["versions"], found, environment)
 
 
 def _installed_folder(member: str, environment: t.Mapping[str, t.Any]) -> str:
-    """Where a library of a wheel comes to lie (PEP 427: NAME.data/purelib and platlib are site-packages)."""
+    """The folder into which a library of a wheel is installed (PEP 427: NAME.data/purelib and platlib are site-packages)."""
     folder = os.path.dirname(re.sub(r"^[^/]+\.data/(purelib|platlib)/", "", member))
     site_packages = environment["python"]["site_packages"] or os.sep  # there may be none yet
     return os.path.normpath(os.path.join(site_packages, folder))
@@ -158,40 +160,40 @@ def _as_doubts(absences: t.Sequence[Finding], process: Process) -> t.Iterator[Fi
     yield from (Finding(UNKNOWN, absence.reason) for absence in absences)
 
 
-def _missing_library(name: str, of: str, process: Process, environment: t.Mapping[str, t.Any]) -> Finding:
-    chain = f"needs {of}, which needs {name}" if of else f"needs {name}"
+def _missing_library(name: str, needed_by: str, process: Process, environment: t.Mapping[str, t.Any]) -> Finding:
+    chain = f"needs {needed_by}, which needs {name}" if needed_by else f"needs {name}"
     if name in process.unreadable:
         return Finding(UNKNOWN, f"{chain}, which cannot be judged ({process.unreadable[name]})")
     torch = environment["torch"] or {}
     # libcudart, libcublas, …, libnccl, libnvrtc
-    known = (
+    cuda_note = (
         f" (torch is built for CUDA {torch['cuda']})" if re.match("lib(cu|nccl|nv)", name) and torch.get("cuda") else ""
     )
-    return Finding(DOES_NOT_FIT, f"{chain}, which is nowhere on this node{known}")
+    return Finding(DOES_NOT_FIT, f"{chain}, which is nowhere on this node{cuda_note}")
 
 
 def _judge_versions(
     versions: t.Mapping[str, t.Sequence[str]], found: t.Mapping[str, Library], environment: t.Mapping[str, t.Any]
 ) -> t.Iterator[Finding]:
-    for name, wanted in versions.items():
+    for name, required in versions.items():
         library = found.get(name)
         if library is None or not library.elf.versions:  # the loader only warns of a library that defines none
             continue
-        lacking = sorted(set(wanted) - library.elf.versions, key=_version_key)
-        if lacking:
+        missing = sorted(set(required) - library.elf.versions, key=_version_key)
+        if missing:
             yield Finding(
                 DOES_NOT_FIT,
-                f"needs {', '.join(lacking)} of {name}, {_describe_available(name, library, lacking, environment)}",
+                f"needs {', '.join(missing)} of {name}, {_describe_available(name, library, missing, environment)}",
             )
 
 
 def _describe_available(
-    name: str, library: Library, lacking: t.Sequence[str], environment: t.Mapping[str, t.Any]
+    name: str, library: Library, missing: t.Sequence[str], environment: t.Mapping[str, t.Any]
 ) -> str:
     libc = environment["platform"]["libc"]
     if name == "libc.so.6" and libc["version"]:
         return f"this node has glibc {libc['version']}"
-    family = lacking[-1].split("_")[0] + "_"  # GLIBCXX_3.4.30
+    family = missing[-1].split("_")[0] + "_"  # GLIBCXX_3.4.30
     newest = max(
         (version for version in library.elf.versions if version.startswith(family)), key=_version_key, default="none"
     )
@@ -199,21 +201,21 @@ def _describe_available(
 
 
 def _find_unexported(names: t.Iterable[str], scope: t.Iterable[Library]) -> tuple[list[str], list[str]]:
-    """The names that no library of a scope exports, and why some of them could not be asked."""
-    wanted = set(names)
-    unread = []
+    """The names that no library of a scope exports, and why some libraries could not be read."""
+    unexported = set(names)
+    errors = []
     for library in scope:
-        if not wanted:
+        if not unexported:
             break
         try:
-            wanted -= library.elf.exports(wanted)
+            unexported -= library.elf.exports(unexported)
         except ElfError as exc:
-            unread.append(str(exc))
-    return sorted(wanted), unread
+            errors.append(str(exc))
+    return sorted(unexported), errors
 
 
 def _explain_unexported(names: t.Sequence[str], environment: t.Mapping[str, t.Any]) -> t.Iterator[str]:
-    """Who should have exported some names, in words."""
+    """Which library should have exported some names, in words."""
     torch = environment["torch"] or {}
     groups: dict[str, list[str]] = {}
     for name in names:
@@ -233,11 +235,11 @@ def _count_symbols(names: t.Sequence[str]) -> str:
 
 
 def _list_symbols(names: t.Sequence[str]) -> str:
-    told = []
+    descriptions = []
     for name in names[:_MAX_NAMES]:
         meaning = demangle(name)
-        told.append(name[:_MAX_LENGTH] + "…" * (len(name) > _MAX_LENGTH) + (f" ({meaning})" if meaning else ""))
-    return ", ".join(told) + (f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else "")
+        descriptions.append(name[:_MAX_LENGTH] + "…" * (len(name) > _MAX_LENGTH) + (f" ({meaning})" if meaning else ""))
+    return ", ".join(descriptions) + (f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else "")
 
 
 def demangle(name: str) -> str | None:
@@ -248,17 +250,17 @@ def demangle(name: str) -> str | None:
     start = re.match(r"_Z(T[VTIS])?(N[rVK]*[RO]?)?(St)?", name)
     if start is None:
         return None
-    at, parts = start.end(), ["std"] if start.group(3) else []
-    while at < len(name):
-        length = re.compile(r"[1-9]\d*").match(name, at)
+    position, parts = start.end(), ["std"] if start.group(3) else []
+    while position < len(name):
+        length = re.compile(r"[1-9]\d*").match(name, position)
         if length:
-            at = length.end() + int(length.group())
-            parts.append(name[length.end() : at])
+            position = length.end() + int(length.group())
+            parts.append(name[length.end() : position])
             if not start.group(2):
                 break
         else:
-            if parts and re.compile("[CD][0-5]").match(name, at):  # constructor or destructor of the last one
-                parts.append("~" * (name[at] == "D") + parts[-1])
+            if parts and re.compile("[CD][0-5]").match(name, position):  # constructor or destructor of the last one
+                parts.append("~" * (name[position] == "D") + parts[-1])
             break
     return "::".join(parts) or None
 
@@ -268,12 +270,14 @@ def _judge_abi(facts: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any])
     if abi is None or torch.get("cxx11_abi") in (None, abi):
         return
     label = re.search("cxx11abi(TRUE|FALSE)", facts["filename"], re.IGNORECASE)
-    lie = f" although its name says {label.group(1)}" if label and (label.group(1).upper() == "TRUE") != abi else ""
+    contradiction = (
+        f" although its name says {label.group(1)}" if label and (label.group(1).upper() == "TRUE") != abi else ""
+    )
     words = {True: "new", False: "old"}
-    other = words[torch["cxx11_abi"]]
+    torch_abi = words[torch["cxx11_abi"]]
     yield Finding(
         DOES_NOT_FIT,
-        f"was built with the {words[abi]} C++ ABI{lie}; torch {torch['version']} was built with the {other} one",
+        f"was built with the {words[abi]} C++ ABI{contradiction}; torch {torch['version']} was built with the {torch_abi} one",
     )
 
 

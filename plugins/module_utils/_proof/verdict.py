@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""What a proof comes to: findings for and against a wheel, and the verdict that follows from them."""
+"""The outcome of a proof: findings for and against a wheel, and the verdict that follows from them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ UNKNOWN = "cannot be told"
 
 
 class Finding(t.NamedTuple):
-    """One thing that was found."""
+    """One finding about a wheel."""
 
-    verdict: str  # what it speaks for: MISFIT, UNKNOWN, or FITS with a remark
+    verdict: str  # what it speaks for: DOES_NOT_FIT, UNKNOWN, or FITS with a remark
     reason: str  # in words that follow the name of the wheel
 
 
 class Verdict(t.NamedTuple):
-    """What all findings come to."""
+    """The conclusion from all findings."""
 
     verdict: str
     reasons: list[str]

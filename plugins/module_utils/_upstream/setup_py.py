@@ -30,6 +30,7 @@ else:
     PACKAGING_IMPORT_ERROR = None
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import (
     ANY,
     CONTAINER_PRODUCT,
@@ -81,33 +82,33 @@ def guess_wheel(
     :raises NoGuessError: where the real one crashes or asks for nothing, or the version is not in the table.
     """
     key, package = find_package(name)
-    known = find_version(key, version)
-    node = _Build(key, package, known, environment)
-    _refuse_what_stops_setup_py(node)
-    label = _gpu_label(node)
-    torch = _torch_in_filename(node)
-    public_and_local = _version_in_filename(node)
-    cxx11_abi = _assumed_cxx11_abi(node, on_rocm=not label.startswith("cu"))
-    platform = _platform_tag(node)
+    known_version = find_version(key, version)
+    build = _Build(key, package, known_version, environment)
+    _refuse_what_stops_setup_py(build)
+    label = _gpu_label(build)
+    torch = _torch_in_filename(build)
+    public_and_local = _version_in_filename(build)
+    cxx11_abi = _assumed_cxx11_abi(build, on_rocm=not label.startswith("cu"))
+    platform = _platform_tag(build)
     filename = FILENAME.format(
         distribution=package.distribution,
         version=public_and_local,
         label=label,
         torch=torch,
         abi=str(cxx11_abi).upper(),
-        python=node.python_tag,
+        python=build.python_tag,
         platform=platform,
     )
     path = PATH.format(repository=package.repository, version=public_and_local, filename=filename)
     return Guess(
         name=key,
-        version=known,
+        version=known_version,
         filename=filename,
         url=f"{github_url.rstrip('/')}/{path}",
         label=label,
         torch=torch,
         cxx11_abi=cxx11_abi,
-        python_tag=node.python_tag,
+        python_tag=build.python_tag,
         platform=platform,
     )
 
@@ -131,7 +132,7 @@ def find_package(name: str) -> tuple[str, Package]:
 
     :raises NoGuessError: if the table does not have it.
     """
-    key = re.sub(r"[-_.]+", "-", name).lower()
+    key = canonical(name)
     if key not in PACKAGES:
         raise NoGuessError(f"{name} is not a package that this collection knows; it knows {_join(PACKAGES)}.")
     return key, PACKAGES[key]
@@ -142,20 +143,20 @@ def find_version(name: str, version: str) -> str:
 
     :raises NoGuessError: if the table does not have that version.
     """
-    known = PACKAGES[name].versions
-    wanted = _parse_version(version, f"{version} is not a version of {name}")
-    parsed = _parse_versions(known)
-    if wanted in parsed:
-        return known[parsed.index(wanted)]
-    if wanted > parsed[-1]:
+    versions = PACKAGES[name].versions
+    requested = _parse_version(version, f"{version} is not a version of {name}")
+    parsed = _parse_versions(versions)
+    if requested in parsed:
+        return versions[parsed.index(requested)]
+    if requested > parsed[-1]:
         raise NoGuessError(
-            f"{name} {version} is newer than {known[-1]}, where this collection's table of {name} ends. "
+            f"{name} {version} is newer than {versions[-1]}, where this collection's table of {name} ends. "
             "Update the collection, or ask for an older version."
         )
-    place = bisect.bisect(parsed, wanted)
+    index = bisect.bisect(parsed, requested)
     raise NoGuessError(
         f"{name} {version} is not on the package index; the nearest versions that are: "
-        f"{_join(known[max(place - 2, 0) : place + 2])}."
+        f"{_join(versions[max(index - 2, 0) : index + 2])}."
     )
 
 
@@ -183,7 +184,7 @@ def check_torch(what: str, torch: Mapping[str, Any] | None) -> None:
 
 
 class _Build:
-    """One package and version on one node: what all the rules look at."""
+    """A package in one version on one node: the input of all rules."""
 
     def __init__(self, name: str, package: Package, version: str, environment: Mapping[str, Any]) -> None:
         self.name = name
@@ -197,7 +198,7 @@ class _Build:
         self.has_torch = environment["torch"] is not None
         self.torch: Mapping[str, Any] = environment["torch"] or {}
 
-    def at(self, column: Sequence[tuple[str, T]]) -> T | None:
+    def fact(self, column: Sequence[tuple[str, T]]) -> T | None:
         return _fact_at(self.package, column, self.version)
 
     def is_on(self, switch: Switch) -> bool:
@@ -205,66 +206,66 @@ class _Build:
 
 
 def _fact_at(package: Package, column: Sequence[tuple[str, T]], version: str) -> T | None:
-    age = package.versions.index
-    held = [value for first, value in column if age(first) <= age(version)]
-    return held[-1] if held else None
+    index_of = package.versions.index
+    values = [value for first, value in column if index_of(first) <= index_of(version)]
+    return values[-1] if values else None
 
 
-def _refuse_what_stops_setup_py(node: _Build) -> None:
-    if node.at(node.package.cuda) is None:
-        first = node.package.cuda[0][0]
+def _refuse_what_stops_setup_py(build: _Build) -> None:
+    if build.fact(build.package.cuda) is None:
+        first = build.package.cuda[0][0]
         raise NoGuessError(
-            f"{node.what} asks for no wheel, its setup.py always builds from source; ask for {first} or newer."
+            f"{build.what} asks for no wheel, its setup.py always builds from source; ask for {first} or newer."
         )
-    force_build = node.at(node.package.force_build)
-    if force_build and node.is_on(force_build):
+    force_build = build.fact(build.package.force_build)
+    if force_build and build.is_on(force_build):
         raise NoGuessError(
-            f"{force_build.variable}=TRUE makes {node.what} build from source and ask for no wheel; unset it."
+            f"{force_build.variable}=TRUE makes {build.what} build from source and ask for no wheel; unset it."
         )
-    for variable in node.package.zero:
-        if node.variables.get(variable, "0") != "0":
+    for variable in build.package.zero:
+        if build.variables.get(variable, "0") != "0":
             raise NoGuessError(
-                f"{variable}={node.variables[variable]} makes setup.py of {node.what} fail outside of its Git "
+                f"{variable}={build.variables[variable]} makes setup.py of {build.what} fail outside of its Git "
                 "repository; unset it."
             )
-    minimum = node.at(node.package.minimum_python)
-    if minimum and node.python < _major_minor(minimum):
+    minimum = build.fact(build.package.minimum_python)
+    if minimum and build.python < _major_minor(minimum):
         raise NoGuessError(
-            f"{node.what} stops on Python {node.python[0]}.{node.python[1]}, it needs {minimum} or newer; point "
+            f"{build.what} stops on Python {build.python[0]}.{build.python[1]}, it needs {minimum} or newer; point "
             "torch_extension_python at such an interpreter."
         )
-    if not node.has_torch:
-        raise NoGuessError(_no_torch_message(node.what))
+    if not build.has_torch:
+        raise NoGuessError(_no_torch_message(build.what))
 
 
-def _gpu_label(node: _Build) -> str:
-    if _is_for_rocm(node):
-        return _hip_label(node)
-    if not node.torch["cuda"]:
-        raise NoGuessError(_no_cuda_message(node))
-    cuda = _parse_version(node.torch["cuda"], f"torch says CUDA {node.torch['cuda']}, which is not a version")
-    torch = "" if node.at(node.package.torch) == FULL else _short_torch(node)
-    rules = node.at(node.package.cuda) or ()
+def _gpu_label(build: _Build) -> str:
+    if _is_for_rocm(build):
+        return _hip_label(build)
+    if not build.torch["cuda"]:
+        raise NoGuessError(_no_cuda_message(build))
+    cuda = _parse_version(build.torch["cuda"], f"torch says CUDA {build.torch['cuda']}, which is not a version")
+    torch = "" if build.fact(build.package.torch) == FULL else _short_torch(build)
+    rules = build.fact(build.package.cuda) or ()
     for rule in rules:
         if rule.torch in (ANY, torch) and rule.cuda in (ANY, str(cuda.major)):
             return rule.label.format(major=cuda.major, minor=cuda.minor)
     accepted = _join([rule.cuda for rule in rules])
     raise NoGuessError(
-        f"torch is built for CUDA {node.torch['cuda']}, and {node.what} refuses all but CUDA {accepted}; use a torch "
+        f"torch is built for CUDA {build.torch['cuda']}, and {build.what} refuses all but CUDA {accepted}; use a torch "
         "for one of these, or another version."
     )
 
 
-def _is_for_rocm(node: _Build) -> bool:
-    variable = node.at(node.package.build_target)
-    target = node.variables.get(variable, "auto") if variable else "auto"
+def _is_for_rocm(build: _Build) -> bool:
+    variable = build.fact(build.package.build_target)
+    target = build.variables.get(variable, "auto") if variable else "auto"
     if target not in ("auto", "cuda", "rocm"):
-        raise NoGuessError(f"{variable}={target} makes setup.py of {node.what} crash; set it to auto, cuda or rocm.")
-    is_rocm = bool(node.torch["hip"]) and node.at(node.package.hip) is not None
-    if target == "rocm" and not node.torch["hip"]:
-        raise NoGuessError(f"{variable}=rocm, but torch {node.torch['version']} is not built for ROCm; unset it.")
-    if target == "cuda" and not node.torch["cuda"]:
-        raise NoGuessError(f"{variable}=cuda, but torch {node.torch['version']} is not built for CUDA; unset it.")
+        raise NoGuessError(f"{variable}={target} makes setup.py of {build.what} crash; set it to auto, cuda or rocm.")
+    is_rocm = bool(build.torch["hip"]) and build.fact(build.package.hip) is not None
+    if target == "rocm" and not build.torch["hip"]:
+        raise NoGuessError(f"{variable}=rocm, but torch {build.torch['version']} is not built for ROCm; unset it.")
+    if target == "cuda" and not build.torch["cuda"]:
+        raise NoGuessError(f"{variable}=cuda, but torch {build.torch['version']} is not built for CUDA; unset it.")
     return is_rocm if target == "auto" else target == "rocm"
 
 
@@ -282,71 +283,71 @@ def _cpu_only_message(what: str, torch: str) -> str:
     )
 
 
-def _no_cuda_message(node: _Build) -> str:
-    version = node.torch["version"]
-    if not node.torch["hip"]:
-        return _cpu_only_message(node.what, version)
-    if not node.package.hip:
-        return f"torch {version} is built for ROCm, and {node.what} knows CUDA only, as do all its versions."
-    first = node.package.hip[0][0]
-    return f"torch {version} is built for ROCm, and {node.what} crashes there; ask for {first} or newer."
+def _no_cuda_message(build: _Build) -> str:
+    version = build.torch["version"]
+    if not build.torch["hip"]:
+        return _cpu_only_message(build.what, version)
+    if not build.package.hip:
+        return f"torch {version} is built for ROCm, and {build.what} knows CUDA only, as do all its versions."
+    first = build.package.hip[0][0]
+    return f"torch {version} is built for ROCm, and {build.what} crashes there; ask for {first} or newer."
 
 
-def _hip_label(node: _Build) -> str:
-    rule = node.at(node.package.hip)
+def _hip_label(build: _Build) -> str:
+    rule = build.fact(build.package.hip)
     if rule is None:
-        raise NoGuessError(_no_cuda_message(node))
-    hip = node.torch["hip"]
+        raise NoGuessError(_no_cuda_message(build))
+    hip = build.torch["hip"]
     text = hip.split()[-1]
     text = (text.rstrip("-") if rule.strips_dash else text).replace("-", "+")
-    version = _parse_version(text, f"torch says ROCm {hip}, which setup.py of {node.what} cannot read and crashes")
+    version = _parse_version(text, f"torch says ROCm {hip}, which setup.py of {build.what} cannot read and crashes")
     return rule.label.format(major=version.major, minor=version.minor)
 
 
-def _torch_in_filename(node: _Build) -> str:
-    if node.at(node.package.container) and node.variables.get(CONTAINER_PRODUCT) == "PyTorch":
+def _torch_in_filename(build: _Build) -> str:
+    if build.fact(build.package.container) and build.variables.get(CONTAINER_PRODUCT) == "PyTorch":
         # Upstream's str(None), where the release is not set.
-        return str(node.variables.get(CONTAINER_RELEASE))
-    return node.torch["version"] if node.at(node.package.torch) == FULL else _short_torch(node)
+        return str(build.variables.get(CONTAINER_RELEASE))
+    return build.torch["version"] if build.fact(build.package.torch) == FULL else _short_torch(build)
 
 
-def _short_torch(node: _Build) -> str:
-    text = node.torch["version"]
-    version = _parse_version(text, f"torch says that its version is {text}, which setup.py of {node.what} cannot read")
+def _short_torch(build: _Build) -> str:
+    text = build.torch["version"]
+    version = _parse_version(text, f"torch says that its version is {text}, which setup.py of {build.what} cannot read")
     return f"{version.major}.{version.minor}"
 
 
-def _version_in_filename(node: _Build) -> str:
-    local = node.variables.get(node.package.local_version) if node.package.local_version else None
-    return f"{node.version}+{local}" if local else node.version
+def _version_in_filename(build: _Build) -> str:
+    local = build.variables.get(build.package.local_version) if build.package.local_version else None
+    return f"{build.version}+{local}" if local else build.version
 
 
-def _assumed_cxx11_abi(node: _Build, on_rocm: bool) -> bool:
-    forced = node.at(node.package.forced_abi)
-    if forced and _is_forced(node, forced, on_rocm):
+def _assumed_cxx11_abi(build: _Build, on_rocm: bool) -> bool:
+    forced = build.fact(build.package.forced_abi)
+    if forced and _is_forced(build, forced, on_rocm):
         return True
-    if node.torch["cxx11_abi"] is None:
+    if build.torch["cxx11_abi"] is None:
         raise NoGuessError(
-            f"It is not known whether torch {node.torch['version']} is built with the C++11 ABI, which the file name "
-            f"of {node.what} tells; find out why torch_info returned no cxx11_abi."
+            f"It is not known whether torch {build.torch['version']} is built with the C++11 ABI, which the file name "
+            f"of {build.what} tells; find out why torch_info returned no cxx11_abi."
         )
-    return bool(node.torch["cxx11_abi"])
+    return bool(build.torch["cxx11_abi"])
 
 
-def _is_forced(node: _Build, forced: ForcedAbi, on_rocm: bool) -> bool:
-    if not node.is_on(forced.switch) or any(node.is_on(switch) for switch in forced.unless):
+def _is_forced(build: _Build, forced: ForcedAbi, on_rocm: bool) -> bool:
+    if not build.is_on(forced.switch) or any(build.is_on(switch) for switch in forced.unless):
         return False
-    return not (on_rocm and forced.unless_on_rocm and all(node.is_on(switch) for switch in forced.unless_on_rocm))
+    return not (on_rocm and forced.unless_on_rocm and all(build.is_on(switch) for switch in forced.unless_on_rocm))
 
 
-def _platform_tag(node: _Build) -> str:
-    system = node.platform["system"]
+def _platform_tag(build: _Build) -> str:
+    system = build.platform["system"]
     if system in WINDOWS:
         return "win_amd64"
     if system != "linux":
-        raise NoGuessError(f"The node runs {system}, and no release of {node.name} has wheels for it; use Linux.")
-    by_machine: dict[str, str] = node.at(node.package.platform) or {}
-    machine = node.platform["machine"]
+        raise NoGuessError(f"The node runs {system}, and no release of {build.name} has wheels for it; use Linux.")
+    by_machine: dict[str, str] = build.fact(build.package.platform) or {}
+    machine = build.platform["machine"]
     return by_machine.get(machine, by_machine[ANY]).format(machine=machine)
 
 
@@ -374,28 +375,30 @@ def _torch_conflicts(guess: Guess) -> list[str]:
 def _platform_conflicts(guess: Guess, platform: Mapping[str, Any]) -> list[str]:
     if platform["system"] != "linux":
         return [f"the node runs {platform['system']}, and wheels are published for Linux only"]
-    found = []
+    conflicts = []
     machine = "aarch64" if platform["machine"] == "arm64" else platform["machine"]
     if guess.platform != f"linux_{machine}":
-        found.append(f"the wheel is for {guess.platform}, the node is {machine}")
+        conflicts.append(f"the wheel is for {guess.platform}, the node is {machine}")
     elif machine not in PUBLISHED_MACHINES:
-        found.append(f"the node is {machine}, and wheels are published for {_join(PUBLISHED_MACHINES)} only")
+        conflicts.append(f"the node is {machine}, and wheels are published for {_join(PUBLISHED_MACHINES)} only")
     libc = platform.get("libc") or {}
     if libc.get("name") == "musl":
-        found.append("the wheel is linked with glibc, the node has musl")
-    return found
+        conflicts.append("the wheel is linked with glibc, the node has musl")
+    return conflicts
 
 
 def _python_conflicts(guess: Guess, python: Mapping[str, Any]) -> list[str]:
-    found = []
+    conflicts = []
     if python["implementation"] != "cpython":
-        found.append(f"the wheel is for CPython, the interpreter is {python['implementation']}")
+        conflicts.append(f"the wheel is for CPython, the interpreter is {python['implementation']}")
     elif python["abi"] == f"{guess.python_tag}t":
-        found.append(f"the wheel is for {guess.python_tag}, the interpreter is free-threaded ({python['abi']})")
-    wanted = requires_python(guess.name, guess.version)
-    if wanted and not SpecifierSet(wanted).contains(python["version"], prereleases=True):
-        found.append(f"{guess.name} {guess.version} requires Python {wanted}, the interpreter is {python['version']}")
-    return found
+        conflicts.append(f"the wheel is for {guess.python_tag}, the interpreter is free-threaded ({python['abi']})")
+    required = requires_python(guess.name, guess.version)
+    if required and not SpecifierSet(required).contains(python["version"], prereleases=True):
+        conflicts.append(
+            f"{guess.name} {guess.version} requires Python {required}, the interpreter is {python['version']}"
+        )
+    return conflicts
 
 
 @functools.lru_cache(maxsize=None)

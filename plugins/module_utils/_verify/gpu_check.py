@@ -189,13 +189,13 @@ def worst_error(torch: t.Any, case: Case) -> float:
         gradients = torch.autograd.grad(out, leaves, direction.to(out.dtype))
         results.append([tensor.detach().double() for tensor in (out, *gradients)])
     worst = 0.0
-    for place, (got, wanted, rough) in enumerate(zip(*results)):
-        scale = max(1.0, wanted.abs().max().item())
-        error, own = ((tensor - wanted).abs().max().item() / scale for tensor in (got, rough))
-        limit = (GRADIENT_FACTOR if place else OUTPUT_FACTOR) * own + case.atol
+    for index, (actual, expected, rough) in enumerate(zip(*results)):
+        scale = max(1.0, expected.abs().max().item())
+        error, rough_error = ((tensor - expected).abs().max().item() / scale for tensor in (actual, rough))
+        limit = (GRADIENT_FACTOR if index else OUTPUT_FACTOR) * rough_error + case.atol
         if not error <= limit:  # so that it holds for NaN, too
-            where = f"gradient {place}" if place else "the output"
-            raise WrongResultError(f"{case.what}: {where} is wrong by {error:.3g}, allowed is {limit:.3g}")
+            tensor_name = f"gradient {index}" if index else "the output"
+            raise WrongResultError(f"{case.what}: {tensor_name} is wrong by {error:.3g}, allowed is {limit:.3g}")
         worst = max(worst, error)
     return worst
 

@@ -22,11 +22,11 @@ _MAX_FILES = 3  # named in one reason
 def check_packages(
     environment: t.Mapping[str, t.Any], run: Run, verify: str, devices: t.Sequence[str] = ()
 ) -> list[dict[str, t.Any]]:
-    """The known packages that are installed, each with what is wrong with it.
+    """Check the known packages that are installed.
 
     :param environment: as torch_info returns it, with all its distributions
-    :param verify: how to try them out: gpu, import or none
-    :param devices: torch's names of those to try them out on; all GPUs if there are none
+    :param verify: the method: gpu, import or none
+    :param devices: torch's names of the devices to check on; all GPUs if there are none
     :returns: ``name``, ``version``, ``filename`` of the wheel, ``ok``, ``reasons``, ``verify`` and ``gpus``
     :raises OSError: if files cannot be read
     """
@@ -36,15 +36,15 @@ def check_packages(
         if version is None and not _has_folder(environment, PACKAGES[name].distribution):
             continue
         reasons = list(_find_damage(name, environment))
-        way = verify if trial.has_check(name) or verify != trial.GPU else trial.IMPORT
+        method = verify if trial.has_check(name) or verify != trial.GPU else trial.IMPORT
         gpus: list[dict[str, t.Any]] = []
         executable = environment["python"]["executable"]
         failure = None
-        if way != trial.NONE:
+        if method != trial.NONE:
             failure = trial.import_failure(executable, PACKAGES[name].imports, run)
         if failure:
             reasons.append(f"it cannot be imported: {failure}")
-        elif way == trial.GPU:
+        elif method == trial.GPU:
             gpus = trial.check_on_gpus(executable, name, run, devices=devices)
             reasons += [f"it {trial.explain_failure(result)}" for result in gpus if result["failure"]]
         packages.append(
@@ -54,7 +54,7 @@ def check_packages(
                 "filename": environment["origins"].get(name, {}).get("filename"),
                 "ok": not reasons,
                 "reasons": reasons,
-                "verify": way,
+                "verify": method,
                 "gpus": gpus,
             }
         )
@@ -71,13 +71,13 @@ def _find_damage(name: str, environment: t.Mapping[str, t.Any]) -> t.Iterator[st
     if environment["distributions"].get(name) is None:
         yield f"there is a folder {PACKAGES[name].distribution} in {folder}, but no metadata: an installation broke off"
         return
-    found = distributions.find_installed([folder]).get(name) if folder else None
-    if found is None:
+    distribution = distributions.find_installed([folder]).get(name) if folder else None
+    if distribution is None:
         return  # it is in another folder of sys.path, which is not the environment's own
-    for files, what in (
-        (records.missing_files(found), "missing"),
-        (records.changed_files(found), "not as installed"),
+    for files, fault in (
+        (records.missing_files(distribution), "missing"),
+        (records.changed_files(distribution), "not as installed"),
     ):
         if files:
             more = f" and {len(files) - _MAX_FILES} more" if len(files) > _MAX_FILES else ""
-            yield f"{', '.join(files[:_MAX_FILES])}{more} of it {'is' if len(files) == 1 else 'are'} {what}"
+            yield f"{', '.join(files[:_MAX_FILES])}{more} of it {'is' if len(files) == 1 else 'are'} {fault}"

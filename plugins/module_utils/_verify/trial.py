@@ -22,7 +22,7 @@ METHODS = [AUTO, GPU, IMPORT, NONE]
 
 _SECONDS = "300"  # for all GPUs of a node; a GPU that fell off the bus makes programs hang for ever
 
-# sys.path[0] is the working directory, in which anything may lie; the scratch place takes its turn. Of an import of torch,
+# sys.path[0] is the working directory, in which anything may lie; the scratch folder takes its turn. Of an import of torch,
 # looking for garbage takes a fifth of the time, most of it at the end: what is frozen is not looked at.
 _IMPORT = """
 import gc, importlib, sys
@@ -33,7 +33,7 @@ for name in sys.argv[2:]:
 gc.freeze()
 """
 
-#: What the last words of CUDA, torch and the packages mean for an operator.
+#: What error messages of CUDA, torch and the packages mean for an operator.
 _MEANINGS = (
     (
         "no kernel image is available",
@@ -48,27 +48,27 @@ _MEANINGS = (
 )
 
 
-def resolve_method(way: str, gpus: t.Sequence[t.Any] | None, devices: t.Sequence[str] = ()) -> str:
+def resolve_method(method: str, gpus: t.Sequence[t.Any] | None, devices: t.Sequence[str] = ()) -> str:
     """How to verify on a node: gpu, import or none.
 
-    :param way: what is asked for, one of ``WAYS``
-    :param gpus: as torch_info returns them; None where that could not be told
+    :param method: the requested one of ``METHODS``
+    :param gpus: as torch_info returns them; None where that is not known
     :param devices: those to check on instead, if any
-    :raises TorchExtensionError: if GPUs are asked for and there is none
+    :raises TorchExtensionError: if GPUs are requested and there is none
     """
-    if way == AUTO:
+    if method == AUTO:
         return GPU if gpus or devices else IMPORT
-    if way == GPU and not gpus and not devices:
-        seen = "does not answer" if gpus is None else "names no GPU"
+    if method == GPU and not gpus and not devices:
+        answer = "does not answer" if gpus is None else "names no GPU"
         raise TorchExtensionError(
-            f"verify is gpu, and nvidia-smi {seen} on this node. Nothing was changed. Set torch_extension_verify (option"
+            f"verify is gpu, and nvidia-smi {answer} on this node. Nothing was changed. Set torch_extension_verify (option"
             " verify) to auto or import, or repair the driver."
         )
-    return way
+    return method
 
 
 def has_check(name: str) -> bool:
-    """Whether it is known how to check a package on a GPU; if not, it is imported and no more."""
+    """Whether there is a check of a package on a GPU; without one it is imported and no more."""
     return canonical(name) in _import_gpu_check().CHECKS
 
 
@@ -98,20 +98,20 @@ def check_on_gpus(
     timeout = shutil.which("timeout")
     command = [timeout, "-k", "5", _SECONDS] if timeout else []
     command += [executable, "-E", "-B", "-c", source, folder, canonical(name)]
-    nothing = {"seconds": None, "max_error": None}
+    no_values = {"seconds": None, "max_error": None}
     results: list[dict[str, t.Any]] = []
     while True:  # a process ends with the first GPU that fails, so the next one takes the rest
         status, out, err = run([*command, str(len(results)), *devices])
-        answers = list(_parse_results(out))
-        found = next((answer["devices"] for answer in answers if "devices" in answer), None)
-        if found is None:
-            unknown = {"device": None, "name": None, "compute_capability": None}
-            return [*results, {**unknown, **nothing, "failure": _last_words(status, out, err)}]
-        told = [answer["result"] for answer in answers if "result" in answer]
-        if len(results) + len(told) < len(found) and not (told and told[-1]["failure"]):
-            told.append({**nothing, "failure": _last_words(status, "", err)})
-        results += [{**device, **result} for device, result in zip(found[len(results) :], told)]
-        if len(results) >= len(found):
+        parsed = list(_parse_results(out))
+        all_devices = next((answer["devices"] for answer in parsed if "devices" in answer), None)
+        if all_devices is None:
+            no_device = {"device": None, "name": None, "compute_capability": None}
+            return [*results, {**no_device, **no_values, "failure": _last_words(status, out, err)}]
+        new_results = [answer["result"] for answer in parsed if "result" in answer]
+        if len(results) + len(new_results) < len(all_devices) and not (new_results and new_results[-1]["failure"]):
+            new_results.append({**no_values, "failure": _last_words(status, "", err)})
+        results += [{**device, **result} for device, result in zip(all_devices[len(results) :], new_results)]
+        if len(results) >= len(all_devices):
             return results
 
 
@@ -123,17 +123,17 @@ def _import_gpu_check() -> t.Any:
 
 
 def explain_failure(result: t.Mapping[str, t.Any]) -> str:
-    """What has failed on which GPU, and what it means, without a full stop."""
-    where = "any GPU"
+    """What failed on which GPU, and what that means, without a full stop."""
+    gpu = "any GPU"
     if result["device"] is not None:
         capability = f", compute capability {result['compute_capability']}" if result["compute_capability"] else ""
-        where = f"{result['device']} ({result['name']}{capability})"
+        gpu = f"{result['device']} ({result['name']}{capability})"
     meaning = next((meaning for words, meaning in _MEANINGS if words in result["failure"]), None)
-    return f"does not work on {where}: {result['failure']}{f' ({meaning})' if meaning else ''}"
+    return f"does not work on {gpu}: {result['failure']}{f' ({meaning})' if meaning else ''}"
 
 
 def _parse_results(out: str) -> t.Iterator[dict[str, t.Any]]:
-    """The lines that are the check's; packages print, too."""
+    """The lines of the check itself: packages print, too."""
     for line in out.splitlines():
         if line.startswith(('{"devices":', '{"result":')):
             yield json.loads(line)

@@ -15,7 +15,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.wh
 INSTALL = "install"  # it is not there
 REPLACE = "replace"  # another one is there
 KEEP = "keep"  # it is there
-EXAMINE = "examine"  # the environment does not tell; the node must look
+EXAMINE = "examine"  # the environment does not tell; only the node can
 
 
 class Action(t.NamedTuple):
@@ -28,10 +28,10 @@ class Action(t.NamedTuple):
 def decide_from_environment(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
     """What to do with a wheel in the environment that pip installs into.
 
-    A wheel is known by its file name, which says for which torch, CUDA, Python and ABI it was built: if torch has been
+    A wheel is identified by its file name, which says for which torch, CUDA, Python and ABI it was built: if torch has been
     upgraded since, another name is wanted now than the one that was installed.
 
-    :param wheel: ``name``, ``version``, ``filename`` and ``sha256`` of the wheel wanted (``sha256`` may be None)
+    :param wheel: ``name``, ``version``, ``filename`` and ``sha256`` of the wheel to install (``sha256`` may be None)
     :param environment: as torch_info returns it
     """
     name, version = wheel["name"], wheel["version"]

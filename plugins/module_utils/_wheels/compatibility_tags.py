@@ -20,9 +20,9 @@ _LEGACY = {"2014": (2, 17), "2010": (2, 12), "1": (2, 5)}
 
 
 def supported_tags(environment: t.Mapping[str, t.Any]) -> dict[Tag, int]:
-    """All tags that serve an interpreter, each with its place: 0 is the most specific, as pip ranks them.
+    """All tags that an interpreter accepts, each with its rank: 0 is the most specific, as pip ranks them.
 
-    :param environment: what torch_info returned; ``python`` and ``platform`` are read
+    :param environment: as torch_info returns it; ``python`` and ``platform`` are read
     """
     python = environment["python"]
     return _rank_tags(python["version"], python["tag"], python["abi"], tuple(platform_tags(environment["platform"])))
@@ -35,11 +35,11 @@ def _rank_tags(version: str, interpreter: str, abi: str, platforms: tuple[str, .
         *cpython_tags(major_minor, abis=[abi], platforms=platforms),
         *compatible_tags(major_minor, interpreter=interpreter, platforms=platforms),
     ]
-    return {tag: place for place, tag in enumerate(dict.fromkeys(tags))}
+    return {tag: rank for rank, tag in enumerate(dict.fromkeys(tags))}
 
 
 def platform_tags(platform: t.Mapping[str, t.Any]) -> list[str]:
-    """The platform tags that serve a node, in the order of packaging 26: built there, then the newest libc (PEP 600, 656)."""
+    """The platform tags that a node accepts, in the order of packaging 26: built there, then the newest libc (PEP 600, 656)."""
     machine, libc = platform["machine"], platform["libc"] or {}
     tags = [f"linux_{machine}"]
     if not libc.get("version"):

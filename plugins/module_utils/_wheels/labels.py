@@ -70,7 +70,7 @@ class Label(t.NamedTuple):
 
 
 class ParsedFilename(t.NamedTuple):
-    """A wheel's file name, all of it taken apart."""
+    """The parts of a wheel's file name."""
 
     name: WheelName
     version: str  # public, PEP 440
@@ -78,7 +78,7 @@ class ParsedFilename(t.NamedTuple):
 
 
 def parse_filename(filename: str) -> ParsedFilename:
-    """Take a wheel's file name apart.
+    """Parse a wheel's file name, its label included.
 
     :raises TorchExtensionError: if it is no name of a wheel
     """

@@ -33,7 +33,7 @@ class WheelName(t.NamedTuple):
 
 
 class WheelMetadata(t.NamedTuple):
-    """What a wheel says of itself."""
+    """The METADATA of a wheel."""
 
     name: str
     version: str
@@ -56,7 +56,7 @@ def parse_name(filename: str) -> WheelName:
 def tag_mismatch(name: WheelName, environment: t.Mapping[str, t.Any]) -> str | None:
     """Why the tags of a wheel do not serve an interpreter, or None if they do.
 
-    pip judges again when it installs; this is for a message before anything is unpacked.
+    pip checks again when it installs; this is for a message before anything is unpacked.
     """
     python, platform = environment["python"], environment["platform"]
     major = "py" + python["version"].split(".")[0]
@@ -110,12 +110,12 @@ def read_metadata(path: str) -> WheelMetadata:
 
 
 def check_metadata(path: str, filename: str) -> WheelMetadata:
-    """Check that a file is the wheel that its name promises.
+    """Check that a file is the wheel that its name says.
 
     Official wheels of flash-attn are renamed after the build: the name carries a local label (``2.5.3+cu122torch2.2…``)
     that METADATA lacks. pip installs them by path all the same, so the public versions are what must agree.
 
-    :returns: what the wheel says of itself
+    :returns: the wheel's METADATA
     :raises TorchExtensionError: if it is another one
     """
     name, metadata = parse_name(filename), read_metadata(path)
@@ -140,7 +140,7 @@ def check_delivered(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Ma
     """Check that a file in a folder is the wheel that a plan names, and that its tags serve an environment.
 
     :param wheel: its ``filename``, and its ``sha256`` if that is known
-    :returns: what the wheel says of itself
+    :returns: the wheel's METADATA
     :raises TorchExtensionError: if it is another one, or is for another interpreter
     """
     check_tags(wheel["filename"], environment)

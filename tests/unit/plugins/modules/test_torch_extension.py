@@ -28,7 +28,7 @@ def venv(make_venv, monkeypatch):
 def gpus(monkeypatch):
     """The GPUs of this machine: none, until a test puts one in."""
     found = []
-    monkeypatch.setattr(system, "gpus_and_driver", lambda run, find: (found, None, []))
+    monkeypatch.setattr(system, "read_gpus_and_driver", lambda run, which: (found, None, []))
     return found
 
 
@@ -226,7 +226,7 @@ def test_gpus_are_asked_for_where_there_are_none(venv, deliver, run_module, tmp_
 def test_it_is_told_how_it_was_tried_out(verify, there, way, gpus, venv, deliver, run_module, tmp_path, monkeypatch):
     gpus += there
     good = {"device": "cuda:0", "name": "NVIDIA H200", "compute_capability": "9.0", "seconds": 0.5, "max_error": 0.001}
-    monkeypatch.setattr(trial, "on_gpus", lambda *args: [{**good, "failure": None}])
+    monkeypatch.setattr(trial, "check_on_gpus", lambda *args: [{**good, "failure": None}])
     arguments = {"python": str(venv), "wheels": [deliver()], "folder": str(tmp_path / "delivered"), "verify": verify}
     foretold = run_module(torch_extension, check_mode=True, **arguments)["wheels"][0]
     assert (foretold["verify"], foretold["gpus"]) == (way, [])
@@ -242,7 +242,7 @@ def test_what_fails_on_one_gpu_is_not_installed(gpus, venv, deliver, run_module,
             [None, "RuntimeError: CUDA error: no kernel image is available for execution on the device"]
         )
     ]
-    monkeypatch.setattr(trial, "on_gpus", lambda *args: found)
+    monkeypatch.setattr(trial, "check_on_gpus", lambda *args: found)
     before = tree_state(venv)
     result = run_module(torch_extension, python=str(venv), wheels=[deliver()], folder=str(tmp_path / "delivered"))
     assert (

@@ -18,7 +18,7 @@ WHEEL = "flash_attn-2.8.3+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl
 @pytest.fixture
 def gpus(monkeypatch):
     found = []
-    monkeypatch.setattr(system, "gpus_and_driver", lambda run, find: (found, None, []))
+    monkeypatch.setattr(system, "read_gpus_and_driver", lambda run, which: (found, None, []))
     return found
 
 
@@ -105,7 +105,7 @@ def test_a_gpu_on_which_it_fails_is_named(flash_attn, verify, gpus, monkeypatch)
     gpus.append({})
     result = {"device": "cuda:0", "name": "A100", "compute_capability": "8.0", "seconds": None, "max_error": None}
     result["failure"] = "attention in torch.float16: gradient 1 is wrong by 0.5, allowed is 0.002"
-    monkeypatch.setattr(trial, "on_gpus", lambda *args, **more: [result])
+    monkeypatch.setattr(trial, "check_on_gpus", lambda *args, **more: [result])
     (package,) = verify()["packages"]
     assert (package["verify"], package["gpus"]) == ("gpu", [result])
     assert package["reasons"] == [f"it does not work on cuda:0 (A100, compute capability 8.0): {result['failure']}"]

@@ -13,13 +13,13 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 )
 
 
-def test_an_environment_is_taken_whatever_else_is_in_it(environment):
+def test_an_environment_with_further_keys_is_accepted(environment):
     check_environment(environment)
     check_environment({**environment, "more": 1})
 
 
 @pytest.mark.parametrize("missing", ["python", "origins"])
-def test_what_an_environment_lacks_is_told_and_where_to_get_it(missing, environment):
+def test_an_incomplete_environment_is_refused_with_the_missing_key_and_where_to_get_it(missing, environment):
     rest = {key: value for key, value in environment.items() if key != missing}
     with pytest.raises(TorchExtensionError, match=f"environment lacks {missing}: wanted is .* torch_info returns"):
         check_environment(rest)
@@ -29,7 +29,7 @@ class TaggedList(list):
     """As ansible-core makes one."""
 
 
-def test_facts_in_any_other_form_would_be_overlooked_and_are_refused():
+def test_facts_that_are_not_a_dictionary_are_refused():
     check_facts({})
     with pytest.raises(TorchExtensionError, match="facts is list, wanted is the dictionary 'facts' that wheel_fetch"):
         check_facts(TaggedList([{"filename": "a.whl"}]))

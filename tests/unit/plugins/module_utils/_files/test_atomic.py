@@ -15,8 +15,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._files imp
 def test_a_file_is_written_with_its_mode_and_replaces_the_old_one(tmp_path):
     path = tmp_path / "pip.conf"
     path.write_text("old")
-    atomic.write_bytes(str(path), b"new", 0o600)
-    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"new", 0o600)
+    atomic.write_bytes(str(path), b"new", 0o640)
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"new", 0o640)
     assert os.listdir(tmp_path) == ["pip.conf"]
 
 

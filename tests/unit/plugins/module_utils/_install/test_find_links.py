@@ -82,7 +82,7 @@ def label_of(venv):
     ).strip()
 
 
-def test_a_wheel_is_kept_under_the_name_that_pip_takes_and_once(node, deliver, einops, tmp_path):
+def test_a_wheel_is_added_once_under_the_name_that_pip_accepts(node, deliver, einops, tmp_path):
     wheel = deliver()
     assert decide_action(wheel, node).action == "install"
     add_wheels([wheel], [einops], delivered(tmp_path), node)
@@ -103,7 +103,9 @@ def bundled_pip():
 
 
 @pytest.mark.parametrize("pip", [pytest.param(("-m", "pip"), id="the newest"), *bundled_pip()])
-def test_plain_pip_install_takes_it_without_an_index_and_what_it_requires(pip, venv, node, deliver, einops, tmp_path):
+def test_plain_pip_install_takes_the_wheel_and_its_requirements_without_an_index(
+    pip, venv, node, deliver, einops, tmp_path
+):
     assert pip_install(venv, "flash-attn", pip=pip).returncode != 0
     add_wheels([deliver(requires=["einops"])], [einops], delivered(tmp_path), node)
     done = pip_install(venv, "flash-attn", pip=pip)
@@ -113,7 +115,7 @@ def test_plain_pip_install_takes_it_without_an_index_and_what_it_requires(pip, v
     assert list(site_packages(venv).glob("einops-0.8.1.dist-info"))
 
 
-def test_under_its_own_name_pip_would_not_take_it(venv, node, deliver, tmp_path):
+def test_pip_does_not_take_the_wheel_under_its_original_name(venv, node, deliver, tmp_path):
     wheel = deliver()
     add_wheels([wheel], [], delivered(tmp_path), node)
     folder = Path(wheel_folder(node))
@@ -121,7 +123,7 @@ def test_under_its_own_name_pip_would_not_take_it(venv, node, deliver, tmp_path)
     assert pip_install(venv, "flash-attn").returncode != 0
 
 
-def test_it_wins_over_the_sdist_of_the_same_version_on_an_index(venv, node, deliver, tmp_path, monkeypatch):
+def test_the_wheel_goes_before_the_sdist_of_the_same_version_on_an_index(venv, node, deliver, tmp_path, monkeypatch):
     build_sdist(tmp_path / "index")
     with running_server() as server:
         monkeypatch.setenv("PIP_INDEX_URL", server.serve_index(tmp_path / "index"))
@@ -139,9 +141,7 @@ def test_it_wins_over_the_sdist_of_the_same_version_on_an_index(venv, node, deli
 
 
 @pytest.mark.skipif(UV is None, reason="there is no uv")
-def test_uv_takes_it_when_it_is_told_of_the_folder_and_not_otherwise(
-    venv, node, deliver, einops, tmp_path, monkeypatch
-):
+def test_uv_takes_the_wheel_only_if_the_folder_is_named_to_it(venv, node, deliver, einops, tmp_path, monkeypatch):
     add_wheels([deliver(requires=["einops"])], [einops], delivered(tmp_path), node)
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
     command = [UV, "pip", "install", "--python", venv, "flash-attn"]
@@ -163,7 +163,7 @@ def test_uv_takes_it_when_it_is_told_of_the_folder_and_not_otherwise(
     assert install("--reinstall", UV_FIND_LINKS=wheel_folder(node), UV_OFFLINE="1") == 0
 
 
-def test_two_environments_of_a_machine_have_each_its_own(make_venv, describe, deliver, tmp_path):
+def test_each_environment_of_a_machine_has_its_own_folder(make_venv, describe, deliver, tmp_path):
     venvs = {label: make_venv(label, pip=True) for label in (LABEL, OTHER_LABEL)}
     for label, venv in venvs.items():
         add_wheels([deliver(label)], [], delivered(tmp_path), describe(venv))
@@ -184,7 +184,7 @@ def test_the_wheel_of_another_torch_is_replaced_though_pip_knows_it_by_the_same_
     assert label_of(venv) == LABEL
 
 
-def test_no_other_wheel_of_the_distribution_stays(node, deliver, tmp_path):
+def test_other_wheels_of_the_distribution_are_removed(node, deliver, tmp_path):
     add_wheels([deliver(version="2.8.4"), deliver(name="causal-conv1d")], [], delivered(tmp_path), node)
     wheel = deliver()
     add_wheels([wheel], [], delivered(tmp_path), node)
@@ -196,7 +196,7 @@ def test_no_other_wheel_of_the_distribution_stays(node, deliver, tmp_path):
 
 
 @pytest.mark.parametrize("spoil", ["wheel", "requirement", "record", "hash", "path", "setting"])
-def test_what_is_spoilt_is_put_right(spoil, node, deliver, einops, tmp_path):
+def test_a_damaged_folder_is_repaired(spoil, node, deliver, einops, tmp_path):
     wheel = deliver()
     add_wheels([wheel], [einops], delivered(tmp_path), node)
     folder = Path(wheel_folder(node))
@@ -218,7 +218,7 @@ def test_what_is_spoilt_is_put_right(spoil, node, deliver, einops, tmp_path):
     assert decide_action(wheel, node).action == "keep"
 
 
-def test_a_requirement_that_has_been_installed_since_is_not_missed(node, deliver, einops, tmp_path):
+def test_the_wheel_of_a_requirement_that_was_installed_since_is_not_needed(node, deliver, einops, tmp_path):
     wheel = deliver()
     add_wheels([wheel], [einops], delivered(tmp_path), node)
     (Path(wheel_folder(node)) / einops["filename"]).unlink()
@@ -226,7 +226,7 @@ def test_a_requirement_that_has_been_installed_since_is_not_missed(node, deliver
     assert decide_action(wheel, node).action == "keep"
 
 
-def test_metadata_that_has_the_label_keeps_it_because_pip_compares_the_two(venv, node, deliver, tmp_path):
+def test_a_label_that_is_in_the_metadata_too_stays_in_the_name(venv, node, deliver, tmp_path):
     wheel = deliver(metadata_version=f"2.8.3+{LABEL}")
     add_wheels([wheel], [], delivered(tmp_path), node)
     assert wheel["filename"] in os.listdir(wheel_folder(node))
@@ -234,7 +234,7 @@ def test_metadata_that_has_the_label_keeps_it_because_pip_compares_the_two(venv,
     assert label_of(venv) == LABEL
 
 
-def test_the_settings_that_are_there_stay(venv, node, deliver, tmp_path):
+def test_other_settings_of_pip_conf_stay(venv, node, deliver, tmp_path):
     conf = venv / "pip.conf"
     conf.write_text(f"# ours\n[global]\nno-index = true\nfind-links = {tmp_path}\n")
     conf.chmod(0o640)
@@ -246,7 +246,7 @@ def test_the_settings_that_are_there_stay(venv, node, deliver, tmp_path):
 
 
 @pytest.mark.parametrize("section", ["global", "install"])
-def test_the_find_links_of_the_user_are_not_lost(section, venv, node, deliver, home, tmp_path):
+def test_the_find_links_of_the_user_stay_in_effect(section, venv, node, deliver, home, tmp_path):
     (home / ".config/pip").mkdir(parents=True)
     (home / ".config/pip/pip.conf").write_text(f"[{section}]\nfind-links = {tmp_path}\n")
     add_wheels([deliver()], [], delivered(tmp_path), node)
@@ -255,7 +255,7 @@ def test_the_find_links_of_the_user_are_not_lost(section, venv, node, deliver, h
     assert plan_pip_conf(node).before == plan_pip_conf(node).after
 
 
-def test_credentials_neither_cross_into_another_file_nor_show(venv, node, deliver, home, tmp_path):
+def test_credentials_are_neither_copied_to_another_file_nor_shown(venv, node, deliver, home, tmp_path):
     (home / ".config/pip").mkdir(parents=True)
     (home / ".config/pip/pip.conf").write_text("[global]\nfind-links = https://me:secret@links.example/\n")
     (venv / "pip.conf").write_text("[global]\nindex-url = https://me:secret@index.example/\n")
@@ -270,7 +270,7 @@ def test_credentials_neither_cross_into_another_file_nor_show(venv, node, delive
     assert "secret" not in str(change.diff())
 
 
-def test_a_link_to_a_pip_conf_stays_one(venv, node, deliver, tmp_path):
+def test_a_pip_conf_that_is_a_symbolic_link_stays_one(venv, node, deliver, tmp_path):
     (tmp_path / "real.conf").write_text("[global]\ntimeout = 3\n")
     (venv / "pip.conf").symlink_to(tmp_path / "real.conf")
     add_wheels([deliver()], [], delivered(tmp_path), node)
@@ -313,14 +313,14 @@ def test_the_python_of_the_operating_system_is_refused(venv, node, deliver, tmp_
     assert tree_state(venv) == before
 
 
-def test_an_environment_of_somebody_else_is_refused(node, deliver, monkeypatch):
+def test_an_environment_of_another_user_is_refused(node, deliver, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(TorchExtensionError, match=r"cannot write to .*become_user"):
         decide_action(deliver(), node)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_what_root_puts_there_belongs_to_the_owner_of_the_environment(venv, node, deliver, tmp_path):
+def test_files_that_root_adds_belong_to_the_owner_of_the_environment(venv, node, deliver, tmp_path):
     os.chown(venv, 12345, 12346)
     add_wheels([deliver()], [], delivered(tmp_path), node)
     made = [venv / "pip.conf", venv / "share", *(venv / "share").rglob("*")]

@@ -40,7 +40,7 @@ def folder(tmp_path):
     return str(tmp_path / "delivered")
 
 
-def test_a_wheel_is_put_where_pip_looks_and_once(node, planned, tmp_path):
+def test_a_wheel_is_added_once_where_pip_looks(node, planned, tmp_path):
     wheel = planned()
     assert decide_action(wheel, node).action == "install"
     add_wheel(wheel, folder(tmp_path), node)

@@ -37,7 +37,7 @@ def run(command):
     done = subprocess.run(command, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 wheel, folder, venv = json.loads(sys.argv[1])
-environment = node.describe_one(venv, [], run, os.environ)[0]
+environment = node.describe_environment(venv, [], run, os.environ)[0]
 site_packages.install([wheel], [], folder, environment, run, "import")
 """
 
@@ -93,7 +93,7 @@ def test_the_new_version_takes_the_place_of_the_old_one_whole(site):
     assert not list(site.glob(".torch*"))
 
 
-def test_whatever_rename_it_is_killed_at_the_next_run_finishes(site, tmp_path, monkeypatch):
+def test_killed_at_any_rename_the_next_run_finishes(site, tmp_path, monkeypatch):
     """Every single one, which is too little time to be hit by chance."""
     exchange, rename, counts = replacement.plan_exchange(new_of(site), str(site)), os.rename, []
     for last in range(20):
@@ -122,7 +122,7 @@ def test_whatever_rename_it_is_killed_at_the_next_run_finishes(site, tmp_path, m
     assert counts == list(range(6))  # one goes, three come, two of them in the place of something
 
 
-def test_before_the_first_rename_the_next_run_forgets_it(site):
+def test_killed_before_the_first_rename_the_next_run_discards_it(site):
     before = state(site)
     replacement.plan_exchange(new_of(site), str(site))
     replacement.remove_leftovers(str(site))
@@ -131,7 +131,7 @@ def test_before_the_first_rename_the_next_run_forgets_it(site):
 
 
 @pytest.mark.parametrize("fails", range(6))
-def test_after_an_error_all_is_as_it_was(fails, site, monkeypatch):
+def test_after_an_error_everything_is_as_before(fails, site, monkeypatch):
     before, rename, calls = state(site), os.rename, iter(range(100))
 
     def fail_once(source, target):
@@ -161,7 +161,7 @@ def test_after_an_error_all_is_as_it_was(fails, site, monkeypatch):
     ],
     ids=["a stranger's file", "a shared folder", "scripts go", "scripts come", "no record"],
 )
-def test_what_takes_more_than_renames_is_left_to_the_installer(path, content, site):
+def test_there_is_no_plan_where_renames_are_not_enough(path, content, site):
     (site / path).parent.mkdir(exist_ok=True)
     (site / "other-1.dist-info").mkdir(exist_ok=True)
     (site / "other-1.dist-info" / "METADATA").touch()
@@ -169,13 +169,13 @@ def test_what_takes_more_than_renames_is_left_to_the_installer(path, content, si
     assert replacement.plan_exchange(new_of(site), str(site)) is None
 
 
-def test_what_python_has_compiled_is_no_strangers_file(site):
+def test_compiled_files_of_python_do_not_prevent_a_plan(site):
     (site / "flash_attn" / "__pycache__").mkdir()
     (site / "flash_attn" / "__pycache__" / "x.cpython-311.pyc").touch()
     assert replacement.plan_exchange(new_of(site), str(site)).goes == ["flash_attn-2.8.2.dist-info"]
 
 
-def test_what_was_unpacked_is_written_to_the_disk_meanwhile_and_all_of_it_in_the_end(site, monkeypatch):
+def test_unpacked_files_are_synced_in_the_background_and_all_of_them_in_the_end(site, monkeypatch):
     started, goes_on, synced = threading.Event(), threading.Event(), []
 
     def sync(path):
@@ -191,7 +191,7 @@ def test_what_was_unpacked_is_written_to_the_disk_meanwhile_and_all_of_it_in_the
     assert {"flash_attn/__init__.py", "flash_attn_2_cuda.py", "flash_attn"} <= set(synced)
 
 
-def test_what_cannot_be_written_meanwhile_shows_when_it_is_put_in_place(site, monkeypatch):
+def test_a_sync_that_fails_in_the_background_fails_the_exchange(site, monkeypatch):
     def fail(path):
         raise OSError(5, "Input/output error", path)
 
@@ -206,7 +206,7 @@ def test_what_cannot_be_written_meanwhile_shows_when_it_is_put_in_place(site, mo
     assert version(site) == "2.8.2"
 
 
-def test_after_an_error_nobody_waits_for_the_disk(site, monkeypatch):
+def test_after_an_error_the_background_sync_is_not_awaited(site, monkeypatch):
     goes_on = threading.Event()
     monkeypatch.setattr(replacement, "_sync_entry", lambda path: goes_on.wait(10))
     begin = time.monotonic()

@@ -102,7 +102,7 @@ def test_a_wheel_for_another_torch_is_replaced_though_the_version_is_the_same(an
     assert any_node.environment["origins"]["flash-attn"]["filename"] == after["filename"]
 
 
-def test_nobodys_settings_and_no_index_take_part(any_node, server, monkeypatch, tmp_path):
+def test_neither_settings_nor_an_index_take_part(any_node, server, monkeypatch, tmp_path):
     """Not even those that name an index, another target, or a file that is not there."""
     index = f"{server.url}/simple/"
     for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX"):
@@ -119,7 +119,7 @@ def test_nobodys_settings_and_no_index_take_part(any_node, server, monkeypatch, 
     assert server.requests == []
 
 
-def test_what_would_need_an_index_fails_cleanly(any_node):
+def test_a_requirement_that_would_need_an_index_fails_cleanly(any_node):
     """pip and uv would install it, for dependencies are none of their business here; it shows when it is imported."""
     wheel = any_node.deliver(requires=["einops"], files={"flash_attn/__init__.py": "import einops\n"})
     with any_node.refuses(r"does not load with .*No module named 'einops'. Nothing was changed"):
@@ -136,7 +136,7 @@ def test_a_wheel_whose_import_fails_leaves_the_old_version_installed(any_node):
     assert list(any_node.venv.rglob(".torch_extension-*")) == []
 
 
-def test_one_wheel_that_does_not_load_keeps_all_others_out(node):
+def test_one_wheel_that_does_not_load_prevents_all_others(node):
     with node.refuses("flash_attn.*does not load"):
         node.install(node.deliver(name="causal-conv1d", version="1.5.0"), node.deliver(files=IMPORT_FAILS))
 
@@ -146,7 +146,7 @@ def test_without_verification_nothing_is_imported(node):
     assert node.environment["distributions"]["flash-attn"] == "2.8.3"
 
 
-def test_what_lies_in_the_working_directory_or_on_pythonpath_proves_nothing(node, tmp_path, monkeypatch):
+def test_modules_in_the_working_directory_or_on_pythonpath_do_not_count(node, tmp_path, monkeypatch):
     for folder in (tmp_path, tmp_path / "more"):
         (folder / "flash_attn").mkdir(parents=True)
         (folder / "flash_attn" / "__init__.py").write_text("V = 'not the wheel'\n")
@@ -155,7 +155,7 @@ def test_what_lies_in_the_working_directory_or_on_pythonpath_proves_nothing(node
         node.install(node.deliver(files=IMPORT_FAILS))
 
 
-def test_what_only_pythonpath_has_is_not_there(node, tmp_path, monkeypatch):
+def test_a_package_only_on_pythonpath_is_not_installed(node, tmp_path, monkeypatch):
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "einops.py").touch()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "more"))
@@ -182,7 +182,7 @@ def rename(wheel, path):
     ],
     ids=["wrong hash", "no hash", "not delivered", "cut", "cut, hash not known", "no wheel", "another version"],
 )
-def test_what_was_not_delivered_well_is_refused(spoil, words, any_node, monkeypatch):
+def test_a_bad_delivery_is_refused(spoil, words, any_node, monkeypatch):
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     wheel = any_node.deliver()
     spoil(wheel, any_node.folder / wheel["filename"])
@@ -267,7 +267,7 @@ def test_what_was_built_on_the_node_is_kept_if_it_can_be_imported(files, action,
     assert (found.action, words in found.reason) == (action, True)
 
 
-def test_an_installation_that_ended_elsewhere_is_an_error(node):
+def test_an_installation_into_another_folder_is_an_error(node):
     def run_elsewhere(command):
         return (0, "", "") if "--target" in command else node.run(command)
 
@@ -276,7 +276,7 @@ def test_an_installation_that_ended_elsewhere_is_an_error(node):
         install([wheel], [], str(node.folder), node.environment, run_elsewhere, "none")
 
 
-def test_an_installer_that_fails_is_told_in_its_own_words(node):
+def test_the_errors_of_the_installer_are_in_the_message(node):
     wheel = node.deliver(tags="py3-none-linux_" + node.environment["platform"]["machine"])
     bad = node.folder / wheel["filename"].replace("linux_", "manylinux_9_99_")
     (node.folder / wheel["filename"]).rename(bad)
@@ -284,7 +284,7 @@ def test_an_installer_that_fails_is_told_in_its_own_words(node):
         node.install({**wheel, "filename": bad.name})
 
 
-def test_what_is_installed_in_part_is_replaced_though_it_can_be_imported(node):
+def test_a_partial_installation_is_replaced_though_it_can_be_imported(node):
     wheel = node.deliver()
     node.install(wheel)
     next(node.venv.rglob("direct_url.json")).unlink()  # as it is until the end of an installation
@@ -298,7 +298,7 @@ def test_what_is_installed_in_part_is_replaced_though_it_can_be_imported(node):
     assert node.version() == "2.8.3"
 
 
-def test_what_a_killed_pip_had_put_aside_is_removed(node):
+def test_folders_that_a_killed_pip_had_renamed_are_removed(node):
     packages = node.venv / "lib" / os.listdir(node.venv / "lib")[0] / "site-packages"
     ours = ["~lash_attn", "~-ash_attn-2.8.2.dist-info", "~.=sh_attn", "~-flash_attn"]
     theirs = ["~orch", "~~rch-2.8.0.dist-info", "~attn", "flash_attn_3"]
@@ -308,7 +308,7 @@ def test_what_a_killed_pip_had_put_aside_is_removed(node):
     assert {name for name in (*ours, *theirs) if (packages / name).exists()} == set(theirs)
 
 
-def test_an_installation_waits_for_one_that_is_under_way(node, tmp_path):
+def test_an_installation_waits_for_a_running_one(node, tmp_path):
     done = tmp_path / "done"
     code = f"import fcntl, os, time; fcntl.flock(os.open({node.packages!r}, os.O_RDONLY), fcntl.LOCK_EX); print(flush=True)"
     code += f"; time.sleep(2); open({str(done)!r}, 'w').close()"
@@ -326,9 +326,7 @@ SCRIPT = ("flash_attn-2.8.3.data/scripts/attend", b"#!python\n")
     [([], ["pip", "unpacked", "import"]), ([SCRIPT], ["pip", "import", "pip"])],
     ids=["renamed into place", "installed once more"],
 )
-def test_that_the_files_are_not_needed_any_more_is_told_before_the_trial_unless_pip_needs_them_again(
-    extra, happened, node
-):
+def test_unpacked_is_called_before_the_trial_unless_pip_needs_the_files_again(extra, happened, node):
     order = []
 
     def run(command):
@@ -341,7 +339,7 @@ def test_that_the_files_are_not_needed_any_more_is_told_before_the_trial_unless_
     assert node.version() == "2.8.3"
 
 
-def test_the_delivered_file_may_be_gone_at_the_trial(node):
+def test_the_delivered_file_may_be_removed_before_the_trial(node):
     wheel = node.deliver()
     path = node.folder / wheel["filename"]
     install([wheel], [], str(node.folder), node.environment, node.run, "import", unpacked=path.unlink)

@@ -48,7 +48,7 @@ def test_egg_info_of_the_operating_system_counts(tmp_path):
     }
 
 
-def test_debris_is_no_distribution(tmp_path):
+def test_other_entries_are_no_distributions(tmp_path):
     for name in ("~lash_attn-2.8.3.dist-info", "torch", "torch.egg-info", "__pycache__", "x-1.0.egg-link"):
         put(tmp_path, name)
     assert find_installed([str(tmp_path)]) == {}
@@ -111,7 +111,7 @@ def test_both_forms_of_a_recorded_hash_are_read(archive, digest, tmp_path):
         '{"url": "file:///a.whl", "archive_info": {"hashes": 7}}',
     ],
 )
-def test_what_does_not_tell_the_origin_is_no_origin(record, tmp_path):
+def test_another_direct_url_has_no_origin(record, tmp_path):
     path = put(tmp_path, "a-1.dist-info", **({} if record is None else {"direct_url.json": record}))
     assert read_origin(Distribution("a", "1", str(path), True)) is None
 
@@ -124,6 +124,6 @@ def test_a_broken_off_installation_has_no_origin(tmp_path):
     assert read_origin(find_installed([str(tmp_path)])["a"]) == {"filename": "a.whl", "sha256": None}
 
 
-def test_what_a_removal_left_of_the_metadata_is_no_distribution(tmp_path):
+def test_a_metadata_folder_without_metadata_is_no_distribution(tmp_path):
     (put(tmp_path, "a-1.dist-info") / "METADATA").unlink()
     assert find_installed([tmp_path]) == {}

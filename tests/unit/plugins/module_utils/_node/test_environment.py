@@ -27,7 +27,7 @@ def install(venv, wheel):
     subprocess.check_call(command)
 
 
-def test_an_environment_is_told_from_its_files_alone(venv, packages, tmp_path, home, run, make_torch):
+def test_an_environment_is_described_from_its_files_alone(venv, packages, tmp_path, home, run, make_torch):
     make_torch(packages)
     wheel = build_wheel(tmp_path, label=LABEL, files={"flash_attn/__init__.py": "raise SystemExit('imported')\n"})
     install(venv, wheel)
@@ -55,7 +55,7 @@ def test_an_environment_is_told_from_its_files_alone(venv, packages, tmp_path, h
     assert environment["origins"] == {"flash-attn": {"filename": wheel.name, "sha256": sha256(wheel)}}
 
 
-def test_all_distributions_are_told_where_all_are_asked_for(venv, run):
+def test_a_star_stands_for_all_installed_distributions(venv, run):
     environment, _warnings = describe_environment(str(venv), [ALL_DISTRIBUTIONS, "einops"], run, os.environ)
     assert environment["distributions"]["einops"] is None
     assert environment["distributions"]["pip"] == environment["installers"]["pip"]
@@ -66,7 +66,7 @@ def test_an_environment_without_installers_has_none(make_venv, run, monkeypatch)
     assert describe_environment(str(make_venv()), [], run, os.environ)[0]["installers"] == {"pip": None, "uv": None}
 
 
-def test_a_library_that_is_not_there_is_a_warning(make_venv, run, monkeypatch):
+def test_a_missing_libstdcxx_is_a_warning(make_venv, run, monkeypatch):
     from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import system
 
     monkeypatch.setattr(system, "_SYSTEM_LIBRARIES", ())
@@ -96,7 +96,7 @@ def test_environments_come_in_their_order_with_the_same_gpus_and_all_warnings(ma
     assert [item["gpus"] for item in environments] == [environments[0]["gpus"]] * 3
 
 
-def test_all_that_is_wrong_is_told_in_one_error(make_venv, run, tmp_path, make_torch):
+def test_all_faults_are_in_one_error(make_venv, run, tmp_path, make_torch):
     venv = make_venv()
     shutil.rmtree(make_torch(site_packages(venv)) / "lib")
     with pytest.raises(TorchExtensionError) as error:
@@ -107,7 +107,7 @@ def test_all_that_is_wrong_is_told_in_one_error(make_venv, run, tmp_path, make_t
     ]
 
 
-def test_a_plain_probe_imports_nothing_that_it_does_not_need(make_venv):
+def test_describing_environments_imports_only_what_it_needs(make_venv):
     code = f"""
 import os, subprocess, sys
 sys.path[:] = {sys.path!r}

@@ -42,7 +42,7 @@ def test_a_venv_is_found_however_it_is_named(way, make_venv, run, tmp_path, monk
 
 
 @pytest.mark.parametrize("kind", ["venv", "venv with system packages", "base"])
-def test_packages_are_looked_for_where_the_interpreter_itself_looks(kind, make_venv, run):
+def test_the_folders_of_packages_are_those_of_the_interpreter_itself(kind, make_venv, run):
     user = subprocess.check_output([sys._base_executable, "-m", "site", "--user-site"], text=True).strip()
     os.makedirs(user)
     executable = sys._base_executable
@@ -98,7 +98,7 @@ def test_tags_of_other_builds(build, tag, abi, make_venv, run):
     assert (found.tag, found.abi) == (tag, abi)
 
 
-def test_an_environment_of_the_operating_system_is_told_and_a_venv_of_it_is_not(make_venv, run, tmp_path):
+def test_the_operating_systems_python_is_externally_managed_and_a_venv_of_it_is_not(make_venv, run, tmp_path):
     (tmp_path / "EXTERNALLY-MANAGED").touch()
     stdlib = str(tmp_path)
     assert query_interpreter(sys._base_executable, answering(run, stdlib=stdlib)).externally_managed
@@ -106,7 +106,7 @@ def test_an_environment_of_the_operating_system_is_told_and_a_venv_of_it_is_not(
     assert not query_interpreter(str(make_venv()), answering(run, stdlib=stdlib)).externally_managed
 
 
-def test_a_missing_interpreter_is_an_error_that_says_what_was_looked_for(tmp_path, run, monkeypatch):
+def test_a_missing_interpreter_is_an_error_that_says_what_was_searched_for(tmp_path, run, monkeypatch):
     monkeypatch.setenv("PATH", "/somewhere")
     (tmp_path / "empty").mkdir()
     (tmp_path / "dangling").symlink_to("/gone/python3.9")
@@ -133,7 +133,7 @@ def test_a_missing_interpreter_is_an_error_that_says_what_was_looked_for(tmp_pat
     ],
     ids=["broken", "something else", "silent"],
 )
-def test_what_does_not_answer_as_python_is_an_error_with_its_last_words(script, last_words, tmp_path, run):
+def test_a_program_that_is_not_python_is_an_error_with_its_last_line(script, last_words, tmp_path, run):
     program = tmp_path / "python"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)

@@ -38,7 +38,7 @@ def test_the_highest_glibcxx_is_found_by_number_in_the_environments_own_library(
     assert system.read_platform(str(tmp_path))["libstdcxx"] == "3.4.30"
 
 
-def test_a_library_that_does_not_tell_is_passed_over(tmp_path):
+def test_a_libstdcxx_without_versions_is_skipped(tmp_path):
     folders = [tmp_path / name for name in ("none", "empty", "odd", "good")]
     for folder, content in zip(folders[1:], (b"", b"GLIBCXX_3.4.1 and more", b"\0GLIBCXX_3.4.21\0"), strict=True):
         folder.mkdir()
@@ -91,7 +91,7 @@ def find(tmp_path, monkeypatch):
     return install
 
 
-def test_gpus_and_driver_are_what_nvidia_smi_tells(find, run):
+def test_gpus_and_driver_are_read_from_nvidia_smi(find, run):
     answers = f'case "$1" in --query-gpu*) echo "{H200}" ;; *) cat <<END\n{REPORT}\nEND\n;; esac'
     gpus, driver, warnings = system.read_gpus_and_driver(run, find(answers))
     assert gpus == [{"name": "NVIDIA H200", "compute_capability": "9.0", "memory_mib": 143771}]
@@ -113,7 +113,7 @@ def test_a_driver_that_hangs_is_not_waited_for(find, run, monkeypatch):
     assert ["no answer within 0.3 s" in warning for warning in warnings] == [True]
 
 
-def test_without_nvidia_smi_the_kernel_module_tells_what_it_knows(tmp_path):
+def test_without_nvidia_smi_the_files_of_the_kernel_module_are_read(tmp_path):
     (tmp_path / "gpus" / "0000:3b:00.0").mkdir(parents=True)
     (tmp_path / "version").write_text(
         "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\nGCC version: 12.2.0\n"
@@ -125,5 +125,5 @@ def test_without_nvidia_smi_the_kernel_module_tells_what_it_knows(tmp_path):
     assert ["nvidia-smi is not on this node" in warning for warning in warnings] == [True]
 
 
-def test_no_gpu_is_nothing_to_warn_of(tmp_path):
+def test_no_gpu_is_no_warning(tmp_path):
     assert system._read_kernel_module(str(tmp_path)) == ([], None, [])

@@ -23,7 +23,7 @@ SHA256 = "5a176a0589635270be7181c8b96c3bdf432a28f8d7a916ffce434cd43f982fda"
 FOLDER = "wheels/0b/b5/fb/4eb31ffcf262c7b78dd3ae076329e02560008d5bb11c6c6f6d"
 
 
-def test_the_example_that_everybody_can_check(environment):
+def test_the_folder_of_a_published_example(environment):
     assert wheel_folder(f"{URL}#sha256={SHA256}", "cp311", "24.0") == FOLDER
     assert wheel_path(f"{URL}#sha256={SHA256}", "a.whl", environment) == f"/home/user/.cache/pip/{FOLDER}/a.whl"
 
@@ -73,13 +73,13 @@ def test_each_python_has_a_folder_of_its_own_and_a_patch_level_has_not():
         "https://[::1/a.tar.gz",
     ],
 )
-def test_what_is_no_url_of_a_file_is_refused(url):
+def test_a_url_of_no_file_is_refused(url):
     with pytest.raises(TorchExtensionError, match="no URL of a file"):
         wheel_folder(url, "cp311", "24.0")
 
 
 @pytest.mark.parametrize("tag", ["", "311", "cp", "cp311-abi3"])
-def test_what_is_no_python_tag_is_refused(tag):
+def test_another_python_tag_is_refused(tag):
     with pytest.raises(TorchExtensionError, match="no Python tag"):
         wheel_folder(URL, tag, "24.0")
 

@@ -71,7 +71,7 @@ OURS = "/opt/venv/wheels"
         "empty section",
     ],
 )
-def test_one_place_more_and_all_else_as_it_was(before, after, effective):
+def test_a_link_is_added_and_everything_else_stays(before, after, effective):
     assert add_find_links(before, OURS, effective.split(), "pip.conf") == after
 
 
@@ -80,12 +80,12 @@ def test_one_place_more_and_all_else_as_it_was(before, after, effective):
     ["[install]\ncert = a\ncert = b\n", "secret\n", "[install]\n[install]\n"],
     ids=["option", "no section", "section"],
 )
-def test_what_pip_cannot_read_is_not_edited_and_not_quoted(text):
+def test_a_file_that_pip_cannot_read_is_neither_edited_nor_quoted(text):
     with pytest.raises(TorchExtensionError, match=r"pip cannot read /x/pip\.conf \(\w+Error\)\. Mend it\.$"):
         add_find_links(text, OURS, [], "/x/pip.conf")
 
 
-def test_what_is_not_understood_is_left_to_people():
+def test_a_form_that_is_not_understood_is_an_error():
     inherited = "[DEFAULT]\nfind-links = /a\n[install]\ncert = /c\n"
     with pytest.raises(TorchExtensionError, match="by hand"):
         add_find_links(inherited, OURS, ["/a"], "pip.conf")

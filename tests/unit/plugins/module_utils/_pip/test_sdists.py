@@ -139,9 +139,7 @@ def fill(environment, name, delivered, sdist_url, folder=None):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", [version for version in ASKABLE if version != "23.1.2"])  # as 23.0.1 and 24.0
-def test_every_pip_finds_in_its_cache_what_it_was_asked_for(
-    version, index, server, settings, home, tmp_path, run, monkeypatch
-):
+def test_every_pip_finds_the_wheel_in_its_cache(version, index, server, settings, home, tmp_path, run, monkeypatch):
     venv = pip_venv(version, tmp_path / "venv")
     for name in ("found", "indexed-and-found"):
         build_sdist(tmp_path / "links", name=name, version="1")
@@ -180,7 +178,7 @@ def test_every_pip_finds_in_its_cache_what_it_was_asked_for(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["20.3.4", "23.0.1", "23.1.2", NEWEST])
-def test_settings_that_keep_pip_from_its_cache_are_seen_and_true(
+def test_settings_that_keep_pip_from_its_cache_are_reported(
     version, index, server, settings, home, tmp_path, run, monkeypatch
 ):
     venv = pip_venv(version, tmp_path / "venv")
@@ -225,7 +223,7 @@ def ask_newest(venv, run, *requirements):
         ({"PIP_TIMEOUT": "soon"}, "does not answer|invalid|PIP_TIMEOUT|timeout"),
     ],
 )
-def test_what_pip_cannot_tell_is_an_error_that_names_the_knob(
+def test_a_requirement_that_pip_cannot_resolve_is_an_error_that_names_the_knob(
     variables, words, newest, index, server, settings, run, monkeypatch
 ):
     monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple/")
@@ -240,16 +238,14 @@ def test_what_pip_cannot_tell_is_an_error_that_names_the_knob(
     assert "\n" not in told["error"]
 
 
-def test_without_an_index_pip_finds_what_lies_in_a_folder(newest, settings, tmp_path, run, monkeypatch):
+def test_without_an_index_pip_finds_an_sdist_in_a_folder(newest, settings, tmp_path, run, monkeypatch):
     sdist = build_sdist(tmp_path / "links", name="absolute", version="1")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(sdist.parent))
     assert ask_newest(newest, run)["url"] == sdist.as_uri()
 
 
-def test_what_is_installed_already_is_asked_for_all_the_same(
-    newest, index, server, settings, run, tmp_path, monkeypatch
-):
+def test_an_installed_requirement_is_resolved_all_the_same(newest, index, server, settings, run, tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple/")
     wheel = build_wheel(tmp_path, name="absolute", version="1")
     packages = next(newest.glob("lib/python*/site-packages"))
@@ -289,7 +285,7 @@ def test_no_pip_and_an_old_pip_are_not_even_started(pip, words):
     "requirement",
     ["flash-attn", "--index-url==1", "flash-attn>=2", "flash-attn==2.*", "a @ http://b/c==1", "./a==1", ""],
 )
-def test_what_pins_no_version_is_refused_before_anything_is_started(requirement):
+def test_a_requirement_that_pins_no_version_is_refused_before_pip_is_started(requirement):
     with pytest.raises(TorchExtensionError, match="does not pin one version"):
         check_pinned(["flash-attn==2.8.3", requirement])
     with pytest.raises(TorchExtensionError, match="does not pin one version"):
@@ -337,7 +333,9 @@ def test_every_pip_computes_the_folder_of_a_url_as_we_do(version, tmp_path, run)
 
 
 @pytest.mark.parametrize("version", OLD)
-def test_a_pip_that_cannot_be_asked_finds_what_a_url_led_to(version, server, settings, tmp_path, run, monkeypatch):
+def test_a_pip_too_old_to_be_queried_finds_the_wheel_by_the_given_url(
+    version, server, settings, tmp_path, run, monkeypatch
+):
     venv = pip_venv(version, tmp_path / "venv")
     server.serve_page("/simple/old/", f'<!DOCTYPE html><a href="/f/old-1.tar.gz#sha256={A}">old-1.tar.gz</a>')
     monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple/")

@@ -134,7 +134,7 @@ def test_a_library_that_exports_nothing(tmp_path):
         assert elf.exports(["one", "two"]) == set()
 
 
-def test_what_is_no_library_is_an_error(tmp_path, library):
+def test_another_file_is_an_error(tmp_path, library):
     def refused(data: bytes, error=ElfError):
         path = tmp_path / "file"
         path.write_bytes(data)
@@ -150,7 +150,7 @@ def test_what_is_no_library_is_an_error(tmp_path, library):
     assert "ends too early" in refused(good[:200])
 
 
-def test_what_is_no_file_does_not_hold_us_up(tmp_path):
+def test_a_fifo_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "libfifo.so")
     for path in (tmp_path / "libfifo.so", tmp_path):
         with pytest.raises(ElfError, match="is not a file"):
@@ -214,7 +214,7 @@ def test_a_hash_chain_that_never_ends_is_damage(tmp_path):
         elf.exports(["other", "another", "third"])
 
 
-def test_only_what_is_asked_for_is_read(library, monkeypatch):
+def test_only_the_needed_pages_are_read(library, monkeypatch):
     """No table is read as a whole, for torch's have hundreds of thousands of entries."""
     read = []
     pread = os.pread

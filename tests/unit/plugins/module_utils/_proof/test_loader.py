@@ -58,12 +58,12 @@ def cache_of(entries, before=b"") -> bytes:
     return before + header + rows + strings
 
 
-def test_the_interpreter_has_what_its_own_process_has(process_of, tmp_path):
+def test_the_libraries_of_the_interpreter_are_those_of_its_real_process(process_of, tmp_path):
     process = process_of(tmp_path, os.environ, torch=False)
     code = "print(open('/proc/self/maps').read())"
     maps = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True).stdout
     real = {os.path.realpath(path) for path in re.findall(r"(/\S+\.so[.\d]*)$", maps, re.MULTILINE)}
-    found = {os.path.realpath(library.elf.path) for library in process.everywhere}
+    found = {os.path.realpath(library.elf.path) for library in process.global_scope}
     assert found == {path for path in real if "lib-dynload" not in path} | {os.path.realpath(sys.executable)}
 
 
@@ -125,7 +125,7 @@ def test_the_order_of_the_search_is_that_of_the_loader(process_of, tmp_path):
     assert found({}, []) == "cached"
 
 
-def test_what_is_for_another_machine_is_passed_over(process_of, tmp_path):
+def test_a_library_for_another_machine_is_skipped(process_of, tmp_path):
     foreign, narrow, good = (build(tmp_path / name / "libmany.so") for name in "abc")
     data = bytearray(foreign.read_bytes())
     data[18:20] = (8).to_bytes(2, "little")  # EM_MIPS
@@ -151,7 +151,7 @@ def test_torch_brings_its_libraries_and_those_of_nvidia(process_of, tmp_path):
     assert missing == ["libcudart.so.11.0"]
 
 
-def test_what_torch_itself_lacks_is_a_doubt(process_of, tmp_path):
+def test_a_library_that_torch_itself_lacks_is_a_doubt(process_of, tmp_path):
     lost = build(tmp_path / "torch/lib/liblost.so")
     build(tmp_path / "torch/_C.so", "", str(lost))
     lost.unlink()
@@ -159,7 +159,7 @@ def test_what_torch_itself_lacks_is_a_doubt(process_of, tmp_path):
     assert doubt == "torch's own _C.so needs liblost.so: it is nowhere on this node"
 
 
-def test_what_is_loaded_already_counts_by_its_name_wherever_else_it_is(process_of, tmp_path):
+def test_a_library_that_is_loaded_already_goes_before_others_of_its_name(process_of, tmp_path):
     mine = build(tmp_path / "torch/lib/libsame.so")
     build(tmp_path / "torch/_C.so", "", str(mine), "-Wl,-rpath,$ORIGIN/lib")
     build(tmp_path / "other/libsame.so")
@@ -198,7 +198,7 @@ def test_libraries_that_need_each_other_are_each_found_once(process_of, tmp_path
     assert "libsecond.so" in names
 
 
-def test_the_origin_is_put_in_its_place():
+def test_origin_is_expanded():
     assert expand_origin(["$ORIGIN", "${ORIGIN}/../lib", "/usr/lib", "/x/$LIB"], "/a") == [
         "/a",
         "/a/../lib",

@@ -96,7 +96,7 @@ def stub(node, file, version="", names="stub", soname=None):
     return compile_library(folder / file, source, "-nostdlib", *options, language="c", soname=soname or file)
 
 
-def test_what_has_all_it_needs_fits(node):
+def test_a_library_that_has_all_it_needs_fits(node):
     path = node.extension("good")
     found = node.prove(path, cxx11_abi=True)
     assert found == ("fits", [])
@@ -149,7 +149,7 @@ def test_a_symbol_that_nothing_exports_does_not_fit(node, name, source, options,
     assert "undefined symbol" in node.hold_against_loader(path, found)
 
 
-def test_an_abi_that_the_name_denies_is_told(node):
+def test_an_abi_that_contradicts_the_name_is_reported(node):
     path = node.extension("old_abi_again", "", "-D_GLIBCXX_USE_CXX11_ABI=0")
     found = node.prove(path, cxx11_abi=False)
     assert found.reasons[0] == (
@@ -246,14 +246,14 @@ def test_the_library_path_of_the_environment_counts(node):
         node.hold_against_loader(path, found, environ)
 
 
-def test_what_torch_loads_for_all_counts(node):
+def test_libraries_that_torch_loads_globally_count(node):
     path = node.extension("global", "extern int for_all; int *use = &for_all;")
     found = node.prove(path)
     assert found == ("fits", [])
     node.hold_against_loader(path, found)
 
 
-def test_what_is_needed_through_another_library_counts(node):
+def test_dependencies_of_a_dependency_count(node):
     path = node.extension("through", torch=["-Wl,--no-as-needed", "-ltorch_cpu", "-Wl,--allow-shlib-undefined"])
     found = node.prove(path)
     assert "libc10.so" not in read_facts(path, "x")["libraries"][0]["needed"]
@@ -314,7 +314,7 @@ def test_a_wheel_of_python_alone_fits(node):
     assert prove_all([no_facts()], node.environment, {}) == [("fits", [])]
 
 
-def test_what_could_not_be_read_of_the_wheel_cannot_be_told(node):
+def test_a_wheel_that_could_not_be_read_whole_leaves_the_question_open(node):
     found = prove_all([no_facts(problems=["x.so is damaged"])], node.environment, {})
     assert found == [("cannot be told", ["x.so is damaged"])]
     bad = node.prove(node.extension("bad_too", "int gone(); int use = gone();"), problems=["x.so is damaged"])
@@ -369,7 +369,7 @@ def test_gpus_are_judged_with_the_libraries(node):
     assert found == [("does not fit", ["has code for sm_80; this node has sm_75 (GPU 0, Tesla T4)"])]
 
 
-def test_nothing_is_left_open(node):
+def test_no_file_stays_open(node):
     facts = [read_facts(node.extension("closed"), "closed.so")]
     before = len(os.listdir("/proc/self/fd"))
     prove_all(facts, node.environment, {})
@@ -391,9 +391,9 @@ def test_nothing_is_left_open(node):
         ("_ZN99999999c10", "c10"),
     ],
 )
-def test_names_are_made_readable(name, meaning):
+def test_names_are_demangled(name, meaning):
     assert demangle(name) == meaning
 
 
-def test_names_of_the_compiler_are_made_readable(node):
+def test_names_from_the_compiler_are_demangled(node):
     assert {demangle(name) for name in exported_names(node.lib / "libtorch_cpu.so")} >= {"at::add"}

@@ -28,11 +28,11 @@ class Processes:
     """Answers in place of interpreters, one process after the other; what each was asked."""
 
     def __init__(self, *answers):
-        self.answers, self.asked = list(answers), []
+        self.handlers, self.asked = list(answers), []
 
     def __call__(self, command):
         self.asked.append(command[command.index("-c") + 2 :])
-        return self.answers.pop(0)
+        return self.handlers.pop(0)
 
 
 def lines(*results, devices=GPUS):
@@ -75,7 +75,7 @@ def test_a_process_that_dies_counts_for_the_gpu_that_it_was_at(status, err, word
     assert [result["failure"] for result in results] == [None, words, None]
 
 
-def test_where_torch_sees_no_gpu_its_words_are_told():
+def test_where_torch_sees_no_gpu_its_last_line_is_the_failure():
     run = Processes(
         (1, "", "Traceback\nRuntimeError: The NVIDIA driver on your system is too old (found version 11040).\n")
     )
@@ -128,7 +128,7 @@ def test_how_to_verify_depends_on_the_gpus(way, gpus, devices, resolved):
 
 
 @pytest.mark.parametrize(("gpus", "words"), [([], "names no GPU"), (None, "does not answer")])
-def test_gpus_that_are_asked_for_must_be_there(gpus, words):
+def test_requested_gpus_must_exist(gpus, words):
     with pytest.raises(
         TorchExtensionError, match=f"verify is gpu, and nvidia-smi {words} on this node.*torch_extension_verify"
     ):

@@ -54,7 +54,7 @@ def node(installed, filename=None, sha256=None):
         "not asked",
     ],
 )
-def test_what_has_to_be_done(environment, wanted_sha256, action, words):
+def test_the_action_follows_from_what_is_installed(environment, wanted_sha256, action, words):
     wheel = {"name": "flash-attn", "version": "2.8.3", "filename": FILE, "sha256": wanted_sha256}
     decided = decide_from_environment(wheel, environment)
     assert decided.action == action

@@ -71,19 +71,19 @@ def test_other_spellings_are_understood(local, label):
 @pytest.mark.parametrize(
     "version", ["2.8.3", "2.8.3+cpu", "2.8.3+cu12", "2.8.3+torch2.8", "2.8.3+cu12torch", "2.8.3+x.cu12torch2.8"]
 )
-def test_a_name_that_does_not_say_it_has_no_label(version):
+def test_a_version_in_another_form_has_no_label(version):
     built = labels.parse_filename(f"flash_attn-{version}-{TAGS}.whl")
     assert (built.version, built.label) == ("2.8.3", None)
 
 
 @pytest.mark.parametrize("filename", ["flash_attn-2.8.3.tar.gz", "../a-1-py3-none-any.whl", "a.whl", ""])
-def test_what_is_no_wheel_is_refused(filename):
+def test_another_file_name_is_refused(filename):
     with pytest.raises(TorchExtensionError, match="is not the name of a wheel"):
         labels.parse_filename(filename)
 
 
 @pytest.mark.parametrize("filename", [*OFFICIAL, *COMMUNITY])
-def test_what_is_delivered_has_a_name_that_the_standard_allows_and_that_says_the_same(filename):
+def test_the_name_for_pip_is_valid_and_has_the_same_label(filename):
     name = labels.pip_filename(filename)
     parse_wheel_filename(name)
     assert labels.parse_filename(name).label == labels.parse_filename(filename).label
@@ -97,5 +97,5 @@ def test_what_is_delivered_has_a_name_that_the_standard_allows_and_that_says_the
         *[("2.6", "12.6", True), ("2.6", "12", None), ("2.7", "12.8", True), ("2.10", "13.0", True)],
     ],
 )
-def test_a_torch_of_the_package_index_has_the_abi_that_was_seen_in_its_libraries(torch, cuda, abi):
+def test_the_abi_of_torch_on_the_package_index_is_that_of_its_libraries(torch, cuda, abi):
     assert labels.pip_torch_abi(torch, cuda) is abi

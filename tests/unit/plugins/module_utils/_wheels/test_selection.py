@@ -89,11 +89,11 @@ def test_a_wheel_fits_when_each_of_its_parts_does(filename, environment):
         (f"flash_attn-2.8.3-{TAGS}.whl", "it is for torch (its name does not tell), this node has 2.8.0+cu126"),
     ],
 )
-def test_a_part_that_does_not_fit_is_told_with_what_the_node_has(filename, reason, environment):
+def test_a_mismatch_says_what_the_node_has(filename, reason, environment):
     assert reason in mismatches(filename, environment)
 
 
-def test_all_parts_that_do_not_fit_are_told(environment):
+def test_all_mismatches_are_reported(environment):
     filename = wheel("cu118torch2.1cxx11abiFALSE", tags="cp39-cp39-linux_aarch64")
     assert [item.part for item in judge([filename], environment)[0].mismatches] == [
         *("torch", "CUDA", "a torch with C++11 ABI", "Python", "platform")
@@ -159,12 +159,12 @@ def test_a_wheel_for_glibc_does_not_serve_musl(environment):
         (wheel(tags="cp311-cp311-manylinux_2_28_x86_64"), wheel(tags="cp311-cp311-manylinux_2_17_x86_64")),
     ],
 )
-def test_of_two_that_fit_the_nearer_is_taken_in_whatever_order_they_come(better, worse, environment):
+def test_of_two_that_fit_the_nearer_is_chosen_in_any_order(better, worse, environment):
     assert choose([better, worse], environment) == better
     assert choose([worse, better], environment) == better
 
 
-def test_of_two_files_of_one_name_the_newer_release_has_the_better(environment):
+def test_of_two_files_of_one_name_the_one_of_the_newer_release_is_chosen(environment):
     assets = [Asset(wheel(), f"https://gh.example/{tag}", release=tag) for tag in ("v0.9.1", "v0.9.2")]
     choice = selection.choose_best(
         selection.judge_wheels("flash-attn", assets, environment), SpecifierSet(), environment
@@ -191,7 +191,7 @@ def test_the_newest_version_that_the_requirement_allows_is_taken(specifier, vers
     assert choose(names, environment, specifier) == (wheel(version=version) if version else None)
 
 
-def test_a_newer_version_without_a_wheel_for_the_node_is_newer_and_told(environment):
+def test_a_newer_version_without_a_wheel_for_the_node_is_reported(environment):
     names = [wheel("cu12torch2.9cxx11abiTRUE", "2.9.0"), wheel("cu12torch2.10cxx11abiTRUE", "2.9.0"), wheel()]
     choice = selection.choose_best(judge(names, environment), SpecifierSet(), environment)
     assert choice.best.asset.filename == wheel()
@@ -212,12 +212,12 @@ def test_the_others_of_the_version_are_in_the_plan_with_their_reasons(environmen
     )
 
 
-def test_files_of_other_packages_and_other_kinds_are_newer(environment):
+def test_files_of_other_packages_and_other_kinds_are_ignored(environment):
     names = [wheel(name="flash_attn_3"), "flash_attn-2.8.3.tar.gz", "notes.txt", wheel(version="nightly"), wheel()]
     assert [item.asset.filename for item in judge(names, environment, "Flash_Attn")] == [wheel()]
 
 
-def test_where_nothing_fits_what_is_nearest_is_told(environment):
+def test_where_nothing_fits_the_nearest_is_described(environment):
     names = [
         *(wheel(f"cu12torch{torch}cxx11abiTRUE") for torch in ("2.4", "2.7", "2.10", "2.9")),
         wheel(tags="cp312-cp312-linux_x86_64"),
@@ -232,7 +232,7 @@ def test_where_nothing_fits_what_is_nearest_is_told(environment):
     ]
 
 
-def test_where_more_than_one_part_is_off_they_are_told_together(environment):
+def test_several_mismatches_of_one_wheel_are_described_together(environment):
     names = [wheel("cu13torch2.9cxx11abiTRUE"), wheel("cu13torch2.10cxx11abiTRUE", tags="cp39-cp39-linux_x86_64")]
     assert selection.describe_nearest(judge(names, environment), SpecifierSet()) == [
         "There is one for torch 2.9 and CUDA 13."
@@ -246,7 +246,7 @@ def test_a_long_list_is_cut(environment):
     ]
 
 
-def test_nothing_is_near_where_there_is_nothing(environment):
+def test_without_wheels_there_is_no_nearest(environment):
     assert selection.describe_nearest([], SpecifierSet()) == []
 
 
@@ -265,7 +265,7 @@ def for_torch(torch, version="2.8.3", label="cu12torch{}cxx11abiTRUE"):
     return wheel(label.format(torch), version)
 
 
-def test_to_try_comes_the_newest_version_first_then_the_nearest_older_torch_and_then_newer_ones(environment):
+def test_to_prove_comes_the_newest_version_first_then_the_nearest_older_torch_then_newer_ones(environment):
     names = [
         *(for_torch(torch, "2.8.2") for torch in ("2.9", "2.7")),
         *(for_torch(torch) for torch in ("2.10", "2.9", "2.6")),
@@ -274,7 +274,7 @@ def test_to_try_comes_the_newest_version_first_then_the_nearest_older_torch_and_
     assert filenames_to_prove(names, environment) == filenames_to_prove(names[::-1], environment) == wanted
 
 
-def test_what_is_off_in_more_than_torch_or_in_torchs_major_is_not_worth_a_try(environment):
+def test_wheels_with_other_mismatches_or_another_major_of_torch_are_not_tried(environment):
     names = [
         for_torch("2.7", label="cu13torch{}cxx11abiTRUE"),
         for_torch("2.7", label="cu12torch{}cxx11abiFALSE"),

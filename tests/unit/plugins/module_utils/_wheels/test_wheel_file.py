@@ -45,7 +45,7 @@ def test_a_name_is_taken_apart():
         "",
     ],
 )
-def test_what_is_no_name_of_a_wheel_is_refused(filename):
+def test_a_name_that_is_not_that_of_a_wheel_is_refused(filename):
     with pytest.raises(TorchExtensionError, match="is not the name of a wheel"):
         parse_name(filename)
 
@@ -68,12 +68,12 @@ def test_what_is_no_name_of_a_wheel_is_refused(filename):
         ("cp311-cp311-win_amd64", "it is for win_amd64"),
     ],
 )
-def test_tags_that_do_not_fit_are_told(tags, words, environment):
+def test_tags_that_do_not_fit_are_a_mismatch(tags, words, environment):
     told = tag_mismatch(parse_name(f"a-1-{tags}.whl"), environment)
     assert told == words or words in told
 
 
-def test_a_renamed_wheel_is_what_its_name_promises(tmp_path):
+def test_a_renamed_wheel_is_the_one_that_its_name_says(tmp_path):
     wheel = build_wheel(tmp_path, label=LABEL, requires=["torch", "einops>=0.6"], requires_python=">=3.9")
     found = check_metadata(str(wheel), wheel.name)
     assert found == ("flash-attn", "2.8.3", ("torch", "einops>=0.6"), ">=3.9")
@@ -127,7 +127,7 @@ def test_a_wheel_that_was_cut_anywhere_is_no_wheel(tmp_path):
 
 
 @pytest.mark.parametrize("change", [0x01, 0x80, 0xFF], ids=hex)
-def test_a_byte_that_fell_over_is_an_error_or_does_no_harm(change, tmp_path):
+def test_a_changed_byte_is_an_error_or_harmless(change, tmp_path):
     whole = build_wheel(tmp_path).read_bytes()
     path = tmp_path / "bad.whl"
     refused = 0
@@ -141,7 +141,7 @@ def test_a_byte_that_fell_over_is_an_error_or_does_no_harm(change, tmp_path):
 
 
 @pytest.mark.parametrize("what", ["folder", "nothing", "web page"])
-def test_what_is_no_archive_is_no_wheel(what, tmp_path):
+def test_a_file_that_is_not_an_archive_is_no_wheel(what, tmp_path):
     path = tmp_path / "a-1-py3-none-any.whl"
     if what == "folder":
         path.mkdir()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from wheels import build_wheel, tree_state
 
-from ansible_collections.airgap.torch_extensions.plugins.action.torch_verify import _misfits
+from ansible_collections.airgap.torch_extensions.plugins.action.torch_verify import _explain_mismatches
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import system
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.modules import torch_verify
@@ -136,19 +136,19 @@ def test_what_cannot_be_looked_at_is_a_failure(arguments, words, venv, gpus, run
 )
 def test_a_wheel_for_another_torch_is_told_by_its_name(filename, torch, reasons, environment):
     environment["torch"].update(torch)
-    told = _misfits({"name": "flash-attn", "filename": filename}, environment, "exact")
+    told = _explain_mismatches({"name": "flash-attn", "filename": filename}, environment, "exact")
     assert told == [f"the wheel it was installed from is for {reason}" for reason in reasons]
 
 
 def test_without_torch_nothing_works(environment):
     environment["torch"] = None
-    assert _misfits({"name": "flash-attn", "filename": WHEEL}, environment, "exact") == [
+    assert _explain_mismatches({"name": "flash-attn", "filename": WHEEL}, environment, "exact") == [
         "it needs torch, and the environment has none"
     ]
 
 
 def test_a_wheel_for_another_torch_may_serve_where_the_import_is_the_proof(environment):
     environment["torch"].update(version="2.3.0+cu121", cuda="13.0")
-    assert _misfits({"name": "flash-attn", "filename": WHEEL}, environment, "proven") == [
+    assert _explain_mismatches({"name": "flash-attn", "filename": WHEEL}, environment, "proven") == [
         "the wheel it was installed from is for CUDA 12, this node has CUDA 13.0"
     ]

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from servers import running_server, tls_context, tunnelling
+from servers import running_proxy, running_server, tls_context
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
@@ -504,7 +504,7 @@ def test_proxy_and_server_each_get_their_own_credentials(pull, https_server, cer
     netrc("machine localhost login me password s3cret\n")
     https_server.authorization = AUTHORIZATION
     https_server.serve_file(PATH, BODY)
-    with tunnelling("Basic " + base64.b64encode(b"proxied:too").decode()) as proxy:
+    with running_proxy("Basic " + base64.b64encode(b"proxied:too").decode()) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url.replace("//", "//proxied:too@"))
         assert pull(f"{https_server.url}/wheels", ca=certificate.read_text()) == PULLED
     assert proxy.requests == [f"localhost:{https_server.port}"]
@@ -512,7 +512,7 @@ def test_proxy_and_server_each_get_their_own_credentials(pull, https_server, cer
 
 
 def test_a_proxy_that_refuses_the_credentials_is_an_error(pull_error, https_server, certificate, monkeypatch):
-    with tunnelling("Basic other") as proxy:
+    with running_proxy("Basic other") as proxy:
         monkeypatch.setenv("https_proxy", proxy.url.replace("//", "//me:s3cret@"))
         message = pull_error(f"{https_server.url}/wheels", ca=certificate.read_text())
     assert (

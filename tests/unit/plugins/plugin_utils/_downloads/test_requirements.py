@@ -123,7 +123,7 @@ def test_markers_are_evaluated_for_the_node(publish, find_required, environment)
     assert {marker: bool(find_required(environment, f"a; {marker}")) for marker in markers} == markers
 
 
-def test_markers_of_this_machine_are_those_that_packaging_itself_tells(make_venv, run):
+def test_the_marker_environment_of_this_machine_is_that_of_packaging(make_venv, run):
     here = marker_environment(describe_environment(str(make_venv()), [], run, {})[0])
     itself = {"extra": "", **default_environment()}
     assert {**here, "platform_release": "", "platform_version": ""} == {

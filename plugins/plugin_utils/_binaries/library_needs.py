@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.libraries import require_library
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.bounded_reading import (
     Budget,
     UnreadableError,
@@ -79,11 +79,7 @@ def require_pyelftools() -> None:
     """
     :raises TorchExtensionError: if pyelftools cannot be imported
     """
-    if ELFTOOLS_IMPORT_ERROR:
-        raise TorchExtensionError(
-            f"The Python that runs Ansible on the control node lacks pyelftools ({ELFTOOLS_IMPORT_ERROR})."
-            " Install the collection's requirements.txt into it."
-        )
+    require_library("pyelftools", ELFTOOLS_IMPORT_ERROR)
 
 
 def read_library(file: t.IO[bytes], budget: Budget, sections: t.Container[str] = ()) -> Library:

@@ -16,6 +16,7 @@ import typing as t
 import uuid
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.libraries import require_library
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import Lock
 
@@ -43,11 +44,7 @@ def build_bom(lock: Lock, lock_text: str) -> str:
     :param lock_text: the text that the lock was read from
     :raises TorchExtensionError: if the library is missing, or SOURCE_DATE_EPOCH is no number
     """
-    if CYCLONEDX_IMPORT_ERROR:
-        raise TorchExtensionError(
-            f"The Python that runs Ansible on the control node lacks cyclonedx-python-lib ({CYCLONEDX_IMPORT_ERROR})."
-            " Install the collection's requirements.txt into it."
-        )
+    require_library("cyclonedx-python-lib", CYCLONEDX_IMPORT_ERROR)
     bom = Bom(serial_number=uuid.uuid5(_NAMESPACE, hashlib.sha256(lock_text.encode()).hexdigest()))
     time = _source_date()
     if time:

@@ -8,12 +8,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch_for_nodes
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import (
@@ -156,23 +155,10 @@ def _requirement_entry(item: Required) -> dict[str, t.Any]:
 
 
 def _write_atomically(path: str, text: str) -> None:
-    temporary = None
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path), delete=False
-        ) as file:
-            temporary = file.name
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        atomic.write_bytes(path, text.encode())
     except OSError as exc:
         raise TorchExtensionError(
             f"The lock {path} cannot be written ({exc.strerror}). Name another place in torch_extension_lock."
         ) from exc
-    finally:
-        if temporary:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)

@@ -14,6 +14,7 @@ import typing as t
 from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.libraries import require_library
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import root_cause
 
 try:
@@ -39,11 +40,7 @@ def check_requests() -> None:
     """
     :raises TorchExtensionError: if requests cannot be imported, or reads by a urllib3 that is too old
     """
-    if REQUESTS_IMPORT_ERROR:
-        raise TorchExtensionError(
-            f"The Python that runs Ansible on the control node lacks requests ({REQUESTS_IMPORT_ERROR}). "
-            "Install the collection's requirements.txt into it."
-        )
+    require_library("requests", REQUESTS_IMPORT_ERROR)
     if not hasattr(HTTPResponse, "shutdown"):
         raise TorchExtensionError(
             f"The Python that runs Ansible on the control node has urllib3 {urllib3_version}, wanted is 2.3 or newer. "

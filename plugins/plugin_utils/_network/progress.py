@@ -13,7 +13,7 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.libraries import require_library
 
 try:
     from tqdm import tqdm
@@ -80,11 +80,7 @@ class ProgressDisplay(Progress):
         :param delay: seconds from the start of a download to its first line there
         :raises TorchExtensionError: if a library is missing
         """
-        if TQDM_IMPORT_ERROR:
-            raise TorchExtensionError(
-                f"The Python that runs Ansible on the control node lacks tqdm ({TQDM_IMPORT_ERROR}). Install the"
-                " collection's requirements.txt into it, or set torch_extension_progress to false."
-            )
+        require_library("tqdm", TQDM_IMPORT_ERROR, "set torch_extension_progress to false")
         self._show, self._columns, self._interval, self._delay = show, columns, interval, delay
         self._views: dict[Gauge, _GaugeView] = {}
         self._line_is_open = False

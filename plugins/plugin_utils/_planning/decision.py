@@ -13,6 +13,7 @@ import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.libraries import require_library
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import cache
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import packages, setup_py
@@ -113,11 +114,7 @@ def choose_wheel(term: str, environment: t.Any, settings: Settings, strict: bool
     :param strict: whether to raise where there is no answer; if not, ``conflicts`` holds the message instead
     :raises TorchExtensionError: for bad input, and for no answer
     """
-    if PACKAGING_IMPORT_ERROR:
-        raise TorchExtensionError(
-            f"The Python that runs Ansible on the control node lacks packaging ({PACKAGING_IMPORT_ERROR}). "
-            "Install the collection's requirements.txt into it."
-        )
+    require_library("packaging", PACKAGING_IMPORT_ERROR)
     check_environment(environment)
     sources = [parse_source(source) for source in settings.sources]
     if not sources:

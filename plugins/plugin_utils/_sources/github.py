@@ -15,6 +15,7 @@ import typing as t
 from urllib.parse import quote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.libraries import require_library
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import HttpCache
@@ -187,11 +188,7 @@ def check_jmespath() -> None:
     """
     :raises TorchExtensionError: if jmespath cannot be imported
     """
-    if JMESPATH_IMPORT_ERROR:
-        raise TorchExtensionError(
-            f"The Python that runs Ansible on the control node lacks jmespath ({JMESPATH_IMPORT_ERROR}). "
-            "Install the collection's requirements.txt into it."
-        )
+    require_library("jmespath", JMESPATH_IMPORT_ERROR)
 
 
 class _Token:

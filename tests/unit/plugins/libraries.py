@@ -49,7 +49,7 @@ def with_section(folder: Path, name: str, data: bytes) -> str:
 def fatbin_entry(
     kind: int, architecture: int, flags: int = 0x11, payload: bytes = b"\0" * 16, header_size: int = 64
 ) -> bytes:
-    """One piece of GPU code as nvcc lays it out; see _fatbin for the layout."""
+    """One piece of GPU code as nvcc lays it out; see fatbin.py for the layout."""
     header = struct.pack(
         "<HHIQIIHHIIIQQQ", kind, 0x101, header_size, len(payload), 0, 0, 8, 1, architecture, 0, 0, flags, 0, 0
     )

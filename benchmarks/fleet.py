@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -33,7 +32,6 @@ CACHE = ROOT / ".cache/bench"
 STATE = ROOT / ".cache/stand-bench"
 STAND = ROOT / "tests/stand/stand"
 RESULTS = ROOT / "benchmarks/results.json"
-ARGUMENT_SPECS = "meta/argument_specs.yml"
 UPSTREAM = "Dao-AILab/flash-attention/v2.8.3.post2/flash_attn-*cu12torch2.13cxx11abiTRUE-*.whl"
 
 
@@ -67,12 +65,6 @@ def shell(command: str, log: str = "shell") -> tuple[int, str]:
             ["bash", "-ec", command], cwd=ROOT, env=environment(), stdout=file, stderr=subprocess.STDOUT, check=False
         )
     return done.returncode, path.read_text()
-
-
-def give_arguments_to_bare_role(role: Path = ROOT / "benchmarks/plays/roles/bare") -> None:
-    """It is the baseline for what Ansible takes to check the arguments of our role, so it has the same."""
-    (role / "meta").mkdir(exist_ok=True)
-    shutil.copyfile(ROOT / "roles/torch_extension" / ARGUMENT_SPECS, role / ARGUMENT_SPECS)
 
 
 def machine() -> dict[str, object]:
@@ -258,7 +250,6 @@ def main() -> None:
     wanted = set(options.only)
     nodes = Nodes(options.forks, options.runs)
     CACHE.mkdir(parents=True, exist_ok=True)
-    give_arguments_to_bare_role()
     sizes = {"wheel": SIZES["large"], "small wheel": SIZES["small"]}
     bench = Bench(nodes, wanted, {"forks": options.forks, "runs": options.runs, "bytes added": sizes})
     try:

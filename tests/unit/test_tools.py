@@ -22,11 +22,11 @@ TOOLS = ROOT / "tests/tools"
 MAKEFILE = """
 .PHONY: good bad skipped late
 good late:
-	@echo all is well
+\t@echo all is well
 bad:
-	@seq 1000; echo this is wrong; exit 3
+\t@seq 1000; echo this is wrong; exit 3
 skipped:
-	@echo SKIPPED: there is no Python
+\t@echo SKIPPED: there is no Python
 """
 
 

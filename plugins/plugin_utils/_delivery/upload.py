@@ -14,13 +14,13 @@ from urllib.parse import quote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import File
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_session
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import root_cause
 
 try:
     import requests
 except ImportError:
-    pass  # http.py says so
+    pass  # http_session.py says so
 else:
 
     class _Session(requests.Session):
@@ -45,7 +45,7 @@ class Uploader:
         :param ca_path: a file of CA certificates (PEM) to trust instead of the usual ones
         :raises TorchExtensionError: if a library is missing
         """
-        http.check_requests()
+        http_session.check_requests()
         self._url, self._host = url.rstrip("/"), urlsplit(url).hostname
         self._session = _Session()
         self._session.headers["Accept-Encoding"] = "identity"  # or there may be no Content-Length
@@ -111,7 +111,7 @@ class Uploader:
         try:
             yield
         except (requests.exceptions.RequestException, OSError) as exc:
-            if not http.is_certificate_error(exc):
+            if not http_session.is_certificate_error(exc):
                 raise TorchExtensionError(
                     f"{file.name} cannot be put onto {self._url} from the control node: {root_cause(exc)}. If the control node"
                     f" has a proxy, except {self._host} from it in no_proxy. {_ADVICE}"

@@ -19,7 +19,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.dis
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.entry import CacheEntry
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads import local_files
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.running_digest import RunningDigest
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http, settings
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_session, settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Progress
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.transfer import (
     PartialFile,
@@ -65,7 +65,7 @@ class Downloader:
         :param retry_policy: when a transfer is given up
         :raises TorchExtensionError: if a library is missing, or the folder cannot be used
         """
-        http.check_requests()
+        http_session.check_requests()
         settings.check_ca_path(ca_path)
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)

@@ -12,7 +12,7 @@ import typing as t
 from urllib.parse import urljoin, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_session
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import (
     Answer,
     CachedAnswer,
@@ -22,7 +22,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.r
 
 try:
     import requests
-except ImportError:  # http.py says so
+except ImportError:  # http_session.py says so
     _BaseSession: t.Any = object
 else:
     _BaseSession = requests.Session
@@ -47,13 +47,13 @@ class HttpClient:
 
         :raises TorchExtensionError: if a library is missing
         """
-        http.check_requests()
+        http_session.check_requests()
         self._ca_path, self._mirror_setting, self._explain_status = (
             ca_path,
             mirror_setting,
             explain_status or _explain_status,
         )
-        self._session = http.add_retries(_Session())
+        self._session = http_session.add_retries(_Session())
         self._session.auth = auth
         self._session.headers.update(headers or {})
 
@@ -67,9 +67,13 @@ class HttpClient:
         try:
             # verify goes with the request, for a session's own setting yields to REQUESTS_CA_BUNDLE
             with (
-                http.explain_http_errors(url, self._mirror_setting),
+                http_session.explain_http_errors(url, self._mirror_setting),
                 self._session.get(
-                    url, headers=headers, stream=True, timeout=http.TIMEOUT_SECONDS, verify=self._ca_path or True
+                    url,
+                    headers=headers,
+                    stream=True,
+                    timeout=http_session.TIMEOUT_SECONDS,
+                    verify=self._ca_path or True,
                 ) as response,
             ):
                 if response.status_code == requests.codes.not_modified and cached:

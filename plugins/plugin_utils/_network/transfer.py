@@ -23,10 +23,10 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.dis
     check_free_space,
     explain_write_errors,
 )
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http, settings
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_session, settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Gauge, Progress
 
-with contextlib.suppress(ImportError):  # http.py says so
+with contextlib.suppress(ImportError):  # http_session.py says so
     import requests
     from urllib3.exceptions import InvalidHeader, MaxRetryError
     from urllib3.util import Retry
@@ -43,7 +43,7 @@ _ZIP_MAGIC = b"PK\x03\x04"  # what a wheel begins with (PKWARE's APPNOTE, 4.3.7)
 class RetryPolicy(t.NamedTuple):
     """When a request counts as failed, and when the transfer is given up."""
 
-    timeout: float = http.TIMEOUT_SECONDS  # to connect, and between two pieces of the body
+    timeout: float = http_session.TIMEOUT_SECONDS  # to connect, and between two pieces of the body
     window_seconds: float = 60.0  # a transfer is too slow if less than window_bytes come within this time
     window_bytes: int = 60 << 10  # a request that brings less than this counts as one without progress, too
     max_retries: int = 5  # in a row, without progress
@@ -147,8 +147,8 @@ class Transfer:
                 except _TransientError as exc:
                     failure = exc
                 except Exception as exc:
-                    if isinstance(exc, TorchExtensionError) or not http.is_transient(exc):
-                        with http.explain_http_errors(self._url):
+                    if isinstance(exc, TorchExtensionError) or not http_session.is_transient(exc):
+                        with http_session.explain_http_errors(self._url):
                             raise
                     failure = _TransientError(settings.root_cause(exc), exc)
                 if self._part.size >= largest + self._retry_policy.window_bytes:
@@ -156,7 +156,7 @@ class Transfer:
                 try:
                     retry = retry.increment()
                 except MaxRetryError:
-                    with http.explain_http_errors(self._url):
+                    with http_session.explain_http_errors(self._url):
                         raise failure.error from None
                 seconds = _retry_delay(retry, failure.response)
                 self._progress.note(f"{name}: {failure}. It goes on in {seconds:.0f} s.")
@@ -349,7 +349,7 @@ def _status_message(url: str, status: int) -> str:
             " on the node."
         )
     if status == 407:
-        return http.proxy_credentials_message(urlsplit(url).hostname)
+        return http_session.proxy_credentials_message(urlsplit(url).hostname)
     return (
         f"{url} was answered with HTTP status {status}. See whether the server or the proxy wants credentials"
         " (~/.netrc, torch_extension_proxy)."

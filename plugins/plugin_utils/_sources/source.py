@@ -18,7 +18,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network i
 RELEASE, GUESS, GITHUB, INDEX, DIRECTORY, BUNDLE = "release", "guess", "github", "index", "directory", "bundle"
 
 #: how each kind is written
-EXAMPLES = {
+SOURCE_EXAMPLES = {
     RELEASE: "release",
     GUESS: "guess",
     GITHUB: "github:mjun0812/flash-attention-prebuild-wheels",
@@ -42,9 +42,9 @@ def parse_source(text: str) -> Source:
     :raises TorchExtensionError: if it is no source
     """
     kind, colon, location = str(text).strip().partition(":")
-    if kind not in EXAMPLES or bool(colon) != (":" in EXAMPLES[kind]) or (colon and not location):
+    if kind not in SOURCE_EXAMPLES or bool(colon) != (":" in SOURCE_EXAMPLES[kind]) or (colon and not location):
         raise TorchExtensionError(
-            f"{text!r} in torch_extension_sources is no source of wheels. Wanted is one of: {', '.join(EXAMPLES.values())}."
+            f"{text!r} in torch_extension_sources is no source of wheels. Wanted is one of: {', '.join(SOURCE_EXAMPLES.values())}."
         )
     if kind == GITHUB and not re.fullmatch(r"[\w.-]+/[\w.-]+", location):
         raise TorchExtensionError(

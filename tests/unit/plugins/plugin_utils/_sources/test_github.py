@@ -254,7 +254,7 @@ def test_many_processes_that_ask_at_once_make_one_request(max_age, api, cache):
 
 def test_many_processes_wait_for_one_time_out(api, cache, monkeypatch):
     monkeypatch.setattr(
-        "ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http.TIMEOUT_SECONDS", 0.3
+        "ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_session.TIMEOUT_SECONDS", 0.3
     )
     api.delay = 2
     results = ask_at_once(4, api_url=api.server.url, cache=str(cache))

@@ -10,7 +10,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import source as source_module
 
 
-@pytest.mark.parametrize("text", source_module.EXAMPLES.values())
+@pytest.mark.parametrize("text", source_module.SOURCE_EXAMPLES.values())
 def test_each_example_in_the_error_message_is_a_valid_source(text):
     source = source_module.parse_source(text)
     assert text == source.text == ":".join(filter(None, [source.kind, source.location]))

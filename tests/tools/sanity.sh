@@ -35,7 +35,10 @@ for bin in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin; do
 done
 
 cd "$tree"
-env HOME="$home" PATH="$path:$PATH" ansible-test sanity --venv --color no 2>&1 | tee "$log"
+ansible_test() { env HOME="$home" PATH="$path:$PATH" ansible-test sanity --venv --color no "$@" 2>&1; }
+# Where Python compiles docutils for the first time it prints warnings, which ansible-test takes for a failure.
+[ ! -d changelogs/fragments ] || ansible_test --test changelog >/dev/null || true
+ansible_test | tee "$log"
 
 # a test whose program is missing counts as passed; only a Python that this machine lacks may be passed over
 if grep -E 'Required program|[Ss]kipp' "$log" | grep -v 'because it could not be found'; then

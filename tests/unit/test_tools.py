@@ -97,6 +97,7 @@ def test_the_slowest_of_the_last_run_begin_first(steps):
     assert output.index("begins   slow") < output.index("begins   quick")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_leaves_nothing_running(tmp_path, number):
     # a shell has what it starts in the background ignore Ctrl-C

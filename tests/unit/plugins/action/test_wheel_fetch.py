@@ -75,6 +75,7 @@ def in_a_terminal(command, columns, **environ):
     return process.wait(), output
 
 
+@pytest.mark.slow
 def test_progress_is_one_line_of_a_terminal_and_not_in_the_log_file(slow, tmp_path, monkeypatch):
     arguments = json.dumps({"plans": slow, "cache_dir": str(tmp_path / "cache")})
     command = [str(Path(sys.executable).with_name("ansible")), "all", "-i", "node,"]

@@ -17,6 +17,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.cache
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.modules import torch_extension
 
+pytestmark = pytest.mark.slow  # most of them run pip
+
 
 @pytest.fixture
 def venv(make_venv, monkeypatch):

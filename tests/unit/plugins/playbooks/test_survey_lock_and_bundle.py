@@ -18,6 +18,8 @@ from wheels import build_wheel, sha256
 
 import ansible_collections
 
+pytestmark = pytest.mark.slow  # they run playbooks
+
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):

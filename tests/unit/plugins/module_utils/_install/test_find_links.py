@@ -26,6 +26,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.f
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_environment
 
+pytestmark = pytest.mark.slow  # most of them run pip
+
 TAGS = f"cp3{sys.version_info.minor}-cp3{sys.version_info.minor}-linux_{os.uname().machine}"
 OTHER_LABEL = "cu12torch2.5cxx11abiFALSE"
 KEPT = f"flash_attn-2.8.3-{TAGS}.whl"

@@ -25,6 +25,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.envi
     describe_environment,
 )
 
+pytestmark = pytest.mark.slow  # most of them run pip
+
 IMPORT_FAILS = {"flash_attn/__init__.py": "raise ImportError('undefined symbol: _ZN3c105ErrorC2')\n"}
 
 

@@ -25,6 +25,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.envi
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.cache import wheel_folder, wheel_path
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.sdists import check_pinned, find_sdists
 
+pytestmark = pytest.mark.slow  # most of them run pip
+
 A, B = "5a" * 32, "b0" * 32
 
 # What the index page of a package has, and where the sdist then is. None of these files can be downloaded, so that a pip
@@ -137,7 +139,6 @@ def fill(environment, name, delivered, sdist_url, folder=None):
     add_wheel(wheel, str(delivered), environment)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("version", [version for version in ASKABLE if version != "23.1.2"])  # as 23.0.1 and 24.0
 def test_every_pip_finds_the_wheel_in_its_cache(version, index, server, settings, home, tmp_path, run, monkeypatch):
     venv = pip_venv(version, tmp_path / "venv")
@@ -176,7 +177,6 @@ def test_every_pip_finds_the_wheel_in_its_cache(version, index, server, settings
     assert [path for path in server.requests if "-1." in path] == [], "no sdist was downloaded"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("version", ["20.3.4", "23.0.1", "23.1.2", NEWEST])
 def test_settings_that_keep_pip_from_its_cache_are_reported(
     version, index, server, settings, home, tmp_path, run, monkeypatch

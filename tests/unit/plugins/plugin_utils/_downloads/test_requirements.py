@@ -18,6 +18,8 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads
     marker_environment,
 )
 
+pytestmark = pytest.mark.slow  # most of them run pip
+
 
 @pytest.fixture
 def publish(server, tmp_path, monkeypatch):

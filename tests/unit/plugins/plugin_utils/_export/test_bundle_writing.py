@@ -12,6 +12,8 @@ import pytest
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.bundle_files import hash_existing_files
 
+pytestmark = pytest.mark.slow  # most of them run pip
+
 
 def file_identity(path):
     """What is different when a file was written again."""

@@ -17,6 +17,8 @@ from venvs import make_plain_venv, site_packages
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import environment
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.proof import demangle, prove_all
 
+pytestmark = pytest.mark.slow  # they compile libraries
+
 C10 = """
 #include <string>
 namespace c10 {

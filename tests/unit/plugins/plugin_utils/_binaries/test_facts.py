@@ -587,6 +587,7 @@ def outcome(path: Path):
     return facts
 
 
+@pytest.mark.slow
 def test_a_damaged_library_is_read_or_is_a_problem(extension, tmp_path):
     path = tmp_path / "a-1-py3-none-any.whl"
     kinds = ("SHT_DYNSYM", "SHT_DYNAMIC", "SHT_STRTAB", "SHT_GNU_verneed", "SHT_PROGBITS")
@@ -607,6 +608,7 @@ def test_a_damaged_library_is_read_or_is_a_problem(extension, tmp_path):
     assert seen == {(0, True), (1, True), (1, False)}  # the damage did reach all of it
 
 
+@pytest.mark.slow
 def test_a_damaged_archive_is_read_or_is_refused(extension, tmp_path):
     whole = archive(tmp_path / "whole", ("a.so", extension), ("b.txt", b"text"), ("a-1.dist-info/METADATA", b"Name: a"))
     data = Path(whole).read_bytes()

@@ -15,6 +15,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import RequirementFinder
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
 
+pytestmark = pytest.mark.slow  # most of them run pip
+
 
 def file_identity(path):
     """What is different when a file was written again."""

@@ -1,7 +1,7 @@
 """steps.py [--jobs N] [--after GATE] STEP..: runs make targets side by side and closes with a table of their results.
 
 A line tells when a step begins and when it has ended. What it prints goes to a file; the end of a failed step's is shown.
-With --after, the steps named behind GATE wait until that has passed. Those that took longest the last time begin first.
+With --after, the steps named behind GATE wait until that has passed. Those that have not passed yet begin first, then those that took longest the last time.
 A step that prints "SKIPPED: reason" counts as skipped. The run has failed when a step has failed, or when none has passed.
 """
 
@@ -38,7 +38,7 @@ class Result(NamedTuple):
 class Run:
     def __init__(self, steps: list[str], gate: str | None, gated: list[str], jobs: int) -> None:
         self._last_time: dict[str, float] = json.loads(LAST_TIME.read_text()) if LAST_TIME.exists() else {}
-        slowest_first = sorted([*steps, *gated], key=lambda step: -self._last_time.get(step, 0))
+        slowest_first = sorted([*steps, *gated], key=lambda step: -self._last_time.get(step, float("inf")))
         self._waiting = [gate, *slowest_first] if gate else slowest_first
         self._gate, self._gated = gate, set(gated)
         self._jobs = jobs

@@ -1,7 +1,8 @@
 """steps.py [--jobs N] [--after GATE] STEP..: runs make targets side by side and closes with a table of their results.
 
 A line tells when a step begins and when it has ended. What it prints goes to a file; the end of a failed step's is shown.
-With --after, the steps named behind GATE wait until that has passed. Those that have not passed yet begin first, then those that took longest the last time.
+With --after, the steps named behind GATE wait until that has passed. Those that have not passed yet begin first, then those
+that took longest the last time.
 A step that prints "SKIPPED: reason" counts as skipped. The run has failed when a step has failed, or when none has passed.
 """
 

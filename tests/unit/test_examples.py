@@ -80,4 +80,6 @@ def test_pre_commit_runs_linters_of_the_project():
     (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     entries = [hook["entry"].removeprefix(".venv/bin/") for hook in repository["hooks"]]
     assert len(entries) == 5
-    assert [entry for entry in entries if not re.search(rf"^ *lint {re.escape(entry)} [^-]+$", lint, re.MULTILINE)] == []
+    assert [
+        entry for entry in entries if not re.search(rf"^ *lint {re.escape(entry)} [^-]+$", lint, re.MULTILINE)
+    ] == []

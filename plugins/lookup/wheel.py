@@ -30,7 +30,7 @@ extends_documentation_fragment:
 options:
   _terms:
     description:
-      - RequirementFinder (PEP 508) of known packages, as in V(flash-attn==2.8.3), V(flash-attn>=2.7,<2.9) or V(flash-attn).
+      - Requirements (PEP 508) of known packages, as in V(flash-attn==2.8.3), V(flash-attn>=2.7,<2.9) or V(flash-attn).
       - One that leaves a choice means the newest version that has a wheel that fits.
     type: list
     elements: str

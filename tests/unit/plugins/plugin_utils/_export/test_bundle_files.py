@@ -9,7 +9,6 @@ import subprocess
 import tarfile
 
 import pytest
-from bundles import BundleMaker
 from wheels import LABEL, build_wheel, sha256, tree_state
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -19,16 +18,6 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.bu
 )
 
 TEXTS = ["README.txt", "SHA256SUMS", "bom.cdx.json", "wheels.lock.yml"]
-
-
-@pytest.fixture
-def maker(tmp_path, environment):
-    return BundleMaker(tmp_path / "made", environment)
-
-
-@pytest.fixture(params=["bundle", "bundle.tar"])
-def dest(request, tmp_path):
-    return tmp_path / "out of the gap+" / request.param
 
 
 def test_a_bundle_has_all_that_the_lock_names_and_nothing_else(maker, dest):

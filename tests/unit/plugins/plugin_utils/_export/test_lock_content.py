@@ -8,7 +8,7 @@ import itertools
 import re
 
 import pytest
-from locks import CONV, OTHER_WHEEL, WHEEL, environment_of_another_kind, planned_wheel, plans_of_two_kinds
+from locks import CONV, OTHER_WHEEL, WHEEL, planned_wheel
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
@@ -16,22 +16,6 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lo
     format_lock,
     without_locked_requirements,
 )
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
-
-
-@pytest.fixture
-def other_environment(environment):
-    return environment_of_another_kind(environment)
-
-
-@pytest.fixture
-def plans(environment, other_environment):
-    return plans_of_two_kinds(environment, other_environment)
-
-
-@pytest.fixture
-def lock(plans):
-    return lock_file.parse_lock(format_lock(build_lock(plans)), "wheels.lock.yml")
 
 
 def test_a_lock_has_each_kind_of_node_once_with_all_that_any_node_of_it_needs(plans):

@@ -10,21 +10,10 @@ import tarfile
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from bundles import BundleMaker
 from wheels import sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import bundle_reading
-
-
-@pytest.fixture
-def maker(tmp_path, environment):
-    return BundleMaker(tmp_path / "made", environment)
-
-
-@pytest.fixture(params=["bundle", "bundle.tar"])
-def dest(request, tmp_path):
-    return tmp_path / "out of the gap+" / request.param
 
 
 def test_a_wheel_of_a_bundle_has_urls_of_files_in_the_bundle(maker, dest):

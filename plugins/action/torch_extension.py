@@ -10,10 +10,12 @@ import os
 import typing as t
 
 from ansible.errors import AnsibleConnectionFailure
+from ansible.module_utils.parsing.convert_bool import boolean
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_facts
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import COPY, PULL, SHARED, SLURM
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import DOES_NOT_FIT
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import for_node
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivery import DeliveringAction
@@ -25,7 +27,18 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery 
     shared_file_system,
     streaming,
 )
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import report_lines
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import agreement, report_lines
+
+
+class UnfitError(TorchExtensionError):
+    """Wheels that do not serve the node, each as wheel_plan wants it."""
+
+    def __init__(self, wheels: list[dict[str, t.Any]]) -> None:
+        lines = [f"{wheel['filename']} does not serve this node: {wheel['reason']}." for wheel in wheels]
+        super().__init__(
+            "\n".join([*lines, "Nothing was changed on it. Knobs: torch_extension_sources, torch_extension_packages."])
+        )
+        self.wheels = wheels
 
 
 class _Request(t.NamedTuple):
@@ -43,6 +56,21 @@ class ActionModule(DeliveringAction):
 
     def perform(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         arguments = dict(self._task.args)
+        tells_unfit = boolean(arguments.pop("tell_unfit", False))
+        wheels = arguments.get("wheels") or []
+        try:
+            return {**self._perform(arguments, task_vars), "unfit": []}
+        except UnfitError as exc:
+            if not tells_unfit:
+                raise
+            return {"changed": False, "unfit": exc.wheels, "report": []}
+        except ModuleFailedError as exc:
+            unfit = _unfit_wheels(wheels, exc.result)
+            if not tells_unfit or not unfit:
+                raise
+            return {"changed": False, "unfit": unfit, "report": []}
+
+    def _perform(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         paths, errors = (arguments.pop(name, None) or [] for name in ("files", "errors"))
         delivery, served, cache = (arguments.pop(name, None) for name in ("delivery", "served", "cache_dir"))
         delivery = options.validate_delivery(delivery or {}, arguments.get("folder"))
@@ -55,6 +83,8 @@ class ActionModule(DeliveringAction):
         facts = facts or {}
         check_facts(facts)
         wheel_facts = {wheel["sha256"]: facts[wheel["sha256"]] for wheel in wheels if wheel.get("sha256") in facts}
+        if environment and arguments.get("verify") != trial.NONE:
+            _check_agreement(wheels, wheel_facts, environment)
         # the environment of the plan holds only until something changes on the node
         check_arguments = {**arguments, "facts": wheel_facts, "environment": environment}
         extra_results: dict[str, t.Any] = {}
@@ -211,6 +241,38 @@ class ActionModule(DeliveringAction):
             )
         arguments["folder"] = staging.folder
         return {"folder": staging.folder, "sent": False}
+
+
+def _check_agreement(
+    wheels: t.Iterable[t.Mapping[str, t.Any]], facts: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]
+) -> None:
+    """Check that wheels do not contradict themselves, now that they are on the control node.
+
+    :raises UnfitError: if one does, or requires another torch than the node has
+    """
+    unfit = []
+    for wheel in wheels:
+        if wheel.get("sha256") in facts:
+            reasons = agreement.find_disagreements(facts[wheel["sha256"]], environment)
+            if reasons:
+                unfit.append(_describe_unfit(wheel, reasons))
+    if unfit:
+        raise UnfitError(unfit)
+
+
+def _unfit_wheels(wheels: t.Iterable[t.Mapping[str, t.Any]], failure: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+    """The wheels that the node has shown not to fit, as wheel_plan wants them.
+
+    :param failure: the result of the module that has failed
+    """
+    reasons = {
+        proof["filename"]: proof["reasons"] for proof in failure.get("proofs") or [] if proof["verdict"] == DOES_NOT_FIT
+    }
+    return [_describe_unfit(wheel, reasons[wheel["filename"]]) for wheel in wheels if wheel["filename"] in reasons]
+
+
+def _describe_unfit(wheel: t.Mapping[str, t.Any], reasons: t.Iterable[str]) -> dict[str, t.Any]:
+    return {"url": wheel.get("url"), "filename": wheel["filename"], "reason": f"it {'; it '.join(reasons)}"}
 
 
 def _check_files_exist(files: t.Iterable[streaming.File]) -> None:

@@ -10,7 +10,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import setup_py
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import selection
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import judging, selection
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection
 
 
@@ -25,7 +25,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         connection.enable_pipelining(self._connection)
         result = self._execute_module(task_vars=task_vars)
-        match = self._task.args.get("match", selection.EXACT)
+        match = self._task.args.get("match", selection.PROVEN)
         for package in result.get("packages", []):
             package["reasons"] = [*_explain_mismatches(package, result["environment"], match), *package["reasons"]]
             package["ok"] = not package["reasons"]
@@ -39,11 +39,12 @@ def _explain_mismatches(package: dict[str, t.Any], environment: dict[str, t.Any]
         return ["it needs torch, and the environment has none"]
     if package["filename"] is None:
         return []
-    asset = selection.Asset(package["filename"], url="")
+    asset = judging.Asset(package["filename"], url="")
     return [
-        f"the wheel it was installed from is for {mismatch.part} {mismatch.wanted}, this node has {mismatch.found}"
-        for candidate in selection.judge_wheels(package["name"], [asset], environment)
-        if isinstance(candidate, selection.LabelledCandidate)
+        f"of the wheel it was installed from, {mismatch}"
+        if mismatch.sentence
+        else f"the wheel it was installed from is for {mismatch.part} {mismatch.wanted}, this node has {mismatch.found}"
+        for candidate in judging.judge_wheels(package["name"], [asset], environment).candidates
         for mismatch in candidate.mismatches
-        if match == selection.EXACT or mismatch.part != "torch"  # whether it loads with this torch was tried
+        if match == selection.EXACT or mismatch.part not in ("torch", "label")  # whether it loads here was tried
     ]

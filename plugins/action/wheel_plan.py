@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import DOES_NOT_FIT, FITS, UNKNOWN
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import INSTALL, MODES, PIP_CACHE
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, MATCHES
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import MATCHES, PROVEN
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.control_node import (
     DOWNLOAD_ARGUMENTS,
     make_progress,
@@ -19,18 +20,25 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.n
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import options
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import node_plan, report_lines
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import (
+    agreement,
+    node_plan,
+    report_lines,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import (
-    choose_wheel,
+    INSTALLED,
+    Decision,
     read_settings,
 )
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.proven_match import (
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.wheel_choice import (
     ProofResult,
-    choose_proven,
+    Unfit,
+    choose_serving,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import RELEASE
 
 if t.TYPE_CHECKING:
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
     from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Download
 
 _ARGUMENTS = {
@@ -52,7 +60,20 @@ _ARGUMENTS = {
     "stage_dir": {"type": "str"},
     "keep_files": {"type": "bool", "default": False},
     "delivery": {"type": "dict", "default": {}},
-    "match": {"type": "str", "choices": MATCHES, "default": EXACT},
+    "match": {"type": "str", "choices": MATCHES, "default": PROVEN},
+    "upgrade": {"type": "bool", "default": False},
+    "suggest": {"type": "bool", "default": True},
+    "place_urls": {"type": "dict", "default": {}},
+    "unfit": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "url": {"type": "str", "required": True},
+            "filename": {"type": "str", "required": True},
+            "reason": {"type": "str", "required": True},
+        },
+    },
 }
 
 
@@ -65,11 +86,9 @@ class ActionModule(NodeAction):
         delivery = options.validate_delivery(arguments["delivery"], arguments["stage_dir"])
         info = {"environment": arguments["environment"]} if arguments["environment"] else self._probe()
         environment = info["environment"]
+        downloads: list[Download] = []
         with use_proxy(arguments["proxy"]):
-            plan = _choose_wheels(environment, arguments)
-            downloads: list[Download] = []
-            if not arguments["environment"]:
-                plan = [self._prove(wheel, environment, downloads) if wheel["provable"] else wheel for wheel in plan]
+            plan = [self._choose(term, environment, downloads) for term in arguments["packages"]]
         warnings = [*info.get("warnings", []), *(warning for wheel in plan for warning in wheel["warnings"])]
         warnings += [file.warning for file in downloads if file.warning]
         reason = node_plan.explain_refusal(plan, environment["python"]["executable"])
@@ -91,6 +110,7 @@ class ActionModule(NodeAction):
             "requirements": arguments["mode"] != PIP_CACHE,
             "delivery": delivery,
             "stage_dir": arguments["stage_dir"],
+            "unfit": arguments["unfit"],
             "staged": node_plan.list_leftovers(plan, info.get("staged", []), arguments["keep_files"]),
             "report": report,
             "warnings": list(dict.fromkeys(warnings)),
@@ -116,13 +136,24 @@ class ActionModule(NodeAction):
             return {}
         return self._run_in_environment("torch_extension", {"mode": mode, "wheels": wheels}, check_mode=True)
 
-    def _prove(
-        self, wheel: dict[str, t.Any], environment: dict[str, t.Any], downloads: list[Download]
-    ) -> dict[str, t.Any]:
-        """Replace an answer by a wheel for another torch that is proven to serve, if there is one.
+    def _choose(self, term: str, environment: dict[str, t.Any], downloads: list[Download]) -> dict[str, t.Any]:
+        """Choose the wheel for a requirement, with the help of the node where there is one.
 
         :param downloads: where those are added that this takes
         """
+        unfit = [Unfit(**each) for each in self._arguments["unfit"]]
+        decision = _begin_decision(term, environment, self._arguments)
+        if self._arguments["environment"]:
+            return choose_serving(decision, environment, None, unfit)
+
+        def prove(wheel: t.Mapping[str, t.Any]) -> ProofResult | None:
+            with self._download_context() as context:
+                return self._prove(wheel, environment, context, downloads)
+
+        return choose_serving(decision, environment, prove, unfit)
+
+    @contextlib.contextmanager
+    def _download_context(self) -> t.Iterator[DownloadContext]:
         # what downloads and reads wheels is slow to import, and rarely wanted here
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 
@@ -132,28 +163,45 @@ class ActionModule(NodeAction):
             require_sha256=self._arguments["require_sha256"],
             progress=make_progress(self._arguments["progress"]),
         )
-
-        def prove(candidate: t.Mapping[str, t.Any]) -> ProofResult | None:
-            url, filename, sha256 = (candidate[name] for name in ("url", "filename", "sha256"))
-            file = context.wheel_downloader().find_cached(url, filename, sha256)
-            if file is None and candidate["action"] == KEEP:
-                return self._prove_installed(candidate["name"])
-            if file is None and self._task.check_mode:
-                return None
-            if file is None:
-                file = context.wheel_downloader().get(url, filename, sha256, candidate["size"])
-                if file.is_new:
-                    downloads.append(file)
-            facts = context.read_wheel_facts(file.path, file.sha256)
-            if not facts["libraries"]:
-                return ProofResult(
-                    UNKNOWN, ["has no library of which anything could be proven"], file.sha256, file.size
-                )
-            (proof,) = self._run_in_environment("wheel_proof", {"facts": [facts], "environment": environment})["proofs"]
-            return ProofResult(proof["verdict"], proof["reasons"], file.sha256, file.size)
-
         with context.progress:
-            return choose_proven(wheel, environment, prove)
+            yield context
+
+    def _prove(
+        self,
+        wheel: t.Mapping[str, t.Any],
+        environment: dict[str, t.Any],
+        context: DownloadContext,
+        downloads: list[Download],
+    ) -> ProofResult | None:
+        """Have the node prove that a wheel serves it; what is installed there stands for a wheel that is not here."""
+        url, filename, sha256 = (wheel[name] for name in ("url", "filename", "sha256"))
+        if wheel["source"] == INSTALLED:
+            facts = context.kept_wheel_facts(filename, sha256) if filename and sha256 else None
+            if facts is None:
+                return self._prove_installed(wheel["name"])
+            return self._prove_facts(facts, environment, sha256, None)
+        file = context.wheel_downloader().find_cached(url, filename, sha256)
+        if file is None and wheel["action"] == KEEP:
+            return self._prove_installed(wheel["name"])
+        if file is None and self._task.check_mode:
+            return None
+        if file is None:
+            file = context.wheel_downloader().get(url, filename, sha256, wheel["size"])
+            if file.is_new:
+                downloads.append(file)
+        facts = context.read_wheel_facts(file.path, file.sha256)
+        return self._prove_facts(facts, environment, file.sha256, file.size)
+
+    def _prove_facts(
+        self, facts: dict[str, t.Any], environment: dict[str, t.Any], sha256: str, size: int | None
+    ) -> ProofResult:
+        disagreements = agreement.find_disagreements(facts, environment)
+        if disagreements:
+            return ProofResult(DOES_NOT_FIT, disagreements, sha256, size)
+        if not facts["libraries"]:
+            return ProofResult(UNKNOWN, ["has no library of which anything could be proven"], sha256, size)
+        (proof,) = self._run_in_environment("wheel_proof", {"facts": [facts], "environment": environment})["proofs"]
+        return ProofResult(proof["verdict"], proof["reasons"], sha256, size, agreement.has_stable_abi(facts))
 
     def _prove_installed(self, name: str) -> ProofResult:
         """Prove an installed package by importing it, where its wheel is not on the control node."""
@@ -162,6 +210,7 @@ class ActionModule(NodeAction):
         return ProofResult(DOES_NOT_FIT if reasons else FITS, reasons, None, None)
 
 
-def _choose_wheels(environment: dict[str, t.Any], arguments: dict[str, t.Any]) -> list[dict[str, t.Any]]:
-    settings = read_settings(arguments.get)._replace(pip_cache=arguments["mode"] == PIP_CACHE)
-    return [choose_wheel(term, environment, settings, strict=False) for term in arguments["packages"]]
+def _begin_decision(term: str, environment: dict[str, t.Any], arguments: t.Mapping[str, t.Any]) -> Decision:
+    mode = arguments["mode"]
+    settings = read_settings(arguments.get)._replace(pip_cache=mode == PIP_CACHE, keeps_installed=mode == INSTALL)
+    return Decision(term, environment, settings)

@@ -16,18 +16,38 @@ options:
       - V(release) is what the project's own release on GitHub really holds, as GitHub's API tells it, with size and, for files
         uploaded since June 2025, SHA-256. If the API cannot be asked and has not been before, V(guess) takes its place, with a
         warning, for a requirement that pins one version.
-      - V(github:OWNER/NAME) is all releases of a repository of others, such as
-        V(github:mjun0812/flash-attention-prebuild-wheels). A wheel whose name tells no C++11 ABI counts as built for torch as
-        the package index has it.
+      - V(github:OWNER/NAME) is all releases of a repository of others. A wheel whose name tells no C++11 ABI counts as built for
+        torch as the package index has it.
       - V(index:URL) is an index (PEP 503, PEP 691), its page for the package, or any page with links to wheels.
       - V(directory:PATH) is a folder on the control node.
       - V(bundle:PATH) is a folder or tar that M(airgap.torch_extensions.wheel_bundle) has made.
+      - V(astral), V(pytorch), V(cosmos), V(unsloth), V(mjun0812), V(pyg), V(natten) and V(lesj0610) are known places, each asked for
+        what it has for torch and CUDA of the node. V(known) is all of them that the collection trusts for the package, the projects'
+        own releases first. C(docs/choosing.md) tells who publishes there, and what vouches for the files.
       - V(guess) is the URL that C(setup.py) of this very version would guess, without network. It is faithful, upstream's
         mistakes included; RV(airgap.torch_extensions.wheel#lookup:_list[].conflicts) tells where such a wheel
         cannot work. It does not know whether the file exists, and it needs a requirement that pins one version.
     type: list
     elements: str
     default: [release]
+  place_urls:
+    description:
+      - Mirrors of known places by name, as in V({'astral':'https://mirror.example/astral'}), for those that are no repositories on
+        GitHub. The paths below are the place's own.
+    type: dict
+    default: {}
+  suggest:
+    description:
+      - Whether, where nothing fits, the other known places are asked what they have for the node. The refusal names them then, and
+        what to write to take a wheel from there. Only their listings are asked.
+    type: bool
+    default: true
+  upgrade:
+    description:
+      - Whether a requirement that pins no version takes the newest version that has a wheel that fits, also where an older one that
+        meets it and fits this torch is installed. Without it, that one stays, as with pip, and no O(source) is asked.
+    type: bool
+    default: false
   lock:
     description:
       - Path of a lock on the control node, as M(airgap.torch_extensions.wheel_lock) writes it. With it, nothing is asked; what is not
@@ -59,7 +79,8 @@ options:
     default: 600
   sha256:
     description:
-      - Known SHA-256 hashes of wheels, by file name. One that contradicts the O(source) is a conflict.
+      - Known SHA-256 hashes of wheels, by file name; or by URL, where two places have files of one name. One that contradicts the
+        O(source) is a conflict.
     type: dict
     default: {}
   require_sha256:
@@ -69,12 +90,12 @@ options:
     default: false
   match:
     description:
-      - V(exact) takes wheels for the node's torch alone.
-      - With V(proven), where no O(source) has one, a wheel for another minor version of torch may be taken, of the same CUDA, C++
-        ABI, Python and platform, when the node has shown that it has all that the binaries in it need. Up to four are
-        considered; the newest version first, and for the nearest torch, an older one before a newer one. Each costs a download
-        to the control node. What is installed already comes first.
+      - V(exact) takes wheels alone of which name, address or METADATA say that they are for the node's torch.
+      - With V(proven), a wheel of which nobody says for which torch it is may be taken, too, and, where no O(source) has one that
+        fits, a wheel for another minor version of torch, of the same CUDA, C++ ABI, Python and platform; both only when the node has
+        shown that it has all that the binaries in it need. Up to eight are considered; the newest version first, and for the nearest
+        torch, an older one before a newer one. Each costs a download to the control node. What is installed already comes first.
     type: str
     choices: [exact, proven]
-    default: exact
+    default: proven
 """

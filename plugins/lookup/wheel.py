@@ -12,12 +12,12 @@ description:
   - Tells which prebuilt wheel of flash-attn and its kin a node needs, where it is, and where the node's pip would look for it.
   - It asks the O(source) what wheels there are and chooses for the O(environment) alone; it looks at nothing else of any
     machine.
-  - A wheel fits when all that its name states fits. That is torch (as much of the version as the name has), the major version of
-    CUDA, the C++11 ABI, and the tags of Python and platform.
+  - A wheel fits when all that its name, its address and its METADATA state fits, and agrees. That is torch (as much of the version
+    as the name has), the major version of CUDA, the C++11 ABI, and the tags of Python and platform.
   - Of those that fit, the newest version counts that the requirement allows. Of several of one version, first comes one for
     torch's own CUDA minor, then for the nearest older one, then one whose name does not tell, then for a newer one; then one whose
-    name tells the C++11 ABI; then one whose name tells more of torch's version; then the more specific tag, as pip ranks them;
-    then the newer release.
+    name tells the C++11 ABI; then one whose name tells more of torch's version; then the more specific tag of Python; then one that
+    promises the system that it needs (C(manylinux)); then the higher build number; then the newer release.
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 requirements:
@@ -31,7 +31,8 @@ options:
   _terms:
     description:
       - Requirements (PEP 508) of known packages, as in V(flash-attn==2.8.3), V(flash-attn>=2.7,<2.9) or V(flash-attn).
-      - One that leaves a choice means the newest version that has a wheel that fits.
+      - One that leaves a choice means what is installed, if it meets it and is for the torch that is there; otherwise the newest
+        version that has a wheel that fits.
     type: list
     elements: str
     required: true
@@ -131,12 +132,12 @@ _list:
       type: str
       sample: flash_attn-2.5.3+cu122torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl
     url:
-      description: Where it is.
+      description: Where it is; null if what is installed stays.
       type: str
       sample: >-
         https://github.com/Dao-AILab/flash-attention/releases/download/v2.5.3/flash_attn-2.5.3+cu122torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl
     source:
-      description: The O(source) that told it, as it is written there.
+      description: The O(source) that told it, as it is written there; V(installed) if what is installed stays.
       type: str
       sample: release
     release:
@@ -148,12 +149,16 @@ _list:
       type: str
       sample: its name says torch 2.2, CUDA 12.2, C++11 ABI FALSE, cp311-cp311-linux_x86_64; 1 of 48 wheels of 2.5.3 fit
     refused:
-      description: The other wheels of this version that the source has. For each RV(ignore:filename) and RV(ignore:reasons).
+      description:
+        - Why the other wheels of this version that the source has are not taken, the most frequent reason first. For each
+          RV(ignore:reason), to how many it applies (RV(ignore:count)), and one of them (RV(ignore:filename)). A wheel with several
+          reasons counts for the first.
       type: list
       elements: dict
       sample:
-        - filename: flash_attn-2.5.3+cu118torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl
-          reasons: ["it is for CUDA 11, this node has CUDA 12.1"]
+        - reason: it is for CUDA 11, this node has CUDA 12.1
+          count: 24
+          filename: flash_attn-2.5.3+cu118torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl
     newer:
       description: Newer versions that the requirement allows and that have no wheel for the node. For each RV(ignore:version) and
         RV(ignore:reason).
@@ -162,8 +167,9 @@ _list:
       sample: []
     provable:
       description:
-        - With O(match=proven), where no wheel fits, those for another torch that may serve, in the order in which to try
-          them, each with the same keys. M(airgap.torch_extensions.wheel_plan) takes the first of which a node has what it needs.
+        - With O(match=proven), wheels that may serve and would be tried before this one, or where no wheel fits, in the order in
+          which to try them, each with the same keys. M(airgap.torch_extensions.wheel_plan) takes the first of which a node has what
+          it needs.
       type: list
       elements: dict
       sample: []

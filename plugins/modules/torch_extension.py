@@ -104,6 +104,12 @@ options:
         before anything is brought. O(verify=none) leaves that out.
     type: dict
     default: {}
+  tell_unfit:
+    description:
+      - Whether a wheel that by O(facts) does not fit the node is no failure. RV(unfit) tells then, for M(airgap.torch_extensions.wheel_plan)
+        to choose the next one, and nothing is done.
+    type: bool
+    default: false
   environment:
     description:
       - For O(facts) and in check mode, what M(airgap.torch_extensions.torch_info) has just returned, which is then not asked for
@@ -306,6 +312,24 @@ delivery:
     folder: /scratch/airgap.torch_extensions
     sent: false
     file_system: 6f4b1c5e-5a0c-4c2b-a3b8-0d6f5c7f2f60
+unfit:
+  description: With O(tell_unfit), the wheels that do not fit the node. If there are any, nothing was done.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    url:
+      description: Where the wheel is.
+      type: str
+      sample: https://github.com/Dao-AILab/flash-attention/releases/download/v2.8.3/flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp311-cp311-linux_x86_64.whl
+    filename:
+      description: File name of the wheel.
+      type: str
+      sample: flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp311-cp311-linux_x86_64.whl
+    reason:
+      description: Why it does not fit.
+      type: str
+      sample: it needs GLIBC_2.32 of libc.so.6, this node has glibc 2.31
 proofs:
   description: As in RV(airgap.torch_extensions.wheel_proof#module:proofs).
   returned: with O(facts) of any of O(wheels), also where one of them does not fit
@@ -351,6 +375,7 @@ _ARGUMENTS = {
     "cache_dir": {"type": "path"},
     "files": {"type": "list", "elements": "path", "default": []},
     "errors": {"type": "list", "elements": "str", "default": []},
+    "tell_unfit": {"type": "bool", "default": False},
     "folder": {"type": "path"},
     "shared_folder": {"type": "path"},
     "keep_files": {"type": "bool", "default": True},

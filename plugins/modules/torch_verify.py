@@ -42,7 +42,7 @@ options:
       - V(proven) takes the import for a proof that it serves this torch, too, as long as CUDA, C++ ABI and Python are the same.
     type: str
     choices: [exact, proven]
-    default: exact
+    default: proven
 notes:
   - Files are read and hashed whole, a second or so for each GB.
 seealso:
@@ -146,7 +146,7 @@ def main():
             "python": {"type": "str", "required": True},
             "verify": {"type": "str", "choices": trial.METHODS, "default": "auto"},
             "devices": {"type": "list", "elements": "str", "default": []},
-            "match": {"type": "str", "choices": ["exact", "proven"], "default": "exact"},  # the action's
+            "match": {"type": "str", "choices": ["exact", "proven"], "default": "proven"},  # the action's
         },
         supports_check_mode=True,
     )

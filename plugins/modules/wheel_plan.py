@@ -17,8 +17,8 @@ description:
     lookup P(airgap.torch_extensions.wheel#lookup) does, in one task and mostly in one round trip.
   - Where what the node has does not tell whether a wheel is there, it looks closer, as M(airgap.torch_extensions.torch_extension) does
     in check mode.
-  - With O(match=proven) it downloads wheels for another torch to the cache of the control node where it has to, and has the node
-    prove them. Otherwise nothing is downloaded, and a node is never changed.
+  - With O(match=proven) it downloads wheels of which nothing but the node can tell whether they serve to the cache of the control
+    node where it has to, and has the node prove them. Otherwise nothing is downloaded, and a node is never changed.
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 requirements:
@@ -37,7 +37,8 @@ options:
   packages:
     description:
       - Requirements (PEP 508) of known packages, as in V(flash-attn==2.8.3), V(flash-attn>=2.7,<2.9) or V(flash-attn).
-      - One that leaves a choice means the newest version that has a wheel that fits.
+      - One that leaves a choice means what is installed, if it meets it and fits the torch that is there; otherwise the newest
+        version that has a wheel that fits.
     type: list
     elements: str
     required: true
@@ -65,6 +66,26 @@ options:
         several packages, a dictionary from the package's name to its URL.
       - Without it, the node's own pip is asked, for requirements that pin a version.
     type: raw
+  unfit:
+    description:
+      - Wheels that M(airgap.torch_extensions.torch_extension) has found unfit for the node in this run, as in
+        RV(airgap.torch_extensions.torch_extension#module:unfit). The next one is chosen.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      url:
+        description: Where the wheel is.
+        type: str
+        required: true
+      filename:
+        description: File name of the wheel.
+        type: str
+        required: true
+      reason:
+        description: Why it does not serve the node.
+        type: str
+        required: true
   stage_dir:
     description:
       - The folder on the node that the wheels will be brought to. RV(staged) tells what earlier runs have left in it.
@@ -118,6 +139,12 @@ requirements:
   returned: success
   type: bool
   sample: true
+unfit:
+  description: The option O(unfit).
+  returned: success
+  type: list
+  elements: dict
+  sample: []
 staged:
   description:
     - Files that earlier runs have left in O(stage_dir), as O(airgap.torch_extensions.torch_extension#module:staged) wants them; parts

@@ -60,24 +60,27 @@ class ForcedAbi(NamedTuple):
 
 
 class Package(NamedTuple):
-    """The facts of one package. Each column is described above its first use."""
+    """The facts of one package. Each column is described above its first use.
+
+    One whose ``setup.py`` downloads no wheel has only the first three.
+    """
 
     distribution: str
-    repository: str
     imports: tuple[str, ...]
-    versions: tuple[str, ...]
-    requires_python: tuple[tuple[str, str], ...]
-    cuda: tuple[tuple[str, tuple[CudaLabel, ...]], ...]
-    hip: tuple[tuple[str, HipLabel], ...]
-    platform: tuple[tuple[str, dict[str, str]], ...]
-    torch: tuple[tuple[str, str], ...]
-    container: tuple[tuple[str, bool], ...]
-    build_target: tuple[tuple[str, str], ...]
-    minimum_python: tuple[tuple[str, str], ...]
-    force_build: tuple[tuple[str, Switch | None], ...]
-    forced_abi: tuple[tuple[str, ForcedAbi], ...]
-    local_version: str | None
-    zero: tuple[str, ...]
+    repository: str | None = None  # whose releases hold its wheels
+    versions: tuple[str, ...] = ()
+    requires_python: tuple[tuple[str, str], ...] = ()
+    cuda: tuple[tuple[str, tuple[CudaLabel, ...]], ...] = ()
+    hip: tuple[tuple[str, HipLabel], ...] = ()
+    platform: tuple[tuple[str, dict[str, str]], ...] = ()
+    torch: tuple[tuple[str, str], ...] = ()
+    container: tuple[tuple[str, bool], ...] = ()
+    build_target: tuple[tuple[str, str], ...] = ()
+    minimum_python: tuple[tuple[str, str], ...] = ()
+    force_build: tuple[tuple[str, Switch | None], ...] = ()
+    forced_abi: tuple[tuple[str, ForcedAbi], ...] = ()
+    local_version: str | None = None
+    zero: tuple[str, ...] = ()
 
 
 OWN_CUDA = CudaLabel(ANY, ANY, "cu{major}{minor}")
@@ -264,6 +267,14 @@ PACKAGES = {
         local_version=None,
         zero=("NVTE_RELEASE_BUILD",),
     ),
+    # What others publish ready-made, and whose own setup.py downloads nothing.
+    "flash-attn-3": Package("flash_attn_3", ("flash_attn_interface",)),
+    "xformers": Package("xformers", ("xformers.ops",)),
+    "natten": Package("natten", ("natten",)),
+    "torch-scatter": Package("torch_scatter", ("torch_scatter",)),
+    "torch-sparse": Package("torch_sparse", ("torch_sparse",)),
+    "torch-cluster": Package("torch_cluster", ("torch_cluster",)),
+    "pyg-lib": Package("pyg_lib", ("pyg_lib",)),
 }
 
 

@@ -144,6 +144,10 @@ def find_version(name: str, version: str) -> str:
     :raises NoGuessError: if the table does not have that version.
     """
     versions = PACKAGES[name].versions
+    if not versions:
+        raise NoGuessError(
+            f"setup.py of {name} downloads no wheel, so there is none to guess. Name another source in torch_extension_sources."
+        )
     requested = _parse_version(version, f"{version} is not a version of {name}")
     parsed = _parse_versions(versions)
     if requested in parsed:

@@ -13,13 +13,19 @@ import re
 import typing as t
 import zipfile
 import zlib
+from email.message import Message
 from email.parser import HeaderParser
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import python_tags
 
-_METADATA_LIMIT = 4 << 20  # bytes; real ones are a few KiB, and a hostile one must not fill the memory
+_NAME = re.compile(r"[\w.+!-]+$")
+_BUILD = re.compile(r"(\d{1,18})(.*)")  # PEP 427
+
+METADATA_NAME = re.compile(r"[^/]+\.dist-info/METADATA$")
+METADATA_LIMIT = 4 << 20  # bytes; real ones are a few KiB, and a hostile one must not fill the memory
 
 
 class WheelName(t.NamedTuple):
@@ -30,6 +36,7 @@ class WheelName(t.NamedTuple):
     pythons: frozenset[str]
     abis: frozenset[str]
     platforms: frozenset[str]
+    build: tuple[int, str] | tuple[()] = ()  # of two wheels that differ in it alone, the higher one is the better
 
 
 class WheelMetadata(t.NamedTuple):
@@ -47,10 +54,18 @@ def parse_name(filename: str) -> WheelName:
     :raises TorchExtensionError: if it is no name of a wheel, or holds a path
     """
     parts = filename[: -len(".whl")].split("-")
-    if not filename.endswith(".whl") or len(parts) not in (5, 6) or not re.match(r"[\w.+!-]+$", filename):
+    if not filename.endswith(".whl") or len(parts) not in (5, 6) or not _NAME.match(filename):
         raise TorchExtensionError(f"{filename!r} is not the name of a wheel (name-version-python-abi-platform.whl).")
+    build = _BUILD.match(parts[2]) if len(parts) == 6 else None
+    if len(parts) == 6 and not build:
+        raise TorchExtensionError(
+            f"{filename!r} is not the name of a wheel: of six parts the third is a build number, which begins with a digit,"
+            f" and this is {parts[2]!r}."
+        )
     pythons, abis, platforms = (frozenset(part.split(".")) for part in parts[-3:])
-    return WheelName(canonical(parts[0]), parts[1], pythons, abis, platforms)
+    return WheelName(
+        canonical(parts[0]), parts[1], pythons, abis, platforms, (int(build[1]), build[2]) if build else ()
+    )
 
 
 def tag_mismatch(name: WheelName, environment: t.Mapping[str, t.Any]) -> str | None:
@@ -59,16 +74,12 @@ def tag_mismatch(name: WheelName, environment: t.Mapping[str, t.Any]) -> str | N
     pip checks again when it installs; this is for a message before anything is unpacked.
     """
     python, platform = environment["python"], environment["platform"]
-    major = "py" + python["version"].split(".")[0]
-    abi3 = (
-        {f"cp3{minor}" for minor in range(2, int(python["version"].split(".")[1]) + 1)}
-        if "abi3" in name.abis
-        else set()
-    )
-    if not name.pythons & ({python["tag"], major, python["tag"].replace("cp", "py")} | abi3):
-        return f"it is for Python {'/'.join(sorted(name.pythons))}, this interpreter is {python['tag']}"
-    if not name.abis & {python["abi"], "abi3", "none"}:
-        return f"it is for the Python ABI {'/'.join(sorted(name.abis))}, this interpreter has {python['abi']}"
+    accepted = python_tags.accepted_pairs(python["version"], python["tag"], python["abi"])
+    if not any((tag, abi) in accepted for tag in name.pythons for abi in name.abis):
+        return (
+            f"it is for Python {python_tags.format_pairs(name.pythons, name.abis)}, this interpreter is"
+            f" {python_tags.format_pairs([python['tag']], [python['abi']])}"
+        )
     if not any(tag == "any" or tag.endswith("_" + platform["machine"]) for tag in name.platforms):
         return (
             f"it is for {'/'.join(sorted(name.platforms))}, this node is {platform['system']} on {platform['machine']}"
@@ -76,37 +87,55 @@ def tag_mismatch(name: WheelName, environment: t.Mapping[str, t.Any]) -> str | N
     return None
 
 
-def read_metadata(path: str) -> WheelMetadata:
+def read_metadata(path: str, file: t.Any = None) -> WheelMetadata:
     """Read a wheel's METADATA. Nothing is unpacked and no path inside the archive is used as one.
 
+    :param file: a binary file to read instead of the one at that path, which then stands for it in messages
     :raises TorchExtensionError: if the file is no wheel
     """
+    name = os.path.basename(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = [info for info in archive.infolist() if re.match(r"[^/]+\.dist-info/METADATA$", info.filename)]
+        with zipfile.ZipFile(file or path) as archive:
+            members = [info for info in archive.infolist() if METADATA_NAME.match(info.filename)]
             if len(members) != 1:
                 raise TorchExtensionError(
-                    f"{os.path.basename(path)} is not a wheel: it has {len(members)} METADATA files, a wheel has one."
+                    f"{name} is not a wheel: it has {len(members)} METADATA files, a wheel has one."
                 )
-            if members[0].file_size > _METADATA_LIMIT:
+            if members[0].file_size > METADATA_LIMIT:
                 raise TorchExtensionError(
-                    f"{os.path.basename(path)} is not a sound wheel: its METADATA is larger than {_METADATA_LIMIT}"
-                    " bytes."
+                    f"{name} is not a sound wheel: its METADATA is larger than {METADATA_LIMIT} bytes."
                 )
-            with archive.open(members[0]) as file:
-                headers = HeaderParser().parsestr(file.read(_METADATA_LIMIT).decode("utf-8", "replace"))
+            with archive.open(members[0]) as member:
+                content = member.read(METADATA_LIMIT)
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as exc:
-        raise TorchExtensionError(f"{os.path.basename(path)} is not a wheel: {exc}.") from exc
+        raise TorchExtensionError(f"{name} is not a wheel: {exc}.") from exc
+    return parse_metadata(content, name)
+
+
+def parse_metadata(content: bytes, filename: str) -> WheelMetadata:
+    """Read the METADATA of a wheel.
+
+    :param filename: of the wheel, for messages
+    :raises TorchExtensionError: if it names no distribution
+    """
+    headers = _parse_headers(content)
     if not headers["Name"] or not headers["Version"]:
-        raise TorchExtensionError(
-            f"{os.path.basename(path)} is not a sound wheel: its METADATA has no Name or no Version."
-        )
+        raise TorchExtensionError(f"{filename} is not a sound wheel: its METADATA has no Name or no Version.")
     return WheelMetadata(
         canonical(headers["Name"]),
         headers["Version"].strip(),
-        tuple(headers.get_all("Requires-Dist") or ()),
+        read_requirements(content),
         headers["Requires-Python"] or "",
     )
+
+
+def read_requirements(content: bytes) -> tuple[str, ...]:
+    """The lines Requires-Dist of METADATA."""
+    return tuple(_parse_headers(content).get_all("Requires-Dist") or ())
+
+
+def _parse_headers(content: bytes) -> Message:
+    return HeaderParser().parsestr(content.decode("utf-8", "replace"))
 
 
 def check_metadata(path: str, filename: str) -> WheelMetadata:
@@ -118,12 +147,21 @@ def check_metadata(path: str, filename: str) -> WheelMetadata:
     :returns: the wheel's METADATA
     :raises TorchExtensionError: if it is another one
     """
-    name, metadata = parse_name(filename), read_metadata(path)
+    metadata = read_metadata(path)
+    check_same_wheel(metadata, filename)
+    return metadata
+
+
+def check_same_wheel(metadata: WheelMetadata, filename: str) -> None:
+    """Check that METADATA is of the wheel that a file's name says; see :func:`check_metadata`.
+
+    :raises TorchExtensionError: if it is of another one
+    """
+    name = parse_name(filename)
     if (metadata.name, public_version(metadata.version)) != (name.name, public_version(name.version)):
         raise TorchExtensionError(
             f"{filename} is not what its name says: its METADATA is of {metadata.name} {metadata.version}."
         )
-    return metadata
 
 
 def check_tags(filename: str, environment: t.Mapping[str, t.Any]) -> None:

@@ -13,8 +13,13 @@ import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries import fatbin, library_needs
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.archive import open_archive, wheel_error
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.archive import (
+    Archive,
+    open_archive,
+    wheel_error,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.bounded_reading import (
     Budget,
     UnreadableError,
@@ -22,8 +27,20 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
 
 #: of what read_facts() returns; facts of another version are read anew
-FACTS_VERSION = 2
-_KEYS = {"version", "filename", "libraries", "cxx11_abi", "cuda", "architectures", "problems"}
+FACTS_VERSION = 3
+_KEYS = {
+    *(
+        "version",
+        "filename",
+        "libraries",
+        "cxx11_abi",
+        "torch_abi",
+        "cuda",
+        "architectures",
+        "requires_torch",
+        "problems",
+    )
+}
 
 _LIBRARY_NAME = re.compile(r"\.so(\.[^/]*)?$")
 _MAX_LIBRARIES = 500  # in one wheel; torch's has 30
@@ -35,6 +52,12 @@ _CUDA_LIBRARIES = tuple(
 )
 # The C++ ABI of Itanium, 5.1. A name of torch's begins with a namespace of torch's.
 _TORCH_SYMBOL = re.compile(r"_ZN[VKRO]*(3c10|2at|5torch|6caffe2)")
+# What torch keeps for two years at least is a C interface, and what is compiled into the extension itself
+# (docs/source/notes/libtorch_stable_abi.md of pytorch).
+_STABLE_SYMBOL = re.compile(r"(aoti_)?torch_[a-z]|_ZNK?5torch(6stable|10headeronly)")
+_UNSTABLE_SYMBOL = re.compile(r"_Z(T[VTISA]|GV)?N?[VKRO]*(3c10|2at|5torch|6caffe2)|THP[A-Z]")
+STABLE, UNSTABLE = "stable", "unstable"
+_REQUIRES_TORCH = re.compile(r"torch(?![\w.-])", re.IGNORECASE)
 _NEW_STRING = re.compile(r"St7__cxx11|B5cxx11")  # std::__cxx11::…, and the tag of what returns one
 _OLD_STRING = "Ss"  # std::string's abbreviation, which stands for std::basic_string alone
 # what is no part of an identifier, but has digits; and identifiers, which follow their lengths
@@ -46,7 +69,7 @@ def read_facts(path: str, folder: str | None = None) -> dict[str, t.Any]:
 
     ::
 
-        {"version": 2, "filename": "flash_attn-….whl",
+        {"version": 3, "filename": "flash_attn-….whl",
          "libraries": [                          # those that could be read, by path
            {"path": "flash_attn_2_cuda….so",     # in the wheel
             "machine": "x86_64",                 # as uname -m writes it
@@ -56,8 +79,10 @@ def read_facts(path: str, folder: str | None = None) -> dict[str, t.Any]:
             "versions": {"libc.so.6": ["GLIBC_2.32"]},  # of symbols, of the libraries that are needed
             "undefined": ["_ZN3c105ErrorC2…"]}], # strong symbols that no library of the wheel defines
          "cxx11_abi": True,                      # what the C++ ABI of torch must be; None if nothing tells
+         "torch_abi": "unstable",                # of torch that they need; "stable", or None if they need nothing of torch
          "cuda": "12",                           # the major version of the CUDA runtime that is linked; None if none is
          "architectures": {"sass": ["80", "90a"], "ptx": ["90"]},  # of GPU code; None without, or if it cannot be read
+         "requires_torch": ["torch==2.8.*"],     # lines Requires-Dist of its METADATA
          "problems": []}                         # what could not be read, in words
 
     All lists are sorted, but for ``needed`` and ``runpath``, whose order counts.
@@ -73,6 +98,7 @@ def read_facts(path: str, folder: str | None = None) -> dict[str, t.Any]:
     problems: list[str] = []
     budget = Budget()
     with open_archive(path, folder or _folder(path)) as archive:
+        requires_torch = _read_requirement(archive)
         names = sorted(name for name in archive.file_names() if _LIBRARY_NAME.search(name))
         if len(names) > _MAX_LIBRARIES:
             raise wheel_error(path, f"it has {len(names)} shared libraries", f"no more than {_MAX_LIBRARIES}")
@@ -96,8 +122,10 @@ def read_facts(path: str, folder: str | None = None) -> dict[str, t.Any]:
         "filename": os.path.basename(path),
         "libraries": _describe_libraries(libraries, names),
         "cxx11_abi": _torch_cxx11_abi(libraries, problems),
+        "torch_abi": _torch_abi(libraries),
         "cuda": _linked_cuda_major(libraries, problems),
         "architectures": _merge_architectures(gpu_codes, problems),
+        "requires_torch": requires_torch,
         "problems": problems,
     }
 
@@ -110,7 +138,7 @@ def read_facts_cached(path: str, sha256: str, folder: str | None = None) -> dict
     :raises TorchExtensionError: as read_facts() does, and if the facts cannot be written
     """
     facts_path = os.path.join(folder or _folder(path), os.path.basename(path) + ".facts.json")
-    kept = _read_kept_facts(facts_path, os.path.basename(path), sha256.lower())
+    kept = read_kept_facts(facts_path, os.path.basename(path), sha256.lower())
     if kept is not None:
         return kept
     facts = read_facts(path, folder)
@@ -124,7 +152,12 @@ def _folder(path: str) -> str:
     return os.path.dirname(os.path.abspath(path))
 
 
-def _read_kept_facts(path: str, filename: str, sha256: str) -> dict[str, t.Any] | None:
+def read_kept_facts(path: str, filename: str, sha256: str) -> dict[str, t.Any] | None:
+    """What read_facts_cached() has written for a wheel; None if that is not there, or is of another file.
+
+    :param path: of the file that it was written to
+    :param filename: of the wheel
+    """
     try:
         with open(path, encoding="utf-8") as file:
             kept = json.load(file)
@@ -189,6 +222,22 @@ def _linked_cuda_major(libraries: t.Mapping[str, library_needs.Library], problem
         if majors:
             return majors.pop() if len(majors) == 1 else None
     return None
+
+
+def _read_requirement(archive: Archive) -> list[str]:
+    """The lines of METADATA that require torch. Whether a wheel has METADATA at all is checked by who installs it."""
+    for name in archive.file_names():
+        if wheel_file.METADATA_NAME.match(name):
+            content = archive.read_start(name, wheel_file.METADATA_LIMIT)
+            return [line for line in wheel_file.read_requirements(content) if _REQUIRES_TORCH.match(line)]
+    return []
+
+
+def _torch_abi(libraries: t.Mapping[str, library_needs.Library]) -> str | None:
+    symbols = {symbol for library in libraries.values() for symbol in library.undefined}
+    if any(_UNSTABLE_SYMBOL.match(symbol) and not _STABLE_SYMBOL.match(symbol) for symbol in symbols):
+        return UNSTABLE
+    return STABLE if any(_STABLE_SYMBOL.match(symbol) for symbol in symbols) else None
 
 
 def _torch_cxx11_abi(libraries: t.Mapping[str, library_needs.Library], problems: list[str]) -> bool | None:

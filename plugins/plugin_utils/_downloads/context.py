@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.facts import (
     read_facts_cached,
+    read_kept_facts,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Downloader
@@ -47,6 +48,13 @@ class DownloadContext(t.NamedTuple):
         with explain_write_errors(folder):
             os.makedirs(folder, mode=0o700, exist_ok=True)
         return read_facts_cached(wheel, sha256, folder)
+
+    def kept_wheel_facts(self, filename: str, sha256: str) -> dict[str, t.Any] | None:
+        """What was read from a wheel before, whether that is still here or not; None if nothing was.
+
+        :param filename: of the wheel
+        """
+        return read_kept_facts(os.path.join(self.cache, "facts", f"{filename}.facts.json"), filename, sha256)
 
     def requirement_finder(self, offline: bool = False) -> RequirementFinder:
         """What finds and downloads what wheels require.

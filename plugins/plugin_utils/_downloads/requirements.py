@@ -17,7 +17,11 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import compatibility_tags, wheel_file
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import (
+    compatibility_tags,
+    metadata,
+    wheel_file,
+)
 
 try:
     from packaging.requirements import InvalidRequirement, Requirement
@@ -82,7 +86,7 @@ class RequirementFinder:
         :param locked: the only files that may be taken, if there is a lock
         :raises TorchExtensionError: if one of them cannot be had
         """
-        markers = marker_environment(environment)
+        markers = metadata.marker_environment(environment)
         skipped = {name for name, version in environment["distributions"].items() if version is not None}
         skipped.update(_NEVER_FETCHED)
         required: dict[str, Required] = {}
@@ -137,26 +141,6 @@ class RequirementFinder:
             name = canonical(requirement.name)
             self._required[key] = Required(name, os.path.basename(path), path, sha256_of(path))
         return self._required[key]
-
-
-def marker_environment(environment: t.Mapping[str, t.Any]) -> dict[str, str]:
-    """The variables of environment markers (PEP 508) for a node, of which packaging knows only its own machine's."""
-    python, platform = environment["python"], environment["platform"]
-    implementation = python["implementation"]
-    return {
-        "extra": "",
-        "implementation_name": implementation,
-        "implementation_version": python["version"],
-        "os_name": "posix",
-        "platform_machine": platform["machine"],
-        "platform_python_implementation": {"cpython": "CPython", "pypy": "PyPy"}.get(implementation, implementation),
-        "platform_release": "",
-        "platform_system": platform["system"].capitalize(),
-        "platform_version": "",
-        "python_full_version": python["version"],
-        "python_version": ".".join(python["version"].split(".")[:2]),
-        "sys_platform": platform["system"],
-    }
 
 
 def _declared_requirements(wheel: str, markers: dict[str, str], extras: t.Collection[str]) -> list[Requirement]:

@@ -17,23 +17,21 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import cache
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import packages, setup_py
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import judging, labels
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
+    KEEP,
     Action,
     decide_from_environment,
 )
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.labels import pip_filename
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, PROVEN
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import check_url
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.find import (
-    NothingFitsError,
-    WheelRequirement,
-    find_wheel,
-)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.find import WheelSearch
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.requirement import WheelRequirement
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import (
     RELEASE,
-    Source,
+    check_place_urls,
     parse_source,
 )
 
@@ -46,6 +44,10 @@ else:
     PACKAGING_IMPORT_ERROR = None
 
 _DIGEST_LENGTHS = {"md5": 32, "sha1": 40, "sha224": 56, "sha256": 64, "sha384": 96, "sha512": 128}
+#: the source of what is installed already
+INSTALLED = "installed"
+
+_REFUSED = {"action": "refuse", "reason": "there is no wheel for this node"}
 _EMPTY_ANSWER: dict[str, t.Any] = {
     "name": None,
     "requirement": None,
@@ -76,10 +78,12 @@ class Settings(t.NamedTuple):
     sources: t.Sequence[str] = (RELEASE,)
     lock: str | None = None  # path of a lock on the control node, which is then asked instead of the sources
     sdist_url: str | t.Mapping[str, str] | None = None
-    sha256: t.Mapping[str, str] = {}
+    sha256: t.Mapping[str, str] = {}  # by file name, or by URL
     require_sha256: bool = False
-    match: str = EXACT  # or PROVEN: the answer also lists wheels for another torch, which may serve nevertheless
+    match: str = PROVEN  # or EXACT: only wheels that are told to be for the node's torch
+    upgrade: bool = False  # whether what is installed is asked for anew, though it meets an open requirement
     pip_cache: bool = False
+    keeps_installed: bool = True  # whether what is installed is all that is wanted (and not a file somewhere)
 
 
 def read_settings(option: t.Callable[[str], t.Any]) -> Settings:
@@ -94,6 +98,8 @@ def read_settings(option: t.Callable[[str], t.Any]) -> Settings:
         github_token=option("github_token") or os.environ.get("GITHUB_TOKEN"),
         ca_path=option("ca_path") or None,
         max_age=option("max_age"),
+        place_urls=option("place_urls"),
+        suggest=option("suggest"),
     )
     return Settings(
         access,
@@ -103,84 +109,200 @@ def read_settings(option: t.Callable[[str], t.Any]) -> Settings:
         sha256=option("sha256"),
         require_sha256=option("require_sha256"),
         match=option("match"),
+        upgrade=option("upgrade"),
     )
+
+
+class NoHashError(TorchExtensionError):
+    """Nobody tells the hash of a wheel, and one is required."""
+
+
+class Answer(t.NamedTuple):
+    """An answer to a requirement."""
+
+    wheel: dict[str, t.Any]  # as the lookup ``wheel`` returns it
+    needs_proof: bool = False  # nothing but the node can tell whether it serves
+    error: str | None = None  # why it cannot be used on this node as it was asked for
+
+
+class Decision:
+    """What a requirement means for an environment: the answers, the best one first, each found only when it is asked for."""
+
+    def __init__(self, term: str, environment: t.Any, settings: Settings) -> None:
+        """
+        :param term: a requirement (PEP 508) of a known package
+        :param environment: what torch_info returned
+        :raises TorchExtensionError: for settings that cannot be used
+        """
+        require_library("packaging", PACKAGING_IMPORT_ERROR)
+        check_environment(environment)
+        self._sources = [parse_source(source) for source in settings.sources]
+        if not self._sources:
+            raise TorchExtensionError("torch_extension_sources is empty. Name at least one source, such as release.")
+        check_url(settings.access.github_url, "torch_extension_github_url")
+        check_place_urls(settings.access.place_urls)
+        self._term, self._environment, self._settings = term, environment, settings
+        self._search: WheelSearch | None = None
+        self._left_out: dict[str, bool] = {}  # why a wheel cannot be used, and whether it is one that fits
+
+    def answers(self) -> t.Iterator[Answer]:
+        """The wheels to try, one after the other; what is installed first, where that may stay.
+
+        :raises TorchExtensionError: for bad input
+        """
+        wanted = parse_requirement(self._term)
+        torch = self._environment["torch"]
+        setup_py.check_torch(str(wanted), torch)
+        _check_no_fork(torch)
+        installed = None if self._settings.lock else self._find_installed(wanted)
+        if installed:
+            yield installed
+        if self._settings.lock:
+            # with what reads locks comes YAML
+            from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import read_lock
+
+            yield self._complete(read_lock(self._settings.lock).find(str(wanted), self._environment), wanted)
+            return
+        self._search = WheelSearch(wanted, self._environment, self._sources, self._settings.access)
+        for offer in self._search.offers():
+            if offer.needs_proof and self._settings.match != PROVEN:
+                continue
+            try:
+                answer = self._complete(offer.wheel, wanted)._replace(needs_proof=offer.needs_proof)
+            except NoHashError as exc:
+                self._left_out[str(exc)] = not offer.needs_proof
+                continue
+            if answer.error and offer.needs_proof:
+                self._left_out[answer.error] = False
+            else:
+                yield answer
+
+    def refusal(self, message: str | None = None) -> dict[str, t.Any]:
+        """The answer where no wheel will do.
+
+        :param message: why; by default that no source has one, with what comes nearest
+        """
+        if message is None:
+            message = self.explain_nothing_fits()
+        return {**_EMPTY_ANSWER, "name": self._term, "requirement": self._term, "conflicts": [message], **_REFUSED}
+
+    def explain_nothing_fits(self) -> str:
+        """Why there is no wheel, and what comes nearest."""
+        if self._search is None or any(self._left_out.values()):
+            return " ".join(self._left_out)
+        return " ".join([self._search.explain_nothing_fits(), *self._left_out])
+
+    def _complete(self, wheel: dict[str, t.Any], wanted: WheelRequirement) -> Answer:
+        settings, environment = self._settings, self._environment
+        answer = {**_EMPTY_ANSWER, "requirement": self._term, **_complete_answer(wheel, wanted, settings)}
+        error = None
+        try:
+            answer.update(_locate_in_pip_cache(answer, environment, settings))
+        except TorchExtensionError as exc:
+            error = str(exc)
+            answer["conflicts"] = [*answer["conflicts"], error]
+        answer.update(_choose_action(answer, environment)._asdict())
+        return Answer(answer, error=error)
+
+    def _find_installed(self, wanted: WheelRequirement) -> Answer | None:
+        """What is installed, if it meets an open requirement, as pip has it; whether it fits this torch may have to be proven."""
+        settings = self._settings
+        if wanted.version or settings.upgrade or not settings.keeps_installed:
+            return None
+        version = self._environment["distributions"].get(wanted.name)
+        if version is None or not wanted.specifier.contains(version, prereleases=True):
+            return None
+        origin = self._environment["origins"].get(wanted.name) or {}
+        built_for = installed_mismatches(wanted.name, version, origin.get("filename"), self._environment)
+        if built_for is None:
+            needs_proof, reason = True, f"{wanted.name} {version} is installed, and nothing tells for which torch it is"
+        elif built_for:
+            if settings.match == EXACT or [each.part for each in built_for] != ["torch"]:
+                return None
+            needs_proof, reason = True, f"{wanted.name} {version} is installed, and {built_for[0]}"
+        else:
+            needs_proof, reason = False, f"{wanted.name} {version} is installed, and is for this torch"
+        wheel = {
+            **_EMPTY_ANSWER,
+            "name": wanted.name,
+            "requirement": self._term,
+            "version": version,
+            "filename": origin.get("filename"),
+            "sha256": origin.get("sha256"),
+            "source": INSTALLED,
+            "imports": list(packages.PACKAGES[wanted.name].imports),
+            "ground": f"it is installed, and meets {wanted}",
+            "action": KEEP,
+            "reason": reason,
+        }
+        return Answer(wheel, needs_proof)
 
 
 def choose_wheel(term: str, environment: t.Any, settings: Settings, strict: bool = True) -> dict[str, t.Any]:
     """The wheel that a requirement means for an environment, as the lookup ``wheel`` returns it.
 
-    :param term: a requirement (PEP 508) of a known package
-    :param environment: what torch_info returned
     :param strict: whether to raise where there is no answer; if not, ``conflicts`` holds the message instead
     :raises TorchExtensionError: for bad input, and for no answer
     """
-    require_library("packaging", PACKAGING_IMPORT_ERROR)
-    check_environment(environment)
-    sources = [parse_source(source) for source in settings.sources]
-    if not sources:
-        raise TorchExtensionError("torch_extension_sources is empty. Name at least one source, such as release.")
-    check_url(settings.access.github_url, "torch_extension_github_url")
-    answer = dict(_EMPTY_ANSWER, name=term, requirement=term)
+    decision = Decision(term, environment, settings)
+    provable: list[dict[str, t.Any]] = []
     try:
-        answer.update(_find_wheel(term, environment, sources, settings))
-        answer.update(_locate_in_pip_cache(answer, environment, settings))
+        for answer in decision.answers():
+            if answer.needs_proof:
+                provable.append(answer.wheel)
+                continue
+            if strict and answer.error:
+                raise TorchExtensionError(answer.error)
+            return {**answer.wheel, "provable": provable}
+        raise TorchExtensionError(decision.explain_nothing_fits())
     except TorchExtensionError as exc:
         if strict:
             raise
-        answer["conflicts"] = [*answer["conflicts"], str(exc)]
-        if isinstance(exc, NothingFitsError) and settings.match == PROVEN:
-            for candidate in exc.provable:
-                try:
-                    provable = _provable_answer(candidate, term, environment, settings)
-                    answer["provable"] = [*answer["provable"], provable]
-                except TorchExtensionError as reason:
-                    answer["conflicts"] = [*answer["conflicts"], str(reason)]
-    answer.update(_choose_action(answer, environment)._asdict())
-    return answer
+        return {**decision.refusal(str(exc)), "provable": provable}
 
 
-def _provable_answer(
-    candidate: dict[str, t.Any], term: str, environment: t.Mapping[str, t.Any], settings: Settings
-) -> dict[str, t.Any]:
-    """The answer if a wheel for another torch is proven to serve."""
-    answer = {**_EMPTY_ANSWER, "requirement": term, **_complete_answer(candidate, parse_requirement(term), settings)}
-    answer.update(_locate_in_pip_cache(answer, environment, settings))
-    answer.update(_choose_action(answer, environment)._asdict())
-    return answer
+def installed_mismatches(
+    name: str, version: str, filename: str | None, environment: t.Mapping[str, t.Any]
+) -> list[judging.Mismatch] | None:
+    """What keeps an installed package from fitting its environment, by the name of its wheel, or by its version's label.
+
+    :returns: None if nothing tells for which torch it was built
+    """
+    parsed = filename or f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
+    (candidate,) = judging.judge_wheels(name, [judging.Asset(parsed, "")], environment).candidates or (None,)
+    if candidate is None or not (candidate.tells_torch or candidate.mismatches):
+        return None
+    return list(candidate.mismatches)
 
 
-def _find_wheel(
-    term: str, environment: t.Mapping[str, t.Any], sources: t.Sequence[Source], settings: Settings
-) -> dict[str, t.Any]:
-    wanted = parse_requirement(term)
-    setup_py.check_torch(str(wanted), environment["torch"])
-    if settings.lock:
-        # with what reads locks comes YAML
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import read_lock
-
-        wheel = read_lock(settings.lock).find(str(wanted), environment)
-    else:
-        wheel = find_wheel(wanted, environment, sources, settings.access)
-    return _complete_answer(wheel, wanted, settings)
+def _check_no_fork(torch: t.Mapping[str, t.Any]) -> None:
+    local = torch["version"].partition("+")[2]
+    vendor = labels.fork_vendor(local) if local else None
+    if vendor:
+        raise TorchExtensionError(
+            f"torch {torch['version']} is the fork of torch by {vendor}. It is no torch for CUDA, whatever it reports as its"
+            " version of CUDA, and no wheel that this collection finds has code for its processors. Take the vendor's wheels, or"
+            " name another environment in torch_extension_python."
+        )
 
 
 def _complete_answer(wheel: dict[str, t.Any], wanted: WheelRequirement, settings: Settings) -> dict[str, t.Any]:
     """Add to a source's wheel what the operator and the table of packages know of it."""
-    sha256 = _operator_sha256(wheel["filename"], settings.sha256)
+    sha256 = _operator_sha256(wheel, settings.sha256)
     if sha256 and wheel.get("sha256") not in (None, sha256):
         raise TorchExtensionError(
             f"{wheel['filename']} has sha256 {wheel['sha256']} by {wheel['source']}, and torch_extension_sha256 wants {sha256}."
             " Find out which of the two is right."
         )
     if settings.require_sha256 and not sha256 and not wheel.get("sha256"):
-        raise TorchExtensionError(
+        raise NoHashError(
             f"{wheel['filename']} has no published hash where it comes from ({wheel['source']}), and"
             " torch_extension_require_sha256 wants one. Give it in torch_extension_sha256."
         )
     return {
         **wheel,
         "name": wanted.name,
-        "filename": pip_filename(wheel["filename"]),
+        "filename": labels.pip_filename(wheel["filename"]),
         "sha256": sha256 or wheel.get("sha256"),
         "imports": list(packages.PACKAGES[wanted.name].imports),
         "sdist_url": _operator_sdist_url(wanted.name, settings.sdist_url),
@@ -246,8 +368,6 @@ def _upstream_spelling(pin: str, known_versions: t.Iterable[str]) -> str:
 
 
 def _choose_action(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
-    if answer["url"] is None:
-        return Action("refuse", "there is no wheel for this node")
     if answer["conflicts"]:
         return Action("refuse", "the wheel cannot serve this node")
     if answer["pip_cache_path"]:
@@ -273,8 +393,10 @@ def _operator_sdist_url(name: str, sdist_url: str | t.Mapping[str, str] | None) 
     return sdist_url
 
 
-def _operator_sha256(filename: str, sha256: t.Mapping[str, str]) -> str | None:
-    digest = sha256.get(filename)
+def _operator_sha256(wheel: t.Mapping[str, t.Any], sha256: t.Mapping[str, str]) -> str | None:
+    """The hash that the operator gives for a wheel: by its URL, since two places may have files of one name, or by its name."""
+    key = next((key for key in (wheel["url"], wheel["filename"]) if key in sha256), None)
+    digest = None if key is None else sha256[key]
     if digest is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", str(digest)):
-        raise TorchExtensionError(f"sha256 of {filename} is given as {digest!r}, wanted are 64 hexadecimal digits.")
+        raise TorchExtensionError(f"sha256 of {key} is given as {digest!r}, wanted are 64 hexadecimal digits.")
     return str(digest).lower() if digest else None

@@ -11,8 +11,10 @@ from __future__ import annotations
 import re
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.judging import Asset
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import MissingError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.github import GitHub, NoReleaseError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import (
     GITHUB,
@@ -31,13 +33,15 @@ class SourceAccess(t.NamedTuple):
     github_token: str | None = None
     ca_path: str | None = None
     max_age: int = 600  # seconds for which an answer is used without a request
+    place_urls: t.Mapping[str, str] = {}  # mirrors of known places, by name
+    suggest: bool = False  # whether known places are asked where nothing fits
 
 
 class WheelCatalogue:
     """Lists the wheels that sources have: releases, indexes, folders."""
 
     def __init__(self, access: SourceAccess) -> None:
-        self._access = access
+        self.access = access
         self._warnings: list[str] = []
         self._github_client: GitHub | None = None
 
@@ -52,12 +56,10 @@ class WheelCatalogue:
         :param version: None if the requirement pins none
         :raises TorchExtensionError: if the source cannot be asked
         """
-        if source.kind != RELEASE or version is None:
+        repository = PACKAGES[name].repository if source.kind == RELEASE else None
+        if repository is None or version is None:
             return None
-        try:
-            return self._with_mirror_urls(self._github_api().list_release(PACKAGES[name].repository, f"v{version}"))
-        except NoReleaseError:
-            return []
+        return self._list_github_release(repository, f"v{version}")
 
     def list_all(self, source: Source, name: str) -> list[Asset]:
         """All wheels that a source has of a package, newest release first. There may be wheels of other packages among them.
@@ -65,21 +67,37 @@ class WheelCatalogue:
         :raises TorchExtensionError: if the source cannot be asked
         """
         if source.kind == RELEASE:
-            return self._with_mirror_urls(self._github_api().list_releases(PACKAGES[name].repository))
+            repository = PACKAGES[name].repository
+            if repository is None:
+                raise TorchExtensionError(f"The project of {name} publishes no wheels in releases on GitHub.")
+            return self._with_mirror_urls(self._github_api().list_releases(repository))
+        if source.kind == GITHUB and source.release:
+            return self._list_github_release(source.location, source.release)
         if source.kind == GITHUB:
             return self._with_mirror_urls(self._github_api().list_releases(source.location))
         # only these two need a parser of pages, and pathlib
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import folder, pages
 
         if source.kind == INDEX:
-            access = self._access
-            return pages.list_wheels(
-                source.location, name, access.cache, access.ca_path, access.max_age, self._warnings
-            )
+            access = self.access
+            try:
+                return pages.list_wheels(
+                    source.location, name, access.cache, access.ca_path, access.max_age, self._warnings
+                )
+            except MissingError:
+                if source.text == f"{INDEX}:{source.location}":
+                    raise
+                return []  # a known place need not have a page for each package and CUDA
         return folder.list_wheels(source.location, name)
 
+    def _list_github_release(self, repository: str, tag: str) -> list[Asset]:
+        try:
+            return self._with_mirror_urls(self._github_api().list_release(repository, tag))
+        except NoReleaseError:
+            return []
+
     def _github_api(self) -> GitHub:
-        access = self._access
+        access = self.access
         if self._github_client is None:
             self._github_client = GitHub(
                 access.github_api_url,
@@ -92,5 +110,5 @@ class WheelCatalogue:
 
     def _with_mirror_urls(self, assets: list[Asset]) -> list[Asset]:
         """Replace GitHub's own address, which the API gives whatever mirror it was asked through."""
-        official, mirror = "https://github.com/", self._access.github_url.rstrip("/") + "/"
+        official, mirror = "https://github.com/", self.access.github_url.rstrip("/") + "/"
         return [asset._replace(url=re.sub(f"^{re.escape(official)}", mirror, asset.url)) for asset in assets]

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""Find a wheel that exists: ask the sources in their order, take the first that fits, or say what comes nearest."""
+"""Find wheels that exist: ask the sources in their order, one after the other, or say what comes nearest."""
 
 from __future__ import annotations
 
@@ -12,96 +12,143 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import setup_py
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import selection
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import nearest
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnavailableError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import suggestion
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.answer import SourceAnswer, ask_source
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import (
     SourceAccess,
     WheelCatalogue,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.requirement import WheelRequirement
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import (
     BUNDLE,
     GUESS,
     RELEASE,
     Source,
+    expand_source,
 )
-
-if t.TYPE_CHECKING:
-    from packaging.specifiers import SpecifierSet
 
 Environment = t.Mapping[str, t.Any]
 
-
-class WheelRequirement(t.NamedTuple):
-    """A requirement of a known package."""
-
-    name: str  # normalised
-    specifier: SpecifierSet
-    version: str | None  # the one that the specifier pins, if it pins one
-
-    def __str__(self) -> str:
-        return f"{self.name}{self.specifier}"
+_MAX_PROVABLE = 4  # wheels for another torch that are worth a download each, of all sources together
 
 
-class NothingFitsError(TorchExtensionError):
-    """No source has a wheel that fits; ``provable`` are those for another torch, as :func:`find_wheel` would return them."""
+class Offer(t.NamedTuple):
+    """A wheel that may serve a node."""
 
-    def __init__(self, message: str, provable: list[dict[str, t.Any]]) -> None:
-        super().__init__(message)
-        self.provable = provable
+    wheel: dict[str, t.Any]  # the part of the lookup's answer that the source knows
+    needs_proof: bool  # nothing but the node can tell whether it does
 
 
-def find_wheel(
-    requirement: WheelRequirement, environment: Environment, sources: t.Sequence[Source], access: SourceAccess
-) -> dict[str, t.Any]:
-    """The wheel for a requirement, from the first source that has one that fits.
+class WheelSearch:
+    """Asks sources for a requirement, each only when what the ones before it have does not do."""
 
-    :returns: the part of the lookup's answer that the source knows
-    :raises NothingFitsError: if no source has one; the message says what comes nearest
-    :raises TorchExtensionError: if the only source cannot be asked, or a guess fails
-    """
-    catalogue = WheelCatalogue(access)
-    failures: list[str] = []
-    candidates_by_source: dict[Source, list[selection.Candidate]] = {}
-    for source in sources:
-        try:
-            if source.kind == GUESS:
-                return guess_wheel(requirement, environment, access.github_url)
-            if source.kind == BUNDLE:
-                # only bundles need archives and pip's answers
-                from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.bundle_reading import (
-                    open_bundle,
-                )
+    def __init__(
+        self,
+        requirement: WheelRequirement,
+        environment: Environment,
+        sources: t.Sequence[Source],
+        access: SourceAccess,
+    ) -> None:
+        self._requirement = requirement
+        self._environment = environment
+        self._asked = sources
+        self._access = access
+        self._catalogue = WheelCatalogue(access)
+        self._sources = [
+            part
+            for source in sources
+            for part in expand_source(source, requirement.name, environment, access.place_urls)
+        ]
+        self._answers: dict[Source, SourceAnswer] = {}
+        self._failures: list[str] = []
 
-                return {**open_bundle(source.location).find(str(requirement), environment), "source": source.text}
-            choice, candidates_by_source[source] = _choose_from_source(source, requirement, environment, catalogue)
-            if choice:
-                warnings = [*failures, *catalogue.warnings]
-                more = {"ground": choice.ground, "refused": choice.refused, "newer": choice.newer, "warnings": warnings}
-                return {**_describe(choice.best, source), **more}
-        except UnavailableError as exc:
-            if source.kind == RELEASE and requirement.version:
-                return _guess_with_warning(requirement, environment, access.github_url, str(exc))
-            failures.append(f"{source.text}: {exc}")
-        except TorchExtensionError as exc:
-            if len(sources) == 1:
-                raise
-            failures.append(f"{source.text}: {exc}")
-    candidates = [candidate for judged in candidates_by_source.values() for candidate in judged]
-    origins = {
-        candidate.asset: source for source, judged in reversed(candidates_by_source.items()) for candidate in judged
-    }
-    provable = selection.provable_wheels(candidates, requirement.specifier, environment)
-    raise NothingFitsError(
-        _nothing_fits_message(requirement, environment, sources, candidates, failures),
-        [
-            {
-                **_describe(candidate, origins[candidate.asset]),
-                "ground": selection.describe_label(candidate),
-                "warnings": catalogue.warnings,
-            }
-            for candidate in provable
-        ],
-    )
+    def offers(self) -> t.Iterator[Offer]:
+        """The wheels to try, in this order: of each source those that fit, or of which nobody tells for which torch they are, the
+        newest version first; at last those of all sources for another torch.
+
+        :raises TorchExtensionError: if the only source cannot be asked, or a guess fails
+        """
+        for source in self._sources:
+            try:
+                if source.kind == GUESS:
+                    yield Offer(self._guess(), needs_proof=False)
+                elif source.kind == BUNDLE:
+                    yield Offer(self._find_in_bundle(source), needs_proof=False)
+                else:
+                    answer = ask_source(source, self._requirement, self._environment, self._catalogue, self._access)
+                    self._answers[source] = answer
+                    yield from map(self._to_offer, answer.wheels)
+            except UnavailableError as exc:
+                if source.kind == RELEASE and self._requirement.version:
+                    yield Offer(self._guess_with_warning(str(exc)), needs_proof=False)
+                self._failures.append(f"{source.text}: {exc}")
+            except TorchExtensionError as exc:
+                if len(self._sources) == 1:
+                    raise
+                self._failures.append(f"{source.text}: {exc}")
+        yield from map(self._to_offer, self._provable())
+
+    def explain_nothing_fits(self) -> str:
+        """Why no source has a wheel, and what comes nearest."""
+        requirement, summaries = self._requirement, [answer.nearest for answer in self._answers.values()]
+        names = ", ".join(dict.fromkeys(source.text for source in self._sources or self._asked))
+        allowed, others = sum(each.allowed for each in summaries), sum(each.others for each in summaries)
+        if not self._sources:
+            count = f"none of these places is known to have {requirement.name}"
+        elif allowed or others:
+            count = f"{allowed} of {requirement} and {others} of other versions"
+        else:
+            count = "none of this package"
+        suggested = []
+        if self._access.suggest:
+            suggested = suggestion.suggest_places(requirement, self._environment, self._asked, self._access)
+        return " ".join(
+            [
+                f"No wheel of {requirement} fits this node: {nearest.describe_node(self._environment)}.",
+                f"Looked at in {names}: {count}.",
+                *nearest.describe_nearest(summaries),
+                *self._failures,
+                *suggested,
+                "Knobs: torch_extension_packages (another version), torch_extension_sources (more places), or another torch"
+                " on the node.",
+            ]
+        )
+
+    def _to_offer(self, wheel: t.Mapping[str, t.Any]) -> Offer:
+        described = {key: value for key, value in wheel.items() if key not in ("needs_proof", "distance", "rank")}
+        return Offer(
+            {**described, "warnings": [*self._failures, *self._catalogue.warnings]}, needs_proof=wheel["needs_proof"]
+        )
+
+    def _provable(self) -> list[dict[str, t.Any]]:
+        # with packaging come its parsers
+        from packaging.version import Version
+
+        best: dict[tuple[Version, bool, int], dict[str, t.Any]] = {}
+        for wheel in (wheel for answer in self._answers.values() for wheel in answer.provable):
+            key = (Version(wheel["version"]), wheel["distance"] >= 0, -abs(wheel["distance"]))
+            if key not in best or wheel["rank"] < best[key]["rank"]:
+                best[key] = wheel
+        return [{**best[key], "needs_proof": True} for key in sorted(best, reverse=True)[:_MAX_PROVABLE]]
+
+    def _guess(self) -> dict[str, t.Any]:
+        return guess_wheel(self._requirement, self._environment, self._access.github_url)
+
+    def _find_in_bundle(self, source: Source) -> dict[str, t.Any]:
+        # only bundles need archives and pip's answers
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.bundle_reading import open_bundle
+
+        wheel = open_bundle(source.location).find(str(self._requirement), self._environment)
+        return {**wheel, "source": source.text}
+
+    def _guess_with_warning(self, why: str) -> dict[str, t.Any]:
+        warning = (
+            f"{why} So the wheel of {self._requirement} is the one that its setup.py would guess, and whether it exists shows"
+            " at the download."
+        )
+        return {**self._guess(), "warnings": [warning]}
 
 
 def guess_wheel(requirement: WheelRequirement, environment: Environment, github_url: str) -> dict[str, t.Any]:
@@ -110,10 +157,10 @@ def guess_wheel(requirement: WheelRequirement, environment: Environment, github_
     :raises TorchExtensionError: if the version guesses nothing on such a node, or the requirement pins none
     """
     if requirement.version is None:
-        newest = setup_py.find_package(requirement.name)[1].versions[-1]
+        newest = setup_py.find_package(requirement.name)[1].versions[-1:]
+        example = f"'{requirement.name}=={newest[0]}', the newest that this collection knows" if newest else "a pin"
         raise TorchExtensionError(
-            f"{str(requirement)!r} does not pin one version, which source=guess needs. Write for example"
-            f" '{requirement.name}=={newest}', the newest that this collection knows."
+            f"{str(requirement)!r} does not pin one version, which source=guess needs. Write for example {example}."
         )
     guess = setup_py.guess_wheel(
         requirement.name, setup_py.find_version(requirement.name, requirement.version), environment, github_url
@@ -126,71 +173,3 @@ def guess_wheel(requirement: WheelRequirement, environment: Environment, github_
         "conflicts": setup_py.find_conflicts(guess, environment),
         "ground": f"it is what setup.py of {guess.name} {guess.version} would ask for here; whether it exists is not known",
     }
-
-
-def _choose_from_source(
-    source: Source, requirement: WheelRequirement, environment: Environment, catalogue: WheelCatalogue
-) -> tuple[selection.Choice | None, list[selection.Candidate]]:
-    candidates: list[selection.Candidate] = []
-    for list_wheels in (
-        lambda: catalogue.list_release(source, requirement.name, requirement.version),
-        # a release need not bear the version's name, and a refusal mentions the other versions
-        lambda: catalogue.list_all(source, requirement.name),
-    ):
-        assets = list_wheels()
-        if assets is None:
-            continue
-        candidates = selection.judge_wheels(requirement.name, assets, environment)
-        choice = selection.choose_best(candidates, requirement.specifier, environment)
-        if choice:
-            return choice, candidates
-    return None, candidates
-
-
-def _describe(candidate: selection.Candidate, source: Source) -> dict[str, t.Any]:
-    asset = candidate.asset
-    return {
-        "version": str(candidate.version),
-        "filename": asset.filename,
-        "url": asset.url,
-        "source": source.text,
-        "size": asset.size,
-        "sha256": asset.sha256,
-        "release": asset.release,
-    }
-
-
-def _guess_with_warning(
-    requirement: WheelRequirement, environment: Environment, github_url: str, why: str
-) -> dict[str, t.Any]:
-    warning = (
-        f"{why} So the wheel of {requirement} is the one that its setup.py would guess, and whether it exists shows at the"
-        " download."
-    )
-    return {**guess_wheel(requirement, environment, github_url), "warnings": [warning]}
-
-
-def _nothing_fits_message(
-    requirement: WheelRequirement,
-    environment: Environment,
-    sources: t.Sequence[Source],
-    candidates: t.Sequence[selection.Candidate],
-    failures: t.Sequence[str],
-) -> str:
-    names = ", ".join(source.text for source in sources)
-    allowed = [candidate for candidate in candidates if candidate.version in requirement.specifier]
-    count = (
-        f"{len(allowed)} of {requirement} and {len(candidates) - len(allowed)} of other versions"
-        if candidates
-        else "none of this package"
-    )
-    return " ".join(
-        [
-            f"No wheel of {requirement} fits this node: {selection.describe_node(environment)}.",
-            f"Looked at in {names}: {count}.",
-            *selection.describe_nearest(candidates, requirement.specifier),
-            *failures,
-            "Knobs: torch_extension_packages (another version), torch_extension_sources (more places), or another torch on"
-            " the node.",
-        ]
-    )

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.pages import is_wheel_of
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.judging import Asset, is_named_after
 
 #: as sha256sum writes it: the digest, a space, a space or (binary) a star, the name
 _LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](?:\./)?(.+)")
@@ -46,7 +45,7 @@ def list_wheels(path: str, name: str) -> list[Asset]:
 
 
 def _list_wheels_in(folder: Path, name: str) -> list[Asset]:
-    files = sorted(entry for entry in folder.iterdir() if is_wheel_of(entry.name, name) and entry.is_file())
+    files = sorted(entry for entry in folder.iterdir() if is_named_after(entry.name, name) and entry.is_file())
     digests = _read_sha256sums(folder / "SHA256SUMS") if files else {}
     return [
         Asset(
@@ -54,6 +53,7 @@ def _list_wheels_in(folder: Path, name: str) -> list[Asset]:
             url=file.as_uri(),
             size=file.stat().st_size,
             sha256=digests.get(file.name) or _read_sha256sums(Path(f"{file}.sha256")).get(file.name),
+            address=str(folder),
         )
         for file in files
     ]

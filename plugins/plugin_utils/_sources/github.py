@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.libraries import require_library
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.judging import Asset
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import HttpCache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import (

@@ -18,10 +18,9 @@ import typing as t
 from html.parser import HTMLParser
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import judging
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.judging import Asset
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import HttpCache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import Answer, MissingError
@@ -51,7 +50,8 @@ def list_wheels(
     :param max_age: for how many seconds an answer is used without a request
     :param warnings: what the operator should know is added here, each once
     :raises UnavailableError: if the page cannot be had now, and no earlier answer is cached
-    :raises TorchExtensionError: for bad input, if there is no page, or the cache cannot be used
+    :raises MissingError: if there is no page
+    :raises TorchExtensionError: for bad input, or if the cache cannot be used
     """
     settings.check_url(url, _SETTING)
     name = canonical(name)
@@ -68,22 +68,11 @@ def list_wheels(
         project_url = None if assets else next((link for link in page.folders if _is_page_of(link, name)), None)
         return _list_project_wheels(http_cache, project_url, name, subject) if project_url else assets
     except MissingError as exc:
-        raise TorchExtensionError(f"There is no page at {url} (404). See {_SETTING}.") from exc
+        raise MissingError(f"There is no page at {url} (404). See {_SETTING}.") from exc
     finally:
         for warning in http_cache.warnings:
             if warnings is not None and warning not in warnings:
                 warnings.append(warning)
-
-
-def is_wheel_of(filename: str, name: str) -> bool:
-    """Whether this is the name of a wheel of a package.
-
-    :param name: normalized (PEP 503)
-    """
-    try:
-        return wheel_file.parse_name(filename).name == name
-    except TorchExtensionError:
-        return False
 
 
 def _list_project_wheels(http_cache: HttpCache, url: str, name: str, subject: str) -> list[Asset]:
@@ -99,7 +88,7 @@ class _Page(t.NamedTuple):
 
 
 def _wheels_of(page: _Page, name: str) -> list[Asset]:
-    return [asset for asset in page.files if is_wheel_of(asset.filename, name)]
+    return [asset for asset in page.files if judging.is_named_after(asset.filename, name)]
 
 
 def _is_page_of(url: str, name: str) -> bool:
@@ -122,7 +111,13 @@ def _parse_json(answer: Answer) -> _Page:
             root = _as_folder(answer.url)
             return _Page([], [urljoin(root, f"{canonical(item['name'])}/") for item in page["projects"]])
         assets = [
-            _to_asset(urljoin(answer.url, item["url"]), item.get("hashes", {}).get("sha256"), item.get("size"))
+            _to_asset(
+                urljoin(answer.url, item["url"]),
+                item.get("hashes", {}).get("sha256"),
+                item.get("size"),
+                item.get("core-metadata", item.get("dist-info-metadata")),
+                answer.url,
+            )
             for item in page["files"]
             if not item.get("yanked")
         ]
@@ -149,7 +144,7 @@ class _LinkParser(HTMLParser):
         self.files: list[Asset] = []
         self.folders: list[str] = []
         self.wants_password = False
-        self._base = url
+        self._page = self._base = url
         self._has_base = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -160,13 +155,16 @@ class _LinkParser(HTMLParser):
         elif tag == "input" and (attributes.get("type") or "").lower() == "password":
             self.wants_password = True
         elif tag == "a" and href and "data-yanked" not in attributes:
-            self._add_link(href.strip())
+            # PEP 714 renamed it
+            self._add_link(
+                href.strip(), attributes.get("data-core-metadata", attributes.get("data-dist-info-metadata"))
+            )
 
-    def _add_link(self, href: str) -> None:
+    def _add_link(self, href: str, metadata: str | None) -> None:
         try:
             url = urljoin(self._base, href)
             digest = re.search(r"(?:^|&)sha256=([^&]*)", urlsplit(url).fragment)
-            asset = _to_asset(url, digest[1] if digest else None, None)
+            asset = _to_asset(url, digest[1] if digest else None, None, metadata, self._page)
         except ValueError:  # a link that is no URL does no harm
             return
         if asset:
@@ -175,8 +173,11 @@ class _LinkParser(HTMLParser):
             self.folders.append(url)
 
 
-def _to_asset(url: str, sha256: t.Any, size: t.Any) -> Asset | None:
-    """A wheel of any package; None, if the URL is of something else."""
+def _to_asset(url: str, sha256: t.Any, size: t.Any, metadata: t.Any, page: str) -> Asset | None:
+    """A wheel of any package; None, if the URL is of something else.
+
+    :param metadata: what the page says of the file of its METADATA: true, or its hash as a dictionary or ``sha256=…`` (PEP 658)
+    """
     parts = urlsplit(url)
     filename = unquote(parts.path.rpartition("/")[2])
     # A page from the network has no say over files of the control node.
@@ -188,8 +189,17 @@ def _to_asset(url: str, sha256: t.Any, size: t.Any) -> Asset | None:
         filename=filename,
         url=parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path, fragment="").geturl(),
         size=size if isinstance(size, int) else None,
-        sha256=sha256.lower() if isinstance(sha256, str) and re.fullmatch(r"[0-9a-fA-F]{64}", sha256) else None,
+        sha256=_checked_digest(sha256),
+        address=page,
+        has_metadata=bool(metadata) and metadata != "false",
+        metadata_sha256=_checked_digest(
+            metadata.get("sha256") if isinstance(metadata, dict) else str(metadata).removeprefix("sha256=")
+        ),
     )
+
+
+def _checked_digest(sha256: t.Any) -> str | None:
+    return sha256.lower() if isinstance(sha256, str) and re.fullmatch(r"[0-9a-fA-F]{64}", sha256) else None
 
 
 def _last_segment(url: str) -> str:

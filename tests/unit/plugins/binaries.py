@@ -63,7 +63,7 @@ def read_facts(path: Path, member: str, **more) -> dict:
 def no_facts(**more) -> dict:
     """The facts of a wheel of Python alone."""
     return {
-        "version": 2,
+        "version": 3,
         "filename": "flash_attn-2.8.3+cu12torch2.6cxx11abiTRUE-cp311-cp311-linux_x86_64.whl",
         "libraries": [],
         "cxx11_abi": None,

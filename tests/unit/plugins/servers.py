@@ -59,17 +59,17 @@ class Server:
         remaining_cuts = list(cuts)
 
         def answer(handler: Handler) -> None:
-            requested = re.match(r"bytes=(\d+)-$", handler.headers.get("Range", ""))
+            requested = re.fullmatch(r"bytes=(\d*)-(\d*)", handler.headers.get("Range", ""))
             is_part = requested and handler.headers.get("If-Range") in (
                 None,
                 etag,
                 (headers or {}).get("Last-Modified"),
             )
-            begins = int(requested[1]) if is_part else 0
+            begins, ends = _range(requested[1], requested[2], len(body)) if requested and is_part else (0, len(body))
             limit = remaining_cuts.pop(0) if remaining_cuts else len(body)
             handler.send_response_only(206 if is_part else 200)
-            usual = {"Content-Length": str(len(body) - begins)}
-            usual.update({"Content-Range": f"bytes {begins}-{len(body) - 1}/{len(body)}"} if is_part else {})
+            usual = {"Content-Length": str(ends - begins)}
+            usual.update({"Content-Range": f"bytes {begins}-{ends - 1}/{len(body)}"} if is_part else {})
             usual.update({"ETag": etag} if etag else {})
             for name, value in {**usual, **(headers or {})}.items():
                 handler.send_header(name, value)
@@ -77,8 +77,8 @@ class Server:
             piece = len(body) // 8 + 1
             sent = 0
             with contextlib.suppress(OSError):
-                for start in range(begins, min(begins + limit, len(body)), piece):
-                    data = body[start : min(start + piece, begins + limit)]
+                for start in range(begins, min(begins + limit, ends), piece):
+                    data = body[start : min(start + piece, begins + limit, ends)]
                     handler.wfile.write(data)
                     sent += len(data)
                     time.sleep(pause)
@@ -172,6 +172,13 @@ class Server:
             handler.end_headers()
 
         self.handlers[path] = answer
+
+
+def _range(first: str, last: str, size: int) -> tuple[int, int]:
+    """Where a range begins and ends (RFC 9110, 14.1.2)."""
+    if not first:
+        return max(size - int(last), 0), size
+    return int(first), min(int(last) + 1, size) if last else size
 
 
 @contextlib.contextmanager

@@ -33,7 +33,8 @@ import ansible.plugins.action
 before = set(sys.modules)
 from ansible_collections.airgap.torch_extensions.plugins.action import torch_extension, wheel_fetch, wheel_plan
 imported = set(sys.modules) - before
-(wheel,) = wheel_plan._choose_wheels(environment, arguments)
+decision = wheel_plan._begin_decision("flash-attn==2.8.3", environment, arguments)
+wheel = wheel_plan.choose_serving(decision, environment, None)
 print(json.dumps([wheel["filename"], sorted(imported), sorted(set(sys.modules) - before)]))
 """
 
@@ -44,7 +45,7 @@ def plan(on_node, venv, shelf, tmp_path):
 
     def plan(*options, **arguments):
         defaults = {"packages": ["flash-attn"], "python": str(venv), "source": [f"directory:{shelf}"]}
-        defaults["cache_dir"] = str(tmp_path / "cache")
+        defaults |= {"cache_dir": str(tmp_path / "cache"), "suggest": False}
         return on_node("wheel_plan", *options, **{**defaults, **arguments})
 
     return plan
@@ -67,11 +68,11 @@ def test_a_plan_has_the_nodes_environment_and_its_wheels_and_changes_nothing(pla
 
 def test_a_conflict_fails_the_task_unless_refuse_is_false(plan, venv, torch_libraries, shelf):
     extension_wheel(shelf, torch_libraries, "2.5")
-    refused = plan()
+    refused = plan(match="exact")
     assert refused["failed"]
     assert f"cannot be put into {venv}/bin/python" in refused["msg"]
     assert "There is one for torch 2.5." in refused["msg"]
-    planned = plan(refuse=False)
+    planned = plan(match="exact", refuse=False)
     assert (planned["failed"], planned["plan"][0]["action"], planned["wheels"]) == (False, "refuse", [])
     assert planned["plan"][0]["conflicts"][0] in refused["msg"]
 
@@ -96,12 +97,12 @@ def test_with_a_given_environment_the_node_is_not_contacted(on_node, shelf, envi
         environment=environment,
         source=[f"directory:{shelf}"],
         cache_dir=str(tmp_path / "cache"),
-        match="proven",
         refuse=False,
+        suggest=False,
     )
     flash, conv = planned["plan"]
     assert (flash["action"], conv["action"]) == ("examine", "refuse")
-    assert [each["filename"] for each in conv["provable"]] == [other.name], "it cannot be proven either"
+    assert "1 that may serve was not tried, for only the node can tell" in conv["conflicts"][0]
     assert planned["environment"] == environment
 
 
@@ -131,12 +132,12 @@ def test_with_pip_cache_the_node_examines_its_cache(plan, torch_libraries, shelf
 def test_of_wheels_for_another_torch_a_proven_one_is_taken(plan, torch_libraries, shelf):
     misfit = extension_wheel(shelf, torch_libraries, "2.5", serves=False)
     fitting = extension_wheel(shelf, torch_libraries, "2.4")
-    planned = plan(match="proven")
+    planned = plan()
     (item,) = planned["plan"]
     assert (item["filename"], item["action"], item["sha256"]) == (fitting.name, "install", sha256(fitting))
     assert item["ground"].endswith("this node has all that its binaries need, as was proven")
     assert [each["filename"] for each in item["refused"]] == [misfit.name]
-    assert "_ZN2at4goneEv (at::gone)" in item["refused"][0]["reasons"][0]
+    assert "_ZN2at4goneEv (at::gone)" in item["refused"][0]["reason"]
     assert [each["filename"] for each in planned["wheels"]] == [fitting.name]
     assert planned["changed"] is False, "it was here"
 
@@ -145,7 +146,7 @@ def test_if_no_wheel_for_another_torch_is_proven_each_is_named_with_its_reason(p
     wheels = [extension_wheel(shelf, torch_libraries, torch, serves=False) for torch in ("2.5", "2.7")]
     pure = extension_wheel(shelf, torch_libraries, "2.4")
     pure.write_bytes(b"no archive")
-    refused = plan(match="proven")
+    refused = plan()
     assert refused["failed"]
     for wheel in wheels:
         assert f"{wheel.name} was tried, and does not serve: does not fit: it needs a symbol" in refused["msg"]
@@ -159,7 +160,7 @@ def test_a_wheel_for_another_torch_is_downloaded_for_the_proof_but_not_in_check_
     file = f"/wheels/{wheel.name.replace('+', '%2B')}"
     tls_server.serve_body(file, wheel.read_bytes())
     tls_server.serve_page("/wheels/", f'<a href="{file}">a wheel whose hash nobody tells</a>')
-    arguments = {"match": "proven", "source": [f"index:{tls_server.url}/wheels/"]}
+    arguments = {"source": [f"index:{tls_server.url}/wheels/"]}
     foretold = plan("--check", **arguments)
     assert (foretold["plan"][0]["filename"], foretold["changed"]) == (wheel.name, False)
     assert "check mode does not download" in foretold["output"]
@@ -180,9 +181,11 @@ def test_a_plan_from_cached_answers_imports_no_slow_modules(server, environment,
     name = "flash_attn-2.8.3+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
     Api(server).serve_release(release(asset(name)))
     arguments = {
-        "packages": ["flash-attn==2.8.3"],
         "mode": "install",
         "source": ["release"],
+        "place_urls": {},
+        "suggest": True,
+        "upgrade": False,
         "sha256": {},
         "match": "exact",
         "github_url": "https://github.com",

@@ -105,8 +105,8 @@ def test_the_check_runs_in_the_interpreter_of_the_environment(make_venv, run):
     assert not list(venv.rglob("__pycache__/*attn*"))
 
 
-def test_there_is_a_check_for_every_known_package():
-    assert set(gpu_check.CHECKS) == set(PACKAGES)
+def test_there_is_a_check_for_every_package_that_is_guessed():
+    assert set(gpu_check.CHECKS) == {name for name, package in PACKAGES.items() if package.versions}
     assert trial.has_check("Flash_Attn")
     assert not trial.has_check("einops")
 

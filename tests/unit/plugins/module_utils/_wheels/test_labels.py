@@ -68,12 +68,92 @@ def test_other_spellings_are_understood(local, label):
     assert labels.parse_filename(f"flash_attn-2.8.3+{local}-{TAGS}.whl").label == label
 
 
+# Labels as they are published, each with the place whose grammar reads it; docs/choosing.md names the places.
+OF_PLACES = {
+    ("cu.13.0.torch.2.12", None): Label(CUDA, "13.0", Torch("2.12")),  # Astral
+    ("cu.12.4.torch.2.6.0", None): Label(CUDA, "12.4", Torch("2.6.0")),
+    ("cu.13.0", None): Label(CUDA, "13.0"),
+    ("1300811.cu12.8torch2.10.0cxx11abiTRUE", None): Label(CUDA, "12.8", Torch("2.10.0"), True),
+    ("cu12.8.0torch2.8.0cxx11abiTRUE", None): Label(CUDA, "12.8", Torch("2.8.0"), True),
+    ("cu128.torch27", "cosmos"): Label(CUDA, "12.8", Torch("2.7")),
+    ("cu128.torch271", "cosmos"): Label(CUDA, "12.8", Torch("2.7.1")),
+    ("cu126.torch260", "cosmos"): Label(CUDA, "12.6", Torch("2.6.0")),
+    ("cu130.torch210", "cosmos"): Label(CUDA, "13.0", Torch("2.10")),
+    ("torch210cu121", "natten"): Label(CUDA, "12.1", Torch("2.1.0")),
+    ("torch2100cu128", "natten"): Label(CUDA, "12.8", Torch("2.10.0")),
+    ("torch2130cu132", "natten"): Label(CUDA, "13.2", Torch("2.13.0")),
+    ("torch1110cpu", "natten"): Label("CPU", None, Torch("1.11.0")),
+    ("pt212cu130", "pyg"): Label(CUDA, "13.0", Torch("2.12")),
+    ("pt28cu128", "pyg"): Label(CUDA, "12.8", Torch("2.8")),
+    ("pt113cu117", "pyg"): Label(CUDA, "11.7", Torch("1.13")),
+    ("pt28cpu", "pyg"): Label("CPU", None, Torch("2.8")),
+    ("cu128.torch2.10.0", None): Label(CUDA, "12.8", Torch("2.10.0")),  # exllamav3
+    ("cu130torch29", None): Label(CUDA, "13.0", Torch("2.9")),
+    ("cu128torch280", None): Label(CUDA, "12.8", Torch("2.8.0")),
+    ("cu130torch2100", None): Label(CUDA, "13.0", Torch("2.10.0")),
+    ("cu130", None): Label(CUDA, "13.0"),  # vllm, flashinfer
+    ("rocm700", None): Label(ROCM, "7.0"),
+    ("cpu", None): Label("CPU"),
+    ("1408756", None): Label(),  # flash_mla: a commit
+    ("35c4bc8", None): Label(),
+    ("5d4b92a5.d20251029", None): Label(),  # xformers
+    ("", None): Label(),
+}
+
+
+@pytest.mark.parametrize(("local", "place"), OF_PLACES)
+def test_a_label_is_read_as_the_place_that_publishes_it_means_it(local, place):
+    plus = f"+{local}" if local else ""
+    parsed = labels.parse_filename(f"flash_attn-2.8.3{plus}-{TAGS}.whl", place)
+    assert (parsed.version, parsed.label) == ("2.8.3", OF_PLACES[local, place])
+
+
 @pytest.mark.parametrize(
-    "version", ["2.8.3", "2.8.3+cpu", "2.8.3+cu12", "2.8.3+torch2.8", "2.8.3+cu12torch", "2.8.3+x.cu12torch2.8"]
+    ("local", "reason"),
+    [
+        ("cu12torch", "is of a form that this collection does not know"),
+        ("torch2.8", "is of a form that this collection does not know"),
+        ("x.cu12torch2.8", "is of a form that this collection does not know"),
+        ("pt212cu130", "is of a form that this collection does not know"),  # PyG's, in another place
+        ("cu130.torch210.gb300", "is of a form that this collection does not know"),
+        ("cu130.torch210", "says torch 210, which may be 2.10 or 2.1.0"),
+        ("cu130torch2999", "says torch 2999, which may be no version of torch"),
+        ("metax3.7.1.3", "is of the fork of torch by MetaX"),
+        ("das.opt1.dtk2604.torch251", "is of the fork of torch by Hygon (DCU)"),
+        ("corex.4.4.0", "is of the fork of torch by Iluvatar CoreX"),
+        ("ali.10.ppu2.0.0.cu129", "is of the fork of torch by T-Head (PPU)"),
+    ],
 )
-def test_a_version_in_another_form_has_no_label(version):
-    built = labels.parse_filename(f"flash_attn-{version}-{TAGS}.whl")
-    assert (built.version, built.label) == ("2.8.3", None)
+def test_a_label_that_is_not_understood_is_said_to_be_just_that(local, reason):
+    label = labels.parse_filename(f"flash_attn-2.8.3+{local}-{TAGS}.whl").label
+    assert label == labels.Unreadable(local, reason)
+
+
+@pytest.mark.parametrize(
+    ("address", "label"),
+    [
+        ("https://download.pytorch.org/whl/cu130/flash-attn-3/", Label(CUDA, "13.0")),
+        ("https://wheels.astral.sh/simple/cu132/flash-attn/", Label(CUDA, "13.2")),
+        ("https://data.pyg.org/whl/torch-2.12.0%2Bcu130.html", Label(CUDA, "13.0", Torch("2.12"))),
+        ("https://data.pyg.org/whl/torch-2.12.0+cpu.html", Label("CPU", None, Torch("2.12"))),
+        ("https://a.example/torch-2.8.0_cu128.html", Label(CUDA, "12.8", Torch("2.8"))),
+        ("https://a.example/mmcv/dist/cu121/torch2.4/index.html", Label(CUDA, "12.1", Torch("2.4"))),
+        ("https://a.example/packaging/wheels/py310_cu121_pyt241/download.html", Label(CUDA, "12.1", Torch("2.4"))),
+        ("https://a.example/packaging/wheels/py310_cu121_pyt210/download.html", Label(CUDA, "12.1", Torch("2.1"))),
+        ("https://a.example/cosmos-dependencies/cu130_torch210/simple/apex/", Label(CUDA, "13.0", Torch("2.10"))),
+        ("https://a.example/whl/pt24cu124", Label(CUDA, "12.4", Torch("2.4"))),
+        ("v2.8.3-cu12-torch2.11", Label(CUDA, "12", Torch("2.11"))),
+        ("https://github.com/Dao-AILab/flash-attention/releases/download/v2.8.3", Label()),
+        ("/srv/wheels", Label()),
+        (None, Label()),
+    ],
+)
+def test_an_address_tells_what_its_segments_do(address, label):
+    assert labels.parse_address(address) == label
+
+
+def test_the_last_segment_of_the_first_address_counts():
+    assert labels.parse_address("/srv/cu121/new/cu126", "/whl/cu130/torch2.9/") == Label(CUDA, "12.6", Torch("2.9"))
 
 
 @pytest.mark.parametrize("filename", ["flash_attn-2.8.3.tar.gz", "../a-1-py3-none-any.whl", "a.whl", ""])

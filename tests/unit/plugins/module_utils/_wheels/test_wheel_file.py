@@ -29,6 +29,8 @@ def test_a_name_is_taken_apart():
     assert (name.pythons, name.abis, name.platforms) == ({"cp311"}, {"cp311"}, {"linux_x86_64"})
     many = parse_name("ninja-1.11-1-py2.py3-none-manylinux_2_5_x86_64.manylinux1_x86_64.whl")
     assert (many.pythons, many.platforms) == ({"py2", "py3"}, {"manylinux_2_5_x86_64", "manylinux1_x86_64"})
+    assert (name.build, many.build) == ((), (1, ""))
+    assert parse_name("a-1-12rc1-py3-none-any.whl").build == (12, "rc1")
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,7 @@ def test_a_name_is_taken_apart():
         "/a-1-py3-none-any.whl",
         "a-1-py3-none-any.whl\n",
         "a 1-1-py3-none-any.whl",
+        "a-1-py3-none-any-torch210.whl",  # a label of a variant, as PEP 825 drafts it
         "",
     ],
 )
@@ -60,10 +63,12 @@ def test_a_name_that_is_not_that_of_a_wheel_is_refused(filename):
         ("py311-none-any", None),
         ("cp311-none-linux_x86_64", None),
         ("cp38-abi3-linux_x86_64", None),
-        ("cp312-abi3-linux_x86_64", "it is for Python cp312, this interpreter is cp311"),
+        ("cp312-abi3-linux_x86_64", "it is for Python cp312-abi3, this interpreter is cp311"),
         ("cp310-cp310-linux_x86_64", "it is for Python cp310, this interpreter is cp311"),
         ("py2-none-any", "it is for Python py2"),
-        ("cp311-cp311t-linux_x86_64", "it is for the Python ABI cp311t, this interpreter has cp311"),
+        ("cp311-cp311t-linux_x86_64", "it is for Python cp311-cp311t, this interpreter is cp311"),
+        ("py39-none-manylinux_2_28_x86_64", None),  # xformers 0.0.35
+        ("py312-none-any", "it is for Python py312-none, this interpreter is cp311"),
         ("cp311-cp311-linux_aarch64", "it is for linux_aarch64, this node is linux on x86_64"),
         ("cp311-cp311-win_amd64", "it is for win_amd64"),
     ],

@@ -71,8 +71,8 @@ def extension(built) -> bytes:
 def wheel(tmp_path):
     """Makes a wheel of libraries, and of whatever other members."""
 
-    def make(*paths: Path, extra=()) -> str:
-        return str(build_wheel(tmp_path / "wheels", extra=[*wheel_members(*paths), *extra]))
+    def make(*paths: Path, extra=(), requires=()) -> str:
+        return str(build_wheel(tmp_path / "wheels", extra=[*wheel_members(*paths), *extra], requires=requires))
 
     return make
 
@@ -90,7 +90,7 @@ def calls(tmp_path, wheel):
 def test_a_library_is_described_by_its_own_tables(extension, wheel):
     facts = facts_module.read_facts(wheel(extra=[("pkg/extension.so", extension)]))
     assert facts == {
-        "version": 2,
+        "version": 3,
         "filename": "flash_attn-2.8.3-py3-none-any.whl",
         "libraries": [
             {
@@ -104,11 +104,35 @@ def test_a_library_is_described_by_its_own_tables(extension, wheel):
             }
         ],
         "cxx11_abi": True,
+        "torch_abi": "unstable",
         "cuda": None,
         "architectures": {"sass": ["80"], "ptx": ["90"]},
+        "requires_torch": [],
         "problems": [],
     }
     assert json.loads(json.dumps(facts)) == facts
+
+
+@pytest.mark.parametrize(
+    ("symbols", "torch_abi"),
+    [
+        (["aoti_torch_empty_strided", "torch_call_dispatcher"], "stable"),
+        (["aoti_torch_empty_strided", "_ZN5torch6stable6Tensor4dataEv"], "stable"),
+        (["aoti_torch_empty_strided", NEW], "unstable"),
+        (["aoti_torch_empty_strided", "_ZTIN3c105ErrorE"], "unstable"),  # a type, without a function
+        (["_ZNK2at10TensorBase4sizeEl"], "unstable"),
+        (["THPVariableClass"], "unstable"),
+        (["cudaMalloc", "PyModule_Create2"], None),
+    ],
+)
+def test_the_facts_tell_which_part_of_torch_the_binaries_need(symbols, torch_abi, tmp_path, wheel):
+    library = build_library(tmp_path / "extension.so", calling(*symbols))
+    assert facts_module.read_facts(wheel(extra=[("pkg/e.so", library.read_bytes())]))["torch_abi"] == torch_abi
+
+
+def test_the_facts_hold_what_metadata_requires_of_torch(wheel):
+    facts = facts_module.read_facts(wheel(requires=["torch (==2.8.*)", "torchvision", "einops", "Torch>=2.8.1"]))
+    assert facts["requires_torch"] == ["torch (==2.8.*)", "Torch>=2.8.1"]
 
 
 def test_the_needed_versions_of_libc_are_in_the_facts(tmp_path, wheel):

@@ -13,9 +13,9 @@ from wheels import build_sdist, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_environment
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import metadata
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import (
     RequirementFinder,
-    marker_environment,
 )
 
 pytestmark = pytest.mark.slow  # most of them run pip
@@ -126,7 +126,7 @@ def test_markers_are_evaluated_for_the_node(publish, find_required, environment)
 
 
 def test_the_marker_environment_of_this_machine_is_that_of_packaging(make_venv, run):
-    here = marker_environment(describe_environment(str(make_venv()), [], run, {})[0])
+    here = metadata.marker_environment(describe_environment(str(make_venv()), [], run, {})[0])
     itself = {"extra": "", **default_environment()}
     assert {**here, "platform_release": "", "platform_version": ""} == {
         **itself,

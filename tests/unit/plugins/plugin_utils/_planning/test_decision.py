@@ -10,6 +10,7 @@ import pytest
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import (
+    Decision,
     Settings,
     choose_wheel,
     parse_requirement,
@@ -296,19 +297,19 @@ def others(tmp_path, environment):
 
 
 def test_wheels_for_another_torch_are_listed_only_with_match_proven(others):
-    exact, proven = others(), others(match="proven")
+    exact, proven = others(match="exact"), others()
     assert exact["provable"] == []
     assert [each["filename"] for each in proven["provable"]] == OTHERS
     assert {**proven, "provable": []} == exact
     assert (proven["action"], len(proven["conflicts"])) == ("refuse", 1)
     with pytest.raises(TorchExtensionError, match=r"No wheel of flash-attn==2\.5\.3 fits this node"):
-        others(match="proven", strict=True)
+        others(strict=True)
 
 
 def test_a_provable_wheel_is_a_whole_answer_that_can_replace_the_refusal(others, environment):
     environment["distributions"]["flash-attn"] = "2.5.3"
     environment["origins"]["flash-attn"] = {"filename": OTHERS[1], "sha256": None}
-    answer = others("Flash_Attn>=2.5", match="proven", sdist_url=None, sha256={OTHERS[0]: "A" * 64})
+    answer = others("Flash_Attn>=2.5", upgrade=True, sdist_url=None, sha256={OTHERS[0]: "A" * 64})
     first, second = answer["provable"]
     assert set(first) == set(answer), "it can take the place of the answer"
     assert (first["name"], first["requirement"], first["version"]) == ("flash-attn", "Flash_Attn>=2.5", "2.5.3")
@@ -319,19 +320,119 @@ def test_a_provable_wheel_is_a_whole_answer_that_can_replace_the_refusal(others,
 
 
 def test_a_provable_wheel_has_its_path_in_pips_cache(others):
-    first = others(match="proven", sdist_url=SDIST_URL)["provable"][0]
+    first = others(sdist_url=SDIST_URL)["provable"][0]
     assert (first["pip_cache_path"], first["action"]) == (CACHED.replace(WHEEL, OTHERS[0]), "examine")
 
 
 def test_provable_wheels_without_a_required_hash_are_left_out_with_the_reason(others):
-    answer = others(match="proven", require_sha256=True, sha256={OTHERS[1]: "a" * 64})
+    answer = others(require_sha256=True, sha256={OTHERS[1]: "a" * 64})
     assert [each["filename"] for each in answer["provable"]] == [OTHERS[1]]
-    _nothing_fits, why = answer["conflicts"]
-    assert why.startswith(f"{OTHERS[0]} has no published hash where it comes from")
+    assert f"{OTHERS[0]} has no published hash where it comes from" in answer["conflicts"][0]
     assert answer["action"] == "refuse"
 
 
 def test_provable_wheels_without_a_path_in_pips_cache_are_left_out(others):
-    answer = others(match="proven", pip_cache=True)
+    answer = others(pip_cache=True)
     assert answer["provable"] == []
-    assert ["Nobody has told where the sdist" in why for why in answer["conflicts"]] == [False, True, True]
+    assert answer["conflicts"][0].count("Nobody has told where the sdist") == 1
+
+
+def test_a_hash_may_be_given_by_url_where_two_places_have_files_of_one_name(others, tmp_path):
+    url = (tmp_path / OTHERS[0]).as_uri()
+    first, second = others(sha256={url: "a" * 64, OTHERS[1]: "b" * 64, OTHERS[0]: "c" * 64})["provable"]
+    assert (first["sha256"], second["sha256"]) == ("a" * 64, "b" * 64)
+
+
+@pytest.fixture
+def installed(environment):
+    """Says that flash-attn is installed, from which file."""
+
+    def install(version="2.5.3", filename=WHEEL, sha256="a" * 64):
+        environment["distributions"]["flash-attn"] = version
+        if filename:
+            environment["origins"]["flash-attn"] = {"filename": filename, "sha256": sha256}
+
+    return install
+
+
+def decide(environment, tmp_path, term="flash-attn", **settings):
+    """The first answer where no source can be asked: one that is asked nevertheless raises an error."""
+    access = SourceAccess(cache=str(tmp_path / "cache"))
+    settings = Settings(access, sources=(f"directory:{tmp_path}/nowhere",), **settings)
+    return next(Decision(term, environment, settings).answers())
+
+
+@pytest.mark.parametrize("term", ["flash-attn", "flash-attn>=2.5", "flash-attn<2.6", "flash-attn!=2.5.4"])
+def test_what_is_installed_meets_an_open_requirement_and_fits_this_torch_is_kept_and_nobody_is_asked(
+    term, installed, environment, tmp_path
+):
+    installed()
+    wheel, needs_proof, error = decide(environment, tmp_path, term)
+    assert (wheel["action"], wheel["version"], wheel["filename"], wheel["url"]) == ("keep", "2.5.3", WHEEL, None)
+    assert wheel["reason"] == "flash-attn 2.5.3 is installed, and is for this torch"
+    assert (needs_proof, error, wheel["source"], wheel["conflicts"]) == (False, None, "installed", [])
+
+
+@pytest.mark.parametrize(
+    ("term", "settings"),
+    [
+        ("flash-attn==2.5.3", {}),
+        ("flash-attn>2.5.3", {}),
+        ("flash-attn", {"upgrade": True}),
+        ("flash-attn", {"keeps_installed": False}),  # a file in pip's cache or in a folder is wanted
+    ],
+)
+def test_otherwise_the_sources_are_asked(term, settings, installed, environment, tmp_path):
+    installed()
+    with pytest.raises(TorchExtensionError, match="nowhere on the control node cannot be read"):
+        decide(environment, tmp_path, term, **settings)
+
+
+@pytest.mark.parametrize(
+    ("version", "filename", "reason"),
+    [
+        ("2.5.3", None, "flash-attn 2.5.3 is installed, and nothing tells for which torch it is"),
+        ("2.5.3", "flash_attn-2.5.3-cp311-cp311-linux_x86_64.whl", "nothing tells for which torch it is"),
+        ("2.5.3", OTHERS[0], "flash-attn 2.5.3 is installed, and it is for torch 2.1, this node has torch 2.2.0+cu121"),
+        ("2.5.3+cu122torch2.1cxx11abiFALSE", None, "and it is for torch 2.1"),
+    ],
+)
+def test_what_is_installed_has_to_be_proven_where_nothing_tells_that_it_fits(
+    version, filename, reason, installed, environment, tmp_path
+):
+    installed(version, filename)
+    wheel, needs_proof, _error = decide(environment, tmp_path)
+    assert (wheel["action"], needs_proof) == ("keep", True)
+    assert reason in wheel["reason"]
+
+
+def test_a_label_in_the_installed_version_tells_its_torch(installed, environment, tmp_path):
+    installed("2.5.3+cu122torch2.2cxx11abiFALSE", None)
+    assert not decide(environment, tmp_path).needs_proof
+
+
+@pytest.mark.parametrize(
+    ("filename", "settings"),
+    [
+        (WHEEL.replace("cu122", "cu118"), {}),
+        (WHEEL.replace("cp311", "cp310"), {}),
+        (OTHERS[0], {"match": "exact"}),
+    ],
+)
+def test_what_is_installed_and_cannot_fit_is_replaced(filename, settings, installed, environment, tmp_path):
+    installed(filename=filename)
+    with pytest.raises(TorchExtensionError, match="nowhere"):
+        decide(environment, tmp_path, **settings)
+
+
+def test_a_fork_of_torch_is_refused_whatever_cuda_it_reports(environment, tmp_path):
+    environment["torch"].update(version="2.8.0+metax3.7.1.3", cuda="11.6")
+    with pytest.raises(TorchExtensionError, match=r"is the fork of torch by MetaX\. It is no torch for CUDA"):
+        decide(environment, tmp_path)
+
+
+def test_a_torch_whose_version_has_no_number_is_refused_in_words(environment, tmp_path):
+    environment["torch"]["version"] = "nightly"
+    (tmp_path / WHEEL).write_bytes(b"wheel")
+    with pytest.raises(TorchExtensionError, match="its version is 'nightly'"):
+        choose_wheel("flash-attn", environment, Settings(SourceAccess(str(tmp_path)), (f"directory:{tmp_path}",)))

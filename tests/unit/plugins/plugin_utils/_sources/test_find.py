@@ -4,22 +4,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+
 import pytest
 from github_server import Api, asset, release
 from servers import running_server
 from urllib3.util import Retry
+from wheels import build_wheel
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import Settings, choose_wheel
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.find import NothingFitsError
 
 TAGS = "cp311-cp311-linux_x86_64"
 COMMUNITY = "mjun0812/flash-attention-prebuild-wheels"
 
 
 def wheel(version="2.5.3", label="cu122torch2.2cxx11abiFALSE", tags=TAGS):
-    return f"flash_attn-{version}+{label}-{tags}.whl"
+    plus = f"+{label}" if label else ""
+    return f"flash_attn-{version}{plus}-{tags}.whl"
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +61,9 @@ def test_a_wheel_of_the_release_is_returned_with_its_size_and_hash(api, find):
     assert len(answer["sha256"]) == 64
     assert answer["url"].endswith(f"/{wheel().replace('+', '%2B')}")
     assert answer["ground"].startswith("its name says torch 2.2, CUDA 12.2, C++11 ABI FALSE")
-    assert [item["reasons"] for item in answer["refused"]] == [["it is for CUDA 11, this node has CUDA 12.1"]]
+    assert [(item["reason"], item["count"]) for item in answer["refused"]] == [
+        ("it is for CUDA 11, this node has CUDA 12.1", 1)
+    ]
     assert (answer["conflicts"], answer["action"], len(api.requests)) == ([], "install", 1)
 
 
@@ -198,7 +205,7 @@ def test_the_error_of_the_only_source_is_raised_unchanged(find, tmp_path):
         find("flash-attn", f"directory:{tmp_path}/nowhere")
 
 
-def test_where_nothing_fits_the_error_lists_provable_wheels_for_another_torch(api, find, tmp_path):
+def test_where_nothing_fits_the_answer_lists_provable_wheels_for_another_torch(api, find, tmp_path):
     older, newer = wheel(label="cu122torch2.1cxx11abiFALSE"), wheel(label="cu122torch2.3cxx11abiFALSE")
     api.serve_release(
         release(asset(newer), asset(older), asset(wheel(label="cu118torch2.2cxx11abiFALSE")), tag="v2.5.3")
@@ -206,9 +213,9 @@ def test_where_nothing_fits_the_error_lists_provable_wheels_for_another_torch(ap
     for name in (older, wheel(label="cu121torch2.3cxx11abiFALSE")):
         (tmp_path / name).write_bytes(b"wheel")
     api.serve_releases([release(asset(newer), asset(older), tag="v2.5.3")])
-    with pytest.raises(NothingFitsError) as refusal:
-        find("flash-attn==2.5.3", "release", f"directory:{tmp_path}")
-    first, second = refusal.value.provable
+    refusal = find("flash-attn==2.5.3", "release", f"directory:{tmp_path}", strict=False)
+    assert refusal["action"] == "refuse"
+    first, second = refusal["provable"]
     assert (first["filename"], first["source"], first["release"], first["size"]) == (older, "release", "v2.5.3", 7)
     assert first["ground"] == "its name says torch 2.1, CUDA 12.2, C++11 ABI FALSE, cp311-cp311-linux_x86_64"
     assert second["filename"] == wheel(label="cu121torch2.3cxx11abiFALSE"), "torch's own CUDA minor is nearer"
@@ -216,8 +223,110 @@ def test_where_nothing_fits_the_error_lists_provable_wheels_for_another_torch(ap
     assert second["url"].startswith("file://")
 
 
-def test_a_wheel_whose_name_has_no_label_is_refused(api, find, tmp_path):
-    (tmp_path / f"flash_attn-2.5.3-{TAGS}.whl").write_bytes(b"wheel")
-    with pytest.raises(NothingFitsError, match=r"There is one for torch \(its name does not tell\)") as refusal:
-        find("flash-attn", f"directory:{tmp_path}")
-    assert refusal.value.provable == []
+def test_with_match_exact_no_other_torch_is_considered(find, tmp_path):
+    (tmp_path / wheel(label="cu122torch2.1cxx11abiFALSE")).write_bytes(b"wheel")
+    (tmp_path / wheel(label="")).write_bytes(b"wheel")
+    refusal = find("flash-attn", f"directory:{tmp_path}", strict=False, match="exact")
+    assert (refusal["action"], refusal["provable"]) == ("refuse", [])
+
+
+def test_a_wheel_without_a_label_is_judged_by_its_metadata(find, tmp_path):
+    built = build_wheel(tmp_path, version="2.5.3", label="", tags=TAGS, requires=["torch==2.2.*"])
+    answer = find("flash-attn", f"directory:{tmp_path}")
+    assert answer["filename"] == built.name
+    assert answer["ground"] == f"its name says {TAGS}; its METADATA requires torch==2.2.*; the only wheel of 2.5.3"
+
+
+def test_a_wheel_whose_metadata_requires_another_torch_is_refused_with_both(find, tmp_path):
+    build_wheel(tmp_path, version="2.5.3", label="", tags=TAGS, requires=["torch==2.3.*"])
+    refusal = find("flash-attn", f"directory:{tmp_path}", strict=False)
+    assert "its METADATA requires torch==2.3.*, this node has torch 2.2.0+cu121" in refusal["conflicts"][0]
+    assert refusal["provable"] == []
+
+
+@pytest.mark.parametrize("requires", [["torch"], ["torch>=2.1"], []])
+def test_a_wheel_of_which_nobody_tells_the_torch_may_be_proven_by_the_node(requires, find, tmp_path):
+    built = build_wheel(tmp_path, version="2.5.3", label="", tags=TAGS, requires=requires)
+    (tmp_path / wheel("2.5.2")).write_bytes(b"wheel")
+    answer = find("flash-attn", f"directory:{tmp_path}")
+    assert answer["version"] == "2.5.2"
+    assert [each["filename"] for each in answer["provable"]] == [built.name]
+    assert "nothing tells for which torch it is" in answer["provable"][0]["ground"]
+
+
+def test_the_metadata_of_a_wheel_on_a_server_is_read_from_its_end(api, find, tmp_path):
+    built = build_wheel(
+        tmp_path,
+        version="2.5.3",
+        label="",
+        tags=TAGS,
+        requires=["torch==2.2.*"],
+        extra=[("data", os.urandom(3_000_000))],
+    )
+    api.server.serve_file(f"/w/{built.name}", built.read_bytes())
+    api.server.serve_page("/w/", f'<a href="{built.name}">wheel</a>')
+    answer = find("flash-attn", f"index:{api.server.url}/w/")
+    assert answer["filename"] == built.name
+    assert sum(api.server.sent_sizes) < 500_000 < built.stat().st_size
+
+
+def test_a_server_that_gives_no_part_of_a_file_leaves_the_wheel_to_the_proof(api, find, tmp_path):
+    built = build_wheel(tmp_path, version="2.5.3", label="", tags=TAGS, requires=["torch==2.2.*"])
+    api.server.serve_body(f"/w/{built.name}", built.read_bytes())
+    api.server.serve_page("/w/", f'<a href="{built.name}">wheel</a>')
+    refusal = find("flash-attn", f"index:{api.server.url}/w/", strict=False)
+    assert [each["filename"] for each in refusal["provable"]] == [built.name]
+
+
+def test_the_metadata_beside_a_wheel_is_read_instead_and_held_against_its_hash(api, find):
+    name = f"flash_attn-2.5.3-{TAGS}.whl"
+    metadata = b"Metadata-Version: 2.1\nName: flash_attn\nVersion: 2.5.3\nRequires-Dist: torch==2.2.*\n"
+    digest = hashlib.sha256(metadata).hexdigest()
+    api.server.serve_page("/w/", f'<a href="{name}" data-core-metadata="sha256={digest}">wheel</a>')
+    api.server.serve_page(f"/w/{name}.metadata", metadata.decode(), "text/plain")
+    assert find("flash-attn", f"index:{api.server.url}/w/")["filename"] == name
+    assert api.requests == ["/w/", f"/w/{name}.metadata"]
+
+
+def test_a_name_and_metadata_that_disagree_are_refused_with_both(api, find):
+    name = wheel(label="cu.12.1.torch.2.2")
+    metadata = "Metadata-Version: 2.1\nName: flash_attn\nVersion: 2.5.3\nRequires-Dist: torch==2.3.*\n"
+    api.server.serve_page("/w/", f'<a href="{name.replace("+", "%2B")}" data-core-metadata="true">wheel</a>')
+    api.server.serve_page(f"/w/{name.replace('+', '%2B')}.metadata", metadata, "text/plain")
+    refusal = find("flash-attn", f"index:{api.server.url}/w/", strict=False)
+    assert "its name says torch 2.2, and its METADATA requires torch==2.3.*" in refusal["conflicts"][0]
+
+
+def test_what_a_source_has_for_a_kind_of_node_is_kept_for_the_next_one(api, find, environment, tmp_path):
+    api.serve_releases([release(asset(wheel()), tag="v2.5.3")])
+    first = find("flash-attn")
+    for listing in (tmp_path / "cache" / "api").iterdir():
+        listing.unlink()
+    environment["gpus"] = None  # no part of a kind
+    assert find("flash-attn") == first
+    assert len(api.requests) == 1
+    environment["torch"]["version"] = "2.1.0+cu121"
+    find("flash-attn", strict=False)
+    assert len(api.requests) == 2
+
+
+def test_what_a_source_has_is_not_kept_longer_than_its_listing(api, find):
+    api.serve_releases([release(asset(wheel()), tag="v2.5.3")])
+    assert find("flash-attn", access={"max_age": 0})["version"] == "2.5.3"
+    api.serve_releases([release(asset(wheel("2.5.6")), tag="v2.5.6")])
+    assert find("flash-attn", access={"max_age": 0})["version"] == "2.5.6"
+
+
+def test_an_answer_is_small_however_many_wheels_there_are(api, find):
+    names = [
+        wheel("2.5.3", f"cu{cuda}torch2.{minor}cxx11abi{abi}", f"cp3{python}-cp3{python}-linux_{machine}")
+        for cuda in ("118", "121", "122", "123")
+        for minor in range(1, 11)
+        for abi in ("TRUE", "FALSE")
+        for python in range(8, 15)
+        for machine in ("x86_64", "aarch64")
+    ]
+    api.serve_releases([release(*map(asset, names), tag="v2.5.3")])
+    answer = find("flash-attn")
+    assert sum(group["count"] for group in answer["refused"]) == len(names) - 1 == 1119
+    assert len(json.dumps(answer)) < 8000

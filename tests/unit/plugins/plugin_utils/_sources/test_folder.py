@@ -9,7 +9,7 @@ from urllib.request import urlopen
 import pytest
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.judging import Asset
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.folder import list_wheels
 
 NAME = "flash_attn-2.8.3+cu126torch2.13-cp312-cp312-linux_x86_64.whl"
@@ -31,7 +31,7 @@ def names(folder, name="flash-attn"):
 
 def test_a_wheel_is_listed_with_its_url_and_size(folder):
     (found,) = list_wheels(str(folder), "Flash_Attn")
-    assert found == Asset(NAME, found.url, 5)
+    assert found == Asset(NAME, found.url, 5, address=str(folder))
     assert found.url.startswith("file:///")
     assert found.url.endswith("/our%20wheels%20%231%25/" + NAME.replace("+", "%2B"))
     with urlopen(found.url) as file:
@@ -45,12 +45,18 @@ def test_wheels_are_found_one_level_below_but_not_deeper(folder):
     assert names(folder) == [NAME, "flash_attn-1-py3-none-any.whl", NAME]
 
 
-def test_files_that_are_no_wheels_of_the_package_are_left_out(folder):
-    for name in ("flash_attn_3-3.0.0-cp39-abi3-any.whl", "flash_attn.whl", "flash_attn-2.8.3.tar.gz", f"{NAME}.part"):
+def test_files_that_do_not_look_like_wheels_of_the_package_are_left_out(folder):
+    for name in ("flash_attn_3-3.0.0-cp39-abi3-any.whl", "flash_attn-2.8.3.tar.gz", f"{NAME}.part"):
         (folder / name).touch()
     (folder / "flash_attn-9-py3-none-any.whl").mkdir()
     (folder / "flash_attn-8-py3-none-any.whl").symlink_to("gone")
     assert names(folder) == [NAME]
+
+
+def test_files_that_look_like_wheels_are_listed_though_their_names_are_none(folder):
+    for name in (f"{NAME[:-4]} (1).whl", NAME.replace("+", "%2B")):
+        (folder / name).touch()
+    assert sorted(names(folder)) == sorted([NAME, f"{NAME[:-4]} (1).whl", NAME.replace("+", "%2B")])
 
 
 def test_symlinks_may_lead_out_of_the_folder(folder, tmp_path):

@@ -19,7 +19,7 @@ from servers import running_server
 from urllib3.util import Retry
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.judging import Asset
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_client
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnavailableError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy

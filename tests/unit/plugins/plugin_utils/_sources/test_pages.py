@@ -16,7 +16,7 @@ from servers import running_server
 from urllib3.util import Retry
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import Asset
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.judging import Asset
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnavailableError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import pages
 
@@ -33,8 +33,9 @@ def _no_backoff(monkeypatch):
 
 @pytest.fixture
 def wheels(tmp_path):
-    def wheels(url, name="flash-attn", **options):
-        return pages.list_wheels(url, name, str(tmp_path / "cache"), **options)
+    def wheels(url, name="flash-attn", keeps_address=False, **options):
+        found = pages.list_wheels(url, name, str(tmp_path / "cache"), **options)
+        return found if keeps_address else [asset._replace(address=None) for asset in found]
 
     return wheels
 
@@ -94,6 +95,46 @@ def test_hashes_sizes_and_yanked_files_are_read_from_the_json_of_an_index(server
         Asset(other, f"http://b.example/{other.replace('+', '%2B')}"),
     ]
     assert server.headers[0]["Accept"].startswith(JSON)
+
+
+def test_each_wheel_bears_the_address_of_its_page(server, wheels):
+    server.serve_page("/whl/cu130/flash-attn/", page(link(f"http://files.example/{QUOTED}")))
+    (found,) = wheels(f"{server.url}/whl/cu130/flash-attn/", keeps_address=True)
+    assert found.address == f"{server.url}/whl/cu130/flash-attn/"
+
+
+@pytest.mark.parametrize(
+    ("attribute", "has_metadata", "sha256"),
+    [
+        (f'data-core-metadata="sha256={SHA256}"', True, SHA256),
+        (f'data-dist-info-metadata="sha256={SHA256}"', True, SHA256),
+        ('data-core-metadata="true"', True, None),
+        ('data-core-metadata="false"', False, None),
+        ('data-core-metadata=""', False, None),
+        ("", False, None),
+    ],
+)
+def test_a_page_tells_whether_metadata_lies_beside_a_wheel(attribute, has_metadata, sha256, server, wheels):
+    server.serve_page("/w/", page(link(QUOTED, attributes=attribute)))
+    (found,) = wheels(f"{server.url}/w/")
+    assert (found.has_metadata, found.metadata_sha256) == (has_metadata, sha256)
+
+
+@pytest.mark.parametrize(
+    ("fields", "has_metadata", "sha256"),
+    [
+        ({"core-metadata": {"sha256": SHA256}}, True, SHA256),
+        ({"core-metadata": True}, True, None),
+        ({"dist-info-metadata": {"sha256": SHA256}}, True, SHA256),
+        ({"core-metadata": False}, False, None),
+        ({}, False, None),
+    ],
+)
+def test_so_does_the_json_of_an_index(fields, has_metadata, sha256, server, wheels):
+    files = [{"filename": NAME, "url": QUOTED, "hashes": {}, **fields}]
+    server.serve_page("/simple/flash-attn/", json.dumps({"meta": {"api-version": "1.4"}, "files": files}), JSON)
+    (found,) = wheels(f"{server.url}/simple/")
+    assert (found.has_metadata, found.metadata_sha256) == (has_metadata, sha256)
 
 
 def test_the_json_of_a_root_leads_to_the_page_of_the_package(server, wheels):

@@ -1,0 +1,108 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+
+"""A file on a server of which only some bytes are read, by ranged requests (RFC 9110, 14): the directory at a zip's end, a member.
+
+Why not remotezip: it takes what the server says of the size, and reads as much as the archive's directory asks for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_session, settings
+
+with contextlib.suppress(ImportError):  # http_session.py says so
+    import requests
+
+_BLOCK = 128 << 10  # bytes; the directory of most wheels is in the last one
+_MAX_BYTES = 16 << 20  # that are read of one file
+
+
+class RemoteFile(io.RawIOBase):
+    """A file on a server, seekable; what was read once is kept."""
+
+    def __init__(self, url: str, ca_path: str | None = None) -> None:
+        """
+        :param ca_path: a file of CA certificates to trust instead of the usual ones
+        :raises TorchExtensionError: if the server cannot be asked, or gives no part of a file
+        """
+        super().__init__()
+        http_session.check_requests()
+        settings.check_ca_path(ca_path)
+        self._url, self._ca_path = url, ca_path
+        self._session = http_session.add_retries(requests.Session())
+        self._blocks: dict[int, bytes] = {}
+        self._position = 0
+        end, self._size = self._request(f"bytes=-{_BLOCK}")
+        self._tail_start = self._size - len(end)
+        self._tail = end
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
+
+    def readinto(self, buffer: t.Any) -> int:
+        wanted = min(len(buffer), self._size - self._position)
+        if wanted <= 0:
+            return 0
+        if self._position >= self._tail_start:
+            start = self._position - self._tail_start
+            piece = self._tail[start : start + wanted]
+        else:
+            number = self._position // _BLOCK
+            start = self._position - number * _BLOCK
+            piece = self._block(number)[start : start + min(wanted, self._tail_start - self._position)]
+        buffer[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
+
+    def _block(self, number: int) -> bytes:
+        if number not in self._blocks:
+            if (len(self._blocks) + 2) * _BLOCK > _MAX_BYTES:
+                raise TorchExtensionError(f"The directory of {self._url} is larger than {_MAX_BYTES >> 20} MiB.")
+            first = number * _BLOCK
+            content, _size = self._request(f"bytes={first}-{min(first + _BLOCK, self._size) - 1}")
+            self._blocks[number] = content
+        return self._blocks[number]
+
+    def _request(self, byte_range: str) -> tuple[bytes, int]:
+        """The bytes of a range, and the size of the file."""
+        headers = {"Range": byte_range, "Accept-Encoding": "identity", "User-Agent": "airgap.torch_extensions"}
+        with (
+            http_session.explain_http_errors(self._url, "torch_extension_sources"),
+            self._session.get(
+                self._url,
+                headers=headers,
+                stream=True,
+                timeout=http_session.TIMEOUT_SECONDS,
+                verify=self._ca_path or True,
+            ) as response,
+        ):
+            told = re.fullmatch(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})", response.headers.get("Content-Range", ""))
+            if response.status_code != requests.codes.partial_content or not told:
+                raise TorchExtensionError(
+                    f"{self._url} gives no part of a file (HTTP status {response.status_code}), only the whole."
+                )
+            first, last, size = (int(number) for number in told.groups())
+            content = response.raw.read(_BLOCK + 1)
+        if len(content) != last - first + 1 or len(content) > _BLOCK or last >= size:
+            raise TorchExtensionError(f"{self._url} gave other bytes than were asked for ({byte_range}).")
+        return content, size

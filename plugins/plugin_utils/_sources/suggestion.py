@@ -49,7 +49,7 @@ def suggest_places(
             found.append((name, filename))
         else:
             without.append(name)
-    sentences = [f"{name} ({PLACES[name].describe()}) has one: {filename}." for name, filename in found]
+    sentences = [f"{name} ({PLACES[name].describe()}) has {filename}." for name, filename in found]
     if found:
         line = ", ".join([*(source.text for source in sources), found[0][0]])
         sentences.append(f"To take it, set torch_extension_sources: [{line}].")

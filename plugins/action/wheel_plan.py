@@ -20,6 +20,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.loc
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import options
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import node_plan, report_lines
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.coupling_check import explain_unused
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import (
     choose_wheel,
     read_settings,
@@ -77,6 +78,7 @@ class ActionModule(NodeAction):
             raise TorchExtensionError(reason)
         examination = {} if reason or arguments["environment"] else self._examine(plan)
         plan = node_plan.apply_examination(plan, examination.get("wheels", []))
+        warnings += explain_unused(environment, plan)
         wheels = [
             node_plan.strip_operator_keys(wheel) for wheel in plan if wheel["action"] != KEEP and not wheel["conflicts"]
         ]

@@ -29,6 +29,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import (
     INSTALLED,
     Decision,
+    choose_wheel,
     read_settings,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.wheel_choice import (
@@ -89,6 +90,7 @@ class ActionModule(NodeAction):
         environment = info["environment"]
         downloads: list[Download] = []
         with use_proxy(arguments["proxy"]):
+            environment = self._find_open_sdists(environment)
             plan = [self._choose(term, environment, downloads) for term in arguments["packages"]]
         warnings = [*info.get("warnings", []), *(warning for wheel in plan for warning in wheel["warnings"])]
         warnings += [file.warning for file in downloads if file.warning]
@@ -129,6 +131,24 @@ class ActionModule(NodeAction):
         return self._run_in_environment(
             "torch_info", {**options._asdict(), **({"stage_dir": stage_dir} if stage_dir else {})}
         )
+
+    def _find_open_sdists(self, environment: dict[str, t.Any]) -> dict[str, t.Any]:
+        """An environment with the sdists of the versions that open requirements come to, of which pip's cache makes use.
+
+        The node's pip can be asked for one version alone, and which one it is depends on what the node is.
+        """
+        arguments = self._arguments
+        if arguments["mode"] != PIP_CACHE or arguments["environment"]:
+            return environment
+        settings = read_settings(arguments.get)._replace(keeps_installed=False)
+        wheels = [choose_wheel(term, environment, settings, strict=False) for term in arguments["packages"]]
+        pins = [f"{wheel['name']}=={wheel['version']}" for wheel in wheels if wheel["url"]]
+        sdists = node_plan.probe_options(pins, PIP_CACHE, arguments["sdist_url"]).sdists
+        unknown = [pin for pin in sdists if pin not in (each["requirement"] for each in environment["sdists"].values())]
+        if not unknown:
+            return environment
+        found = self._run_in_environment("torch_info", {"sdists": unknown})["environment"]["sdists"]
+        return {**environment, "sdists": {**environment["sdists"], **found}}
 
     def _examine(self, plan: node_plan.Plan) -> dict[str, t.Any]:
         """What only the node can tell of the wheels, without changing anything."""

@@ -23,6 +23,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.loa
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import (
     DOES_NOT_FIT,
+    FITS,
+    STABLE_ABI,
     UNKNOWN,
     Finding,
     Verdict,
@@ -97,9 +99,10 @@ def prove(facts: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], proc
     library_findings = list(_judge_libraries(facts, environment, process)) if facts["libraries"] else []
     if library_findings:  # else all symbols were found, and the ABI is proven with them
         findings += _judge_abi(facts, environment)
-    return conclude(
-        [*findings, *library_findings, *judge_gpu_code(facts, environment.get("gpus"), environment.get("driver"))]
-    )
+    findings += [*library_findings, *judge_gpu_code(facts, environment.get("gpus"), environment.get("driver"))]
+    if facts["torch_abi"] == STABLE_ABI:
+        findings.append(Finding(FITS, "needs only the part of torch that stays stable, which a newer torch has, too"))
+    return conclude(findings)
 
 
 def _judge_libraries(

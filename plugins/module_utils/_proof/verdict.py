@@ -14,6 +14,9 @@ FITS = "fits"
 DOES_NOT_FIT = "does not fit"
 UNKNOWN = "cannot be told"
 
+#: what the facts of a wheel call the part of torch that it keeps for two years at least
+STABLE_ABI = "stable"
+
 
 class Finding(t.NamedTuple):
     """One finding about a wheel."""

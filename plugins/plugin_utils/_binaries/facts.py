@@ -13,6 +13,7 @@ import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import STABLE_ABI
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries import fatbin, library_needs
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.archive import (
@@ -56,7 +57,7 @@ _TORCH_SYMBOL = re.compile(r"_ZN[VKRO]*(3c10|2at|5torch|6caffe2)")
 # (docs/source/notes/libtorch_stable_abi.md of pytorch).
 _STABLE_SYMBOL = re.compile(r"(aoti_)?torch_[a-z]|_ZNK?5torch(6stable|10headeronly)")
 _UNSTABLE_SYMBOL = re.compile(r"_Z(T[VTISA]|GV)?N?[VKRO]*(3c10|2at|5torch|6caffe2)|THP[A-Z]")
-STABLE, UNSTABLE = "stable", "unstable"
+UNSTABLE = "unstable"
 _REQUIRES_TORCH = re.compile(r"torch(?![\w.-])", re.IGNORECASE)
 _NEW_STRING = re.compile(r"St7__cxx11|B5cxx11")  # std::__cxx11::…, and the tag of what returns one
 _OLD_STRING = "Ss"  # std::string's abbreviation, which stands for std::basic_string alone
@@ -237,7 +238,7 @@ def _torch_abi(libraries: t.Mapping[str, library_needs.Library]) -> str | None:
     symbols = {symbol for library in libraries.values() for symbol in library.undefined}
     if any(_UNSTABLE_SYMBOL.match(symbol) and not _STABLE_SYMBOL.match(symbol) for symbol in symbols):
         return UNSTABLE
-    return STABLE if any(_STABLE_SYMBOL.match(symbol) for symbol in symbols) else None
+    return STABLE_ABI if any(_STABLE_SYMBOL.match(symbol) for symbol in symbols) else None
 
 
 def _torch_cxx11_abi(libraries: t.Mapping[str, library_needs.Library], problems: list[str]) -> bool | None:

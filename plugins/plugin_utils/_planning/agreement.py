@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import STABLE_ABI
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import judging, labels, metadata
-
-_STABLE = "stable"  # as read_facts() has it, which is slow to import
 
 
 def find_disagreements(facts: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> list[str]:
@@ -43,4 +42,4 @@ def find_disagreements(facts: t.Mapping[str, t.Any], environment: t.Mapping[str,
 
 def has_stable_abi(facts: t.Mapping[str, t.Any]) -> bool:
     """Whether the binaries of a wheel need no C++ symbol of torch, only its stable C interface."""
-    return bool(facts["torch_abi"] == _STABLE)
+    return bool(facts["torch_abi"] == STABLE_ABI)

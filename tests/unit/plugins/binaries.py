@@ -67,8 +67,10 @@ def no_facts(**more) -> dict:
         "filename": "flash_attn-2.8.3+cu12torch2.6cxx11abiTRUE-cp311-cp311-linux_x86_64.whl",
         "libraries": [],
         "cxx11_abi": None,
+        "torch_abi": None,
         "cuda": None,
         "architectures": None,
+        "requires_torch": [],
         "problems": [],
         **more,
     }

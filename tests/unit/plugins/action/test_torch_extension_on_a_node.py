@@ -75,6 +75,10 @@ def test_a_wheel_that_the_node_proves_not_to_fit_is_not_brought(install, venv, t
     assert f"{wheel.name} does not fit {venv}/bin/python: it needs a symbol" in failed["msg"]
     assert "torch_extension_verify=none installs it all the same" in failed["msg"]
     assert failed["proofs"][0]["verdict"] == "does not fit"
+    told = install(wheels=[as_wanted(wheel)], files=[str(wheel)], facts={sha256(wheel): facts}, tell_unfit=True)
+    assert (told["failed"], told["changed"]) == (False, False)
+    (unfit,) = told["unfit"]
+    assert (unfit["filename"], unfit["reason"].startswith("it needs a symbol")) == (wheel.name, True)
     assert (stage.exists(), tree_state(venv)) == (False, before)
     done = install(wheels=[as_wanted(wheel)], files=[str(wheel)], facts={sha256(wheel): facts}, verify="none")
     assert (done["failed"], done["changed"], done["proofs"]) == (False, True, [])

@@ -10,9 +10,9 @@ import sys
 
 import pytest
 from github_server import Api, asset, release
-from nodes import extension_wheel
+from nodes import extension_wheel, stable_wheel
 from venvs import site_packages
-from wheels import sha256, tree_state
+from wheels import build_sdist, sha256, tree_state
 
 # What asks, shows, unpacks or reads binaries; a tenth of a second, and 7 MB of which each node's process on the control node
 # gets a copy.
@@ -130,6 +130,19 @@ def test_with_pip_cache_the_node_examines_its_cache(plan, torch_libraries, shelf
     assert planned["plan"][0]["pip_cache_path"].startswith(f"{home}/.cache/pip/wheels/")
 
 
+def test_for_pips_cache_the_nodes_pip_is_asked_for_the_sdist_of_the_version_that_is_chosen(
+    plan, torch_libraries, shelf, home, server, monkeypatch
+):
+    extension_wheel(shelf, torch_libraries, "2.6")
+    index = server.serve_index(build_sdist(shelf.with_name("index"), "flash_attn", "2.8.3").parent)
+    monkeypatch.setenv("PIP_INDEX_URL", index)
+    monkeypatch.setenv("PIP_TRUSTED_HOST", "127.0.0.1")
+    (item,) = plan(packages=["flash-attn>=2.8"], mode="pip_cache")["plan"]
+    assert (item["version"], item["action"], item["conflicts"]) == ("2.8.3", "install", [])
+    assert item["sdist_url"].startswith(f"{server.url}/files/flash_attn-2.8.3.tar.gz")
+    assert item["pip_cache_path"].startswith(f"{home}/.cache/pip/wheels/")
+
+
 def test_of_wheels_for_another_torch_a_proven_one_is_taken(plan, torch_libraries, shelf):
     misfit = extension_wheel(shelf, torch_libraries, "2.5", serves=False)
     fitting = extension_wheel(shelf, torch_libraries, "2.4")
@@ -141,6 +154,32 @@ def test_of_wheels_for_another_torch_a_proven_one_is_taken(plan, torch_libraries
     assert "_ZN2at4goneEv (at::gone)" in item["refused"][0]["reason"]
     assert [each["filename"] for each in planned["wheels"]] == [fitting.name]
     assert planned["changed"] is False, "it was here"
+
+
+def test_a_wheel_that_tells_no_torch_and_needs_only_its_stable_part_serves_any_torch(plan, torch_libraries, shelf):
+    wheel = stable_wheel(shelf, torch_libraries, requires=["torch>=2.5"])
+    (item,) = plan()["plan"]
+    assert (item["filename"], item["action"]) == (wheel.name, "install")
+    assert item["ground"] == (
+        f"its name says {wheel.name.removeprefix('flash_attn-2.8.3-').removesuffix('.whl')}; its METADATA requires torch>=2.5,"
+        " and nothing tells for which torch it is; its binaries need only the part of torch that stays stable, which this torch"
+        " has, as was proven"
+    )
+
+
+def test_what_the_node_has_found_unfit_is_not_chosen_again(plan, torch_libraries, shelf):
+    better = extension_wheel(shelf, torch_libraries, "2.6", label="cu124torch2.6cxx11abiTRUE")
+    other = extension_wheel(shelf, torch_libraries, "2.6")
+    assert plan()["plan"][0]["filename"] == better.name
+    unfit = [{"url": better.as_uri(), "filename": better.name, "reason": "it needs GLIBC_2.99 of libc.so.6"}]
+    planned = plan(unfit=unfit)
+    assert planned["plan"][0]["filename"] == other.name
+    assert planned["plan"][0]["refused"][0] == {
+        "reason": "it needs GLIBC_2.99 of libc.so.6",
+        "count": 1,
+        "filename": better.name,
+    }
+    assert planned["unfit"] == unfit
 
 
 def test_if_no_wheel_for_another_torch_is_proven_each_is_named_with_its_reason(plan, torch_libraries, shelf):

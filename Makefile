@@ -7,7 +7,7 @@ SCENARIOS := $(patsubst molecule/%/molecule.yml,molecule-%,$(wildcard molecule/*
 # the steps of `make test`: those that need no nodes, and those that do
 STEPS := unit conformance lint build sanity-core-2.19 sanity-core-newest newest-plugins
 ON_NODES := $(SCENARIOS) newest-default
-.PHONY: help demo check test test-torch format sanity molecule layers newest bench clean ready collection $(STEPS) $(ON_NODES) \
+.PHONY: help demo check test test-torch format sanity molecule layers newest bench coverage clean ready collection $(STEPS) $(ON_NODES) \
   lint-changed unit-quick
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -85,6 +85,9 @@ bench: collection ## what the role costs, against other ways; NODES="2 8 32 64",
 	@$(TOOLS)/venv.sh .venv-bench bench 3.11 3.13
 	$(TOOLS)/as-root.sh .venv-bench/bin/python benchmarks/fleet.py $(if $(NODES),--nodes $(NODES)) $(if $(RUNS),--runs $(RUNS)) \
 	  $(if $(FORKS),--forks $(FORKS)) $(if $(ONLY),--only $(ONLY)) $(if $(KEEP),--keep)
+
+coverage: ready ## for which environments flash-attn has a wheel, by the listings in tests/listings
+	@PYTHONPATH=.ansible/collections python $(TOOLS)/coverage.py
 
 clean: ## remove what these commands made in this folder
 	$(TOOLS)/clean.sh

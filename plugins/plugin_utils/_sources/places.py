@@ -52,14 +52,19 @@ class Place(t.NamedTuple):
             for version in (versions if "{cuda}" in path else [""])
         ]
 
+    @property
+    def vouchers(self) -> str:
+        """What vouches for the files, in words."""
+        facts = [f"hashes of {self.hashes}" if self.hashes else "no hashes"]
+        if self.signatures:
+            facts.append("signed")
+        if self.gpu_tests:
+            facts.append("tested on GPUs")
+        return ", ".join(facts)
+
     def describe(self) -> str:
         """Who publishes there, and what vouches for the files, in words."""
-        vouchers = [f"hashes of {self.hashes}" if self.hashes else "no hashes"]
-        if self.signatures:
-            vouchers.append("signed")
-        if self.gpu_tests:
-            vouchers.append("tested on GPUs")
-        return f"{self.publisher}; {', '.join(vouchers)}"
+        return f"{self.publisher}; {self.vouchers}"
 
 
 def _distance(version: str, cuda: str) -> tuple[int, bool]:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import large_wheel
 import report
-from lines import ALL, ANY, DELIVERY_LINES, ENVIRONMENT, LINES, MEMORY_LINES, PROBE, PUBLISH, SIZES, UP, Line
+from lines import ALL, ANY, APART, DELIVERY_LINES, ENVIRONMENT, LINES, MEMORY_LINES, PUBLISH, SIZES, UP, Line
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".cache/bench"
@@ -227,15 +227,30 @@ class Bench:
             raise BenchmarkError("not every node has the whole wheel")
 
     def probe(self, runs: int) -> None:
-        command = self.nodes.fill_in(PROBE)
-        self.results["commands"]["probe"] = {"means": "torch_info against import", "before": "", "command": command}
-        status, output = shell(command, "probe")
+        output = self.run_apart("probe", "torch_info against import")
         found = re.findall(r"^(warm|cold) (probe|import) (\d+)$", output, re.MULTILINE)
-        if status or len(found) != 4 * runs:
-            raise BenchmarkError(f"{output[-3000:]}\nprobe: exit status {status}, {len(found)} measurements")
+        if len(found) != 4 * runs:
+            raise BenchmarkError(f"{output[-3000:]}\nprobe: {len(found)} measurements")
         for state, what, milliseconds in found:
             print(f"{what}-{state:<12}     {milliseconds:>15} ms", flush=True)
             self.keep({"line": f"{what}-{state}", "nodes": 1, "seconds": int(milliseconds) / 1000})
+
+    def decision(self, runs: int) -> None:
+        output = self.run_apart("decision", "the choice of a wheel, with listings of real size")
+        found = re.findall(r"^(decision|answer)-(pinned|first|next) ([\d.]+)$", output, re.MULTILINE)
+        if len(found) != 6 * runs:
+            raise BenchmarkError(f"{output[-3000:]}\ndecision: {len(found)} measurements")
+        for (what, which, figure), (_answer, _which, size) in zip(found[::2], found[1::2], strict=True):
+            print(f"{what}-{which:<12}  {figure:>15} ms", flush=True)
+            self.keep({"line": f"{what}-{which}", "nodes": 1, "seconds": float(figure) / 1000, "bytes": float(size)})
+
+    def run_apart(self, name: str, means: str) -> str:
+        command = self.nodes.fill_in(APART[name])
+        self.results["commands"][name] = {"means": means, "before": "", "command": command}
+        status, output = shell(command, name)
+        if status:
+            raise BenchmarkError(f"{output[-3000:]}\n{name}: exit status {status}")
+        return output
 
 
 def main() -> None:
@@ -243,7 +258,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, nargs="+", default=[2, 8, 32])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--forks", type=int, default=5, help="of Ansible, whose default it is, and of the floor")
-    parser.add_argument("--only", nargs="+", choices=[*ALL, "probe"], default=[*ALL, "probe"], metavar="LINE")
+    parser.add_argument("--only", nargs="+", choices=[*ALL, *APART], default=[*ALL, *APART], metavar="LINE")
     parser.add_argument("--keep", action="store_true", help="leave the nodes up")
     options = parser.parse_args()
 
@@ -254,10 +269,11 @@ def main() -> None:
     bench = Bench(nodes, wanted, {"forks": options.forks, "runs": options.runs, "bytes added": sizes})
     try:
         stand("prepare", "torch", *{ALL[name].layer for name in wanted & set(ALL)} - {"torch"})
-        if "probe" in wanted:
-            bench.probe(options.runs)
+        for name, measure in (("decision", bench.decision), ("probe", bench.probe)):
+            if name in wanted:
+                measure(options.runs)
         nodes.make_wheels()
-        if wanted - {"probe"}:
+        if wanted - set(APART):
             # The first run of all fills the role's cache and is not measured.
             nodes.start_anew(1)
             bench.measure("role-download", LINES["role-download"])

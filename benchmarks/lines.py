@@ -57,6 +57,9 @@ LINES = {
     ),
     "role-first": Line("the role, the wheel is in its cache", f"{PLAY}/role.yml", changes="all", leaves="large"),
     "role-idle": Line("the role, nothing to do", f"{PLAY}/role.yml", on="role-first", leaves="large"),
+    "role-idle-open": Line(
+        "the same, asked for any version", f"{PLAY}/role.yml -e version=", on="role-first", leaves="large"
+    ),
     "ping": Line("one bare module round trip", f"{PLAY}/ping.yml", on=ANY),
     "role-one-new": Line(
         "the role, one node is new",
@@ -105,4 +108,7 @@ DELIVERY_LINES = {
     for way in WAYS
 }
 PROBE = "benchmarks/probe.sh RUNS"
+DECISION = "python benchmarks/decision.py RUNS"
+#: what needs no play, or no nodes
+APART = {"probe": PROBE, "decision": DECISION}
 ALL = {**LINES, **DELIVERY_LINES, **MEMORY_LINES}

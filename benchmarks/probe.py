@@ -10,11 +10,11 @@ import time
 
 PROBE = """
 import os, subprocess
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._environment import describe
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_environments
 def run(command):
     done = subprocess.run(command, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
-environments, _warnings = describe(["/opt/venv"], ["flash-attn"], run, os.environ)
+environments, _warnings = describe_environments(["/opt/venv"], ["flash-attn"], run, os.environ)
 assert environments[0]["torch"]["version"]
 """
 COMMANDS = {

@@ -72,6 +72,14 @@ def goals(found: Results) -> Iterator[tuple[str, float, float | None]]:
     yield "probe / import torch, warm", 0.05, times("probe-warm", "import-warm", 1)
     probe = found.seconds("probe-warm", 1)
     yield "probe, warm, ms on the node", 100, 1000 * statistics.median(probe) if probe else None
+    yield "nothing to do, any version will do, 64 nodes: role / ping", 1.5, times("role-idle-open", "ping", 64)
+    decided = {which: found.seconds(f"decision-{which}", 1) for which in ("first", "next")}
+    for which, most_ms, what in (("first", 300, "the first node of a kind"), ("next", 20, "the next one")):
+        seconds = decided[which]
+        yield f"decision for {what}, ms", most_ms, 1000 * statistics.median(seconds) if seconds else None
+    yield "decision for the next one / for a pinned version", 1, times("decision-next", "decision-pinned", 1)
+    sizes = [sample["bytes"] for sample in found.of("decision-first", 1)]
+    yield "answer, bytes", 8000, max(sizes, default=None)
     peak = ratio(found.memory("memory-role", most), found.memory("memory-role-small", most))
     yield f"memory, {most} nodes: wheel of 250 MB / of 25 MB (1 within 5 %)", 1.05, peak
     for line, what in (("memory-role", "first install"), ("memory-role-idle", "nothing to do")):

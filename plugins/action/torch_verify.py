@@ -12,10 +12,11 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import setup_py
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import judging, selection
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import coupling_check
 
 
 class ActionModule(ActionBase):
-    """Runs the module, and reports each wheel that was built for another torch than the node has by now."""
+    """Runs the module, and reports each wheel that was built for another torch than the node has by now, or is not used."""
 
     _supports_check_mode = True
 
@@ -26,9 +27,11 @@ class ActionModule(ActionBase):
         connection.enable_pipelining(self._connection)
         result = self._execute_module(task_vars=task_vars)
         match = self._task.args.get("match", selection.PROVEN)
+        unused = coupling_check.find_unused(result["environment"]) if "environment" in result else []
         for package in result.get("packages", []):
             package["reasons"] = [*_explain_mismatches(package, result["environment"], match), *package["reasons"]]
             package["ok"] = not package["reasons"]
+            package["remarks"] = [each.reason for each in unused if each.name == package["name"]]
             result["ok"] = result["ok"] and package["ok"]
         return result
 

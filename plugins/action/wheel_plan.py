@@ -25,6 +25,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning 
     node_plan,
     report_lines,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.coupling_check import explain_unused
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import (
     INSTALLED,
     Decision,
@@ -96,6 +97,7 @@ class ActionModule(NodeAction):
             raise TorchExtensionError(reason)
         examination = {} if reason or arguments["environment"] else self._examine(plan)
         plan = node_plan.apply_examination(plan, examination.get("wheels", []))
+        warnings += explain_unused(environment, plan)
         wheels = [
             node_plan.strip_operator_keys(wheel) for wheel in plan if wheel["action"] != KEEP and not wheel["conflicts"]
         ]

@@ -55,7 +55,8 @@ options:
     type: path
   github_url:
     description:
-      - Where GitHub is, or a mirror of it with the same paths.
+      - Where GitHub is, or a mirror of it with the same paths, also one that takes the whole address behind its own
+        (V(https://mirror.example/https://github.com)).
       - Credentials do not belong here. Put them in C(~/.netrc) of the control node.
     type: str
     default: https://github.com

@@ -4,7 +4,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# The action plugin of the same name judges by the name of the wheel, for which a node has no packaging.
+# The action plugin of the same name judges by versions and the name of the wheel, for which a node has no packaging.
 
 from __future__ import annotations
 
@@ -102,6 +102,15 @@ packages:
       sample:
         - the wheel it was installed from is for torch 2.8, this node has torch 2.9.0+cu128
         - "it cannot be imported: undefined symbol: _ZN3c105ErrorC2"
+    remarks:
+      description:
+        - What is no fault of it, and yet seldom wanted, as that another package is there and does not use this version.
+      type: list
+      elements: str
+      returned: success
+      sample:
+        - Transformer Engine 2.16.1 on this node uses flash-attn up to 2.8.3 and does without this one. Set
+          torch_extension_packages to flash-attn==2.8.3, or upgrade Transformer Engine to 2.19.
     verify:
       description: V(gpu), V(import) or V(none); how it was tried out.
       type: str

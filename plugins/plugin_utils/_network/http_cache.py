@@ -86,11 +86,18 @@ class HttpCache:
         #: what the operator should know about the answers, each once
         self.warnings: list[str] = []
 
-    def get(self, url: str, parse: t.Callable[[Answer], T], subject: str) -> T:
+    def get(
+        self,
+        url: str,
+        parse: t.Callable[[Answer], T],
+        subject: str,
+        reduce: t.Callable[[bytes], bytes] = lambda body: body,
+    ) -> T:
         """The parsed answer of a URL.
 
         :param parse: raises a ValueError if this is no answer to the question; it is not cached then
         :param subject: of the answer, for messages: "What release … has"
+        :param reduce: makes of a body what of it is kept and parsed; raises a ValueError, too
         :raises MissingError: if there is nothing at this URL
         :raises UnavailableError: if the server cannot be asked now, and no earlier answer is cached
         :raises TorchExtensionError: if it is refused, or the cache cannot be written, or requests is missing
@@ -106,7 +113,7 @@ class HttpCache:
             failure = self._load_failure(url)
             if not failure:
                 try:
-                    return self._request(url, parse, cached)
+                    return self._request(url, parse, cached, reduce)
                 except NoAnswerError as exc:
                     failure = exc.failure
                     self._store_failure(url, failure)
@@ -121,12 +128,22 @@ class HttpCache:
             self.warnings.append(warning)
         return cached.value
 
-    def _request(self, url: str, parse: t.Callable[[Answer], T], cached: CachedAnswer[T] | None) -> T:
+    def _request(
+        self,
+        url: str,
+        parse: t.Callable[[Answer], T],
+        cached: CachedAnswer[T] | None,
+        reduce: t.Callable[[bytes], bytes],
+    ) -> T:
         answer, etag = self._http_client().get(url, cached)
+        start = answer.body[:60].decode("ascii", "replace")
         try:
-            value = cached.value if cached and answer is cached.answer else parse(answer)
+            if cached and answer is cached.answer:
+                value = cached.value
+            else:
+                answer = answer._replace(body=reduce(answer.body))
+                value = parse(answer)
         except ValueError as exc:
-            start = answer.body[:60].decode("ascii", "replace")
             raise NoAnswerError(
                 Failure(
                     f"What {url} gave is no answer: {exc}. It begins with {start!r}. A login page of a proxy or"

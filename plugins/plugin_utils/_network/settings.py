@@ -72,9 +72,12 @@ def check_url(url: str, setting: str) -> None:
             raise ValueError("wanted is http:// or https:// and a host")
     except ValueError as exc:
         raise TorchExtensionError(f"{setting} is no address of a server: {root_cause(exc)}.") from exc
-    if parts.username is not None:
+    # of the address in the path, as with https://mirror.example/https://github.com
+    inner = re.search(r"https?:/{1,2}[^/]*@([^/]*)", parts.path)
+    if parts.username is not None or inner:
+        host = inner[1] if parts.username is None and inner else parts.hostname
         raise TorchExtensionError(
-            f"{setting} holds credentials for {parts.hostname}, which would be shown in plans and reports. "
+            f"{setting} holds credentials for {host}, which would be shown in plans and reports. "
             "Put them into ~/.netrc of the control node and leave them out of the URL."
         )
 

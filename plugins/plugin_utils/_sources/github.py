@@ -113,7 +113,9 @@ class GitHub:
         """
         url = f"{self._repository_url(repository)}/releases/tags/{quote(tag, safe='')}"
         try:
-            release = self._http_cache.get(url, _parse_release_answer, f"What release {tag} of {repository} has")
+            release = self._http_cache.get(
+                url, _parse_release_answer, f"What release {tag} of {repository} has", _reduce_release
+            )
         except MissingError as exc:
             raise NoReleaseError(
                 f"{self._api_url} knows no release {tag} of {repository} (404).{self._private_hint()}"
@@ -132,7 +134,9 @@ class GitHub:
         releases: list[_Release] = []
         for _page in range(_MAX_PAGES):
             try:
-                page = self._http_cache.get(url, _parse_releases_answer, f"What the releases of {repository} have")
+                page = self._http_cache.get(
+                    url, _parse_releases_answer, f"What the releases of {repository} have", _reduce_releases
+                )
             except MissingError as exc:
                 raise NoReleaseError(
                     f"{self._api_url} knows no repository {repository} (404).{self._private_hint()}"
@@ -220,22 +224,31 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port
 
 
+def _reduce_releases(body: bytes) -> bytes:
+    """What counts of an answer, a sixth of it: each node of a fleet reads that again."""
+    return _query(_RELEASES_QUERY, body)
+
+
+def _reduce_release(body: bytes) -> bytes:
+    return _query(_RELEASE_QUERY, body)
+
+
+def _query(query: str, body: bytes) -> bytes:
+    try:
+        return json.dumps(jmespath.search(query, json.loads(body)), separators=(",", ":")).encode()
+    except (ValueError, RecursionError, jmespath.exceptions.JMESPathError) as exc:
+        raise ValueError("it is not the JSON of GitHub's API") from exc
+
+
 def _parse_releases_answer(answer: Answer) -> _Page:
-    releases = _query(_RELEASES_QUERY, answer)
+    releases = json.loads(answer.body)
     if not isinstance(releases, list):
         raise ValueError("it is no list of releases")
     return _Page([_to_release(release) for release in releases], answer.next_url)
 
 
 def _parse_release_answer(answer: Answer) -> _Release:
-    return _to_release(_query(_RELEASE_QUERY, answer))
-
-
-def _query(query: str, answer: Answer) -> t.Any:
-    try:
-        return jmespath.search(query, json.loads(answer.body))
-    except (ValueError, RecursionError, jmespath.exceptions.JMESPathError) as exc:
-        raise ValueError("it is not the JSON of GitHub's API") from exc
+    return _to_release(json.loads(answer.body))
 
 
 def _to_release(fields: t.Any) -> _Release:

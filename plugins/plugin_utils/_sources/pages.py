@@ -16,7 +16,7 @@ import json
 import re
 import typing as t
 from html.parser import HTMLParser
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import judging
@@ -29,6 +29,7 @@ _SETTING = "torch_extension_sources"
 _JSON = "application/vnd.pypi.simple.v1+json"
 # The order of preference is that of PEP 691; a plain listing answers with HTML whatever is asked.
 _ACCEPT = f"{_JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1, */*;q=0.01"
+_EMPTY_SEGMENT = "\ue000"  # stands for one while URLs are joined; no URL has this character
 _HTML = ("text/html", "application/vnd.pypi.simple.v1+html", "application/xhtml+xml")
 
 
@@ -109,10 +110,10 @@ def _parse_json(answer: Answer) -> _Page:
         page = json.loads(answer.body)
         if "projects" in page:
             root = _as_folder(answer.url)
-            return _Page([], [urljoin(root, f"{canonical(item['name'])}/") for item in page["projects"]])
+            return _Page([], [_join(root, f"{canonical(item['name'])}/") for item in page["projects"]])
         assets = [
             _to_asset(
-                urljoin(answer.url, item["url"]),
+                _join(answer.url, item["url"]),
                 item.get("hashes", {}).get("sha256"),
                 item.get("size"),
                 item.get("core-metadata", item.get("dist-info-metadata")),
@@ -151,7 +152,7 @@ class _LinkParser(HTMLParser):
         attributes = dict(attrs)
         href = attributes.get("href")
         if tag == "base" and href and not self._has_base:  # the first one counts (HTML Living Standard)
-            self._base, self._has_base = urljoin(self._base, href), True
+            self._base, self._has_base = _join(self._base, href), True
         elif tag == "input" and (attributes.get("type") or "").lower() == "password":
             self.wants_password = True
         elif tag == "a" and href and "data-yanked" not in attributes:
@@ -162,7 +163,7 @@ class _LinkParser(HTMLParser):
 
     def _add_link(self, href: str, metadata: str | None) -> None:
         try:
-            url = urljoin(self._base, href)
+            url = _join(self._base, href)
             digest = re.search(r"(?:^|&)sha256=([^&]*)", urlsplit(url).fragment)
             asset = _to_asset(url, digest[1] if digest else None, None, metadata, self._page)
         except ValueError:  # a link that is no URL does no harm
@@ -183,8 +184,9 @@ def _to_asset(url: str, sha256: t.Any, size: t.Any, metadata: t.Any, page: str) 
     # A page from the network has no say over files of the control node.
     if parts.scheme not in ("http", "https") or not parts.hostname or not filename.endswith(".whl"):
         return None
-    # S3 takes a plus for a space; and what is written in two ways must not be two files.
-    path = "/".join(quote(unquote(segment), safe="~@!") for segment in parts.path.split("/"))
+    # S3 takes a plus for a space; and what is written in two ways must not be two files. A colon stays: a GitHub accelerator
+    # looks for the https:// of the address that it is followed by.
+    path = "/".join(quote(unquote(segment), safe="~@!:") for segment in parts.path.split("/"))
     return Asset(
         filename=filename,
         url=parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path, fragment="").geturl(),
@@ -200,6 +202,18 @@ def _to_asset(url: str, sha256: t.Any, size: t.Any, metadata: t.Any, page: str) 
 
 def _checked_digest(sha256: t.Any) -> str | None:
     return sha256.lower() if isinstance(sha256, str) and re.fullmatch(r"[0-9a-fA-F]{64}", sha256) else None
+
+
+def _join(base: str, href: str) -> str:
+    """As urljoin, which takes the empty segment out of a path such as that of ``https://mirror.example/https://github.com/``."""
+    target = urlsplit(href)
+    if target.scheme or target.netloc:
+        return urljoin(base, href)
+    return urljoin(_fill_segments(urlsplit(base)), _fill_segments(target)).replace(_EMPTY_SEGMENT, "")
+
+
+def _fill_segments(parts: SplitResult) -> str:
+    return parts._replace(path=re.sub("/(?=/)", f"/{_EMPTY_SEGMENT}", parts.path)).geturl()
 
 
 def _last_segment(url: str) -> str:

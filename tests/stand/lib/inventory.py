@@ -26,6 +26,8 @@ inventory = {
             "ansible_python_interpreter": "/usr/bin/python3",
             "ansible_ssh_common_args": " ".join(f"-o {key}={value}" for key, value in ssh_options.items()),
             "torch_extension_python": "/opt/venv",
+            # of the known places the stand has few, and a refusal would wait for the others
+            "torch_extension_suggest": False,
             "torch_extension_ca_path": str(state / "ca.pem"),
             # The stand's wheels have the names of real ones: they must never get into the user's own cache.
             "torch_extension_cache_dir": str(state / "cache"),

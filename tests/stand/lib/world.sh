@@ -8,7 +8,7 @@ LAN=198.18.77 DMZ=198.18.78 WAN=198.18.79
 PROXY=http://$DMZ.2:3128
 INDEX=$LAN.2
 ARTEFACTS=$LAN.3
-NAMES='github.com api.github.com release-assets.githubusercontent.com index.example'
+NAMES='github.com api.github.com release-assets.githubusercontent.com wheels.astral.sh index.example'
 
 # world: the PID of the world, if it still is the process that was started and not a namesake
 world() {
@@ -137,7 +137,7 @@ make_certificate() { # CA NAME SUBJECTS
 
 stock_github() {
   # copies, so that `prepare` may build other contents while this world runs; with their dates, see publish.py
-  cp -a "$(shop)/releases" "$(shop)/wheels" "$STATE/wan"
+  cp -a "$(shop)/releases" "$(shop)/astral" "$(shop)/wheels" "$STATE/wan"
   cp -a "$(shop)/index" "$STATE/wan/files"
   if built python; then
     cp -a "$(shop python)/releases" "$STATE/wan"

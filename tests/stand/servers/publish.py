@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""publish.py FOLDER: writes what the servers need to serve FOLDER/releases/OWNER/NAME/TAG/FILE, FOLDER/files and
-FOLDER/wheels as the stand's github.com and package indexes. May be run again when files were added."""
+"""publish.py FOLDER: writes what the servers need to serve FOLDER/releases/OWNER/NAME/TAG/FILE, FOLDER/astral/CHANNEL/FILE,
+FOLDER/files and FOLDER/wheels as the stand's github.com, Astral's indexes and package indexes. May be run again when files were
+added."""
 
 import hashlib
 import html
@@ -11,6 +12,7 @@ import sys
 import time
 import urllib.parse
 import uuid
+import zipfile
 import zlib
 
 wan = pathlib.Path(sys.argv[1])
@@ -123,6 +125,33 @@ def package_index(root, *folders):
         write(wan / root / f"{project}/index.html", "<!DOCTYPE html>\n" + "".join(links))
     write(wan / root / "index.html", "<!DOCTYPE html>\n" + "".join(f'<a href="{p}/">{p}</a>\n' for p in projects))
 
+
+# wheels.astral.sh: an index in JSON (PEP 691, 700, 714) for each channel, and the files with their METADATA beside
+for channel in sorted(path for path in wan.glob("astral/cu*") if path.is_dir()):
+    listed = {}
+    for file in sorted(channel.glob("*.whl")):
+        digest = sha256(file)
+        artifact = wan / f"astral/artifacts/{digest}/{file.name}"
+        artifact.parent.mkdir(parents=True, exist_ok=True)
+        artifact.unlink(missing_ok=True)
+        artifact.symlink_to(file)
+        with zipfile.ZipFile(file) as archive:
+            metadata = next(archive.read(name) for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        artifact.with_name(f"{file.name}.metadata").write_bytes(metadata)
+        project = re.sub(r"[-_.]+", "-", file.name.split("-")[0]).lower()
+        listed.setdefault(project, []).append(
+            {
+                "core-metadata": {"sha256": hashlib.sha256(metadata).hexdigest()},
+                "filename": file.name,
+                "hashes": {"sha256": digest},
+                "size": file.stat().st_size,
+                "upload-time": uploaded(file),
+                "url": f"https://wheels.astral.sh/artifacts/{digest}/{urllib.parse.quote(file.name)}",
+            }
+        )
+    for project, files in listed.items():
+        page = {"files": files, "meta": {"api-version": "1.4"}, "name": project}
+        write(wan / f"astral/simple/{channel.name}/{project}/index.json", json.dumps(page))
 
 # Labelled wheels are in an index of their own: what pip is to install from an sdist must not be in reach as a wheel.
 package_index("simple", wan / "files")

@@ -11,6 +11,7 @@ import sys
 import pytest
 from github_server import Api, asset, release
 from nodes import extension_wheel
+from venvs import site_packages
 from wheels import sha256, tree_state
 
 # What asks, shows, unpacks or reads binaries; a tenth of a second, and 7 MB of which each node's process on the control node
@@ -205,3 +206,26 @@ def test_a_plan_from_cached_answers_imports_no_slow_modules(server, environment,
 
     assert plan() == (set(), {"requests", "urllib3", "http.client", "ssl"})
     assert plan() == (set(), set())
+
+
+def test_a_version_that_another_package_does_without_is_planned_with_a_warning(
+    plan, on_node, venv, torch_libraries, shelf
+):
+    metadata = site_packages(venv) / "transformer_engine-2.16.1.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Name: transformer-engine\nVersion: 2.16.1\n")
+    wheel = extension_wheel(shelf, torch_libraries, "2.6", version="2.8.3.post2")
+    planned = plan()
+    assert [each["filename"] for each in planned["wheels"]] == [wheel.name]
+    warning = "flash-attn 2.8.3.post2: Transformer Engine 2.16.1 on this node uses flash-attn up to 2.8.3"
+    assert warning in " ".join(planned["output"].split())
+    installed = on_node("torch_extension", python=str(venv), wheels=planned["wheels"], folder=str(shelf))
+    assert installed["changed"], installed
+    kept = plan()
+    assert kept["plan"][0]["action"] == "keep"
+    assert warning in " ".join(kept["output"].split())
+    verified = on_node("torch_verify", python=str(venv))
+    (package,) = verified["packages"]
+    (remark,) = package["remarks"]
+    assert f"{package['name']} {package['version']}: {remark}".startswith(warning)
+    assert verified["ok"], "it is not broken"

@@ -112,9 +112,10 @@ def test_guess_tells_the_parts_of_the_file_name():
     )
 
 
-def test_url_starts_with_the_mirror():
-    url = guess_wheel("mamba-ssm", "2.2.4", node(), github_url="https://mirror.example/github/").url
-    assert url.startswith("https://mirror.example/github/state-spaces/mamba/releases/download/v2.2.4/mamba_ssm-2.2.4+")
+@pytest.mark.parametrize("mirror", ["https://mirror.example/github/", "https://mirror.example/https://github.com"])
+def test_url_starts_with_the_mirror(mirror):
+    url = guess_wheel("mamba-ssm", "2.2.4", node(), github_url=mirror).url
+    assert url.startswith(f"{mirror.rstrip('/')}/state-spaces/mamba/releases/download/v2.2.4/mamba_ssm-2.2.4+")
 
 
 def test_version_may_be_spelled_in_other_ways():

@@ -226,6 +226,19 @@ def test_a_redirect_from_https_to_http_counts_as_http(server, wheel, cache, get)
         assert get(server.url + PATH, wheel.name, sha256(wheel)).is_new
 
 
+def test_a_mirror_is_asked_with_the_whole_address_in_its_path(server, wheel, cache, get):
+    """As a GitHub accelerator wants it; one behind a server that merges slashes sends on to the merged spelling."""
+    path, merged = f"/https://github.com{PATH}", f"/https:/github.com{PATH}"
+    url = server.serve_body(path, wheel.read_bytes())
+    assert get(url, wheel.name).path == str(cached_path(cache, url, wheel.name))
+    server.redirect(path, merged)
+    server.serve_body(merged, wheel.read_bytes())
+    assert get(url, wheel.name, sha256(wheel)).is_new is False
+    shutil.rmtree(cache)
+    assert get(url, wheel.name, sha256(wheel)).path == str(cached_path(cache, url, wheel.name))
+    assert server.requests == [path, path, merged]
+
+
 def test_a_file_that_is_cut_to_a_short_content_length_is_no_wheel(server, wheel, cache, get):
     url = server.serve_body(PATH, wheel.read_bytes(), length=10)
     with fails(cache, "is not the wheel"):

@@ -66,6 +66,7 @@ def test_a_mirror_has_the_paths_of_github(environment):
     [
         ("https://me:secret@mirror.example", "credentials for mirror.example.*netrc"),
         ("https://token@mirror.example/gh", "credentials for mirror.example.*netrc"),
+        ("https://mirror.example/https://me:secret@github.com", "credentials for github.com.*netrc"),
         ("mirror.example", "no address of a server"),
         ("ftp://mirror.example", "no address of a server"),
         ("https://", "no address of a server"),

@@ -124,8 +124,13 @@ def test_a_mirror_replaces_githubs_address_in_the_urls_of_the_api(api, find):
     url = f"https://github.com/Dao-AILab/flash-attention/releases/download/v2.5.3/{wheel()}"
     api.serve_release(release(asset(wheel(), browser_download_url=url), tag="v2.5.3"))
     assert find()["url"] == url
-    mirrored = find(access={"github_url": "https://mirror.example/gh"})
-    assert mirrored["url"] == url.replace("https://github.com", "https://mirror.example/gh")
+    for mirror in (
+        "https://mirror.example/gh",
+        "https://mirror.example/https://github.com",
+        "https://m.example/https:/github.com",
+    ):
+        for written in (mirror, f"{mirror}/"):
+            assert find(access={"github_url": written})["url"] == url.replace("https://github.com", mirror)
 
 
 def test_where_the_api_is_unavailable_a_pinned_version_is_guessed_with_a_warning(api, find):

@@ -287,6 +287,29 @@ def test_credentials_in_a_link_are_not_passed_on(server, wheels):
     assert wheels(f"{server.url}/w/") == [Asset(NAME, f"http://a.example/{QUOTED}")]
 
 
+@pytest.mark.parametrize("inner", ["https://wheels.example", "https:/wheels.example"])
+@pytest.mark.parametrize(
+    "href",
+    [
+        "{mirror}/{inner}/whl/cu130/" + NAME,
+        "/{inner}/whl/cu130/" + QUOTED,
+        "../" + NAME,
+        "./../../cu130/" + QUOTED,
+    ],
+)
+def test_an_address_within_the_path_of_a_url_is_kept_as_it_is_written(href, inner, server, wheels):
+    """As with https://mirror.example/https://github.com/…, of which a server that merges slashes makes https:/github.com."""
+    root = f"/{inner}/whl/cu130/"
+    href = href.format(mirror=server.url, inner=inner)
+    server.serve_page(root, page(link("flash-attn/")))
+    server.serve_page(f"{root}flash-attn/", page(link(href)))
+    (asset,) = wheels(server.url + root)
+    assert (asset.filename, asset.url) == (NAME, f"{server.url}/{inner}/whl/cu130/{QUOTED}")
+    server.serve_page(f"{root}flash-attn/", json.dumps({"files": [{"url": href}]}), JSON)
+    assert wheels(server.url + root, max_age=0) == [asset]
+    assert server.requests == [root, f"{root}flash-attn/"] * 2
+
+
 def ask(url, cache, start):
     start.wait()
     raise SystemExit(len(pages.list_wheels(url, "flash-attn", cache)) != 1)

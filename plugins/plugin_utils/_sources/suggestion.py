@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""Which known places have a wheel for a node, where the operator's sources have none. Only their listings are asked."""
+"""Which known places have a wheel for a node, where the operator's sources have none. No wheel is downloaded to tell."""
 
 from __future__ import annotations
 

@@ -10,12 +10,24 @@ lint() {
 
 mapfile -t scripts < <(git grep --untracked --files-with-matches --extended-regexp '^#!/(usr/)?bin/(env )?(ba)?sh' -- ':!*.md')
 mapfile -t workflows < <(git ls-files --cached --others --exclude-standard '*.github/workflows/*.yml')
+# those of the collection also by the path by which others import them
+mapfile -t playbooks < <(
+  git grep --untracked --files-with-matches --extended-regexp '^(- |  )(hosts|(ansible\.builtin\.)?import_playbook): .' -- '*.yml' |
+    sed -E "p; s|^playbooks/|$PWD/.ansible/collections/ansible_collections/airgap/torch_extensions/&|" | sort -u
+)
+checked='' # those of them that are well
+syntax_check() { # PLAYBOOK.. -> as ansible-lint does it, but with one start of Ansible for all, which takes longer than the check
+  local said
+  said=$(PYTHONWARNINGS=ignore ansible-playbook --syntax-check "$@" 2>&1) || { echo "$said"; return 1; }
+  checked=$(realpath --no-symlinks "$@")
+}
+ansible_lint() { PATH=$PWD/tests/tools/syntax_checked:$PATH SYNTAX_CHECKED=$checked ansible-lint "$@"; }
 yaml=() # what ansible-lint is given: nothing, and it finds all of it
 documented=1 forms=1
 if [ "${1:-}" = --changed ] && changed=$(tests/tools/changed.sh); then
   touched() { grep -E "$1" <<<"$changed"; }
   # what decides about all files has all of them looked at
-  touched '^(\.ansible-lint|requirements-dev/.*|tests/tools/lint\.sh)$' >/dev/null || {
+  touched '^(\.ansible-lint|requirements-dev/.*|tests/tools/(lint\.sh|syntax_checked/.*))$' >/dev/null || {
     mapfile -t yaml < <(touched '\.ya?ml$' | grep -v '^changelogs/')
     [ ${#yaml[@]} -gt 0 ] || yaml=(galaxy.yml)
     touched '^(plugins|roles|docs|meta)/' >/dev/null || documented=
@@ -28,7 +40,8 @@ lint ruff format --check --output-format concise .
 lint mypy
 PYTHONPATH=.ansible/collections lint lint-imports --no-cache
 lint yamllint --strict .
-lint ansible-lint -q "${yaml[@]}"
+[ "${yaml[*]}" = galaxy.yml ] || lint syntax_check "${playbooks[@]}"
+lint ansible_lint -q "${yaml[@]}"
 lint shellcheck --external-sources "${scripts[@]}"
 [ -z "$documented" ] || lint antsibull-docs lint-collection-docs --plugin-docs .
 lint antsibull-changelog lint

@@ -18,7 +18,10 @@ from wheels import build_wheel, sha256
 
 import ansible_collections
 
-pytestmark = pytest.mark.slow  # they run playbooks
+pytestmark = [
+    pytest.mark.slow,  # they run playbooks
+    pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the wheels of the test are for Python 3.11"),
+]
 
 
 @pytest.fixture
@@ -83,9 +86,6 @@ def github(server, tmp_path, monkeypatch):
         "torch_extension_sources": ["guess"],
         "torch_extension_sha256": hashes,
     }
-
-
-pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the wheels of the test are for Python 3.11")
 
 
 def test_a_node_that_cannot_be_probed_keeps_the_lock_from_being_written(playbook, nodes, github, here):

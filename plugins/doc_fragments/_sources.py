@@ -39,7 +39,8 @@ options:
   suggest:
     description:
       - Whether, where nothing fits, the other known places are asked what they have for the node. The refusal names them then, and
-        what to write to take a wheel from there. Only their listings are asked.
+        what to write to take a wheel from there. Only their listings are asked, and METADATA of wheels that
+        may fit.
     type: bool
     default: true
   upgrade:

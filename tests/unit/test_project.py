@@ -21,6 +21,9 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.places import PLACES
+
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.parent.parent.name for path in ROOT.glob("roles/*/tasks/main.yml"))
 MODULES = sorted(path.stem for path in ROOT.glob("plugins/modules/[!_]*.py"))
@@ -171,6 +174,18 @@ def test_oldest_and_newest_ansible_core_are_tested():
     assert newest in supported
     assert Version(f"{oldest.major}.{oldest.minor}.0") in supported
     assert Version(f"{oldest.major}.{oldest.minor - 1}.99") not in supported
+
+
+def test_the_documentation_has_the_table_of_known_places():
+    (section,) = re.findall(
+        r"^## Known places\n(.*?)^## ", (ROOT / "docs/choosing.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    rows = [
+        f"| `{name}` | {place.publisher} | {', '.join(each for each in PACKAGES if each in place.packages)}"
+        f" | {place.vouchers} | {'yes' if place.is_trusted else 'no'} |"
+        for name, place in PLACES.items()
+    ]
+    assert [line for line in section.splitlines() if line.startswith("| `")] == rows
 
 
 def test_version_is_in_the_changelog():

@@ -15,7 +15,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import judging, labels
 
 with contextlib.suppress(ImportError):  # the control node says what it lacks before it comes here
-    from packaging.markers import UndefinedEnvironmentName
+    from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.specifiers import SpecifierSet
     from packaging.version import Version
@@ -82,7 +82,7 @@ def torch_requirement(requires: t.Iterable[str], markers: t.Mapping[str, str]) -
             applies = requirement.marker is None or requirement.marker.evaluate({**markers, "extra": ""})
         except InvalidRequirement:
             continue
-        except UndefinedEnvironmentName:
+        except (UndefinedEnvironmentName, UndefinedComparison):
             applies = True
         if applies and canonical(requirement.name) == "torch":
             specifier &= requirement.specifier

@@ -21,6 +21,11 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import python_tags
 
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python that was built without it; zipfile says so then
+    LZMAError = zlib.error  # type: ignore[misc,assignment]
+
 _NAME = re.compile(r"[\w.+!-]+$")
 _BUILD = re.compile(r"(\d{1,18})(.*)")  # PEP 427
 
@@ -107,7 +112,10 @@ def read_metadata(path: str, file: t.Any = None) -> WheelMetadata:
                 )
             with archive.open(members[0]) as member:
                 content = member.read(METADATA_LIMIT)
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as exc:
+    except (
+        *(zipfile.BadZipFile, zlib.error, LZMAError, OSError, EOFError),
+        *(ValueError, OverflowError, NotImplementedError, RuntimeError),
+    ) as exc:
         raise TorchExtensionError(f"{name} is not a wheel: {exc}.") from exc
     return parse_metadata(content, name)
 

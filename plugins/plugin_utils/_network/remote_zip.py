@@ -35,15 +35,25 @@ class RemoteFile(io.RawIOBase):
         :raises TorchExtensionError: if the server cannot be asked, or gives no part of a file
         """
         super().__init__()
+        settings.check_url(url, "The address of a wheel")
         http_session.check_requests()
         settings.check_ca_path(ca_path)
         self._url, self._ca_path = url, ca_path
         self._session = http_session.add_retries(requests.Session())
         self._blocks: dict[int, bytes] = {}
         self._position = 0
-        end, self._size = self._request(f"bytes=-{_BLOCK}")
-        self._tail_start = self._size - len(end)
-        self._tail = end
+        try:
+            self._tail, self._tail_start, self._size = self._request(f"bytes=-{_BLOCK}")
+            if self._tail_start + len(self._tail) != self._size:
+                raise self._other_bytes_error(f"bytes=-{_BLOCK}")
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if hasattr(self, "_session"):  # which is not there where __init__ has failed before
+            self._session.close()
+        super().close()
 
     def readable(self) -> bool:
         return True
@@ -60,31 +70,47 @@ class RemoteFile(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: t.Any) -> int:
-        wanted = min(len(buffer), self._size - self._position)
-        if wanted <= 0:
-            return 0
+        content = self.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def read(self, size: int | None = -1) -> bytes:
+        """All bytes that are wanted, as far as there are any: zipfile takes fewer for the end of the file."""
+        rest = max(self._size - self._position, 0)
+        wanted = rest if size is None or size < 0 else min(size, rest)
+        if wanted > _MAX_BYTES:
+            raise self._too_large_error()
+        pieces = []
+        while wanted > 0:
+            piece = self._piece(wanted)
+            pieces.append(piece)
+            self._position += len(piece)
+            wanted -= len(piece)
+        return b"".join(pieces)
+
+    def _piece(self, wanted: int) -> bytes:
+        """Bytes from here on; at least one, and not more than a request gives."""
         if self._position >= self._tail_start:
             start = self._position - self._tail_start
-            piece = self._tail[start : start + wanted]
-        else:
-            number = self._position // _BLOCK
-            start = self._position - number * _BLOCK
-            piece = self._block(number)[start : start + min(wanted, self._tail_start - self._position)]
-        buffer[: len(piece)] = piece
-        self._position += len(piece)
-        return len(piece)
+            return self._tail[start : start + wanted]
+        number = self._position // _BLOCK
+        start = self._position - number * _BLOCK
+        return self._block(number)[start : start + min(wanted, self._tail_start - self._position)]
 
     def _block(self, number: int) -> bytes:
         if number not in self._blocks:
             if (len(self._blocks) + 2) * _BLOCK > _MAX_BYTES:
-                raise TorchExtensionError(f"The directory of {self._url} is larger than {_MAX_BYTES >> 20} MiB.")
+                raise self._too_large_error()
             first = number * _BLOCK
-            content, _size = self._request(f"bytes={first}-{min(first + _BLOCK, self._size) - 1}")
+            last = min(first + _BLOCK, self._size) - 1
+            content, told_first, size = self._request(f"bytes={first}-{last}")
+            if (told_first, len(content), size) != (first, last - first + 1, self._size):
+                raise self._other_bytes_error(f"bytes={first}-{last}")
             self._blocks[number] = content
         return self._blocks[number]
 
-    def _request(self, byte_range: str) -> tuple[bytes, int]:
-        """The bytes of a range, and the size of the file."""
+    def _request(self, byte_range: str) -> tuple[bytes, int, int]:
+        """The bytes that the server gives for a range, where they begin, and the size of the file."""
         headers = {"Range": byte_range, "Accept-Encoding": "identity", "User-Agent": "airgap.torch_extensions"}
         with (
             http_session.explain_http_errors(self._url, "torch_extension_sources"),
@@ -96,13 +122,22 @@ class RemoteFile(io.RawIOBase):
                 verify=self._ca_path or True,
             ) as response,
         ):
+            if response.status_code == requests.codes.ok:
+                raise TorchExtensionError(f"{self._url} gives no part of a file, only the whole.")
+            if response.status_code != requests.codes.partial_content:
+                raise TorchExtensionError(f"{self._url} was answered with HTTP status {response.status_code}.")
             told = re.fullmatch(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})", response.headers.get("Content-Range", ""))
-            if response.status_code != requests.codes.partial_content or not told:
-                raise TorchExtensionError(
-                    f"{self._url} gives no part of a file (HTTP status {response.status_code}), only the whole."
-                )
-            first, last, size = (int(number) for number in told.groups())
+            # one byte more than is wanted shows a server that gives too many
             content = response.raw.read(_BLOCK + 1)
-        if len(content) != last - first + 1 or len(content) > _BLOCK or last >= size:
-            raise TorchExtensionError(f"{self._url} gave other bytes than were asked for ({byte_range}).")
-        return content, size
+        if not told:
+            raise self._other_bytes_error(byte_range)
+        first, last, size = (int(number) for number in told.groups())
+        if len(content) != last - first + 1 or not 0 < len(content) <= _BLOCK or last >= size:
+            raise self._other_bytes_error(byte_range)
+        return content, first, size
+
+    def _other_bytes_error(self, byte_range: str) -> TorchExtensionError:
+        return TorchExtensionError(f"{self._url} gave other bytes than were asked for ({byte_range}).")
+
+    def _too_large_error(self) -> TorchExtensionError:
+        return TorchExtensionError(f"The directory of {self._url} is larger than {_MAX_BYTES >> 20} MiB.")

@@ -96,18 +96,18 @@ class WheelSearch:
         names = ", ".join(dict.fromkeys(source.text for source in self._sources or self._asked))
         allowed, others = sum(each.allowed for each in summaries), sum(each.others for each in summaries)
         if not self._sources:
-            count = f"none of these places is known to have {requirement.name}"
+            looked_at = f"Nobody was asked, for none of these publishes {requirement.name}: {names}."
         elif allowed or others:
-            count = f"{allowed} of {requirement} and {others} of other versions"
+            looked_at = f"Looked at in {names}: {allowed} of {requirement} and {others} of other versions."
         else:
-            count = "none of this package"
+            looked_at = f"Looked at in {names}: none of this package."
         suggested = []
         if self._access.suggest:
             suggested = suggestion.suggest_places(requirement, self._environment, self._asked, self._access)
         return " ".join(
             [
                 f"No wheel of {requirement} fits this node: {nearest.describe_node(self._environment)}.",
-                f"Looked at in {names}: {count}.",
+                looked_at,
                 *nearest.describe_nearest(summaries),
                 *self._failures,
                 *suggested,

@@ -29,9 +29,9 @@ class Place(t.NamedTuple):
     #: the versions of CUDA that {cuda} may stand for; where there are none, it stands for torch's own
     cuda_versions: tuple[str, ...] = ()
     grammar: str | None = None  # a key of grammars.OF_PLACES
-    hashes: bool = False  # whether it publishes the hash of each file
+    hashes: str = ""  # of which files it publishes the hashes, in words
     signatures: bool = False  # whether it signs them (which nobody checks here)
-    gpu_tests: bool = False  # whether its builds are tried on GPUs
+    gpu_tests: bool = False  # whether it is known to try its builds on GPUs
     is_trusted: bool = True  # whether the word "known" means it, too
 
     def locations(self, project: str, torch: str, cuda: str | None) -> list[str]:
@@ -52,18 +52,19 @@ class Place(t.NamedTuple):
             for version in (versions if "{cuda}" in path else [""])
         ]
 
+    @property
+    def vouchers(self) -> str:
+        """What vouches for the files, in words."""
+        facts = [f"hashes of {self.hashes}" if self.hashes else "no hashes"]
+        if self.signatures:
+            facts.append("signed")
+        if self.gpu_tests:
+            facts.append("tested on GPUs")
+        return ", ".join(facts)
+
     def describe(self) -> str:
         """Who publishes there, and what vouches for the files, in words."""
-        vouchers = [
-            words
-            for is_there, words in (
-                (self.hashes, "hashes published"),
-                (self.signatures, "signed"),
-                (self.gpu_tests, "tested on GPUs"),
-            )
-            if is_there
-        ]
-        return f"{self.publisher}; {', '.join(vouchers) or 'no hashes, signatures or tests known'}"
+        return f"{self.publisher}; {self.vouchers}"
 
 
 def _distance(version: str, cuda: str) -> tuple[int, bool]:
@@ -71,11 +72,15 @@ def _distance(version: str, cuda: str) -> tuple[int, bool]:
     return abs(difference), difference > 0
 
 
+_ALL_FILES = "all files"
+#: GitHub tells the hash of a file that was uploaded since
+_FILES_SINCE_JUNE_2025 = "files since June 2025"
+
 _PACKAGES = ("flash-attn", "causal-conv1d", "mamba-ssm", "fast-hadamard-transform", "transformer-engine-torch")
 
 PLACES: dict[str, Place] = {
-    # what upstream itself builds; GitHub gives hashes of files since June 2025
-    "release": Place("the projects themselves", frozenset(_PACKAGES), hashes=True),
+    # what upstream itself builds
+    "release": Place("the projects themselves", frozenset(_PACKAGES), hashes=_FILES_SINCE_JUNE_2025),
     # astral-sh-build/_build-index: config/index.toml, docs/CHANNELS.md (June 2026)
     "astral": Place(
         "Astral, who make uv",
@@ -93,20 +98,20 @@ PLACES: dict[str, Place] = {
         url="https://wheels.astral.sh",
         paths=("simple/{cuda}/{project}/",),
         cuda_versions=("11.8", "12.1", "12.4", "12.6", "12.8", "12.9", "13.0", "13.2"),
-        hashes=True,
+        hashes=_ALL_FILES,
         gpu_tests=True,
     ),
-    # the channel tells the CUDA, and the names tell nothing
+    # pytorch/test-infra: s3_management/manage_v2.py (August 2026). The channel tells the CUDA, and the names tell nothing. Channels
+    # are there as far back as xformers goes
     "pytorch": Place(
-        "PyTorch",
+        "the PyTorch project, on its own index",
         frozenset(("flash-attn-3", "xformers")),
         url="https://download.pytorch.org",
         paths=("whl/{cuda}/{project}/",),
-        cuda_versions=("12.6", "12.8", "12.9", "13.0", "13.2"),
-        hashes=True,
-        gpu_tests=True,
+        cuda_versions=("11.8", "12.1", "12.4", "12.6", "12.8", "12.9", "13.0", "13.2"),
+        hashes="most files",
     ),
-    # nvidia-cosmos/cosmos-dependencies
+    # nvidia-cosmos/cosmos-dependencies. Its pages of xformers are copies of PyTorch's, but for one
     "cosmos": Place(
         "NVIDIA, for its Cosmos models",
         frozenset(("flash-attn", "flash-attn-3", "natten")),
@@ -117,34 +122,38 @@ PLACES: dict[str, Place] = {
             *(f"{release}simple/{{project}}/" for release in ("v1.4.0/", "v1.2.0/", "v1.1.0/", "")),
         ),
         grammar="cosmos",
+        hashes="files since its v1.2.0",
     ),
-    # studio/backend/utils/wheel_utils.py of unslothai/unsloth
+    # unslothai/unsloth: studio/backend/utils/wheel_utils.py. Beside the wheels are SHA256SUMS and Sigstore's signatures
     "unsloth": Place(
         "Unsloth AI",
         frozenset(("flash-attn", "causal-conv1d", "mamba-ssm")),
         repository="unslothai/unsloth",
         release="prebuilt-wheels-cu13",
-        hashes=True,
+        hashes=_ALL_FILES,
         signatures=True,
     ),
     "mjun0812": Place(
         "mjun0812, one person, by public workflows on GitHub",
         frozenset(("flash-attn", "flash-attn-3")),
         repository="mjun0812/flash-attention-prebuild-wheels",
-        hashes=True,
+        hashes=_FILES_SINCE_JUNE_2025,
     ),
+    # pyg-team/pyg-lib: .github/workflows/aws/upload_final_index.py (July 2026). A page for each first patch of torch and each CUDA
     "pyg": Place(
         "the PyG team",
         frozenset(("torch-scatter", "torch-sparse", "torch-cluster", "pyg-lib")),
         url="https://data.pyg.org",
         paths=("whl/torch-{torch}%2B{cuda}.html",),
+        cuda_versions=("11.8", "12.1", "12.4", "12.6", "12.8", "12.9", "13.0", "13.2"),
         grammar="pyg",
     ),
+    # SHI-Labs/NATTEN: scripts/wheel_index/gen_wheel_index.sh (July 2026)
     "natten": Place(
-        "SHI Labs",
+        "SHI Labs, who make natten",
         frozenset(("natten",)),
         url="https://whl.natten.org",
-        paths=("",),
+        paths=("", "old/"),
         grammar="natten",
     ),
     # a single person's fork of flash-attention, whose tags tell torch and CUDA
@@ -152,7 +161,7 @@ PLACES: dict[str, Place] = {
         "lesj0610, one person",
         frozenset(("flash-attn",)),
         repository="lesj0610/flash-attention",
-        hashes=True,
+        hashes=_ALL_FILES,
         is_trusted=False,
     ),
 }

@@ -76,14 +76,16 @@ def expand_source(
 ) -> list[Source]:
     """What a source means for a package on a node: itself; or of a known place its pages, the one to ask first in front.
 
+    A place that does not publish the package means nothing, and so do releases of a project that has none on GitHub.
+
     :param package: its normalised name
     :param environment: what torch_info returned, with a torch
     :param place_urls: mirrors of known places, by name
     """
     if source.kind == KNOWN:
         names = [name for name, place in PLACES.items() if place.is_trusted]
-    elif source.kind == PLACE:
-        names = [source.location]
+    elif source.kind in (PLACE, RELEASE):
+        names = [source.location or RELEASE]
     else:
         return [source]
     return [

@@ -28,6 +28,7 @@ def required(*lines):
         (["torch==2.9.1; sys_platform == 'win32'"], None),
         (["torch==2.9.1; extra == 'dev'"], None),
         (["torch==2.9.1; platform_machine == 'x86_64'"], "torch==2.9.1"),  # a marker that is not known here
+        (["torch==2.9.1; sys_platform ~= 'win'"], "torch==2.9.1"),  # one that means nothing
         (["no requirement at all!", "torch~=2.9.0"], "torch~=2.9.0"),
     ],
 )

@@ -17,9 +17,9 @@ _CHUNK = 1 << 22  # bytes
 _SHORT_DIGITS = 16
 
 
-def shorten(sha256: str) -> str:
+def shorten(sha256: str | None) -> str:
     """As much of a hash as tells files of one name apart, in the names of folders and of parts."""
-    return sha256[:_SHORT_DIGITS]
+    return (sha256 or "unknown")[:_SHORT_DIGITS].lower()
 
 
 def sha256_of(path: str) -> str:

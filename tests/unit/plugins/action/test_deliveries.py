@@ -97,8 +97,25 @@ def test_the_first_node_writes_to_the_shared_folder_and_the_second_only_reads(de
     file_system = first["delivery"].pop("file_system")
     assert first["delivery"] == {"way": "shared", "folder": folder, "sent": True}
     assert second["delivery"] == {"way": "shared", "folder": folder, "sent": False, "file_system": file_system}
-    assert sorted(os.listdir(folder)) == [".id", wheel.name]
+    assert sorted(os.listdir(folder)) == sorted([".id", sha256(wheel)[:16]])
+    assert os.listdir(f"{folder}/{sha256(wheel)[:16]}") == [wheel.name]
     assert not stage.exists()
+
+
+def test_two_kinds_of_nodes_share_a_file_system_with_two_wheels_of_one_name(deliver, namesake, shared, make_venv):
+    one, other, late = (make_venv(name, pip=True) for name in ("one", "other", "late"))
+    wanted = {"wanted": as_wanted(namesake), "files": [str(namesake)]}
+    delivered = [
+        deliver("shared", venv=one, shared_dir=str(shared)),
+        deliver("shared", venv=other, shared_dir=str(shared), **wanted),
+        deliver("shared", venv=late, shared_dir=str(shared)),
+    ]
+    assert [(done["failed"], done["delivery"]["sent"]) for done in delivered] == [
+        (False, True),
+        (False, True),
+        (False, False),
+    ]
+    assert [module_text(venv) == module_text(one) for venv in (other, late)] == [False, True]
 
 
 def test_of_nodes_that_come_at_the_same_time_one_writes(deliver, make_venv, shared, tmp_path):

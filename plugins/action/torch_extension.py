@@ -164,16 +164,23 @@ class ActionModule(DeliveringAction):
         return {"folder": staging.folder, "sent": bool(staging.list_missing(request.files))}
 
     def _deliver_by_shared_folder(self, request: _Request, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
+        files = shared_file_system.place_files(request.files)
+
         def inspect(execute: streaming.Execute) -> streaming.Staging | None:
-            return shared_file_system.inspect_shared_folder(request.files, request.delivery["shared_dir"], execute)
+            return shared_file_system.inspect_shared_folder(files, request.delivery["shared_dir"], execute)
 
         staging = self.inspect_folder(inspect)
         file_system, sent = staging.facts["id"], False
-        if staging.list_missing(request.files):
+        if staging.list_missing(files):
             with process_lock(request.locks, file_system):
-                staging = self.deliver_files(request.files, inspect, request.task_vars)
-                sent = bool(staging.list_missing(request.files))  # as it was before
+                staging = self.deliver_files(files, inspect, request.task_vars)
+                sent = bool(staging.list_missing(files))  # as it was before
         arguments["shared_folder"] = staging.folder
+        subfolders = {file.name: file.subfolder for file in files}
+        for name in ("wheels", "requirements"):
+            arguments[name] = [
+                {**item, "subfolder": subfolders.get(item["filename"], "")} for item in arguments.get(name) or []
+            ]
         return {"folder": staging.folder, "sent": sent, "file_system": file_system}
 
     def _deliver_by_pull(self, request: _Request, arguments: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -31,7 +31,7 @@ options:
       shared_dir:
         description:
           - For V(shared), a folder on the shared file system, as the node sees it. It must be there. The wheels are kept in its folder
-            C(airgap.torch_extensions), which is the user's alone.
+            C(airgap.torch_extensions), which is the user's alone, each in one that is named after its hash.
         type: str
       pull_url:
         description:

@@ -59,6 +59,11 @@ options:
       sha256:
         description: SHA-256 of the file. It is checked if given.
         type: str
+      subfolder:
+        description:
+          - Folder in O(folder) or O(shared_folder) that holds the file. With O(files) it is set here, for O(delivery.ways=shared).
+        type: str
+        default: ""
       pip_cache_path:
         description: Where pip looks for the wheel. Needed with O(mode=pip_cache).
         type: str
@@ -89,6 +94,10 @@ options:
       sha256:
         description: SHA-256 of the file. It is checked if given.
         type: str
+      subfolder:
+        description: As in O(wheels).
+        type: str
+        default: ""
   files:
     description:
       - Paths on the control node of these files, to be brought to the node first, as O(delivery) says; without it, over Ansible's
@@ -133,8 +142,8 @@ options:
     type: path
   folder:
     description:
-      - The folder on the node that holds the files of O(wheels) and O(requirements), each under its C(filename). With O(files) it
-        is made, for the user alone, if it is not there.
+      - The folder on the node that holds the files of O(wheels) and O(requirements), each under its C(filename) in its
+        C(subfolder). With O(files) it is made, for the user alone, if it is not there.
       - Not needed in check mode, nor where nothing has to be done.
     type: path
   shared_folder:
@@ -304,7 +313,8 @@ delivery:
   description:
     - How the files have come to the node. C(way) is one of O(delivery.ways), C(folder) is where they are read, C(sent) says whether the
       control node has sent any of them.
-    - With V(shared), C(file_system) is the word by which it is known again; with V(pull), C(url) is where they are fetched from.
+    - With V(shared), each lies there in a folder that is named after its hash, and C(file_system) is the word by which the file
+      system is known again; with V(pull), C(url) is where they are fetched from.
   returned: with O(files), where these had to be there
   type: dict
   sample:

@@ -24,7 +24,10 @@ import urllib.request
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import OTHER_METHODS_ADVICE
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import (
+    OTHER_FILE_ADVICE,
+    OTHER_METHODS_ADVICE,
+)
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
 
 #: What became of a file: it was present already, was fetched, or the server does not have it.
@@ -157,8 +160,7 @@ class Puller:
 
     def _other_file_error(self, remote: RemoteFile, facts: str) -> TorchExtensionError:
         return TorchExtensionError(
-            f"{self._url_of(remote)} {facts}: it is another file. Remove it from that server, or name another folder in"
-            f" torch_extension_pull_url. {OTHER_METHODS_ADVICE}"
+            f"{self._url_of(remote)} {facts}: it is another file. {OTHER_FILE_ADVICE} {OTHER_METHODS_ADVICE}"
         )
 
     def _url_of(self, remote: RemoteFile) -> str:

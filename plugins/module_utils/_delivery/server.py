@@ -21,6 +21,12 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 #: how messages end
 OTHER_METHODS_ADVICE = "Nothing was changed. torch_extension_delivery has other ways, such as copy."
 
+#: where the server has another file of a name
+OTHER_FILE_ADVICE = (
+    "If no node wants that one, remove it from that server. If nodes of another kind want it, set torch_extension_pull_url for"
+    " this node, and all of its kind, to another folder: one folder holds one file of a name."
+)
+
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s]+-----END CERTIFICATE-----")
 
 

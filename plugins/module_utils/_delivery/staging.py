@@ -13,6 +13,8 @@ import os
 import re
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import shorten
+
 _PART = re.compile(r"\.[^/]+\.whl\.([0-9a-f]{16}|unknown)\.part")
 
 
@@ -21,7 +23,7 @@ def part_name(filename: str, sha256: str | None) -> str:
 
     :param sha256: in hexadecimal
     """
-    return f".{filename}.{(sha256 or 'unknown')[:16]}.part"
+    return f".{filename}.{shorten(sha256)}.part"
 
 
 def is_part(name: str) -> bool:

@@ -14,6 +14,12 @@ import os
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 
 _CHUNK = 1 << 22  # bytes
+_SHORT_DIGITS = 16
+
+
+def shorten(sha256: str | None) -> str:
+    """As much of a hash as tells files of one name apart, in the names of folders and of parts."""
+    return (sha256 or "unknown")[:_SHORT_DIGITS].lower()
 
 
 def sha256_of(path: str) -> str:

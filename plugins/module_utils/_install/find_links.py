@@ -98,18 +98,19 @@ def add_wheels(
 
     :param wheels: each with ``name``, ``filename`` and ``sha256``
     :param requirements: likewise
-    :param folder: where they lie, each under its file name
+    :param folder: where they lie (``wheel_file.delivered_path``)
     :raises TorchExtensionError: if something is wrong; nothing is changed then
     """
     check_ownership(environment, _written_folders(environment))
     change = plan_pip_conf(environment)
-    pip_names = {file["filename"]: _check_delivered(file, folder, environment) for file in [*wheels, *requirements]}
+    files = [*wheels, *requirements]
+    pip_names = {file["filename"]: _check_delivered(file, folder, environment) for file in files}
     target = wheel_folder(environment)
     owner = os.stat(environment["python"]["prefix"])
     _make_folder(target, owner)
     hashes = {}
-    for filename, name in pip_names.items():
-        source = os.path.join(folder, filename)
+    for file in files:
+        source, name = wheel_file.delivered_path(file, folder), pip_names[file["filename"]]
         hashes[name] = sha256_of(source)
         atomic.copy_file(source, os.path.join(target, name), like=owner)
         for other in _other_wheels(target, name):

@@ -52,11 +52,11 @@ def add_wheel(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[
     """Put a wheel into pip's cache, in place of any other wheel there.
 
     :param wheel: with ``filename``, ``sha256``, ``pip_cache_path`` and ``sdist_url``
-    :param folder: where the wheel lies under its file name
+    :param folder: where it lies (``wheel_file.delivered_path``)
     :raises TorchExtensionError: if pip would not use it; nothing is changed then
     """
     path = _checked_path(wheel, environment)
-    source = os.path.join(folder, wheel["filename"])
+    source = wheel_file.delivered_path(wheel, folder)
     metadata = wheel_file.check_delivered(wheel, folder, environment)
     if metadata.version != wheel_file.public_version(metadata.version):
         # pip >= 20.3 compares METADATA with the version of the sdist, and fails the whole installation.

@@ -74,7 +74,7 @@ def install(
 
     :param wheels: each with ``name``, ``filename``, ``sha256`` and ``imports``
     :param requirements: likewise, without ``imports``
-    :param folder: where they lie, each under its file name
+    :param folder: where they lie (``wheel_file.delivered_path``)
     :param verify: how to try the wheels out in a scratch folder before anything is changed: gpu, import or none
     :param devices: torch's names of the devices to try them out on; all GPUs if there are none
     :param unpacked: called when the files in the folder are no longer needed
@@ -192,7 +192,7 @@ def _unpack(
             wheel_file.check_delivered(file, folder, environment)
         raise
     for file in files:
-        wheel_file.check_metadata(os.path.join(folder, file["filename"]), file["filename"])
+        wheel_file.check_metadata(wheel_file.delivered_path(file, folder), file["filename"])
 
 
 def _is_hashed_by_pip(file: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> bool:
@@ -207,7 +207,7 @@ def _is_hashed_by_pip(file: t.Mapping[str, t.Any], environment: t.Mapping[str, t
 
 def _installer_argument(file: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[str, t.Any]) -> str:
     """The argument for an installer that names a file: its path or, with the hash to check, its URL."""
-    path = os.path.join(folder, file["filename"])
+    path = wheel_file.delivered_path(file, folder)
     if not _is_hashed_by_pip(file, environment):
         return path
     return f"file://{quote(os.fsencode(os.path.abspath(path)))}#sha256={file['sha256'].lower()}"

@@ -19,6 +19,7 @@ FILE: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
     "filename": {"type": "str", "required": True},
     "sha256": {"type": "str"},
+    "subfolder": {"type": "str", "default": ""},
 }
 
 #: argument_spec of a wheel that is delivered

@@ -182,6 +182,11 @@ def check_tags(filename: str, environment: t.Mapping[str, t.Any]) -> None:
         raise TorchExtensionError(f"{filename} does not fit {environment['python']['executable']}: {reason}.")
 
 
+def delivered_path(wheel: t.Mapping[str, t.Any], folder: str) -> str:
+    """Where a wheel lies that was delivered to a folder: in its ``subfolder`` there, if it has one."""
+    return os.path.join(folder, wheel.get("subfolder") or "", wheel["filename"])
+
+
 def check_delivered(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[str, t.Any]) -> WheelMetadata:
     """Check that a file in a folder is the wheel that a plan names, and that its tags serve an environment.
 
@@ -190,7 +195,7 @@ def check_delivered(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Ma
     :raises TorchExtensionError: if it is another one, or is for another interpreter
     """
     check_tags(wheel["filename"], environment)
-    path = os.path.join(folder, wheel["filename"])
+    path = delivered_path(wheel, folder)
     check_sha256(path, wheel["sha256"])
     return check_metadata(path, wheel["filename"])
 

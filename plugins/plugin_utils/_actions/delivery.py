@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 import typing as t
 
@@ -102,7 +103,11 @@ class DeliveringAction(NodeAction):
     def _copy(self, file: streaming.File, folder: str, task_vars: dict[str, t.Any]) -> None:
         """Copy a file over a connection, or as a user, whose commands get no standard input."""
         task = self._task.copy()
-        task.args = {"src": file.path, "dest": f"{folder}/{file.name}", "mode": "0600"}
+        if file.subfolder:
+            self.execute(
+                f"umask 077; mkdir -p {shlex.quote(f'{folder}/{file.subfolder}')}"
+            )  # copy says why, if it fails
+        task.args = {"src": file.path, "dest": f"{folder}/{file.place}", "mode": "0600"}
         copy = self._shared_loader_obj.action_loader.get(
             "ansible.builtin.copy",
             task=task,

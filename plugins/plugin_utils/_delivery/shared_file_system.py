@@ -13,9 +13,11 @@ same file system, whatever its path. Of those, one at a time looks and writes.
 from __future__ import annotations
 
 import re
+import shlex
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import shorten
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import streaming
 
 #: of the folder that is shared, whoever may write there: what belongs to one user
@@ -26,16 +28,27 @@ _ADVICE = f"Nothing was changed. Set {_KNOBS}."
 _FILE_SYSTEM_ID = re.compile("[0-9a-f-]{36}")
 
 
+def place_files(files: t.Iterable[streaming.File]) -> list[streaming.File]:
+    """Give each file a folder of its own there, named after its hash.
+
+    Nodes do not know of each other, and those of two kinds may want different files of one name. So no file ever takes the
+    place of another one, which nodes may be reading.
+    """
+    return [file._replace(subfolder=shorten(file.sha256)) for file in files]
+
+
 def inspect_shared_folder(
     files: t.Sequence[streaming.File], shared: str, execute: streaming.Execute
 ) -> streaming.Staging | None:
     """Look at what a node has of some files on a file system that it shares with others.
 
+    :param files: as :func:`place_files` returns them
     :param shared: a folder there, as the operator names it
     :returns: with ``facts["id"]``, the same for all nodes that see this file system; None if the command did not get there
     :raises TorchExtensionError: if the node does not see it, or it cannot be used
     """
     path = streaming.quote_path(shared)
+    folders = shlex.join([".", *sorted({file.subfolder for file in files if file.subfolder})])
     enter = (
         f"cd {path} || exit 1; "
         # what is mounted nowhere would be a folder of the node's own disk, which one finds when that is full
@@ -47,7 +60,8 @@ def inspect_shared_folder(
         ' [ -L .id ] || ln -s "$(cat /proc/sys/kernel/random/uuid)" .id 2>/dev/null || [ -L .id ] ||'
         " { echo it cannot be written to >&2; exit 1; };"
         # NFS remembers for a while which names a folder lacks, unless it is changed from here
-        f' [ ! -w . ] || {{ mkdir ".$$.new" && rmdir ".$$.new"; }} 2>/dev/null; echo "{streaming.MARKER}id:$(readlink .id)";'
+        f' for folder in {folders}; do [ ! -w "$folder" ] || {{ mkdir "$folder/.$$.new" && rmdir "$folder/.$$.new"; }} 2>/dev/null;'
+        f' done; echo "{streaming.MARKER}id:$(readlink .id)";'
     )
     try:
         staging = streaming.inspect_folder(files, enter, execute)

@@ -40,6 +40,7 @@ class File(t.NamedTuple):
 
     path: str
     sha256: str | None  # in hexadecimal; without it nothing tells whether a part on the node belongs to this file
+    subfolder: str = ""  # of the folder on the node, for where it lies there; by default in that itself
 
     @property
     def name(self) -> str:
@@ -51,8 +52,14 @@ class File(t.NamedTuple):
         return os.path.getsize(self.path)
 
     @property
+    def place(self) -> str:
+        """Its path in the folder on the node."""
+        return os.path.join(self.subfolder, self.name)
+
+    @property
     def part(self) -> str:
-        return part_name(self.name, self.sha256)
+        """Likewise, until it is complete."""
+        return os.path.join(self.subfolder, part_name(self.name, self.sha256))
 
 
 class CommandResult(t.NamedTuple):
@@ -68,14 +75,14 @@ class Staging(t.NamedTuple):
 
     folder: str  # absolute
     free: int  # bytes
-    sizes: dict[str, int]  # of the requested files that are there, whole or in part
+    sizes: dict[str, int]  # of the requested files that are there, by their places, whole or in part
     facts: dict[str, str]  # all that the command has reported, by kind (:data:`MARKER`)
     knob: str = "torch_extension_stage_dir"  # the variable that sets the folder
     is_shared: bool = False  # whether other nodes read there
 
     def list_missing(self, files: t.Iterable[File]) -> list[File]:
         """The files that are not there in their whole length, or whose hash is unknown, so that nothing tells one from another."""
-        return [file for file in files if not file.sha256 or self.sizes.get(file.name) != file.size]
+        return [file for file in files if not file.sha256 or self.sizes.get(file.place) != file.size]
 
 
 #: Runs a command line of sh(1) on the node, with nothing of interest on its standard input.
@@ -119,7 +126,7 @@ def inspect_folder(files: t.Iterable[File], enter: str, execute: Execute) -> Sta
     """
     size_commands = [
         f"[ ! -f {name} ] || echo {MARKER}size:$(wc -c < {name}):{name}"
-        for name in (shlex.quote(name) for file in files for name in (file.name, file.part))
+        for name in (shlex.quote(name) for file in files for name in (file.place, file.part))
     ]
     result = execute(
         f'umask 077; {_BEGIN_MARKER}; {enter} printf "{MARKER}folder:%s\\n" "$(pwd -P)"; '
@@ -152,13 +159,14 @@ def send_files(files: t.Sequence[File], staging: Staging, stream: Stream, execut
             f" changed. Make room, or set {staging.knob}."
         )
     for file, begin in missing.items():
-        folder, part, name = map(shlex.quote, (staging.folder, file.part, file.name))
+        folder, part, place = map(shlex.quote, (staging.folder, file.part, file.place))
+        make_subfolder = f"mkdir -p {shlex.quote(file.subfolder)} &&" if file.subfolder else ""
         # Each node checks what it installs. What nobody checks before it gets its name would be refused by all, for ever.
         check = f"printf '{file.sha256}  %s\\n' {part} | sha256sum -c >&2 &&" if staging.is_shared else ""
         result = stream(
             # of a longer part nothing stays: dd cuts off what lies behind the byte that it seeks
-            f"{_BEGIN_MARKER}; cd {folder} && umask 077 && dd of={part} bs={_BLOCK_SIZE} seek={begin // _BLOCK_SIZE} || exit 1; "
-            f'echo "{MARKER}size:$(wc -c < {part})"; [ "$(wc -c < {part})" -ne {file.size} ] || {{ {check} mv -f {part} {name}; }}',
+            f"{_BEGIN_MARKER}; cd {folder} && umask 077 && {make_subfolder} dd of={part} bs={_BLOCK_SIZE} seek={begin // _BLOCK_SIZE} || exit 1; "
+            f'echo "{MARKER}size:$(wc -c < {part})"; [ "$(wc -c < {part})" -ne {file.size} ] || {{ {check} mv -f {part} {place}; }}',
             file.path,
             begin,
         )
@@ -184,19 +192,21 @@ def _resume_offset(file: File, staging: Staging) -> int | None:
 def _discard_unread(files: t.Iterable[File], staging: Staging, execute: Execute) -> None:
     """Remove what no node can have begun to read."""
     if staging.is_shared:  # another control node may have finished a file a moment ago
-        _remove_names([file.part for file in files], staging.folder, execute)
+        _remove_paths([file.part for file in files], staging.folder, execute)
     else:
         remove_files(files, staging.folder, execute)
 
 
 def remove_files(files: t.Iterable[File], folder: str, execute: Execute) -> None:
     """Remove files and their parts from a folder of the node, and the folder if nothing else is in it."""
-    _remove_names([name for file in files for name in (file.name, file.part)], folder, execute)
+    _remove_paths([path for file in files for path in (file.place, file.part)], folder, execute)
 
 
-def _remove_names(names: t.Iterable[str], folder: str, execute: Execute) -> None:
-    folder = shlex.quote(folder)
-    execute(f"cd {folder} && rm -f {shlex.join(names)}; cd / && rmdir {folder} 2>/dev/null")
+def _remove_paths(paths: t.Sequence[str], folder: str, execute: Execute) -> None:
+    """Remove files of a folder, and its subfolders and itself as far as nothing else is in them."""
+    folder, subfolders = shlex.quote(folder), {os.path.dirname(path) for path in paths} - {""}
+    remove_subfolders = f"rmdir {shlex.join(sorted(subfolders))} 2>/dev/null;" if subfolders else ""
+    execute(f"cd {folder} && {{ rm -f {shlex.join(paths)}; {remove_subfolders} }}; cd / && rmdir {folder} 2>/dev/null")
 
 
 def quote_path(folder: str) -> str:

@@ -13,6 +13,7 @@ import typing as t
 from urllib.parse import quote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import OTHER_FILE_ADVICE
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import File
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_session
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import root_cause
@@ -67,8 +68,8 @@ class Uploader:
                 return False
             if existing.status_code == 200 and size.isdigit():
                 raise TorchExtensionError(
-                    f"{url} has {size} bytes, wanted are {file.size}: it is another file, and stays. Remove it from that server,"
-                    f" or name another folder in torch_extension_pull_url. {_ADVICE}"
+                    f"{url} has {size} bytes, wanted are {file.size}: it is another file, and stays. {OTHER_FILE_ADVICE}"
+                    f" {_ADVICE}"
                 )
             if existing.status_code == 401:  # before all is sent
                 raise self._refusal(file, existing)

@@ -18,6 +18,7 @@ import uuid
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.libraries import require_library
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.bundle_reading import name_files
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import Lock
 
 try:
@@ -49,18 +50,27 @@ def build_bom(lock: Lock, lock_text: str) -> str:
     time = _source_date()
     if time:
         bom.metadata.timestamp = time
-    components = {item["filename"]: _component(item) for item in lock.files()}
+    names = name_files(lock)
+    components = {names[_key_of(item)]: _component(item, names[_key_of(item)]) for item in lock.files()}
     bom.components.update(components.values())
-    for filename, required in _required_files(lock).items():
-        bom.register_dependency(components[filename], [components[name] for name in sorted(required)])
+    for name, required in _required_files(lock, names).items():
+        bom.register_dependency(components[name], [components[each] for each in sorted(required)])
     data = json.loads(JsonV1Dot6(bom).output_as_string())
     if not time:
         del data["metadata"]  # the library sets the time of day, and there is nothing else in it
     return json.dumps(data, indent=2, sort_keys=True) + "\n"
 
 
-def _component(item: t.Mapping[str, t.Any]) -> Component:
+def _key_of(item: t.Mapping[str, t.Any]) -> tuple[str, str]:
+    return item["filename"], item["sha256"]
+
+
+def _component(item: t.Mapping[str, t.Any], name_in_bundle: str) -> Component:
     name, digest = canonical(item["name"]), HashType(alg=HashAlgorithm.SHA_256, content=item["sha256"])
+    # several files may be of one version, and even of one name, for several kinds of nodes
+    qualifiers = {"file_name": item["filename"]}
+    if name_in_bundle != item["filename"]:
+        qualifiers["checksum"] = f"sha256:{item['sha256']}"
     references = []
     if item.get("url"):
         references.append(
@@ -70,22 +80,21 @@ def _component(item: t.Mapping[str, t.Any]) -> Component:
         type=ComponentType.LIBRARY,
         name=name,
         version=item["version"],
-        bom_ref=item["filename"],
+        bom_ref=name_in_bundle,
         hashes=[digest],
-        # several files may be of one version, for several kinds of nodes
-        purl=PackageURL("pypi", None, name, item["version"], {"file_name": item["filename"]}),
+        purl=PackageURL("pypi", None, name, item["version"], qualifiers),
         external_references=references,
     )
 
 
-def _required_files(lock: Lock) -> dict[str, set[str]]:
-    """File names of what each file requires, in any environment."""
-    required: dict[str, set[str]] = {item["filename"]: set() for item in lock.files()}
+def _required_files(lock: Lock, names: t.Mapping[tuple[str, str], str]) -> dict[str, set[str]]:
+    """What each file requires in any environment, all by their names in the bundle."""
+    required: dict[str, set[str]] = {name: set() for name in names.values()}
     for entry in lock.environments:
         for requirement in entry["requirements"]:
             for item in [*entry["wheels"], *entry["requirements"]]:
                 if canonical(item["name"]) in requirement["required_by"]:
-                    required[item["filename"]].add(requirement["filename"])
+                    required[names[_key_of(item)]].add(names[_key_of(requirement)])
     return required
 
 

@@ -29,6 +29,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.bund
     README_NAME,
     SUMS_NAME,
     is_regular_file,
+    name_files,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import Lock
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import environment_of_entry
@@ -67,12 +68,15 @@ def plan_files(
     :param get_wheel: fetches a locked wheel to the control node, and returns its path there
     """
     planned: dict[str, PlannedFile] = {}
+    names = name_files(lock)
     for entry in lock.environments:
         node = environment_of_entry(entry)
         for wheel in entry["wheels"]:
-            planned[f"wheels/{wheel['filename']}"] = PlannedFile(wheel["sha256"], functools.partial(get_wheel, wheel))
+            name = names[wheel["filename"], wheel["sha256"]]
+            planned[f"wheels/{name}"] = PlannedFile(wheel["sha256"], functools.partial(get_wheel, wheel))
         for item in entry["requirements"]:
-            planned[f"requirements/{item['filename']}"] = PlannedFile(
+            name = names[item["filename"], item["sha256"]]
+            planned[f"requirements/{name}"] = PlannedFile(
                 item["sha256"], functools.partial(_get_requirement, requirements, item, node)
             )
     for name, text in ((LOCK_NAME, lock_text), (BOM_NAME, bom_text), (README_NAME, _README_TEXT)):
@@ -144,7 +148,7 @@ def write_files(dest: str, planned: t.Mapping[str, PlannedFile], existing: t.Map
 
 
 def _write_folder(new: str, planned: t.Mapping[str, PlannedFile], before: str, existing: t.Mapping[str, str]) -> None:
-    for folder in ("", *FOLDERS):
+    for folder in sorted({"", *FOLDERS, *map(os.path.dirname, planned)}):
         os.makedirs(os.path.join(new, folder), mode=0o755)
         os.chmod(os.path.join(new, folder), 0o755)  # noqa: S103 (others shall read it)
     for name, planned_file in sorted(planned.items()):
@@ -207,7 +211,7 @@ def _hash_folder(dest: str) -> dict[str, str]:
             hashes[inside] = sha256_of(path) if _is_bundle_name(inside) and is_regular_file(dest, inside) else ""
         for name in folders:
             inside = os.path.relpath(os.path.join(folder, name), dest)
-            if inside not in FOLDERS:
+            if not _is_bundle_folder(inside):
                 hashes[inside] = ""
     return hashes
 
@@ -236,4 +240,10 @@ def _hash_tar(dest: str) -> dict[str, str]:
 def _is_bundle_name(name: str) -> bool:
     if name in (LOCK_NAME, BOM_NAME, SUMS_NAME, README_NAME):
         return True
-    return bool(re.fullmatch(rf"(?:{'|'.join(FOLDERS)})/[\w.+!-]+\.whl", name))
+    folder, _slash, filename = name.rpartition("/")
+    return _is_bundle_folder(folder) and bool(re.fullmatch(r"[\w.+!-]+\.whl", filename))
+
+
+def _is_bundle_folder(name: str) -> bool:
+    folder, slash, digits = name.partition("/")
+    return folder in FOLDERS and (not slash or bool(re.fullmatch("[0-9a-f]{16}", digits)))

@@ -17,7 +17,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_validation import (
     REQUIREMENT_FIELDS,
     WHEEL_FIELDS,
-    check_unique_names,
+    check_distinct_files,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import (
     format_value,
@@ -38,9 +38,8 @@ def build_lock(plans: t.Mapping[str, t.Mapping[str, t.Any]]) -> dict[str, t.Any]
 
     :param plans: of each node its ``environment``, its ``wheels`` with their hashes and sizes, and the
         ``requirements`` that it lacked
-    :raises TorchExtensionError: if two nodes want different files of one name
+    :raises TorchExtensionError: if two nodes of a kind want different files of one name
     """
-    check_unique_names(item for plan in plans.values() for item in [*plan["wheels"], *plan["requirements"]])
     entries: dict[str, dict[str, t.Any]] = {}
     for plan in plans.values():
         facts = kind_of_node(plan["environment"])
@@ -50,21 +49,20 @@ def build_lock(plans: t.Mapping[str, t.Mapping[str, t.Any]]) -> dict[str, t.Any]
         for wheel in plan["wheels"]:
             requirement = wheel.get("requirement") or f"{wheel['name']}=={wheel['version']}"
             item = to_plain_types({key: wheel.get(key) for key in WHEEL_FIELDS} | {"requirement": requirement})
-            _add_item(entry["wheels"], (item["name"], requirement, item["filename"]), item)
+            _add_item(entry["wheels"], (item["name"], requirement, item["filename"], item["sha256"]), item)
         for requirement in plan["requirements"]:
             item = to_plain_types({key: requirement[key] for key in REQUIREMENT_FIELDS})
-            earlier = entry["requirements"].get((item["name"], item["filename"]))
+            key = (item["name"], item["filename"], item["sha256"])
+            earlier = entry["requirements"].get(key)
             if earlier:  # two nodes of a kind may lack it for different reasons
                 item["required_by"] = sorted({*item["required_by"], *earlier["required_by"]})
-                entry["requirements"][(item["name"], item["filename"])] = {
-                    **earlier,
-                    "required_by": item["required_by"],
-                }
-            _add_item(entry["requirements"], (item["name"], item["filename"]), item)
+                entry["requirements"][key] = {**earlier, "required_by": item["required_by"]}
+            _add_item(entry["requirements"], key, item)
     environments = [
         {**entry, "wheels": _sort_by_key(entry["wheels"]), "requirements": _sort_by_key(entry["requirements"])}
         for _sort_key, entry in sorted(entries.items())
     ]
+    check_distinct_files(environments)
     return {"lock_version": LOCK_VERSION, "environments": environments}
 
 

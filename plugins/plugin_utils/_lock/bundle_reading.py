@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import shorten
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import Lock
 
@@ -40,14 +41,18 @@ class Bundle(t.NamedTuple):
         :raises TorchExtensionError: if the bundle has no wheel for it, or lacks a file of its own lock
         """
         wheel = self.lock.find(term, environment)
-        requirements = [{**item, "url": self._file_url("requirements", item)} for item in wheel["requirements"]]
-        return {**wheel, "url": self._file_url("wheels", wheel), "source": "bundle", "requirements": requirements}
+        names = name_files(self.lock)
 
-    def _file_url(self, folder: str, item: t.Mapping[str, t.Any]) -> str:
-        name = f"{folder}/{item['filename']}"
+        def file_url(folder: str, item: t.Mapping[str, t.Any]) -> str:
+            return self._file_url(f"{folder}/{names[item['filename'], item['sha256']]}", item["size"])
+
+        requirements = [{**item, "url": file_url("requirements", item)} for item in wheel["requirements"]]
+        return {**wheel, "url": file_url("wheels", wheel), "source": "bundle", "requirements": requirements}
+
+    def _file_url(self, name: str, wanted_size: int) -> str:
         size = self.sizes.get(name)
-        if size != item["size"]:
-            fact = "is not in it" if size is None else f"has {size} bytes there, wanted are {item['size']}"
+        if size != wanted_size:
+            fact = "is not in it" if size is None else f"has {size} bytes there, wanted are {wanted_size}"
             raise TorchExtensionError(
                 f"The bundle {self.path} is not whole: {name} {fact}. Carry it over again, or make it anew by the"
                 " playbook bundle."
@@ -57,27 +62,36 @@ class Bundle(t.NamedTuple):
         return f"{Path(self.path).as_uri()}#{quote(name)}"
 
 
+def name_files(lock: Lock) -> dict[tuple[str, str], str]:
+    """The names of the files of a lock in its bundle's folders (:data:`FOLDERS`), by their own names and SHA-256.
+
+    They are their own names. Where two files have the same, each lies in a folder that is named after its hash.
+    """
+    hashes: dict[str, set[str]] = {}
+    for item in lock.files():
+        hashes.setdefault(item["filename"], set()).add(item["sha256"])
+    return {
+        (filename, sha256): filename if len(digests) == 1 else f"{shorten(sha256)}/{filename}"
+        for filename, digests in hashes.items()
+        for sha256 in digests
+    }
+
+
 def open_bundle(path: str) -> Bundle:
     """Open a folder or a tar.
 
     :raises TorchExtensionError: if it is no bundle, or not whole
     """
     path = os.path.abspath(os.path.expanduser(path))
+    member_sizes = None
     if os.path.isdir(path):
-        names = [
-            README_NAME,
-            BOM_NAME,
-            SUMS_NAME,
-            LOCK_NAME,
-            *(f"{folder}/{name}" for folder in FOLDERS for name in _list_folder(path, folder)),
-        ]
-        sizes = {name: os.path.getsize(os.path.join(path, name)) for name in names if is_regular_file(path, name)}
-        lock_text = lock_file.read_lock_text(os.path.join(path, LOCK_NAME)) if LOCK_NAME in sizes else None
+        is_there = is_regular_file(path, LOCK_NAME)
+        lock_text = lock_file.read_lock_text(os.path.join(path, LOCK_NAME)) if is_there else None
     else:
         try:
             with tarfile.open(path, "r:") as tar:
                 members = {info.name: info for info in tar if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE)}
-                sizes = {name: info.size for name, info in members.items()}
+                member_sizes = {name: info.size for name, info in members.items()}
                 lock_text = _read_lock_member(tar, members[LOCK_NAME], path) if LOCK_NAME in members else None
         except (OSError, tarfile.TarError, EOFError) as exc:
             raise TorchExtensionError(
@@ -90,7 +104,13 @@ def open_bundle(path: str) -> Bundle:
             f"{path} is no bundle, for there is no {LOCK_NAME} in it. Wanted is what the playbook bundle makes, as it is."
             " Knob: torch_extension_sources."
         )
-    return Bundle(path, lock_file.parse_lock(lock_text, os.path.join(path, LOCK_NAME)), sizes)
+    lock = lock_file.parse_lock(lock_text, os.path.join(path, LOCK_NAME))
+    return Bundle(path, lock, _sizes_in_folder(path, lock) if member_sizes is None else member_sizes)
+
+
+def _sizes_in_folder(path: str, lock: Lock) -> dict[str, int]:
+    names = [f"{folder}/{name}" for folder in FOLDERS for name in name_files(lock).values()]
+    return {name: os.path.getsize(os.path.join(path, name)) for name in names if is_regular_file(path, name)}
 
 
 def is_regular_file(folder: str, name: str) -> bool:
@@ -98,13 +118,6 @@ def is_regular_file(folder: str, name: str) -> bool:
         return stat.S_ISREG(os.lstat(os.path.join(folder, name)).st_mode)
     except OSError:
         return False
-
-
-def _list_folder(path: str, folder: str) -> list[str]:
-    try:
-        return os.listdir(os.path.join(path, folder))
-    except OSError:
-        return []
 
 
 def _read_lock_member(tar: tarfile.TarFile, info: tarfile.TarInfo, path: str) -> str:

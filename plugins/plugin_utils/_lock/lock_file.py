@@ -21,9 +21,9 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock
     ENVIRONMENT_FIELDS,
     REQUIREMENT_FIELDS,
     WHEEL_FIELDS,
+    check_distinct_files,
     check_fields,
     check_file_entry,
-    check_unique_names,
     lock_error,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import (
@@ -146,9 +146,8 @@ def parse_lock(text: str, path: str) -> Lock:
     kinds = [json.dumps(kind_of_entry(entry), sort_keys=True) for entry in data["environments"]]
     if len(set(kinds)) < len(kinds):
         raise lock_error(path, "two environments of it have the same facts")
-    lock = Lock(path, tuple(data["environments"]))
-    check_unique_names(lock.files())
-    return lock
+    check_distinct_files(data["environments"])
+    return Lock(path, tuple(data["environments"]))
 
 
 def read_lock(path: str) -> Lock:

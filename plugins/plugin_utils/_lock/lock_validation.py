@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import describe_kind
 
 try:
     from packaging.requirements import InvalidRequirement, Requirement
@@ -87,18 +88,35 @@ REQUIREMENT_FIELDS = {
 }
 
 
-def check_unique_names(items: t.Iterable[t.Mapping[str, t.Any]]) -> None:
-    """Check that no name stands for two files: caches and bundles keep files by their names.
+def check_distinct_files(environments: t.Sequence[t.Mapping[str, t.Any]]) -> None:
+    """Check that nothing stands for two files by which one is asked for.
 
-    :raises TorchExtensionError: for the first name that does
+    That is a wheel's name within an environment: two places may have other files of that name, each for its own nodes. It is
+    a URL anywhere, and the name of a requirement anywhere, for that has no URL.
+
+    :param environments: with their facts, ``wheels`` and ``requirements``
+    :raises TorchExtensionError: for the first thing that does
     """
+    for entry in environments:
+        _check_one_file_each([*entry["wheels"], *entry["requirements"]], "filename", f" for {describe_kind(entry)}")
+    wheels = [wheel for entry in environments for wheel in entry["wheels"]]
+    requirements = [item for entry in environments for item in entry["requirements"]]
+    required_names = {item["filename"] for item in requirements}
+    _check_one_file_each(
+        [*requirements, *(wheel for wheel in wheels if wheel["filename"] in required_names)], "filename"
+    )
+    _check_one_file_each(wheels, "url")
+
+
+def _check_one_file_each(items: t.Iterable[t.Mapping[str, t.Any]], field: str, where: str = "") -> None:
     hashes: dict[str, str] = {}
     for item in items:
-        first_hash = hashes.setdefault(item["filename"], item["sha256"])
+        first_hash = hashes.setdefault(item[field], item["sha256"])
         if first_hash != item["sha256"]:
             raise TorchExtensionError(
-                f"{item['filename']} stands for two files, with sha256 {first_hash} and {item['sha256']}. See that"
-                " torch_extension_github_url and torch_extension_sha256 are the same for all nodes."
+                f"{item[field]} stands for two files{where}, with sha256 {first_hash} and {item['sha256']}. See that"
+                " torch_extension_sources, torch_extension_github_url and torch_extension_sha256 are the same for all"
+                " nodes of a kind."
             )
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from locks import lock_text_of_files
-from wheels import LABEL, build_wheel
+from locks import environment_of_another_kind, lock_text_of_files, plan_of_files
+from wheels import LABEL, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import RequirementFinder
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export import bom
@@ -18,6 +18,10 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.bu
     hash_existing_files,
     plan_files,
     write_files,
+)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
+    build_lock,
+    format_lock,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
 
@@ -37,10 +41,27 @@ class BundleMaker:
         urls = [(wheel, f"https://github.example/{wheel.name}") for wheel in wheels]
         return lock_text_of_files(self.environment, urls, [self.einops])
 
+    def lock_namesakes(self) -> tuple[Path, Path]:
+        """Lock two wheels of one name, the second one for nodes of another kind. Returns them."""
+        folders = [self.folder / "wheels" / place for place in ("cu128", "cu130")]
+        wheels = [build_wheel(folder, files={"flash_attn/__init__.py": f"V = '{folder.name}'\n"}) for folder in folders]
+        environments = [self.environment, environment_of_another_kind(self.environment)]
+        urls = [
+            f"https://index.example/whl/{folder.name}/{wheel.name}"
+            for folder, wheel in zip(folders, wheels, strict=True)
+        ]
+        plans = {
+            url: plan_of_files(environment, [(wheel, url)], [self.einops])
+            for environment, wheel, url in zip(environments, wheels, urls, strict=True)
+        }
+        self.lock_text = format_lock(build_lock(plans))
+        return wheels[0], wheels[1]
+
     def plan_files(self) -> dict[str, PlannedFile]:
         def get_wheel(wheel: dict) -> str:
             self.fetched.append(wheel["filename"])
-            return str(self.folder / "wheels" / wheel["filename"])
+            candidates = (self.folder / "wheels").rglob(wheel["filename"])
+            return next(str(path) for path in candidates if sha256(path) == wheel["sha256"])
 
         requirements = RequirementFinder(str(self.folder / "requirements"), offline=True)
         lock = lock_file.parse_lock(self.lock_text, "a.yml")

@@ -87,14 +87,18 @@ def missing_requirement(filename: str, *required_by: str, **more) -> dict:
 
 def lock_text_of_files(environment: dict, wheels: Iterable[tuple[Path, str]], requirements: Iterable[Path] = ()) -> str:
     """The text of a lock of real files, each wheel with its URL."""
+    return format_lock(build_lock({"node": plan_of_files(environment, wheels, requirements)}))
+
+
+def plan_of_files(environment: dict, wheels: Iterable[tuple[Path, str]], requirements: Iterable[Path] = ()) -> dict:
+    """The plan of a node that gets real files, each wheel with its URL."""
 
     def facts(path: Path) -> dict:
         data = path.read_bytes()
         return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
-    plan = {
+    return {
         "environment": environment,
         "wheels": [planned_wheel(path.name, "flash-attn", url=url, **facts(path)) for path, url in wheels],
         "requirements": [missing_requirement(path.name, "flash-attn", **facts(path)) for path in requirements],
     }
-    return format_lock(build_lock({"node": plan}))

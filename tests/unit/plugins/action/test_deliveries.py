@@ -33,6 +33,17 @@ def wheel(shelf):
     return build_wheel(shelf, label=LABEL)
 
 
+@pytest.fixture(params=["same size", "another size"])
+def namesake(wheel, request, tmp_path):
+    """Another wheel of the same name, for nodes of another kind."""
+    padding = 0 if request.param == "same size" else 100
+    files = {"flash_attn/__init__.py": f"V = '8.2.3'\n{'#' * padding}"}
+    namesake = build_wheel(tmp_path / "cu130", label=LABEL, files=files)
+    assert (namesake.name, sha256(namesake) != sha256(wheel)) == (wheel.name, True)
+    assert (namesake.stat().st_size == wheel.stat().st_size) == (request.param == "same size")
+    return namesake
+
+
 @pytest.fixture
 def path(wheel):
     """Of the wheel on a server."""
@@ -71,6 +82,10 @@ def is_installed(venv):
     return (site_packages(venv) / "flash_attn/__init__.py").exists()
 
 
+def module_text(venv):
+    return (site_packages(venv) / "flash_attn/__init__.py").read_text()
+
+
 def test_the_first_node_writes_to_the_shared_folder_and_the_second_only_reads(deliver, wheel, shared, stage, tmp_path):
     folder = f"{shared}/airgap.torch_extensions"
     first, second = (deliver("shared", node, shared_dir=str(shared)) for node in ("one", "other"))
@@ -82,8 +97,25 @@ def test_the_first_node_writes_to_the_shared_folder_and_the_second_only_reads(de
     file_system = first["delivery"].pop("file_system")
     assert first["delivery"] == {"way": "shared", "folder": folder, "sent": True}
     assert second["delivery"] == {"way": "shared", "folder": folder, "sent": False, "file_system": file_system}
-    assert sorted(os.listdir(folder)) == [".id", wheel.name]
+    assert sorted(os.listdir(folder)) == sorted([".id", sha256(wheel)[:16]])
+    assert os.listdir(f"{folder}/{sha256(wheel)[:16]}") == [wheel.name]
     assert not stage.exists()
+
+
+def test_two_kinds_of_nodes_share_a_file_system_with_two_wheels_of_one_name(deliver, namesake, shared, make_venv):
+    one, other, late = (make_venv(name, pip=True) for name in ("one", "other", "late"))
+    wanted = {"wanted": as_wanted(namesake), "files": [str(namesake)]}
+    delivered = [
+        deliver("shared", venv=one, shared_dir=str(shared)),
+        deliver("shared", venv=other, shared_dir=str(shared), **wanted),
+        deliver("shared", venv=late, shared_dir=str(shared)),
+    ]
+    assert [(done["failed"], done["delivery"]["sent"]) for done in delivered] == [
+        (False, True),
+        (False, True),
+        (False, False),
+    ]
+    assert [module_text(venv) == module_text(one) for venv in (other, late)] == [False, True]
 
 
 def test_of_nodes_that_come_at_the_same_time_one_writes(deliver, make_venv, shared, tmp_path):
@@ -197,6 +229,21 @@ def test_another_file_on_the_server_is_an_error_and_leaves_nothing_on_the_node(d
     failed = deliver("pull", pull_url=f"{server.url}/wheels")
     assert f"wanted is {as_wanted(wheel)['sha256']}: it is another file" in failed["msg"]
     assert not stage.exists() or os.listdir(stage) == []
+
+
+def test_two_kinds_of_nodes_that_want_two_wheels_of_one_name_need_two_folders_of_the_server(
+    deliver, wheel, namesake, server, make_venv
+):
+    one, other = (make_venv(name, pip=True) for name in ("one", "other"))
+    url = server.accept_uploads("/wheels/")
+    assert not deliver("pull", venv=one, pull_url=url)["failed"]
+    wanted = {"wanted": as_wanted(namesake), "files": [str(namesake)]}
+    failed = deliver("pull", venv=other, pull_url=url, **wanted)
+    assert "it is another file. If no node wants that one" in failed["msg"]
+    assert "set torch_extension_pull_url for this node, and all of its kind, to another folder" in failed["msg"]
+    done = deliver("pull", venv=other, pull_url=server.accept_uploads("/cu130/"), **wanted)
+    assert (done["failed"], done["delivery"]["sent"]) == (False, True), done["output"]
+    assert module_text(one) != module_text(other)
 
 
 @pytest.mark.parametrize(

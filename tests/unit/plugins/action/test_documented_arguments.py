@@ -74,5 +74,6 @@ def test_a_delivery_has_the_options_that_are_documented(documentation):
 
 def test_all_that_the_lookup_tells_of_a_wheel_is_either_for_the_node_or_not():
     told = yaml.safe_load(wheel.RETURN)["_list"]["contains"]
-    assert {*WHEEL, *CONTROL_NODE_ONLY} == set(told)
+    told_by_delivery = {"subfolder"}
+    assert {*WHEEL, *CONTROL_NODE_ONLY} == {*told, *told_by_delivery}
     assert not CONTROL_NODE_ONLY & set(WHEEL)

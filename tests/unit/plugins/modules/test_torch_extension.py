@@ -342,18 +342,28 @@ def test_what_others_read_too_is_not_removed_and_the_own_folder_is_cleared(venv,
     assert not run_module(torch_extension, **arguments)["changed"]
 
 
-@pytest.mark.parametrize("mode", ["find_links", "pip_cache"])
-def test_wheels_for_pip_come_from_where_others_read_them_too(
+@pytest.mark.parametrize("mode", ["install", "find_links", "pip_cache"])
+def test_wheels_come_from_subfolders_of_where_others_read_them_too(
     mode, venv, deliver, run_module, run, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "cache"))
     wheel = {**deliver(label=LABEL), "sdist_url": "https://mirror.example/flash_attn-2.8.3.tar.gz"}
     node = describe_environment(str(venv), [], run, os.environ)[0]
     wheel["pip_cache_path"] = wheel_path(wheel["sdist_url"], wheel["filename"], node)
+    einops = requirement(deliver(name="einops", version="0.8.1"))
+    for file in (wheel, einops):
+        file["subfolder"] = file["sha256"][:16]
+        (tmp_path / "delivered" / file["subfolder"]).mkdir()
+        path = tmp_path / "delivered" / file["filename"]
+        path.rename(path.parent / file["subfolder"] / path.name)
+        build_wheel(tmp_path / "delivered", name=file["name"], version="0", label="namesake").rename(path)
     shared = tree_state(tmp_path / "delivered")
     folders = {"folder": str(tmp_path / "own"), "shared_folder": str(tmp_path / "delivered"), "keep_files": False}
-    done = run_module(torch_extension, python=str(venv), wheels=[wheel], mode=mode, **folders)
-    assert done["changed"]
+    requirements = [] if mode == "pip_cache" else [einops]
+    done = run_module(
+        torch_extension, python=str(venv), wheels=[wheel], requirements=requirements, mode=mode, **folders
+    )
+    assert done.get("changed"), done
     assert tree_state(tmp_path / "delivered") == shared
 
 

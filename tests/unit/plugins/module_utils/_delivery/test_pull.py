@@ -219,7 +219,7 @@ def test_another_file_of_the_same_size_is_refused_and_removed(there_already, pul
     assert (
         f"{server.url}{PATH} has sha256 {hashlib.sha256(other_host).hexdigest()}, wanted is {WANTED.sha256}" in message
     )
-    assert "Remove it from that server, or name another folder in torch_extension_pull_url" in message
+    assert "If no node wants that one, remove it from that server." in message
     assert files_in(folder) == {}
     assert ranges(server)[-1] is None
 
@@ -233,7 +233,12 @@ def test_a_file_of_another_size_is_refused_before_a_byte_is_written(
         part.write_bytes(BODY[:there_already])
     server.serve_body(PATH, bytes(size))
     monkeypatch.setattr(os, "fdopen", None)  # what would write
-    assert f"{PATH} has {size} bytes, wanted are 300000: it is another file. Remove it" in pull_error()
+    message = pull_error()
+    assert (
+        f"{PATH} has {size} bytes, wanted are 300000: it is another file. If no node wants that one, remove it"
+        in message
+    )
+    assert "If nodes of another kind want it, set torch_extension_pull_url for this node" in message
     assert files_in(folder) == {}
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import stat
@@ -20,6 +21,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.shared_file_system import (
     FOLDER_NAME,
     inspect_shared_folder,
+    place_files,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import (
     CommandResult,
@@ -49,7 +51,8 @@ def node(make_node):
 @pytest.fixture
 def make_file(tmp_path):
     def make(size=3 * BLOCK + 1000, *name):
-        return shells.make_file(tmp_path / "control", size, *name)
+        [file] = place_files([shells.make_file(tmp_path / f"control{size}", size, *name)])
+        return file
 
     return make
 
@@ -74,7 +77,15 @@ def refusal(node, shared, *files):
 
 def shared_files(shared):
     """What is there, but for the link by which it is known again."""
-    return {path.name: path.read_bytes() for path in (shared / FOLDER_NAME).iterdir() if path.name != ".id"}
+    folder = shared / FOLDER_NAME
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def put(shared, path, content):
+    """Make a file there."""
+    path = shared / FOLDER_NAME / path
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.write_bytes(content)
 
 
 def file_system_id(node, shared):
@@ -87,8 +98,34 @@ def test_files_are_written_once_and_all_nodes_find_them(make_node, make_file, sh
     assert (staging.folder, staging.is_shared) == (f"{shared}/{FOLDER_NAME}", True)
     send(other, shared, file)
     assert (one.streamed, other.streamed) == ([(file.name, 0)], [])
-    assert shared_files(shared) == {file.name: read_content(file)}
-    assert sorted(os.listdir(shared / FOLDER_NAME)) == [".id", file.name]
+    assert shared_files(shared) == {f"{file.sha256[:16]}/{file.name}": read_content(file)}
+    assert sorted(os.listdir(shared / FOLDER_NAME)) == sorted([".id", file.sha256[:16]])
+
+
+@pytest.mark.parametrize("size", [3 * BLOCK, 3 * BLOCK + 1000], ids=["another size", "same size"])
+def test_two_files_of_one_name_never_meet(size, make_node, make_file, shared):
+    one, other, first = make_node("one"), make_node("other"), make_file()
+    send(one, shared, first)
+    with open(shared / FOLDER_NAME / first.place, "rb") as reading:
+        content = bytes(reversed(read_content(first)[:size]))
+        second = make_file(size + 7)
+        with open(second.path, "wb") as file:
+            file.write(content)
+        [second] = place_files([second._replace(sha256=hashlib.sha256(content).hexdigest())])
+        assert (second.name, second.size) == (first.name, size)
+        send(other, shared, second)
+        assert reading.read() == read_content(first)
+    assert shared_files(shared) == {file.place: read_content(file) for file in (first, second)}
+    send(one, shared, first, second)
+    assert (one.streamed, other.streamed) == ([(first.name, 0)], [(second.name, 0)])
+
+
+def test_files_of_older_versions_are_left_alone(node, make_file, shared):
+    file = make_file()
+    send(node, shared)
+    put(shared, file.name, b"flat")
+    send(node, shared, file)
+    assert shared_files(shared) == {file.name: b"flat", file.place: read_content(file)}
 
 
 def test_only_the_user_may_read_the_folder_and_its_files(node, make_file, shared):
@@ -96,9 +133,10 @@ def test_only_the_user_may_read_the_folder_and_its_files(node, make_file, shared
     file = make_file(7)
     send(node, shared, file)
     modes = [
-        stat.S_IMODE(path.stat().st_mode) for path in (shared, shared / FOLDER_NAME, shared / FOLDER_NAME / file.name)
+        stat.S_IMODE((shared / path).stat().st_mode)
+        for path in (".", FOLDER_NAME, f"{FOLDER_NAME}/{file.subfolder}", f"{FOLDER_NAME}/{file.place}")
     ]
-    assert modes == [0o1777, 0o700, 0o600]
+    assert modes == [0o1777, 0o700, 0o700, 0o600]
 
 
 def test_a_file_system_has_one_id_whatever_its_path(make_node, shared, tmp_path):
@@ -244,7 +282,7 @@ def test_missing_files_on_a_read_only_file_system_are_an_error(make_node, node, 
     file = make_file()
     with pytest.raises(TorchExtensionError) as raised:
         send(node, shared, file)
-    assert f"{file.name} cannot be written to {shared}/{FOLDER_NAME} on the node: dd: " in str(raised.value)
+    assert f"{file.name} cannot be written to {shared}/{FOLDER_NAME} on the node: mkdir: " in str(raised.value)
     assert "Permission denied" in str(raised.value)
     assert "or set torch_extension_shared_dir, or torch_extension_delivery to another way" in str(raised.value)
 
@@ -260,9 +298,9 @@ def test_a_read_only_file_system_without_an_id_is_an_error(made, node, shared, r
 def test_a_part_that_a_lost_run_left_there_is_not_sent_again(node, make_file, shared):
     file = make_file()
     send(node, shared)
-    (shared / FOLDER_NAME / file.part).write_bytes(read_content(file)[: 2 * BLOCK + 5])
+    put(shared, file.part, read_content(file)[: 2 * BLOCK + 5])
     send(node, shared, file)
-    assert shared_files(shared) == {file.name: read_content(file)}
+    assert shared_files(shared) == {file.place: read_content(file)}
     assert node.streamed == [(file.name, 2 * BLOCK)]
 
 
@@ -270,28 +308,29 @@ def test_a_part_that_a_lost_run_left_there_is_not_sent_again(node, make_file, sh
 def test_a_file_with_another_hash_never_gets_the_name_and_no_part_is_left(there_already, node, make_file, shared):
     """Whether they come now or a part was damaged: nobody checks them later but those who refuse them, all and for ever."""
     right, wrong = make_file(7, "einops-0.8.1-py3-none-any.whl"), make_file()
-    wrong = wrong if there_already else wrong._replace(sha256="0" * 64)
+    [wrong] = [wrong] if there_already else place_files([wrong._replace(sha256="0" * 64)])
     send(node, shared)
-    (shared / FOLDER_NAME / wrong.part).write_bytes(bytes(there_already))
+    put(shared, wrong.part, bytes(there_already))
     with pytest.raises(TorchExtensionError, match=r"flash_attn\S+ cannot be written to .* checksum did NOT match\."):
         send(node, shared, right, wrong)
-    assert shared_files(shared) == {right.name: read_content(right)}
+    assert shared_files(shared) == {right.place: read_content(right)}
+    assert sorted(os.listdir(shared / FOLDER_NAME)) == sorted([".id", right.subfolder])
     send(node, shared, right)
     if there_already:
         send(node, shared, right, wrong)
-        assert shared_files(shared) == {file.name: read_content(file) for file in (right, wrong)}
+        assert shared_files(shared) == {file.place: read_content(file) for file in (right, wrong)}
 
 
 def test_without_room_nothing_is_sent_and_only_parts_are_removed(node, make_file, shared):
     right, file = make_file(7, "einops-0.8.1-py3-none-any.whl"), make_file(3 << 20)
     send(node, shared, right)
     node.streamed.clear()
-    for name in ("mine", file.name, file.part):
-        (shared / FOLDER_NAME / name).write_bytes(b"x")
+    for path in ("mine", file.place, file.part):
+        put(shared, path, b"x")
     with pytest.raises(TorchExtensionError, match=r"has 2 MiB free, wanted are 3 MiB.*torch_extension_shared_dir"):
         send(node, shared, right, file, free=(3 << 20) - 1)
     assert node.streamed == []
-    assert shared_files(shared) == {right.name: read_content(right), "mine": b"x", file.name: b"x"}
+    assert shared_files(shared) == {right.place: read_content(right), "mine": b"x", file.place: b"x"}
 
 
 def test_a_full_disk_is_an_error_and_only_parts_are_removed(node, make_file, shared):
@@ -300,10 +339,10 @@ def test_a_full_disk_is_an_error_and_only_parts_are_removed(node, make_file, sha
     node.prologue = "trap '' XFSZ; ulimit -f 128; "  # half-kilobytes, or kilobytes
     with pytest.raises(TorchExtensionError, match=r"on the node: dd: .*File too large\..*torch_extension_shared_dir"):
         send(node, shared, right, file)
-    assert shared_files(shared) == {right.name: read_content(right)}
+    assert shared_files(shared) == {right.place: read_content(right)}
     node.prologue = ""
     send(node, shared, right, file)
-    assert shared_files(shared) == {each.name: read_content(each) for each in (right, file)}
+    assert shared_files(shared) == {each.place: read_content(each) for each in (right, file)}
 
 
 @pytest.mark.parametrize("fails", ["the disk", "the connection"])
@@ -311,14 +350,14 @@ def test_a_file_that_another_control_node_has_finished_meanwhile_is_not_removed(
     """Nodes may have begun to read it."""
     file = make_file()
     staging = inspect_shared_folder([file], str(shared), node.execute)
-    (shared / FOLDER_NAME / file.name).write_bytes(read_content(file))
+    put(shared, file.place, read_content(file))
     if fails == "the disk":
         node.prologue = "trap '' XFSZ; ulimit -f 128; "
     else:
         node.lost_bytes = 1
     with pytest.raises((TorchExtensionError, NotStreamedError)):
         send_files([file], staging, node.stream, node.execute)
-    assert shared_files(shared) == {file.name: read_content(file)}
+    assert shared_files(shared) == {file.place: read_content(file)}
 
 
 def test_a_file_that_arrives_incomplete_leaves_nothing(node, make_file, shared):

@@ -10,6 +10,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from locks import EINOPS, WHEEL, missing_requirement, planned_wheel
+from wheels import sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export import bom
@@ -57,6 +58,21 @@ def test_each_file_is_one_component_with_its_hash_and_origin_and_what_it_require
     [origin] = data["components"][1]["externalReferences"]
     assert (origin["type"], origin["url"]) == ("distribution", wheel["url"])
     assert {"ref": WHEEL, "dependsOn": [EINOPS]} in data["dependencies"]
+
+
+def test_two_files_of_one_name_are_two_components(maker):
+    wheels = maker.lock_namesakes()
+    text = bom_of(maker.lock_text)
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    data = json.loads(text)
+    names = [f"{sha256(wheel)[:16]}/{wheel.name}" for wheel in wheels]
+    components = {component["bom-ref"]: component for component in data["components"]}
+    assert components.keys() == {maker.einops.name, *names}
+    for name, wheel in zip(names, wheels, strict=True):
+        assert components[name]["hashes"] == [{"alg": "SHA-256", "content": sha256(wheel)}]
+        assert {"ref": name, "dependsOn": [maker.einops.name]} in data["dependencies"]
+        assert components[name]["externalReferences"][0]["url"].endswith(f"/{wheel.parent.name}/{wheel.name}")
+    assert len({component["purl"] for component in data["components"]}) == 3
 
 
 def test_the_same_lock_has_the_same_bill_and_another_lock_another_serial_number(lock_text):

@@ -42,6 +42,32 @@ def test_anybody_can_check_and_read_a_bundle_with_plain_tools(maker, dest):
     assert len((folder / "README.txt").read_text().splitlines()) == 6
 
 
+def test_two_wheels_of_one_name_lie_in_folders_of_their_own(maker, dest):
+    wheels = maker.lock_namesakes()
+    planned = maker.write(dest)
+    assert hash_existing_files(str(dest)) == planned
+    places = {f"wheels/{sha256(wheel)[:16]}/{wheel.name}": sha256(wheel) for wheel in wheels}
+    assert len(places) == 2
+    assert {name: digest for name, digest in planned.items() if name.startswith("wheels/")} == places
+    assert f"requirements/{maker.einops.name}" in planned
+    folder = dest
+    if dest.suffix == ".tar":
+        folder = dest.parent / "unpacked"
+        folder.mkdir()
+        subprocess.run(["tar", "-xf", dest, "-C", folder], check=True)
+    else:
+        assert {path.stat().st_mode & 0o777 for path in dest.rglob("*") if path.is_dir()} == {0o755}
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+    assert all(sha256(folder / name) == digest for name, digest in places.items())
+    maker.fetched.clear()
+    maker.lock_text += "# changed\n"
+    assert maker.write(dest) == hash_existing_files(str(dest))
+    assert maker.fetched == ([] if dest.is_dir() else [wheels[0].name] * 2)
+    maker.lock_text = maker.lock_of(wheels[1])
+    maker.write(dest)
+    assert f"wheels/{wheels[1].name}" in hash_existing_files(str(dest)), "alone it lies where it always did"
+
+
 def test_the_same_lock_makes_the_same_tar(maker, tmp_path):
     tars = [tmp_path / name for name in ("a.tar", "b.tar")]
     maker.write(tars[0])
@@ -104,8 +130,10 @@ def test_a_damaged_file_of_a_bundle_is_replaced(maker, dest):
         lambda dest: (dest / "wheels").mkdir(parents=True) or build_wheel(dest / "wheels"),
         lambda dest: dest.mkdir() or (dest / "README.txt").touch(),
         lambda dest: dest.symlink_to("/nowhere"),
+        lambda dest: (dest / "wheels" / "photos").mkdir(parents=True),
+        lambda dest: build_wheel(dest / "wheels" / ("0" * 16) / ("0" * 16)),
     ],
-    ids=["file", "folder", "notes", "link", "wheels", "readme", "dangling"],
+    ids=["file", "folder", "notes", "link", "wheels", "readme", "dangling", "folder of wheels", "deep"],
 )
 def test_anything_else_in_the_place_of_a_bundle_stays_as_it_is(spoil, maker, tmp_path):
     dest = tmp_path / "bundle"

@@ -8,7 +8,7 @@ import itertools
 import re
 
 import pytest
-from locks import CONV, OTHER_WHEEL, WHEEL, planned_wheel
+from locks import CONV, EINOPS, OTHER_WHEEL, WHEEL, missing_requirement, planned_wheel
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
@@ -71,11 +71,19 @@ def test_tagged_texts_of_ansible_are_written_as_plain_ones(plans, environment):
     assert "ground: it fits\n" in format_lock(build_lock({"n": plan}))
 
 
-def test_two_files_with_one_name_are_an_error(plans):
-    plans["n3"]["wheels"] = [planned_wheel(WHEEL, "flash-attn>=2.7", sha256="0" * 64)]
+@pytest.mark.parametrize("requirement", ["flash-attn>=2.7", "flash-attn"])
+def test_nodes_of_one_kind_that_want_two_files_of_one_name_are_an_error(requirement, plans):
+    plans["n3"]["wheels"] = [planned_wheel(WHEEL, requirement, sha256="f" * 64, url="https://other.example/a")]
     with pytest.raises(
-        TorchExtensionError, match=rf"{re.escape(WHEEL)} stands for two files, .* 0{{64}}\. .*torch_extension_sha256"
+        TorchExtensionError,
+        match=rf"{re.escape(WHEEL)} stands for two files for Python cp311, .*torch 2\.2\.0.* f{{64}}.*torch_extension_sources",
     ):
+        build_lock(plans)
+
+
+def test_a_requirement_of_which_nodes_lack_two_files_of_one_name_is_an_error(plans):
+    plans["n3"]["requirements"] = [missing_requirement(EINOPS, "flash-attn", sha256="f" * 64)]
+    with pytest.raises(TorchExtensionError, match=rf"{re.escape(EINOPS)} stands for two files .*f{{64}}"):
         build_lock(plans)
 
 

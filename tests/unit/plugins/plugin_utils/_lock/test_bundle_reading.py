@@ -13,6 +13,7 @@ import pytest
 from wheels import sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Downloader
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import bundle_reading
 
 
@@ -34,6 +35,19 @@ def test_a_wheel_of_a_bundle_has_urls_of_files_in_the_bundle(maker, dest):
             with open(path, "rb") as file:
                 data = file.read()
         assert data == original.read_bytes()
+
+
+def test_of_two_wheels_of_one_name_each_kind_of_node_gets_its_own(maker, dest, other_environment, tmp_path):
+    wheels = maker.lock_namesakes()
+    maker.write(dest)
+    bundle = bundle_reading.open_bundle(str(dest))
+    downloads = Downloader(str(tmp_path / "cache"))
+    for environment, original in zip((maker.environment, other_environment), wheels, strict=True):
+        wheel = bundle.find("flash-attn", environment)
+        assert (wheel["filename"], wheel["sha256"]) == (original.name, sha256(original))
+        download = downloads.get(wheel["url"], wheel["filename"], wheel["sha256"], wheel["size"])
+        with open(download.path, "rb") as file:
+            assert (os.path.basename(download.path), file.read()) == (original.name, original.read_bytes())
 
 
 def test_a_relative_path_is_of_the_current_folder(maker, dest, monkeypatch):

@@ -8,10 +8,21 @@ import json
 
 import pytest
 import yaml
-from locks import CONV, EINOPS, WHEEL, environment_of_another_kind, plans_of_two_kinds
+from locks import (
+    CONV,
+    EINOPS,
+    WHEEL,
+    environment_of_another_kind,
+    missing_requirement,
+    planned_wheel,
+    plans_of_two_kinds,
+)
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import build_lock
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
+    build_lock,
+    format_lock,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
 
 
@@ -31,6 +42,18 @@ def change(*path_and_value):
 
 
 FIRST_ENVIRONMENT = ("environments", 0)
+OTHER_BYTES = {"sha256": "0" * 64}
+
+
+def locked_wheel(*arguments, **more):
+    wheel = planned_wheel(*arguments, **more)
+    del wheel["conflicts"]
+    return wheel
+
+
+WHEEL_OF_CONV = locked_wheel(CONV, "causal-conv1d", url="https://other.example/conv", **OTHER_BYTES)
+EINOPS_AS_WHEEL = locked_wheel(EINOPS, "einops", **OTHER_BYTES)
+REBUILT_EINOPS = missing_requirement(EINOPS, "flash-attn", **OTHER_BYTES)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +91,16 @@ FIRST_ENVIRONMENT = ("environments", 0)
         (change(*FIRST_ENVIRONMENT, "wheels", 0, "ground", ...), "a wheel of environment 1 lacks ground"),
         (change(*FIRST_ENVIRONMENT, "requirements", 0, "filename", f"/opt/{EINOPS}"), "wanted is the name of a wheel"),
         (change(*FIRST_ENVIRONMENT, "requirements", 0, "required_by", "flash-attn"), "wanted is a list of texts"),
-        (change("environments", 1, "wheels", 0, "filename", WHEEL), "stands for two files"),
+        (
+            change(*FIRST_ENVIRONMENT, "wheels", 1, WHEEL_OF_CONV),
+            f"{CONV} stands for two files for Python cp311, x86_64, glibc 2.36, torch 2.2.0+cu121, CUDA 12.1, with sha256",
+        ),
+        (
+            change("environments", 1, "wheels", 0, "url", f"https://github.example/{WHEEL}"),
+            f"{WHEEL} stands for two files, ",
+        ),
+        (change("environments", 1, "requirements", [REBUILT_EINOPS]), f"{EINOPS} stands for two files, with sha256"),
+        (change("environments", 1, "wheels", 0, EINOPS_AS_WHEEL), f"{EINOPS} stands for two files, with sha256"),
     ],
 )
 def test_an_unsound_lock_is_an_error_that_names_the_place(damage, words, environment):
@@ -78,3 +110,12 @@ def test_an_unsound_lock_is_an_error_that_names_the_place(damage, words, environ
     with pytest.raises(TorchExtensionError) as error:
         lock_file.parse_lock(yaml.safe_dump(data), "a.yml")
     assert words in str(error.value)
+
+
+def test_two_kinds_of_nodes_may_have_a_wheel_of_one_name_each_from_its_own_place(environment):
+    other_environment = environment_of_another_kind(environment)
+    plans = plans_of_two_kinds(environment, other_environment)
+    plans["n2"]["wheels"] = [planned_wheel(WHEEL, "flash-attn", url="https://other.example/cu130/a", **OTHER_BYTES)]
+    lock = lock_file.parse_lock(format_lock(build_lock(plans)), "a.yml")
+    assert lock.find("flash-attn", environment)["sha256"] == planned_wheel(WHEEL, "flash-attn")["sha256"]
+    assert lock.find("flash-attn", other_environment)["sha256"] == OTHER_BYTES["sha256"]

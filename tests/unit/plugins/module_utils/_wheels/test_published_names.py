@@ -91,7 +91,7 @@ def test_every_label_tells_torch_and_a_cuda_that_there_is(place):
 
 def test_what_is_not_understood_is_said_to_be_just_that():
     unreadable = {
-        name for wheels in LISTED.values() for _, name, parsed in wheels if isinstance(parsed.label, labels.Unreadable)
+        name for wheels in LISTED.values() for _page, name, parsed in wheels if isinstance(parsed.label, labels.Unreadable)
     }
     assert unreadable == UNREADABLE
 
@@ -165,7 +165,7 @@ MATRICES = [
 
 @pytest.mark.parametrize(("version", "torch", "cuda"), MATRICES)
 def test_what_upstream_says_that_it_builds_is_what_its_names_say(version, torch, cuda):
-    read = [parsed.label for _, name, parsed in LISTED["release"] if name.startswith(f"{version}+")]
+    read = [parsed.label for _page, name, parsed in LISTED["release"] if name.startswith(f"{version}+")]
     assert {minor(label.built_for) for label in read} == torch
     assert {label.gpu_version for label in read} == cuda
 
@@ -186,7 +186,7 @@ def test_no_name_contradicts_its_page(place):
 #: Of cosmos what stands in the name of torch itself, on the page beside: 2.6.0+cu126, 2.7.1+cu128.
 @pytest.mark.parametrize(("torch", "version"), [("torch260", "2.6.0"), ("torch271", "2.7.1")])
 def test_cosmos_builds_for_the_torch_that_it_offers(torch, version):
-    read = {parsed.label.built_for for _, name, parsed in READABLE["cosmos"] if f".{torch}-" in name}
+    read = {parsed.label.built_for for _page, name, parsed in READABLE["cosmos"] if f".{torch}-" in name}
     assert read == {Torch(version)}
 
 
@@ -198,7 +198,7 @@ def test_what_means_two_things_is_not_read_without_its_place(place):
         if isinstance(elsewhere, labels.Unreadable):
             continue
         assert (place, elsewhere) == ("cosmos", parsed.label), name
-    ambiguous = {name for _, name, _ in READABLE["cosmos"] if ".torch210-" in name}
+    ambiguous = {name for _page, name, _parsed in READABLE["cosmos"] if ".torch210-" in name}
     assert ambiguous
     for name in ambiguous:
         assert "which may be 2.10 or 2.1.0" in labels.parse_filename(name).label.reason

@@ -91,7 +91,10 @@ def test_every_label_tells_torch_and_a_cuda_that_there_is(place):
 
 def test_what_is_not_understood_is_said_to_be_just_that():
     unreadable = {
-        name for wheels in LISTED.values() for _page, name, parsed in wheels if isinstance(parsed.label, labels.Unreadable)
+        name
+        for wheels in LISTED.values()
+        for _page, name, parsed in wheels
+        if isinstance(parsed.label, labels.Unreadable)
     }
     assert unreadable == UNREADABLE
 

@@ -188,7 +188,9 @@ class Decision:
 
     def explain_nothing_fits(self) -> str:
         """Why there is no wheel, and what comes nearest."""
-        if self._search is None or any(self._left_out.values()):
+        if self._search is None:
+            return f"No wheel of {self._term} fits this node."
+        if any(self._left_out.values()):
             return " ".join(self._left_out)
         return " ".join([self._search.explain_nothing_fits(), *self._left_out])
 
@@ -214,8 +216,9 @@ class Decision:
             return None
         origin = self._environment["origins"].get(wanted.name) or {}
         built_for = installed_mismatches(wanted.name, version, origin.get("filename"), self._environment)
-        if built_for is None:
-            needs_proof, reason = True, f"{wanted.name} {version} is installed, and nothing tells for which torch it is"
+        if built_for is None or not (built_for or origin):  # what was not recorded may be there in part only
+            unknown = "for which torch it is" if origin else "from which wheel"
+            needs_proof, reason = True, f"{wanted.name} {version} is installed, and nothing tells {unknown}"
         elif built_for:
             if settings.match == EXACT or [each.part for each in built_for] != ["torch"]:
                 return None

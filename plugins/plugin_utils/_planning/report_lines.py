@@ -95,6 +95,6 @@ def explain_find_links(folder: str) -> list[str]:
 def _report_wheel(wheel: t.Mapping[str, t.Any], outcome: t.Mapping[str, t.Any], change: str) -> list[str]:
     return [
         f"{wheel['name']} {wheel['version']}: {change} (found: {outcome['reason']})",
-        f"from: {wheel.get('url') or 'nowhere'}",
+        f"from: {wheel.get('url') or wheel.get('filename') or 'nowhere that is recorded'}",
         f"why: {wheel.get('ground') or 'unknown'}",
     ]

@@ -73,9 +73,21 @@ def test_a_wheel_is_reported_with_its_action_origin_and_ground(action, mode, pre
     ]
 
 
-def test_a_wheel_without_a_plan_is_reported_as_from_nowhere():
+def test_what_is_installed_is_reported_as_from_the_file_that_it_came_from():
     wheel = {name: WHEEL[name] for name in ("name", "version", "filename")}
-    assert done(wheels=[wheel])[1:] == ["from: nowhere", "why: unknown"]
+    assert done(wheels=[wheel])[1:] == [f"from: {WHEEL['filename']}", "why: unknown"]
+
+
+def test_and_where_that_is_not_recorded_the_report_says_so(environment):
+    wheel = {
+        "name": "flash-attn",
+        "version": "2.8.3",
+        "url": None,
+        "filename": None,
+        "action": "keep",
+        "reason": "it works",
+    }
+    assert report_lines.report_plan(environment, [wheel])[2] == "from: nowhere that is recorded"
 
 
 @pytest.mark.parametrize(

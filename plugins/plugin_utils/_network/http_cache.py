@@ -85,6 +85,8 @@ class HttpCache:
         self._client: HttpClient | None = None
         #: what the operator should know about the answers, each once
         self.warnings: list[str] = []
+        #: when the oldest of the answers was given or confirmed, in seconds since the epoch
+        self.oldest = float("inf")
 
     def get(
         self,
@@ -105,11 +107,11 @@ class HttpCache:
         called_at = time.time()
         cached = self._load_answer(url, parse)
         if cached and self._is_fresh(cached):
-            return cached.value
+            return self._use(cached)
         with self._explain_disk_errors(), self._locked(url):
             cached = self._load_answer(url, parse)
             if cached and (self._is_fresh(cached) or called_at <= cached.time <= time.time()):  # from another process
-                return cached.value
+                return self._use(cached)
             failure = self._load_failure(url)
             if not failure:
                 try:
@@ -126,6 +128,10 @@ class HttpCache:
         warning = f"{subject} is known as it was {_duration(time.time() - cached.time)} ago: {failure.message}"
         if warning not in self.warnings:
             self.warnings.append(warning)
+        return self._use(cached)
+
+    def _use(self, cached: CachedAnswer[T]) -> T:
+        self.oldest = min(self.oldest, cached.time)
         return cached.value
 
     def _request(

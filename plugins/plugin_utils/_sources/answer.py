@@ -61,7 +61,8 @@ def ask_source(
     path = os.path.join(access.cache, "answers", _key(source, requirement, environment, access) + ".json")
     kept = _load(path, access.max_age)
     if kept is None:
-        text = _to_json(_judge_source(source, requirement, environment, catalogue), time.time())
+        answer = _judge_source(source, requirement, environment, catalogue)
+        text = _to_json(answer, catalogue.oldest_answer())
         if access.max_age and not catalogue.warnings:  # an old listing has one, and is asked for again by the next node
             _store(path, text)
         kept, _time = _from_json(text)

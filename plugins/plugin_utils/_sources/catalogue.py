@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import re
+import time
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -43,12 +44,18 @@ class WheelCatalogue:
     def __init__(self, access: SourceAccess) -> None:
         self.access = access
         self._warnings: list[str] = []
+        self._times: list[float] = []
         self._github_client: GitHub | None = None
 
     @property
     def warnings(self) -> list[str]:
         """What the operator should know about the answers, such as that one is old."""
         return [*(self._github_client.warnings if self._github_client else ()), *self._warnings]
+
+    def oldest_answer(self) -> float:
+        """When the oldest of the answers so far was given or confirmed, in seconds since the epoch; now, if there is none."""
+        of_github = [self._github_client.oldest] if self._github_client else []
+        return min([time.time(), *of_github, *self._times])
 
     def list_release(self, source: Source, name: str, version: str | None) -> list[Asset] | None:
         """The wheels of the release that should have one version of a package; None if there is no such release to ask for.
@@ -82,7 +89,7 @@ class WheelCatalogue:
             access = self.access
             try:
                 return pages.list_wheels(
-                    source.location, name, access.cache, access.ca_path, access.max_age, self._warnings
+                    source.location, name, access.cache, access.ca_path, access.max_age, self._warnings, self._times
                 )
             except MissingError:
                 if source.text == f"{INDEX}:{source.location}":

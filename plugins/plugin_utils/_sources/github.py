@@ -103,6 +103,11 @@ class GitHub:
         """What the operator should know about the answers, each once."""
         return self._http_cache.warnings
 
+    @property
+    def oldest(self) -> float:
+        """When the oldest of the answers was given or confirmed, in seconds since the epoch."""
+        return self._http_cache.oldest
+
     def list_release(self, repository: str, tag: str) -> list[Asset]:
         """The wheels of a release.
 

@@ -40,6 +40,7 @@ def list_wheels(
     ca_path: str | None = None,
     max_age: float = 600,
     warnings: list[str] | None = None,
+    times: list[float] | None = None,
 ) -> list[Asset]:
     """The wheels of a package that a page has, in its order, without those that are yanked (PEP 592).
 
@@ -50,6 +51,7 @@ def list_wheels(
     :param ca_path: a file of CA certificates to trust instead of the usual ones
     :param max_age: for how many seconds an answer is used without a request
     :param warnings: what the operator should know is added here, each once
+    :param times: when the oldest answer was given or confirmed is added here, in seconds since the epoch
     :raises UnavailableError: if the page cannot be had now, and no earlier answer is cached
     :raises MissingError: if there is no page
     :raises TorchExtensionError: for bad input, or if the cache cannot be used
@@ -71,6 +73,8 @@ def list_wheels(
     except MissingError as exc:
         raise MissingError(f"There is no page at {url} (404). See {_SETTING}.") from exc
     finally:
+        if times is not None:
+            times.append(http_cache.oldest)
         for warning in http_cache.warnings:
             if warnings is not None and warning not in warnings:
                 warnings.append(warning)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 
 import pytest
 from github_server import Api, asset, release
@@ -320,6 +321,21 @@ def test_what_a_source_has_is_not_kept_longer_than_its_listing(api, find):
     assert find("flash-attn", access={"max_age": 0})["version"] == "2.5.3"
     api.serve_releases([release(asset(wheel("2.5.6")), tag="v2.5.6")])
     assert find("flash-attn", access={"max_age": 0})["version"] == "2.5.6"
+
+
+def test_nor_is_it_where_the_listing_was_old_already(api, find, tmp_path, environment):
+    api.serve_releases([release(asset(wheel()), tag="v2.5.3")])
+    find("flash-attn")
+    for kept in (tmp_path / "cache").glob("*/*"):  # as if that had been nine minutes ago
+        if kept.suffix == ".answer":
+            fields, body = kept.read_bytes().split(b"\n", 1)
+            old = {**json.loads(fields), "time": time.time() - 540}
+            kept.write_bytes(json.dumps(old).encode() + b"\n" + body)
+        if kept.suffix == ".json":
+            kept.unlink()
+    find("flash-attn")
+    (kept,) = (tmp_path / "cache" / "answers").iterdir()
+    assert 530 < time.time() - json.loads(kept.read_text())["time"] < 600
 
 
 def test_an_answer_is_small_however_many_wheels_there_are(api, find):

@@ -8,6 +8,17 @@ from setuptools import Extension, setup
 extension = {}
 if os.environ["STAND_WHEEL_KIND"] == "lying":
     extension = {"ext_modules": [Extension("flash_attn_2_cuda", ["flash_attn_2_cuda.c"])]}
+if os.environ["STAND_WHEEL_KIND"] == "stable":
+    from torch.utils.cpp_extension import library_paths
+
+    module = Extension(
+        "flash_attn_2_cuda",
+        ["flash_attn_2_cuda.c"],
+        libraries=["torch_cpu"],
+        library_dirs=library_paths(),
+        py_limited_api=True,
+    )
+    extension = {"ext_modules": [module]}
 if os.environ["STAND_WHEEL_KIND"] in ("real", "wrong"):
     from torch.utils.cpp_extension import BuildExtension, CppExtension
 

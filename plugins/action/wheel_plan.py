@@ -140,7 +140,9 @@ class ActionModule(NodeAction):
         arguments = self._arguments
         if arguments["mode"] != PIP_CACHE or arguments["environment"]:
             return environment
-        settings = read_settings(arguments.get)._replace(keeps_installed=False)
+        settings = read_settings(arguments.get)
+        # a refusal comes later, with what it suggests
+        settings = settings._replace(keeps_installed=False, access=settings.access._replace(suggest=False))
         wheels = [choose_wheel(term, environment, settings, strict=False) for term in arguments["packages"]]
         pins = [f"{wheel['name']}=={wheel['version']}" for wheel in wheels if wheel["url"]]
         sdists = node_plan.probe_options(pins, PIP_CACHE, arguments["sdist_url"]).sdists

@@ -27,7 +27,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.se
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import check_url
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.find import WheelSearch
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.find import Offer, WheelSearch
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.requirement import WheelRequirement
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import (
     RELEASE,
@@ -164,7 +164,14 @@ class Decision:
             yield self._complete(read_lock(self._settings.lock).find(str(wanted), self._environment), wanted)
             return
         self._search = WheelSearch(wanted, self._environment, self._sources, self._settings.access)
-        for offer in self._search.offers():
+        yield from self._usable(self._search.offers(), wanted)
+        # what is installed first, so that it stays as long as it works
+        for_another_torch = self._usable(self._search.offers_for_another_torch(), wanted)
+        yield from sorted(for_another_torch, key=lambda answer: answer.wheel["action"] != KEEP)
+
+    def _usable(self, offers: t.Iterable[Offer], wanted: WheelRequirement) -> t.Iterator[Answer]:
+        """The answers from offers that the settings admit; why the others are not is kept for a refusal."""
+        for offer in offers:
             if offer.needs_proof and self._settings.match != PROVEN:
                 continue
             try:
@@ -177,13 +184,11 @@ class Decision:
             else:
                 yield answer
 
-    def refusal(self, message: str | None = None) -> dict[str, t.Any]:
+    def refusal(self, message: str) -> dict[str, t.Any]:
         """The answer where no wheel will do.
 
-        :param message: why; by default that no source has one, with what comes nearest
+        :param message: why
         """
-        if message is None:
-            message = self.explain_nothing_fits()
         return {**_EMPTY_ANSWER, "name": self._term, "requirement": self._term, "conflicts": [message], **_REFUSED}
 
     def explain_nothing_fits(self) -> str:

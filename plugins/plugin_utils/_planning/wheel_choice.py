@@ -12,10 +12,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import FITS
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
-    KEEP,
-    decide_from_environment,
-)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import decide_from_environment
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import INSTALLED, Decision
 
 _MAX_TRIED = 8  # wheels that are proven for one requirement: each costs a download
@@ -50,8 +47,6 @@ def choose_serving(
 ) -> dict[str, t.Any]:
     """Choose the first wheel that serves a node; or explain why none does, with what was tried.
 
-    Of those for another torch the one that is installed is tried first, so that it stays as long as it works.
-
     :param prove: None where there is no node to ask; what needs a proof is passed over then
     :param unfit: wheels that the node has refused before
     :returns: as the lookup ``wheel`` returns it
@@ -60,7 +55,7 @@ def choose_serving(
     refused = list(unfit)
     unproven = 0
     try:
-        for wheel, needs_proof in _installed_first(decision):
+        for wheel, needs_proof, _error in decision.answers():
             if wheel["url"] in tried:
                 continue
             if not needs_proof:
@@ -88,20 +83,6 @@ def choose_serving(
         message += f" {unproven} that may serve {were} not tried, {reason}."
     refusals = [f"{each.filename} was tried, and does not serve: {each.reason.rstrip('.')}." for each in refused]
     return {**decision.refusal(" ".join([message, *refusals])), "refused": _as_groups(refused)}
-
-
-def _installed_first(decision: Decision) -> t.Iterator[tuple[dict[str, t.Any], bool]]:
-    """The answers in their order; but once one needs a proof, all that do, the installed one in front."""
-    waiting: list[dict[str, t.Any]] = []
-    for wheel, needs_proof, _error in decision.answers():
-        if needs_proof and wheel["source"] != INSTALLED and wheel["action"] != KEEP:
-            waiting.append(wheel)
-            continue
-        if not needs_proof:
-            yield from ((each, True) for each in waiting)
-            waiting = []
-        yield wheel, needs_proof
-    yield from ((each, True) for each in waiting)
 
 
 def _proven(wheel: Wheel, result: ProofResult, environment: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

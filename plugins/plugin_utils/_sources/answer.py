@@ -50,7 +50,6 @@ def ask_source(
     requirement: WheelRequirement,
     environment: Environment,
     catalogue: WheelCatalogue,
-    access: SourceAccess,
 ) -> SourceAnswer:
     """What a source has for a requirement on a node: from the cache, or judged anew.
 
@@ -58,6 +57,7 @@ def ask_source(
     """
     if source.kind == DIRECTORY:  # it changes when the operator changes it
         return _from_json(_to_json(_judge_source(source, requirement, environment, catalogue), 0))[0]
+    access = catalogue.access
     path = os.path.join(access.cache, "answers", _key(source, requirement, environment, access) + ".json")
     kept = _load(path, access.max_age)
     if kept is None:

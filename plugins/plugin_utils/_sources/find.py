@@ -65,8 +65,8 @@ class WheelSearch:
         self._failures: list[str] = []
 
     def offers(self) -> t.Iterator[Offer]:
-        """The wheels to try, in this order: of each source those that fit, or of which nobody tells for which torch they are, the
-        newest version first; at last those of all sources for another torch.
+        """The wheels to try, source by source: those that fit, or of which nobody tells for which torch they are, the newest
+        version first.
 
         :raises TorchExtensionError: if the only source cannot be asked, or a guess fails
         """
@@ -77,7 +77,7 @@ class WheelSearch:
                 elif source.kind == BUNDLE:
                     yield Offer(self._find_in_bundle(source), needs_proof=False)
                 else:
-                    answer = ask_source(source, self._requirement, self._environment, self._catalogue, self._access)
+                    answer = ask_source(source, self._requirement, self._environment, self._catalogue)
                     self._answers[source] = answer
                     yield from map(self._to_offer, answer.wheels)
             except UnavailableError as exc:
@@ -88,7 +88,22 @@ class WheelSearch:
                 if len(self._sources) == 1:
                     raise
                 self._failures.append(f"{source.text}: {exc}")
-        yield from map(self._to_offer, self._provable())
+
+    def offers_for_another_torch(self) -> list[Offer]:
+        """The wheels for another minor version of torch that the sources have, which have been asked before; in the order in which
+        to try them.
+        """
+        # with packaging come its parsers
+        from packaging.version import Version
+
+        best: dict[tuple[Version, bool, int], dict[str, t.Any]] = {}
+        for wheel in (wheel for answer in self._answers.values() for wheel in answer.provable):
+            key = (Version(wheel["version"]), wheel["distance"] >= 0, -abs(wheel["distance"]))
+            if key not in best or wheel["rank"] < best[key]["rank"]:
+                best[key] = wheel
+        return [
+            self._to_offer({**best[key], "needs_proof": True}) for key in sorted(best, reverse=True)[:_MAX_PROVABLE]
+        ]
 
     def explain_nothing_fits(self) -> str:
         """Why no source has a wheel, and what comes nearest."""
@@ -121,17 +136,6 @@ class WheelSearch:
         return Offer(
             {**described, "warnings": [*self._failures, *self._catalogue.warnings]}, needs_proof=wheel["needs_proof"]
         )
-
-    def _provable(self) -> list[dict[str, t.Any]]:
-        # with packaging come its parsers
-        from packaging.version import Version
-
-        best: dict[tuple[Version, bool, int], dict[str, t.Any]] = {}
-        for wheel in (wheel for answer in self._answers.values() for wheel in answer.provable):
-            key = (Version(wheel["version"]), wheel["distance"] >= 0, -abs(wheel["distance"]))
-            if key not in best or wheel["rank"] < best[key]["rank"]:
-                best[key] = wheel
-        return [{**best[key], "needs_proof": True} for key in sorted(best, reverse=True)[:_MAX_PROVABLE]]
 
     def _guess(self) -> dict[str, t.Any]:
         return guess_wheel(self._requirement, self._environment, self._access.github_url)

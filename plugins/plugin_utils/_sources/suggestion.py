@@ -110,7 +110,7 @@ def _find_best(
     catalogue = WheelCatalogue(access)
     untold = None
     for part in parts:
-        for wheel in ask_source(part, requirement, environment, catalogue, access).wheels:
+        for wheel in ask_source(part, requirement, environment, catalogue).wheels:
             if not wheel["needs_proof"]:
                 return wheel
             untold = untold or wheel

@@ -311,7 +311,7 @@ def test_a_provable_wheel_is_a_whole_answer_that_can_replace_the_refusal(others,
     environment["distributions"]["flash-attn"] = "2.5.3"
     environment["origins"]["flash-attn"] = {"filename": OTHERS[1], "sha256": None}
     answer = others("Flash_Attn>=2.5", upgrade=True, sdist_url=None, sha256={OTHERS[0]: "A" * 64})
-    first, second = answer["provable"]
+    second, first = answer["provable"]  # what is installed is tried first, so that it stays as long as it works
     assert set(first) == set(answer), "it can take the place of the answer"
     assert (first["name"], first["requirement"], first["version"]) == ("flash-attn", "Flash_Attn>=2.5", "2.5.3")
     assert (first["sha256"], first["imports"], first["size"]) == ("a" * 64, ["flash_attn"], 5)

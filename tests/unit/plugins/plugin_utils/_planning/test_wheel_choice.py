@@ -128,18 +128,24 @@ def test_a_wheel_that_the_node_has_refused_is_passed_over_with_the_reason(enviro
     ]
 
 
-def test_the_installed_wheel_is_tried_first_so_that_it_stays(environment, prove):
-    nearer, installed = offered("2.1"), offered("1.13", action="keep", sha256="cd" * 32, size=9)
+def test_a_wheel_that_is_proven_by_what_is_installed_keeps_its_own_hash(environment, prove):
+    installed = offered("1.13", action="keep", sha256="cd" * 32, size=9)
     environment["distributions"]["flash-attn"] = "2.8.3"
     environment["origins"]["flash-attn"] = {"filename": name(installed), "sha256": "cd" * 32}
     # proven by importing what is installed: there is no file
     prove.results = {name(installed): ProofResult("fits", [], None, None)}
-    kept = choose_serving(Offers(nearer, installed), environment, prove)
-    assert prove.tried == [name(installed)]
+    kept = choose_serving(Offers(installed), environment, prove)
     assert (kept["action"], kept["sha256"], kept["size"]) == ("keep", "cd" * 32, 9)
 
 
-def test_but_not_before_one_that_fits_in_a_source_that_is_asked_earlier(environment, prove):
+def test_a_wheel_that_is_proven_keeps_the_next_answer_from_being_asked_for(environment, prove):
+    offers = Offers(offered("unknown"), offered("2.2", needs_proof=False))
+    prove.results = {name(offered("unknown")): FITS}
+    assert choose_serving(offers, environment, prove)["filename"] == name(offered("unknown"))
+    assert offers.asked == 1
+
+
+def test_one_that_needs_a_proof_has_its_turn_before_one_that_fits_in_a_later_source(environment, prove):
     untold, exact = offered("unknown"), offered("2.2", needs_proof=False)
     prove.results = {name(untold): MISFIT}
     assert choose_serving(Offers(untold, exact), environment, prove)["filename"] == name(exact)

@@ -72,6 +72,12 @@ def test_what_several_sources_have_is_described_together(environment):
     ]
 
 
+def test_a_source_whose_wheels_are_further_off_is_not_described(environment):
+    names = [wheel("cu12torch2.9cxx11abiTRUE"), wheel("cu13torch2.10cxx11abiTRUE")]
+    summaries = [nearest.summarise(judge([name], environment), SpecifierSet()) for name in names]
+    assert nearest.describe_nearest(summaries) == ["There is one for torch 2.9."]
+
+
 def test_a_label_that_is_not_understood_is_said_to_be_just_that(environment):
     assert describe([wheel("x.cu12torch2.8")], environment) == [
         "Of what there is, its label 'x.cu12torch2.8' is of a form that this collection does not know."

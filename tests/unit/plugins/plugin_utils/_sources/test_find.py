@@ -12,7 +12,6 @@ import time
 import pytest
 from github_server import Api, asset, release
 from servers import running_server
-from urllib3.util import Retry
 from wheels import build_wheel
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -26,11 +25,6 @@ COMMUNITY = "mjun0812/flash-attention-prebuild-wheels"
 def wheel(version="2.5.3", label="cu122torch2.2cxx11abiFALSE", tags=TAGS):
     plus = f"+{label}" if label else ""
     return f"flash_attn-{version}{plus}-{tags}.whl"
-
-
-@pytest.fixture(autouse=True)
-def _no_backoff(monkeypatch):
-    monkeypatch.setattr(Retry, "get_backoff_time", lambda self: 0)
 
 
 @pytest.fixture

@@ -29,8 +29,7 @@ TOKEN = "ghp_notEvenARealOne"  # noqa: S105
 
 
 @pytest.fixture(autouse=True)
-def _no_backoff(monkeypatch):
-    monkeypatch.setattr(Retry, "get_backoff_time", lambda self: 0)
+def _no_long_wait(monkeypatch):
     monkeypatch.setattr(Retry, "sleep_for_retry", lambda self, response: pytest.fail("it would wait for an hour"))
 
 

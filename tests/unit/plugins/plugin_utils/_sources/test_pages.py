@@ -13,7 +13,6 @@ import threading
 import pytest
 import requests
 from servers import running_server
-from urllib3.util import Retry
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.judging import Asset
@@ -24,11 +23,6 @@ NAME = "flash_attn-2.8.3+cu126torch2.13-cp312-cp312-linux_x86_64.whl"
 QUOTED = NAME.replace("+", "%2B")
 SHA256 = "ab" * 32
 JSON = "application/vnd.pypi.simple.v1+json"
-
-
-@pytest.fixture(autouse=True)
-def _no_backoff(monkeypatch):
-    monkeypatch.setattr(Retry, "get_backoff_time", lambda self: 0)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pytest
 from github_server import release
 from known_places import MJUN0812, KnownPlaces, digest, node
 from servers import running_server
-from urllib3.util import Retry
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
@@ -27,11 +26,6 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.s
 X86_64 = "manylinux_2_24_x86_64"
 AARCH64 = "manylinux_2_24_aarch64"
 FA3 = "flash_attn_3-3.0.0-cp39-abi3-manylinux_2_28_x86_64.whl"
-
-
-@pytest.fixture(autouse=True)
-def _no_backoff(monkeypatch):
-    monkeypatch.setattr(Retry, "get_backoff_time", lambda self: 0)
 
 
 @pytest.fixture

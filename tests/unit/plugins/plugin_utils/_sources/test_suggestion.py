@@ -12,7 +12,6 @@ import pytest
 import yaml
 from known_places import MJUN0812, KnownPlaces, node
 from servers import running_server
-from urllib3.util import Retry
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import Settings, choose_wheel
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import suggestion
@@ -23,11 +22,6 @@ OWN = (
     "What is left is a wheel of your own: build it on a machine with this Python and torch (pip wheel --no-deps"
     " --no-build-isolation flash-attn), and name its folder, torch_extension_sources: [directory:/PATH]."
 )
-
-
-@pytest.fixture(autouse=True)
-def _no_backoff(monkeypatch):
-    monkeypatch.setattr(Retry, "get_backoff_time", lambda self: 0)
 
 
 @pytest.fixture

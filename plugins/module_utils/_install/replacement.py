@@ -25,6 +25,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import records
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import (
     Distribution,
+    find_all_records,
     find_installed,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import (
@@ -33,6 +34,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.left
 )
 
 _NEW, _OLD, _PLAN = "new", "old", "plan.json"
+_MAX_FILES = 3  # that a message names
 
 
 class Exchange(t.NamedTuple):
@@ -61,10 +63,12 @@ def plan_exchange(new: str, site_packages: str) -> Exchange | None:
     distribution, or files that nobody has recorded.
 
     :param new: the folder that :func:`scratch_folder` yields
+    :raises TorchExtensionError: if files of another distribution would be overwritten or go
     """
     arriving = find_installed([new])
     installed = find_installed([site_packages])
     leaving = {name: distribution for name, distribution in installed.items() if name in arriving}
+    check_owners(_recorded_files(arriving.values()), site_packages, list(arriving))
     if not all(distribution.is_complete for distribution in leaving.values()):
         return None
     comes = _top_level(_recorded_files(arriving.values()))
@@ -87,6 +91,27 @@ def plan_exchange(new: str, site_packages: str) -> Exchange | None:
     # the metadata last: where it exists, the distribution is whole
     order = sorted(comes, key=lambda name: (name.endswith(".dist-info"), name))
     return Exchange(sorted(touched - comes), order)
+
+
+def check_owners(paths: t.Collection[str], site_packages: str, names: t.Collection[str]) -> None:
+    """Refuse to write over files of other distributions: they would break, and break again when what has overwritten them goes.
+
+    :param paths: what comes, by the paths in the folder of packages
+    :param names: normalised names of the distributions that come
+    :raises TorchExtensionError: with what belongs to whom
+    """
+    leaving = [found for name, found in find_installed([site_packages]).items() if name in names and found.is_complete]
+    existing = {os.path.normpath(path) for path in paths if os.path.lexists(os.path.join(site_packages, path))}
+    ours = _recorded_files(leaving)
+    if not existing and not ours:
+        return  # to read all records takes long
+    for owner, files in records.find_owners(existing | ours, site_packages, names).items():
+        more = f" and {len(files) - _MAX_FILES} more files" if len(files) > _MAX_FILES else ""
+        raise TorchExtensionError(
+            f"{', '.join(files[:_MAX_FILES])}{more} in {site_packages} {'belongs' if len(files) == 1 else 'belong'} to {owner}, and {' and '.join(names)} would overwrite or"
+            f" remove them. Nothing was changed. Uninstall {owner.split()[0]} first, and install it anew afterwards; or choose a version"
+            " without these files in torch_extension_packages."
+        )
 
 
 @contextlib.contextmanager
@@ -145,8 +170,19 @@ def remove_leftovers(site_packages: str, names: t.Iterable[str] = ()) -> list[st
             _finish(Exchange(**json.load(file)), path, site_packages)
             _sync_entry(site_packages)
             os.unlink(file.name)
-        shutil.rmtree(path, ignore_errors=True)
+        if name.endswith(".dist-info") and not name.startswith("~"):
+            _remove_stale_record(name, site_packages)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
     return leftovers
+
+
+def _remove_stale_record(name: str, site_packages: str) -> None:
+    """Remove a record, unless it has become the one that counts: an exchange that was finished just now may have changed that."""
+    for distributions in find_all_records([site_packages]).values():
+        for record in distributions[1:]:
+            if os.path.basename(record.path) == name:
+                records.remove_record(record)
 
 
 def _finish(exchange: Exchange, scratch: str, site_packages: str) -> None:

@@ -17,10 +17,17 @@ from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import replacement
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, records
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import find_leftovers
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import check_ownership
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import (
+    check_ownership,
+    check_same_owner,
+    explain_missing_installer,
+    give_to_owner,
+)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.shadows import find_foreign_modules
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import find_uv
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
@@ -54,9 +61,9 @@ def decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.An
     missing = records.missing_files(installed) if installed else []
     if missing:
         return Action(REPLACE, f"{wheel['name']} {wheel['version']} is installed in part ({missing[0]} is missing)")
-    failure = trial.import_failure(environment["python"]["executable"], wheel["imports"], run)
+    failure = trial.try_import(environment, wheel["imports"], run).failure
     if failure is None:
-        return Action(KEEP, f"{wheel['name']} {wheel['version']} is installed and can be imported")
+        return Action(KEEP, f"{wheel['name']} {wheel['version']} is installed and can be imported; from which wheel is not recorded")
     return Action(REPLACE, f"{wheel['name']} {wheel['version']} is installed, but cannot be imported ({failure})")
 
 
@@ -82,7 +89,7 @@ def install(
     :raises TorchExtensionError: if something is wrong; the environment is then as it was
     """
     python = environment["python"]
-    check_ownership(environment, [python["site_packages"]])
+    check_environment_can_change(environment)
     files = [*wheels, *requirements]
     for file in files:
         wheel_file.check_tags(file["filename"], environment)
@@ -90,14 +97,19 @@ def install(
         replacement.remove_leftovers(python["site_packages"], _leftover_names(wheels))
         with replacement.scratch_folder(python["site_packages"]) as new:
             _unpack(files, folder, new, environment, run)
+            _record_origins(files, folder, new)
             exchange = replacement.plan_exchange(new, python["site_packages"])
-            if exchange is not None:
+            if exchange is None:
+                check_same_owner(python["site_packages"])
+            else:
                 unpacked()  # before they, too, are written to the disk
             with replacement.syncing(new):
                 results = _try_out(wheels, new, environment, run, verify, devices)
             if exchange is None:
                 _run_installer(files, folder, None, environment, run)
+                _record_origins(files, folder, python["site_packages"])
             else:
+                give_to_owner(new, python["site_packages"])
                 replacement.carry_out(exchange, new, python["site_packages"])
     installed = distributions.find_installed([python["site_packages"]])
     for wheel in wheels:
@@ -107,7 +119,23 @@ def install(
                 f"{wheel['filename']} was installed without an error, but is not in {python['site_packages']}. Look at"
                 " the installer's settings on this node."
             )
+        for module, file in find_foreign_modules(environment, wheel["imports"], run).items():
+            raise TorchExtensionError(
+                f"{wheel['filename']} is installed in {python['site_packages']}, and Python takes {module} from {file}, which comes"
+                " before it on the search path. Remove that copy, or take it off the search path."
+            )
     return results
+
+
+def check_environment_can_change(environment: t.Mapping[str, t.Any]) -> None:
+    """Refuse an environment that nothing can be installed into, for want of the right to do so, or of an installer.
+
+    :raises TorchExtensionError: with what to do
+    """
+    check_ownership(environment, [environment["python"]["site_packages"]])
+    missing = explain_missing_installer(environment)
+    if missing:
+        raise TorchExtensionError(missing)
 
 
 def list_leftovers(wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any]) -> list[str]:
@@ -153,7 +181,13 @@ def _try_out(
     executable = environment["python"]["executable"]
     results = {}
     for wheel in wheels if verify != trial.NONE else []:
-        failure = trial.import_failure(executable, wheel["imports"], run, target)
+        failure, foreign = trial.try_import(environment, wheel["imports"], run, target)
+        if foreign:
+            raise TorchExtensionError(
+                f"{wheel['filename']} would be installed in vain: Python takes it from {foreign}, which comes before"
+                f" {environment['python']['site_packages']} on its search path. Nothing was changed. Remove that copy, or take it off"
+                " the search path."
+            )
         if failure:
             raise TorchExtensionError(
                 f"{wheel['filename']} does not load with {executable}: {failure}. Nothing was"
@@ -195,6 +229,16 @@ def _unpack(
         wheel_file.check_metadata(wheel_file.delivered_path(file, folder), file["filename"])
 
 
+def _record_origins(files: t.Iterable[t.Mapping[str, t.Any]], folder: str, site_packages: str) -> None:
+    """Write down from which files distributions were installed: by it the next run knows them."""
+    installed = distributions.find_installed([site_packages])
+    for file in files:
+        found = installed.get(wheel_file.parse_name(file["filename"]).name)
+        if found is not None:
+            digest = file["sha256"] or sha256_of(wheel_file.delivered_path(file, folder))
+            records.record_origin(found, file["filename"], digest)
+
+
 def _is_hashed_by_pip(file: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> bool:
     """Whether pip itself checks a file against its hash before it unpacks it.
 
@@ -232,10 +276,7 @@ def _run_installer(
         command = [uv, "pip", "install", "--python", python["executable"], "--offline", "--no-index", "--no-deps"]
         command += ["--no-config", "--no-cache", *target_arguments] + ([] if target else ["--reinstall"])
     else:
-        raise TorchExtensionError(
-            f"{python['executable']} has no pip and this node has no uv. Run {python['executable']} -m ensurepip, or"
-            " bring uv to the node."
-        )
+        raise TorchExtensionError(explain_missing_installer(environment) or "uv has gone from this node.")
     # pip's --isolated still reads the pip.conf of the environment and of the system, uv's --no-config still UV_….
     unset_variables = [word for name in sorted(os.environ) if name.startswith(("PIP_", "UV_")) for word in ("-u", name)]
     # pip unpacks in TMPDIR first: /tmp may be small or another file system

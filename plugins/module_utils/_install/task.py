@@ -12,6 +12,7 @@ import os
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
@@ -21,7 +22,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.envi
     describe_environment,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP, Action
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP, Action, explain_shadow
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import (
     FIND_LINKS,
     INSTALL,
@@ -75,6 +76,9 @@ class Task:
             environment = self._read_environment()
         actions = [self._examine(wheel, environment) for wheel in self._wheels]
         needed = [wheel for wheel, action in zip(self._wheels, actions) if action.action != KEEP]
+        if self._mode == INSTALL and needed:
+            self._installer().check_environment_can_change(environment)
+            self._check_owners(needed, environment)
         absent = [
             file
             for file in self._params["requirements"]
@@ -168,8 +172,20 @@ class Task:
         if wheel["conflicts"]:
             raise TorchExtensionError(f"{wheel['filename']} cannot serve this node: {'; '.join(wheel['conflicts'])}.")
         if self._mode == INSTALL:
-            return self._installer().decide_action(wheel, environment, self._run)
+            action: Action = self._installer().decide_action(wheel, environment, self._run)
+            shadow = explain_shadow(wheel["name"], action.action, environment)
+            if shadow:
+                raise TorchExtensionError(f"{wheel['filename']} would be installed in vain: {shadow}. Nothing was changed.")
+            return action
         return self._installer().decide_action(wheel, environment)
+
+    def _check_owners(self, needed: t.Sequence[Wheel], environment: Environment) -> None:
+        """Refuse wheels that would overwrite files of other distributions, as far as it is known what is in them."""
+        facts_by_sha256 = self._params["facts"]
+        paths = {path for wheel in needed for path in (facts_by_sha256.get(wheel["sha256"]) or {}).get("files", ())}
+        if paths:
+            names = [canonical(wheel["name"]) for wheel in needed]
+            self._installer().replacement.check_owners(paths, environment["python"]["site_packages"], names)
 
     def _trial_of(self, environment: Environment) -> str:
         gpus = add_gpus(environment, self._run, self._warn)["gpus"]

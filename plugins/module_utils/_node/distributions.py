@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import typing as t
 from urllib.parse import unquote, urlsplit
 
@@ -28,28 +29,105 @@ class Distribution(t.NamedTuple):
     path: str
     is_complete: bool
 
+    @property
+    def folder(self) -> str:
+        """The folder of the search path that it is in."""
+        return os.path.dirname(self.path)
 
-def find_installed(site_packages: t.Iterable[str]) -> dict[str, Distribution]:
-    """The distributions in folders given in the order of sys.path, by normalised name; the first of a name counts.
+
+class RecordEntry(t.NamedTuple):
+    """A line of RECORD: a path relative to the folder of packages, and the file's hash and size when it was installed."""
+
+    path: str
+    hash: str  # "sha256=…" in base64 without padding, or empty
+    size: str  # in bytes, or empty
+
+
+def find_installed(folders: t.Iterable[str]) -> dict[str, Distribution]:
+    """The distributions in folders given in the order of sys.path, by normalised name; the first folder that has one counts.
 
     :raises OSError: if a folder cannot be read
     """
-    installed: dict[str, Distribution] = {}
-    for folder in site_packages:
-        for entry in sorted(os.listdir(folder)):
-            stem, extension = os.path.splitext(entry)
-            name, dash, version = stem.partition("-")
-            # pip renames what it is about to remove to "~name": debris of a broken run, not a distribution.
-            if extension not in (".dist-info", ".egg-info") or not dash or name.startswith("~"):
-                continue
-            path = os.path.join(folder, entry)
-            if extension == ".dist-info" and not os.path.isfile(os.path.join(path, "METADATA")):
-                continue  # left over from a removal that broke off
+    return {name: found[0] for name, found in find_all_records(folders).items()}
+
+
+def find_all_records(folders: t.Iterable[str]) -> dict[str, list[Distribution]]:
+    """All records of each distribution that :func:`find_installed` finds, in its folder; first the one whose files are there.
+
+    An upgrade that was aborted leaves the record of the old version beside that of the new one, and Python takes one of the two
+    (``importlib.metadata``: whichever the file system lists first).
+
+    :raises OSError: if a folder cannot be read
+    """
+    found: dict[str, list[Distribution]] = {}
+    for folder in folders:
+        in_folder: dict[str, list[Distribution]] = {}
+        for distribution in _list_folder(folder):
+            in_folder.setdefault(distribution.name, []).append(distribution)
+        for name, records in in_folder.items():
+            if name not in found:
+                found[name] = sorted(records, key=_doubtfulness) if len(records) > 1 else records
+    return found
+
+
+def read_record(distribution: Distribution) -> list[RecordEntry]:
+    """The files of a distribution, as its installer wrote them down (PEP 376)."""
+    import csv  # a node compiles what it imports each time, and what describes an environment reads no RECORD
+
+    with open(os.path.join(distribution.path, "RECORD"), encoding="utf-8", newline="") as file:
+        return [RecordEntry(*[*row, "", ""][:3]) for row in csv.reader(file) if row]
+
+
+def _list_folder(folder: str) -> t.Iterator[Distribution]:
+    if os.path.isfile(folder):  # a zip file
+        return
+    entries = sorted(os.listdir(folder))
+    if folder.endswith(".egg") and "EGG-INFO" in entries:  # of easy_install
+        name, _dash, version = os.path.basename(folder)[: -len(".egg")].partition("-")
+        yield Distribution(canonical(name), _egg_version(version), os.path.join(folder, "EGG-INFO"), False)
+    for entry in entries:
+        stem, extension = os.path.splitext(entry)
+        name, _dash, version = stem.partition("-")
+        # pip renames what it is about to remove to "~name": debris of a broken run, not a distribution.
+        if extension not in (".dist-info", ".egg-info") or name.startswith("~"):
+            continue
+        path = os.path.join(folder, entry)
+        if extension == ".egg-info":  # without a version where setup.py develop has left it beside the source
+            version = _egg_version(version) or _read_version(os.path.join(path, "PKG-INFO"))
+        elif not os.path.isfile(os.path.join(path, "METADATA")):
+            continue  # left over from a removal that broke off
+        if version:
             is_complete = os.path.isfile(os.path.join(path, "RECORD"))
-            if extension == ".egg-info":
-                version = version.partition("-py")[0]
-            installed.setdefault(canonical(name), Distribution(canonical(name), version, path, is_complete))
-    return installed
+            yield Distribution(canonical(name), version, path, is_complete)
+
+
+def _egg_version(text: str) -> str:
+    return text.partition("-py")[0]
+
+
+def _read_version(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            match = re.search(r"^Version:\s*(\S+)", file.read(1 << 16), re.MULTILINE)
+    except OSError:
+        return ""
+    return match.group(1) if match else ""
+
+
+def _doubtfulness(distribution: Distribution) -> tuple[int, float]:
+    """How many of its files are not as recorded; of several that are alike, the one that was installed last is the least doubtful."""
+    faults = 0
+    if not distribution.is_complete:
+        faults = 1 << 30
+    else:
+        for row in read_record(distribution):
+            try:
+                status = os.stat(os.path.join(distribution.folder, row.path))
+            except OSError:
+                faults += 1
+                continue
+            faults += bool(row.size) and row.size != str(status.st_size)
+    return faults, -os.stat(distribution.path).st_mtime
 
 
 def read_origin(distribution: Distribution) -> dict[str, str | None] | None:

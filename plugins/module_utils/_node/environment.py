@@ -15,8 +15,17 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, leftovers, system
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import query_interpreter
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import (
+    distributions,
+    leftovers,
+    shadows,
+    system,
+)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import (
+    Interpreter,
+    query_interpreter,
+)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import describe_access
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.torch import read_torch
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import read_uv_version
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import settings
@@ -66,15 +75,20 @@ def describe_environment(
     sdists: t.Sequence[str] = (),
 ) -> tuple[dict[str, t.Any], list[str]]:
     """One environment as :func:`describe_environments` gives it, without the GPUs and their driver."""
-    interpreter = query_interpreter(python, run)
+    interpreter = query_interpreter(python, run, ["torch", *shadows.watched_modules()], environ)
+    folders = [entry.folder for entry in interpreter.path]
     try:
-        installed = distributions.find_installed(interpreter.site_packages)
+        found = distributions.find_all_records(folders)
     except OSError as exc:
         raise TorchExtensionError(
             f"The packages of {interpreter.executable} cannot be read: {exc}. Run as a user who may (become,"
             " become_user)."
         ) from exc
-    torch, warnings = read_torch(interpreter.site_packages, installed.get("torch"), interpreter.prefix)
+    found = shadows.find_records(interpreter, found)
+    installed = {name: records[0] for name, records in found.items()}
+    libraries = [os.path.join(prefix, "lib") for prefix in dict.fromkeys((interpreter.prefix, interpreter.base_prefix))]
+    torch_module = interpreter.modules.get("torch")
+    torch, warnings = read_torch(torch_module and torch_module.file, installed.get("torch"), libraries)
     names = {canonical(name) for name in distribution_names if name != ALL_DISTRIBUTIONS}
     if ALL_DISTRIBUTIONS in distribution_names:
         names.update(installed)
@@ -84,7 +98,7 @@ def describe_environment(
     pip_cache = settings.describe_cache(
         interpreter.prefix, environ, lambda path: os.access(path, os.W_OK), os.geteuid()
     )
-    platform = system.read_platform(interpreter.prefix)
+    platform = system.read_platform(interpreter)
     environment = {
         "python": {
             "executable": interpreter.executable,
@@ -94,7 +108,10 @@ def describe_environment(
             "implementation": interpreter.implementation,
             "externally_managed": interpreter.externally_managed,
             "prefix": interpreter.prefix,
-            "site_packages": next(iter(interpreter.site_packages), None),
+            "program": interpreter.program,
+            "site_packages": interpreter.site_packages,
+            "search_path": [entry._asdict() for entry in interpreter.path],
+            "access": describe_access(interpreter.site_packages),
         },
         "platform": platform,
         "torch": torch,
@@ -107,11 +124,42 @@ def describe_environment(
         "variables": {name: environ[name] for name in VARIABLES if name in environ},
         "distributions": {name: installed[name].version if name in installed else None for name in sorted(names)},
         "origins": {name: origin for name, origin in origins.items() if origin is not None},
-        "leftovers": leftovers.find_leftovers(next(iter(interpreter.site_packages), None)),
+        "shadows": shadows.find_shadows(interpreter),
+        "leftovers": leftovers.find_leftovers(interpreter.site_packages),
     }
+    warnings += _warn_of_others_torch(interpreter, torch, folders)
+    warnings += _warn_of_records("torch", found)
     if platform["libstdcxx"] is None:
         warnings.append(f"No libstdc++.so.6 was found for {interpreter.executable}: its version is not known.")
     return environment, warnings
+
+
+def _warn_of_others_torch(
+    interpreter: Interpreter, torch: t.Mapping[str, t.Any] | None, folders: t.Sequence[str]
+) -> list[str]:
+    """That the torch of one user or of this process stands before that of the environment, which others import."""
+    module = interpreter.modules.get("torch")
+    if torch is None or module is None or not module.is_before:
+        return []
+    others = [path for path in (os.path.join(folder, "torch") for folder in folders) if os.path.isdir(path)]
+    others = [path for path in others if not os.path.samefile(path, torch["path"])]
+    if not others:
+        return []
+    return [
+        f"Python finds torch {torch['version']} in {torch['path']} ({shadows.explain_place(interpreter, module.file)}) before the one"
+        f" in {others[0]}. The former is what this user's programs import, and what wheels are chosen for."
+    ]
+
+
+def _warn_of_records(name: str, found: t.Mapping[str, t.Sequence[distributions.Distribution]]) -> list[str]:
+    current, *stale = found.get(name, [None])
+    if current is None or not stale:
+        return []
+    names = ", ".join(os.path.basename(record.path) for record in stale)
+    return [
+        f"{current.folder} has several records of {name}. Its files are those of {current.version}; an upgrade that broke off has"
+        f" left {names}, which pip may take for the installed one. Remove it."
+    ]
 
 
 def add_gpus(environment: t.Mapping[str, t.Any], run: Run, warn: t.Callable[[str], object]) -> t.Mapping[str, t.Any]:

@@ -4,7 +4,11 @@
 
 # Private to this collection: it may change in any release.
 
-"""What an interpreter is and where it looks for packages, without importing any of them."""
+"""What an interpreter is, where it looks for packages, and which file it would import a module from.
+
+Only the interpreter itself can tell: what is on its search path and in which order depends on its build (Debian, conda, uv), on
+venvs, on the user, on variables (PYTHONPATH, PYTHONNOUSERSITE) and on what runs when it starts (.pth files, sitecustomize).
+"""
 
 from __future__ import annotations
 
@@ -15,49 +19,23 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
-
-# Runs in the interpreter that is queried, with -I -S: no site module, so no .pth file of the environment is
-# executed and nothing of the environment is imported. What site would have done for a venv (before Python 3.14)
-# is done here: PEP 405 puts pyvenv.cfg beside the executable or one folder above. Neither json nor sysconfig is used:
-# importing them takes longer than all the rest.
-_QUERY = """
-import os, site, sys
-
-def venv_settings(executable):
-    here = os.path.dirname(os.path.abspath(executable))
-    for folder in (here, os.path.dirname(here)):
-        try:
-            with open(os.path.join(folder, "pyvenv.cfg"), encoding="utf-8") as lines:
-                pairs = [line.split("=", 1) for line in lines if "=" in line]
-        except OSError:
-            continue
-        return {key.strip().lower(): value.strip().lower() for key, value in pairs}
-    return None
-
-settings = venv_settings(sys.executable)
-base, flags = sys.base_prefix, getattr(sys, "abiflags", "")
-if settings is not None:
-    sys.prefix = sys.exec_prefix = os.path.dirname(os.path.dirname(os.path.abspath(sys.executable)))
-isolated = settings is not None and settings.get("include-system-site-packages") != "true"
-packages = site.getsitepackages([sys.prefix])
-if not isolated:
-    packages.append(site.getusersitepackages())
-    if settings is not None:
-        packages += site.getsitepackages([base])
-print(repr({
-    "version": sys.version.split()[0],
-    "implementation": sys.implementation.name,
-    "nodot": "%d%d" % sys.version_info[:2],
-    "free_threaded": "t" in flags,
-    "debug": "d" in flags,
-    "prefix": sys.prefix,
-    "venv": settings is not None,
-    "stdlib": os.path.dirname(os.__file__),
-    "packages": packages,
-}))
-"""
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import self_description
 
 _TAG_PREFIX = {"cpython": "cp", "pypy": "pp"}  # PEP 425
+
+
+class PathEntry(t.NamedTuple):
+    """A folder of the search path (or a zip file, or a folder whose name ends in .egg)."""
+
+    folder: str
+    owner: str  # ENVIRONMENT, SYSTEM, USER, VARIABLE or ADDED of self_description
+
+
+class ModuleLocation(t.NamedTuple):
+    """Where a module would be imported from."""
+
+    file: str  # a folder where it has no file of its own (a namespace package: mostly what is left of one)
+    is_before: bool  # it would still be taken if the folder that installers write to had it, too
 
 
 class Interpreter(t.NamedTuple):
@@ -69,9 +47,15 @@ class Interpreter(t.NamedTuple):
     abi: str  # PEP 425 ABI tag of CPython, e.g. "cp311", "cp313t" for a free-threaded build
     implementation: str
     prefix: str  # sys.prefix: the folder of the environment
+    base_prefix: str  # that of the Python that a venv is made of, or else the same
     is_venv: bool
     externally_managed: bool  # PEP 668: the operating system's package manager owns this environment
-    site_packages: tuple[str, ...]  # existing folders, in the order of sys.path
+    path: tuple[PathEntry, ...]  # what exists of sys.path, in its order, without the standard library
+    site_packages: str | None  # the folder of packages that installers write to
+    modules: dict[str, ModuleLocation]  # those asked for that it would find
+    libc: str | None  # "glibc 2.36", or None where it is another one
+    machine: str  # as os.uname() has it
+    program: str  # the file that runs; the executable may be a link to it, or a script that starts it
 
 
 def find_executable(python: str) -> str:
@@ -113,21 +97,28 @@ def _explain_unusable(candidate: str) -> str:
     return f"{candidate} cannot be executed by user id {os.geteuid()}"
 
 
-def query_interpreter(python: str, run: Run) -> Interpreter:
+def query_interpreter(
+    python: str, run: Run, modules: t.Sequence[str] = (), environ: t.Mapping[str, str] | None = None
+) -> Interpreter:
     """Run an interpreter to find out what it is.
 
     :param python: an interpreter, a command on the PATH, or the folder of an environment
+    :param modules: names of the modules to look for, without a dot
+    :param environ: the environment variables that it is run with, to name the one that may keep it from running
     :raises TorchExtensionError: if there is no such interpreter or it does not answer
     """
     executable = find_executable(python)
-    status, out, err = run([executable, "-I", "-S", "-c", _QUERY])
+    # It starts like any program of the environment, or else the answer would be another one than what programs see. The loader has the
+    # text also where modules come in an archive.
+    query = self_description.__spec__.loader.get_source(self_description.__name__)
+    status, out, err = run([executable, "-B", "-c", query, *modules])
     try:
-        answer = dict(ast.literal_eval(out))
+        answer = _parse_answer(out)
     except (ValueError, SyntaxError, TypeError):
         last_line = (err.strip() or out.strip() or "no output").splitlines()[-1]
         raise TorchExtensionError(
             f"{executable} does not answer as a Python 3 interpreter (exit status {status}: {last_line}). "
-            "Repair it, or set torch_extension_python to another one."
+            f"{_name_suspects(environ or {})}Repair it, or set torch_extension_python to another one."
         ) from None
     tag = _TAG_PREFIX.get(answer["implementation"], answer["implementation"]) + answer["nodot"]
     is_externally_managed = not answer["venv"] and os.path.isfile(os.path.join(answer["stdlib"], "EXTERNALLY-MANAGED"))
@@ -138,7 +129,26 @@ def query_interpreter(python: str, run: Run) -> Interpreter:
         abi=tag + "t" * answer["free_threaded"] + "d" * answer["debug"],
         implementation=answer["implementation"],
         prefix=answer["prefix"],
+        base_prefix=answer["base_prefix"],
         is_venv=answer["venv"],
         externally_managed=is_externally_managed,
-        site_packages=tuple(folder for folder in dict.fromkeys(answer["packages"]) if os.path.isdir(folder)),
+        path=tuple(PathEntry(*entry) for entry in answer["path"]),
+        site_packages=answer["target"],
+        modules={name: ModuleLocation(*found) for name, found in answer["modules"].items() if found},
+        libc=answer["libc"],
+        machine=answer["machine"],
+        program=answer["program"],
     )
+
+
+def _parse_answer(out: str) -> dict[str, t.Any]:
+    _before, mark, answer = out.rpartition(self_description.MARK)
+    if not mark:
+        raise ValueError("no answer")
+    return dict(ast.literal_eval(answer))
+
+
+def _name_suspects(environ: t.Mapping[str, str]) -> str:
+    """The variables that are set and that keep interpreters from starting, as a sentence."""
+    suspects = [f"{name}={environ[name]}" for name in ("LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONHOME") if environ.get(name)]
+    return f"It was started with {', '.join(suspects)}, without which it may start. " if suspects else ""

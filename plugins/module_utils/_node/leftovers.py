@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""What runs that were killed have left in a folder of packages."""
+"""What runs that were killed have left in a folder of packages, ours and those of pip and uv."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import os
 import re
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import find_all_records
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
 
 #: Beside the packages: there the user may write, there is room for what will be installed, and shared objects may be
@@ -24,20 +26,34 @@ def find_leftovers(site_packages: str | None, names: t.Iterable[str] = ()) -> li
 
     pip renames a folder that it is about to remove: "~", some of "-~.=%0123456789", and the end of the name, as long as
     it was; or all of the name (AdjacentTempDirectory in pip/_internal/utils/temp_dir.py, pip 19 to 26).
+    An upgrade that broke off leaves the record of the old version beside that of the new one.
 
     :param names: of further packages or modules
     :returns: names in this folder
     """
+    if not site_packages:
+        return []
     module_names = {name for package in PACKAGES.values() for name in (package.distribution, *package.imports)}
     module_names.update(name.replace("-", "_") for name in names)
     leftovers = []
-    for entry in sorted(os.listdir(site_packages)) if site_packages else []:
+    records: dict[str, list[str]] = {}
+    for entry in sorted(os.listdir(site_packages)):
         renamed = re.match(r"(~[-~.=%0-9]*(\w+?))(-[^-]*\.dist-info)?$", entry)
         if entry.startswith(SCRATCH_PREFIX) or (
             renamed and any(_is_renamed_from(renamed[1], renamed[2], name) for name in module_names)
         ):
             leftovers.append(entry)
+        elif entry.endswith(".dist-info") and entry.partition("-")[0].replace(".", "_").lower() in module_names:
+            records.setdefault(canonical(entry.partition("-")[0]), []).append(entry)
+    if any(len(entries) > 1 for entries in records.values()):
+        leftovers += _find_stale_records(site_packages, records)
     return leftovers
+
+
+def _find_stale_records(site_packages: str, records: t.Mapping[str, t.Sequence[str]]) -> list[str]:
+    """The records beside that of the version whose files are there."""
+    found = find_all_records([site_packages])
+    return [os.path.basename(record.path) for name in sorted(records) for record in found.get(name, [])[1:]]
 
 
 def _is_renamed_from(renamed: str, end: str, name: str) -> bool:

@@ -9,27 +9,114 @@
 from __future__ import annotations
 
 import os
+import pwd
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+
+_NOBODY = 65534  # what the kernel shows for owners that a user namespace or a server does not tell
+_ADVICE = "Make a venv there and name it in torch_extension_python."
+
+
+def describe_access(folder: str | None) -> dict[str, t.Any] | None:
+    """Who runs this, whose a folder is, and whether it can be written to; None for one that does not exist."""
+    try:
+        status = os.stat(folder) if folder else None
+    except OSError:
+        status = None
+    if folder is None or status is None:
+        return None
+    return {
+        "user": _user_name(os.geteuid()),
+        "owner": _user_name(status.st_uid),
+        "is_owner": status.st_uid in (os.geteuid(), _NOBODY),
+        "writable": os.access(folder, os.W_OK),
+        "read_only": bool(os.statvfs(folder).f_flag & os.ST_RDONLY),
+    }
+
+
+def explain_obstacle(python: t.Mapping[str, t.Any], folder: str | None, access: t.Mapping[str, t.Any] | None) -> str | None:
+    """Why a folder of an environment is not to be changed, and what to do; None if it may be.
+
+    :param python: of the environment
+    :param access: of the folder, as :func:`describe_access` gives it
+    """
+    if python["externally_managed"]:
+        return (
+            f"{python['executable']} belongs to the operating system (EXTERNALLY-MANAGED, PEP 668): nothing is installed into it."
+            f" {_ADVICE}"
+        )
+    if folder is None or access is None:
+        return f"{python['executable']} has no folder of packages ({folder}). {_ADVICE}"
+    if access["read_only"]:
+        return f"{folder} is on a file system that is mounted read-only. Mount it for writing. Or: {_lower(_ADVICE)}"
+    if access["writable"]:
+        return None
+    if access["is_owner"]:
+        return f"User {access['user']}, whose {folder} is, may not write to it. Give it the right (chmod u+w). Or: {_lower(_ADVICE)}"
+    return (
+        f"User {access['user']} cannot write to {folder}, which belongs to {access['owner']}. Set become: true and become_user:"
+        f" {access['owner']}."
+        f" Or: {_lower(_ADVICE)}"
+    )
 
 
 def check_ownership(environment: t.Mapping[str, t.Any], folders: t.Iterable[str | None]) -> None:
     """Refuse to change an environment that is not the user's to change.
 
     :param folders: those that would be written to; None for one that does not exist
-    :raises TorchExtensionError: if it belongs to the operating system (PEP 668) or to somebody else
+    :raises TorchExtensionError: if it belongs to the operating system (PEP 668) or to somebody else, or cannot be written to
     """
-    python = environment["python"]
-    advice = "Make a venv there and name it in torch_extension_python."
-    if python["externally_managed"]:
-        raise TorchExtensionError(
-            f"{python['executable']} belongs to the operating system (EXTERNALLY-MANAGED, PEP 668): nothing is"
-            f" installed into it. {advice}"
-        )
     for folder in folders:
-        if folder is None or not os.access(folder, os.W_OK):
-            raise TorchExtensionError(
-                f"User id {os.geteuid()} cannot write to {folder}. Become its owner (become, become_user). Or:"
-                f" {advice.lower()}"
-            )
+        obstacle = explain_obstacle(environment["python"], folder, describe_access(folder))
+        if obstacle:
+            raise TorchExtensionError(obstacle)
+
+
+def explain_missing_installer(environment: t.Mapping[str, t.Any]) -> str | None:
+    """That an environment has neither pip nor uv, and what to do; None if it has one."""
+    executable = environment["python"]["executable"]
+    if any(environment["installers"].values()):
+        return None
+    return f"{executable} has no pip and this node has no uv. Run {executable} -m ensurepip, or bring uv to the node."
+
+
+def check_same_owner(folder: str) -> None:
+    """Refuse to have root run an installer in the folder of another user, whose files would be root's then.
+
+    :raises TorchExtensionError: with the user to become
+    """
+    owner = os.stat(folder).st_uid
+    if os.geteuid() == 0 and owner not in (0, _NOBODY):
+        raise TorchExtensionError(
+            f"{folder} belongs to {_user_name(owner)}, and this takes more than renames: the installer would leave files of root"
+            f" there. Nothing was changed. Set become_user: {_user_name(owner)}."
+        )
+
+
+def give_to_owner(tree: str, folder: str) -> None:
+    """Give a tree that we have made to the owner of the folder that it will be put into, where we are root and may.
+
+    The folder is the owner's, who may have put something else in place of the tree meanwhile: only what is ours in it is given away,
+    and no link is followed.
+    """
+    owner = os.stat(folder)
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    for _parent, folders, files, handle in os.fwalk(tree, topdown=False):
+        if os.fstat(handle).st_uid != 0:
+            continue
+        for name in (*folders, *files):
+            if os.stat(name, dir_fd=handle, follow_symlinks=False).st_uid == 0:
+                os.chown(name, owner.st_uid, owner.st_gid, dir_fd=handle, follow_symlinks=False)
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user id {uid}"
+
+
+def _lower(sentence: str) -> str:
+    return sentence[0].lower() + sentence[1:]

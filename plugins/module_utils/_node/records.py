@@ -4,31 +4,29 @@
 
 # Private to this collection: it may change in any release.
 
-"""The files of installed distributions, as their installers wrote them down."""
+"""The files of installed distributions, as their installers wrote them down: hold them against the disk, amend, remove."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
+import io
+import json
 import os
+import shutil
 import typing as t
+from urllib.parse import quote
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import Distribution
-
-
-class RecordEntry(t.NamedTuple):
-    """A line of RECORD: a path relative to the folder of packages, and the file's hash and size when it was installed."""
-
-    path: str
-    hash: str  # "sha256=…" in base64 without padding, or empty
-    size: str  # in bytes, or empty
-
-
-def read_record(distribution: Distribution) -> list[RecordEntry]:
-    """The files of a distribution, as its installer wrote them down (PEP 376)."""
-    with open(os.path.join(distribution.path, "RECORD"), encoding="utf-8", newline="") as file:
-        return [RecordEntry(*[*row, "", ""][:3]) for row in csv.reader(file) if row]
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import (
+    Distribution,
+    find_all_records,
+    find_installed,
+    read_origin,
+    read_record,
+)
 
 
 def missing_files(distribution: Distribution) -> list[str]:
@@ -57,6 +55,66 @@ def changed_files(distribution: Distribution) -> list[str]:
         if (row.size and int(row.size) != os.path.getsize(path)) or _record_hash(path) != row.hash:
             changed.append(row.path)
     return changed
+
+
+def find_owners(paths: t.Collection[str], folder: str, except_for: t.Container[str]) -> dict[str, list[str]]:
+    """Which of some files, by their paths in a folder of packages, belong to which other distributions there.
+
+    :param except_for: normalised names of distributions that do not count
+    :returns: by the name and version of the distribution
+    """
+    owners = {}
+    for distribution in find_installed([folder]).values():
+        if distribution.name in except_for or not distribution.is_complete:
+            continue
+        recorded = {os.path.normpath(row.path) for row in read_record(distribution) if not row.path.endswith(".pyc")}
+        shared = sorted(recorded.intersection(paths))
+        if shared:
+            owners[f"{distribution.name} {distribution.version}"] = shared
+    return owners
+
+
+def remove_record(record: Distribution) -> None:
+    """Remove a distribution whose record was left over: what no other distribution of the folder has recorded, and then the record.
+
+    Files outside of the folder stay.
+    """
+    paths = {os.path.normpath(row.path) for row in read_record(record)} if record.is_complete else set()
+    paths = {path for path in paths if not os.path.isabs(path) and path.split(os.sep, 1)[0] != ".."}
+    kept = {
+        os.path.normpath(row.path)
+        for other in _list_others(record)
+        for row in (read_record(other) if other.is_complete else ())
+    }
+    for path in sorted(paths - kept):
+        if path.split(os.sep, 1)[0] != os.path.basename(record.path):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(record.folder, path))
+    shutil.rmtree(record.path, ignore_errors=True)
+
+
+def _list_others(record: Distribution) -> t.Iterator[Distribution]:
+    for records in find_all_records([record.folder]).values():
+        yield from (other for other in records if other.path != record.path)
+
+
+def record_origin(distribution: Distribution, filename: str, sha256: str) -> None:
+    """Write down from which file a distribution was installed, where its installer has not, in the file that PEP 610 has for it.
+
+    uv leaves out the hash, and pip before 20.1 writes no such file.
+    """
+    origin = read_origin(distribution) or {}
+    if not distribution.is_complete or (origin.get("filename"), origin.get("sha256")) == (filename, sha256.lower()):
+        return
+    archive = {"hash": f"sha256={sha256.lower()}", "hashes": {"sha256": sha256.lower()}}
+    text = json.dumps({"url": f"file:///{quote(filename)}", "archive_info": archive})
+    path = os.path.join(distribution.path, "direct_url.json")
+    atomic.write_bytes(path, text.encode())
+    name = f"{os.path.basename(distribution.path)}/direct_url.json"
+    rows = [row for row in read_record(distribution) if row.path != name]
+    lines = io.StringIO(newline="")
+    csv.writer(lines, lineterminator="\n").writerows([*rows, (name, _record_hash(path), str(os.path.getsize(path)))])
+    atomic.write_bytes(os.path.join(distribution.path, "RECORD"), lines.getvalue().encode())
 
 
 def _record_hash(path: str) -> str:

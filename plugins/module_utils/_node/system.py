@@ -15,6 +15,7 @@ import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import Interpreter
 
 _SYSTEM_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib")
 # Where containers and WSL mount the driver's programs, which is not always on the PATH of an ssh session.
@@ -22,23 +23,32 @@ _DRIVER_FOLDERS = "/usr/bin:/usr/local/nvidia/bin:/usr/lib/wsl/lib"
 _NVIDIA_SMI_SECONDS = "20"  # a GPU that fell off the bus makes nvidia-smi hang for ever
 
 
-def read_platform(prefix: str) -> dict[str, t.Any]:
-    """System, machine, C library and C++ library (its highest GLIBCXX version) for the programs in ``prefix``."""
-    uname = os.uname()
+def read_platform(interpreter: Interpreter) -> dict[str, t.Any]:
+    """System, machine, C library and C++ library (its highest GLIBCXX version) of the programs of an environment.
+
+    They may be others than the system's: an environment of Nix, of Gentoo Prefix or below qemu-user has its own.
+    """
+    folders = [os.path.join(prefix, "lib") for prefix in dict.fromkeys((interpreter.prefix, interpreter.base_prefix))]
     return {
-        "system": uname.sysname.lower(),
-        "machine": uname.machine,
-        "libc": _read_libc(),
-        "libstdcxx": _find_newest_glibcxx([os.path.join(prefix, "lib"), *_SYSTEM_LIBRARIES]),
+        "system": os.uname().sysname.lower(),
+        "machine": interpreter.machine,
+        "libc": _parse_libc(interpreter.libc) or _find_musl(interpreter.program),
+        "libstdcxx": _find_newest_glibcxx([*folders, *_SYSTEM_LIBRARIES]),
     }
 
 
-def _read_libc() -> dict[str, str | None] | None:
+def _parse_libc(answer: str | None) -> dict[str, str | None] | None:
+    """What ``confstr`` says of the C library: glibc alone knows the question."""
+    name, _space, version = (answer or "").partition(" ")
+    return {"name": name, "version": version} if version else None
+
+
+def _find_musl(program: str) -> dict[str, str | None] | None:
     try:
-        name, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").split()
-    except (ValueError, OSError):
-        return {"name": "musl", "version": None} if glob.glob("/lib/ld-musl-*.so.1") else None
-    return {"name": name, "version": version}
+        with open(program, "rb") as file:  # the name of the loader stands behind the program headers
+            return {"name": "musl", "version": None} if b"/ld-musl-" in file.read(8192) else None
+    except OSError:
+        return None
 
 
 def _find_newest_glibcxx(folders: t.Iterable[str]) -> str | None:

@@ -28,25 +28,23 @@ _SYSTEM_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", 
 
 
 def read_torch(
-    site_packages: t.Iterable[str], distribution: Distribution | None, prefix: str
+    module: str | None, distribution: Distribution | None, folders: t.Iterable[str]
 ) -> tuple[dict[str, t.Any] | None, list[str]]:
     """The torch that an environment would import, and warnings about what could not be determined.
 
-    :param site_packages: folders in the order of sys.path
+    :param module: the file that ``import torch`` would load, or the folder where there is no such file; None where there is neither
     :param distribution: torch's own metadata, if there is any
-    :param prefix: folder of the environment
+    :param folders: where libraries of the environment are, besides torch's own
     :returns: a dict with ``version``, ``cuda``, ``hip``, ``cxx11_abi`` and ``path``, or None where there is no torch
     :raises TorchExtensionError: where torch is installed in part only
     """
-    folders = [os.path.join(folder, "torch") for folder in site_packages]
-    path = next((folder for folder in folders if os.path.isdir(folder)), None)
-    if path is None:
+    if module is None:
         if distribution is None:
             return None, []
         raise TorchExtensionError(
-            f"torch is broken: {distribution.path} says {distribution.version}, but no folder torch is beside it."
-            f" {_REPAIR}"
+            f"torch is broken: {distribution.path} says {distribution.version}, and Python finds no module torch. {_REPAIR}"
         )
+    path = module if os.path.isdir(module) else os.path.dirname(module)
     version_file = os.path.join(path, "version.py")
     try:
         facts = _read_constants(version_file)
@@ -59,7 +57,7 @@ def read_torch(
         raise TorchExtensionError(
             f"torch is broken: {version_file} does not tell its version ({type(exc).__name__}: {exc}). {_REPAIR}"
         ) from exc
-    cxx11_abi = _read_cxx11_abi([os.path.join(path, "lib"), os.path.join(prefix, "lib"), *_SYSTEM_LIBRARIES], path)
+    cxx11_abi = _read_cxx11_abi([os.path.join(path, "lib"), *folders, *_SYSTEM_LIBRARIES], path)
     warnings = []
     if cxx11_abi is None:
         warnings.append(

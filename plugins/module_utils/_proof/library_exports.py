@@ -30,7 +30,7 @@ _GNU_HASH = struct.Struct("<IIII")
 _WORD = struct.Struct("<I")
 _BLOOM = struct.Struct("<Q")
 
-_PT_LOAD, _PT_DYNAMIC = 1, 2
+_PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NULL, _DT_NEEDED, _DT_HASH, _DT_STRTAB, _DT_SYMTAB = 0, 1, 4, 5, 6
 _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 14, 15, 29
 _DT_GNU_HASH, _DT_VERDEF, _DT_VERDEFNUM = 0x6FFFFEF5, 0x6FFFFFFC, 0x6FFFFFFD
@@ -71,6 +71,7 @@ class Elf:
     rpath: tuple[str, ...]  # DT_RPATH, as it is: with $ORIGIN
     runpath: tuple[str, ...]  # DT_RUNPATH
     versions: frozenset[str]  # version definitions, such as GLIBC_2.34
+    interpreter: str | None  # PT_INTERP of a program: the loader that the kernel starts it with
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -119,12 +120,14 @@ class Elf:
         if phentsize != _SEGMENT.size:
             raise self._damaged("program headers")
         self.machine = MACHINES.get(machine, str(machine))
-        self._segments, dynamic = [], None
+        self._segments, dynamic, self.interpreter = [], None, None
         for kind, _flags, offset, address, _physical, size, _memory, _align in _SEGMENT.iter_unpack(
             self._read(phoff, phnum * phentsize)
         ):
             if kind == _PT_LOAD:
                 self._segments.append((address, size, offset))
+            elif kind == _PT_INTERP:
+                self.interpreter = self._read(offset, min(size, _LONGEST_STRING)).partition(b"\0")[0].decode(errors="replace")
             elif kind == _PT_DYNAMIC:
                 dynamic = self._read(offset, min(size, _MOST_ENTRIES * _DYNAMIC.size) // _DYNAMIC.size * _DYNAMIC.size)
         if dynamic is None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import struct
 import typing as t
 
@@ -23,12 +24,12 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.lib
     ForeignElfError,
 )
 
-_CACHE = "/etc/ld.so.cache"
 _CACHE_MAGIC = b"glibc-ld.so.cache1.1"  # glibc, sysdeps/generic/dl-cache.h; older glibc puts another format before it
 _CACHE_HEADER = struct.Struct("<20sII20x")
 _CACHE_ENTRY = struct.Struct("<iIIIQ")
 
-# What glibc of the known distributions has built in; Debian's are the first of each machine.
+# What the loaders of the known distributions have built in, for one that cannot be read; Debian's are the first of each machine.
+_CACHE = "/etc/ld.so.cache"
 _DEFAULT_FOLDERS = (
     "/lib/{machine}-linux-gnu",
     "/usr/lib/{machine}-linux-gnu",
@@ -37,6 +38,20 @@ _DEFAULT_FOLDERS = (
     "/lib",
     "/usr/lib",
 )
+
+
+# Both are strings in the loader: the path of its cache, and its folders one behind the other, each with a slash at its end (glibc,
+# elf/dl-load.c: system_dirs).
+_CACHE_PATH = re.compile(rb"(/[^\0]{0,4000}/ld\.so\.cache)\0")
+_FOLDERS = re.compile(rb"(?<=\0)(/(?:[^\0\s%:]{1,1000}/)?(?:lib[^\0/]{0,5}|[^\0/]{1,40}-gnu[^\0/]{0,10}))/(?=\0)")
+_MAX_LOADER = 16 << 20  # bytes; real ones have 0.2 MB
+
+
+class LoaderSettings(t.NamedTuple):
+    """What is built into a dynamic loader: where its cache is, and where it looks last."""
+
+    cache: str
+    folders: tuple[str, ...]
 
 
 class Library:
@@ -63,7 +78,7 @@ class Process:
     :param environ: the environment variables that it would be started with, as far as they are known
     """
 
-    def __init__(self, environ: t.Mapping[str, str], cache: str = _CACHE) -> None:
+    def __init__(self, environ: t.Mapping[str, str]) -> None:
         self.doubts: list[str] = []  # why not all of its libraries are known
         self.unreadable: dict[str, str] = {}  # library: why the file that the loader would take cannot be judged
         self.global_scope: list[Library] = []  # whose symbols all others see, in the order of the search
@@ -73,22 +88,21 @@ class Process:
         self._by_name: dict[str, Library] = {}
         self._by_file: dict[tuple[int, int], Library] = {}
         self._nvidia_folders: list[str] = []
-        self._cache = _read_cache(cache)
-        machine = os.uname().machine
-        self._default_folders = [folder.format(machine=machine) for folder in _DEFAULT_FOLDERS]
+        self._settings: LoaderSettings | None = None  # until the program is known
+        self._cache: dict[str, list[str]] = {}
 
     @classmethod
-    def with_torch(
-        cls, environment: t.Mapping[str, t.Any], environ: t.Mapping[str, str], cache: str = _CACHE
-    ) -> Process:
+    def with_torch(cls, environment: t.Mapping[str, t.Any], environ: t.Mapping[str, str]) -> Process:
         """A process of an environment that has imported its torch.
 
         What stands in the way of knowing it is in ``doubts``.
         """
-        process = cls(environ, cache)
-        process._load_program(os.path.realpath(environment["python"]["executable"]))
+        process = cls(environ)
+        python = environment["python"]
+        process._load_program(os.path.realpath(python.get("program") or python["executable"]))
         if environment["torch"]:
-            process._import_torch(environment["torch"]["path"], environment["python"]["site_packages"])
+            folders = [entry["folder"] for entry in python.get("search_path", ())] or [python["site_packages"] or ""]
+            process._import_torch(environment["torch"]["path"], folders)
         else:
             process.doubts.append("this environment has no torch")
         return process
@@ -129,16 +143,21 @@ class Process:
         except (OSError, ElfError) as exc:
             self.doubts.append(f"the interpreter cannot be read ({_reason(exc)})")
             return
+        loader = self.program.elf.interpreter
+        if loader:
+            self._settings = read_loader_settings(loader, self.program.elf.machine)
+            self._cache = _read_cache(self._settings.cache)
+            self._find(loader, (), self.program)  # it is there before all else, under its own name
         self._load_dependencies(self.program)
         self.global_scope = with_dependencies([self.program])
 
-    def _import_torch(self, folder: str, site_packages: str | None) -> None:
+    def _import_torch(self, folder: str, search_path: t.Iterable[str]) -> None:
         """``torch/__init__.py``: libtorch_global_deps.so with RTLD_GLOBAL, then torch._C.
 
         It loads CUDA's libraries from the wheels of NVIDIA (``nvidia/*/lib``) in the folders of sys.path beforehand, wherever
         the loader would not find them by itself.
         """
-        for site in dict.fromkeys((os.path.dirname(folder), site_packages or "")):
+        for site in dict.fromkeys((os.path.dirname(folder), *search_path)):
             self._nvidia_folders += sorted(glob.glob(os.path.join(glob.escape(site), "nvidia", "*", "lib")))
         global_deps = self._dlopen(os.path.join(folder, "lib", "libtorch_global_deps.so"), is_optional=True)
         binding = sorted(glob.glob(os.path.join(glob.escape(folder), "_C.*so")))
@@ -236,7 +255,7 @@ class Process:
         for folder in (*folders, *runpath):
             yield os.path.join(folder, name)
         yield from self._cache.get(name, ())
-        for folder in (*self._default_folders, *self._nvidia_folders):
+        for folder in (*(self._settings.folders if self._settings else ()), *self._nvidia_folders):
             yield os.path.join(folder, name)
 
     def _add(self, elf: Elf, loader: Library | None) -> Library:
@@ -269,6 +288,25 @@ def with_dependencies(roots: t.Iterable[Library]) -> list[Library]:
                 seen.add(id(needed))
                 found.append(needed)
     return found
+
+
+def read_loader_settings(path: str, machine: str) -> LoaderSettings:
+    """What is built into the loader of a program.
+
+    :param path: of the loader, as the program names it
+    :param machine: that of the program, as os.uname() has it
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_MAX_LOADER)
+    except OSError:
+        content = b""
+    cache = _CACHE_PATH.search(content)
+    folders = dict.fromkeys(os.fsdecode(folder) for folder in _FOLDERS.findall(content))
+    return LoaderSettings(
+        os.fsdecode(cache.group(1)) if cache else _CACHE,
+        tuple(folders) or tuple(folder.format(machine=machine) for folder in _DEFAULT_FOLDERS),
+    )
 
 
 def _read_cache(path: str) -> dict[str, list[str]]:

@@ -31,7 +31,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.ver
     conclude,
 )
 
-FACTS_VERSION = 3
+FACTS_VERSION = 4
 
 _MAX_NAMES = 5  # symbols that a message names
 _MAX_LENGTH = 100  # characters of each, for those of C++ go on for lines

@@ -228,8 +228,9 @@ def describe_device(torch: t.Any, device: str) -> dict[str, t.Any]:
 
 def main(folder: str, package: str, first: str, *devices: str) -> int:
     """Write the devices, then the result of each from the ``first`` on, each in a line of JSON, up to one that fails."""
-    # sys.path[0] is the working directory, in which anything may lie
-    sys.path[0:1] = [folder] if folder else []
+    if sys.path and not sys.path[0]:
+        del sys.path[0]  # the working directory, in which anything may lie
+    sys.path[:0] = [folder] if folder else []
     os.environ["CUDA_CACHE_DISABLE"] = "1"  # what the driver compiles would be kept in the user's home
     import torch
 

@@ -15,6 +15,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, records
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP, explain_shadow
 
 _MAX_FILES = 3  # named in one reason
 
@@ -41,7 +42,10 @@ def check_packages(
         executable = environment["python"]["executable"]
         failure = None
         if method != trial.NONE:
-            failure = trial.import_failure(executable, PACKAGES[name].imports, run)
+            expected = _folder_of(name, environment)
+            failure, foreign = trial.try_import(environment, PACKAGES[name].imports, run, expected=expected)
+            if foreign:
+                reasons.append(f"Python takes it from {foreign}, and it is installed in {expected}")
         if failure:
             reasons.append(f"it cannot be imported: {failure}")
         elif method == trial.GPU:
@@ -61,6 +65,15 @@ def check_packages(
     return packages
 
 
+def _folder_of(name: str, environment: t.Mapping[str, t.Any]) -> str | None:
+    """The folder of the environment that holds what is installed; None where it is elsewhere, or a shadow is told of anyhow."""
+    if name in environment.get("shadows", {}):
+        return None
+    folder = environment["python"]["site_packages"]
+    found = distributions.find_installed([folder]).get(name) if folder else None
+    return folder if found and found.version == environment["distributions"].get(name) else None
+
+
 def _has_folder(environment: t.Mapping[str, t.Any], package: str) -> bool:
     folder = environment["python"]["site_packages"]
     return folder is not None and os.path.isdir(os.path.join(folder, package))
@@ -71,7 +84,12 @@ def _find_damage(name: str, environment: t.Mapping[str, t.Any]) -> t.Iterator[st
     if environment["distributions"].get(name) is None:
         yield f"there is a folder {PACKAGES[name].distribution} in {folder}, but no metadata: an installation broke off"
         return
-    distribution = distributions.find_installed([folder]).get(name) if folder else None
+    shadow = explain_shadow(name, KEEP, environment)
+    if shadow:
+        yield shadow
+    distribution, *stale = (distributions.find_all_records([folder]).get(name) if folder else None) or [None]
+    for record in stale:
+        yield f"an upgrade that broke off has left {record.path} beside it"
     if distribution is None:
         return  # it is in another folder of sys.path, which is not the environment's own
     for files, fault in (

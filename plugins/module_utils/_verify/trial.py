@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import os
 import shutil
 import signal
 import typing as t
@@ -22,16 +24,26 @@ METHODS = [AUTO, GPU, IMPORT, NONE]
 
 _SECONDS = "300"  # for all GPUs of a node; a GPU that fell off the bus makes programs hang for ever
 
-# sys.path[0] is the working directory, in which anything may lie; the scratch folder takes its turn. Of an import of torch,
-# looking for garbage takes a fifth of the time, most of it at the end: what is frozen is not looked at.
+# sys.path[0] is the working directory, in which anything may lie. A scratch folder goes where what it holds will be: right before the
+# folder of packages. Of an import of torch, looking for garbage takes a fifth of the time, most of it at the end: what is frozen is not
+# looked at.
 _IMPORT = """
-import gc, importlib, sys
+import gc, importlib, os, sys
 gc.disable()
-sys.path[0:1] = sys.argv[1:2] if sys.argv[1] else []
-for name in sys.argv[2:]:
+mark, folder, target, *names = sys.argv[1:]
+if sys.path and not sys.path[0]:
+    del sys.path[0]
+if folder:
+    places = [place for place, known in enumerate(sys.path) if os.path.realpath(known) == os.path.realpath(target)]
+    sys.path.insert(places[0] if places else 0, folder)
+for name in names:
     importlib.import_module(name)
+for name in names:
+    module = sys.modules[name.partition(".")[0]]
+    print(mark + ascii(getattr(module, "__file__", None) or next(iter(module.__path__))))
 gc.freeze()
 """
+_MARK = "airgap.torch_extensions: "  # packages print, too
 
 #: What error messages of CUDA, torch and the packages mean for an operator.
 _MEANINGS = (
@@ -72,13 +84,36 @@ def has_check(name: str) -> bool:
     return canonical(name) in _import_gpu_check().CHECKS
 
 
-def import_failure(executable: str, modules: t.Sequence[str], run: Run, folder: str = "") -> str | None:
-    """Why modules cannot be imported, in the interpreter's own last words, or None if they can.
+class Imported(t.NamedTuple):
+    """The outcome of an import: both are None where all is well."""
 
-    :param folder: a folder to import them from, before the environment's own
+    failure: str | None  # in the interpreter's own last words
+    foreign: str | None  # a file that one of the modules came from, which is not where it should
+
+
+def try_import(
+    environment: t.Mapping[str, t.Any], modules: t.Sequence[str], run: Run, folder: str = "", expected: str | None = None
+) -> Imported:
+    """Import modules.
+
+    :param environment: as torch_info describes it
+    :param folder: one whose content is to be put into the environment's folder of packages: they are imported as if it were there
+    :param expected: the folder that they are to come from; with ``folder`` that one, and else any by default
     """
-    status, out, err = run([executable, "-E", "-B", "-c", _IMPORT, folder, *modules])
-    return None if status == 0 else _last_words(status, out, err)
+    python = environment["python"]
+    status, out, err = run(
+        [python["executable"], "-B", "-c", _IMPORT, _MARK, folder, python["site_packages"] or "", *modules]
+    )
+    if status != 0:
+        return Imported(_last_words(status, out, err), None)
+    expected = expected or folder
+    files = [ast.literal_eval(line[len(_MARK) :]) for line in out.splitlines() if line.startswith(_MARK)]
+    foreign = [file for file in files if expected and not _is_below(file, expected)]
+    return Imported(None, foreign[0] if foreign else None)
+
+
+def _is_below(file: str, folder: str) -> bool:
+    return os.path.realpath(file).startswith(os.path.realpath(folder) + os.sep)
 
 
 def check_on_gpus(
@@ -97,7 +132,7 @@ def check_on_gpus(
     source = module.__spec__.loader.get_source(module.__name__)
     timeout = shutil.which("timeout")
     command = [timeout, "-k", "5", _SECONDS] if timeout else []
-    command += [executable, "-E", "-B", "-c", source, folder, canonical(name)]
+    command += [executable, "-B", "-c", source, folder, canonical(name)]
     no_values = {"seconds": None, "max_error": None}
     results: list[dict[str, t.Any]] = []
     while True:  # a process ends with the first GPU that fails, so the next one takes the rest

@@ -47,8 +47,29 @@ def decide_from_environment(wheel: t.Mapping[str, t.Any], environment: t.Mapping
         return Action(EXAMINE, f"{name} {installed} is installed, from which wheel is not recorded")
     if origin["filename"] != wheel["filename"]:
         return Action(REPLACE, f"{name} {installed} is installed from {origin['filename']}")
-    if wheel["sha256"] and origin["sha256"] and wheel["sha256"].lower() != origin["sha256"]:
+    if not wheel["sha256"] or not origin["sha256"]:
+        unknown = "no hash is published" if origin["sha256"] else "its hash was not recorded"
+        return Action(KEEP, f"{name} {installed} is installed from a wheel of this name, which is all that is known: {unknown}")
+    if wheel["sha256"].lower() != origin["sha256"]:
         return Action(
             REPLACE, f"{name} {installed} is installed from a file of this name with sha256 {origin['sha256']}"
         )
     return Action(KEEP, f"{name} {installed} is installed from this wheel")
+
+
+def explain_shadow(name: str, action: str, environment: t.Mapping[str, t.Any]) -> str | None:
+    """Why a distribution would not be imported once it is installed, and what to do; None where it would be.
+
+    A copy that comes first and is the one that is recorded as installed may stay: it is what Python imports.
+
+    :param action: what has to be done with it
+    """
+    shadow = environment.get("shadows", {}).get(name)
+    if shadow is None or (action == KEEP and shadow["version"] == environment["distributions"].get(name)):
+        return None
+    copy = f"{name} {shadow['version']}" if shadow["version"] else f"a copy of {name}"
+    return (
+        f"{copy} in {shadow['file']} ({shadow['place']}) comes before {environment['python']['site_packages']}: Python would import that"
+        " one, whatever is installed. Remove it, or take it off the search path (PYTHONNOUSERSITE=1 or another PYTHONPATH in the play's"
+        " environment and in that of the jobs)"
+    )

@@ -28,11 +28,12 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
 
 #: of what read_facts() returns; facts of another version are read anew
-FACTS_VERSION = 3
+FACTS_VERSION = 4
 _KEYS = {
     *(
         "version",
         "filename",
+        "files",
         "libraries",
         "cxx11_abi",
         "torch_abi",
@@ -70,7 +71,8 @@ def read_facts(path: str, folder: str | None = None) -> dict[str, t.Any]:
 
     ::
 
-        {"version": 3, "filename": "flash_attn-….whl",
+        {"version": 4, "filename": "flash_attn-….whl",
+         "files": ["flash_attn/__init__.py"],    # by their paths in the folder of packages, without metadata
          "libraries": [                          # those that could be read, by path
            {"path": "flash_attn_2_cuda….so",     # in the wheel
             "machine": "x86_64",                 # as uname -m writes it
@@ -100,6 +102,7 @@ def read_facts(path: str, folder: str | None = None) -> dict[str, t.Any]:
     budget = Budget()
     with open_archive(path, folder or _folder(path)) as archive:
         requires_torch = _read_requirement(archive)
+        files = _installed_paths(archive.file_names())
         names = sorted(name for name in archive.file_names() if _LIBRARY_NAME.search(name))
         if len(names) > _MAX_LIBRARIES:
             raise wheel_error(path, f"it has {len(names)} shared libraries", f"no more than {_MAX_LIBRARIES}")
@@ -121,6 +124,7 @@ def read_facts(path: str, folder: str | None = None) -> dict[str, t.Any]:
     return {
         "version": FACTS_VERSION,
         "filename": os.path.basename(path),
+        "files": files,
         "libraries": _describe_libraries(libraries, names),
         "cxx11_abi": _torch_cxx11_abi(libraries, problems),
         "torch_abi": _torch_abi(libraries),
@@ -129,6 +133,12 @@ def read_facts(path: str, folder: str | None = None) -> dict[str, t.Any]:
         "requires_torch": requires_torch,
         "problems": problems,
     }
+
+
+def _installed_paths(names: t.Iterable[str]) -> list[str]:
+    """Where the files of a wheel are put in the folder of packages (PEP 427), but for its metadata and what goes elsewhere."""
+    paths = (re.sub(r"^[^/]+\.data/(purelib|platlib)/", "", name) for name in names)
+    return sorted(path for path in paths if not path.split("/", 1)[0].endswith((".dist-info", ".data")))
 
 
 def read_facts_cached(path: str, sha256: str, folder: str | None = None) -> dict[str, t.Any]:

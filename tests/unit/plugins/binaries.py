@@ -63,8 +63,9 @@ def read_facts(path: Path, member: str, **more) -> dict:
 def no_facts(**more) -> dict:
     """The facts of a wheel of Python alone."""
     return {
-        "version": 3,
+        "version": 4,
         "filename": "flash_attn-2.8.3+cu12torch2.6cxx11abiTRUE-cp311-cp311-linux_x86_64.whl",
+        "files": [],
         "libraries": [],
         "cxx11_abi": None,
         "torch_abi": None,

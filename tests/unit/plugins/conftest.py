@@ -161,7 +161,16 @@ def environment() -> dict:
             "implementation": "cpython",
             "externally_managed": False,
             "prefix": "/opt/venv",
+            "program": "/usr/bin/python3.11",
             "site_packages": "/opt/venv/lib/python3.11/site-packages",
+            "search_path": [{"folder": "/opt/venv/lib/python3.11/site-packages", "owner": "environment"}],
+            "access": {
+                "user": "trainer",
+                "owner": "trainer",
+                "is_owner": True,
+                "writable": True,
+                "read_only": False,
+            },
         },
         "platform": {
             "system": "linux",
@@ -190,5 +199,6 @@ def environment() -> dict:
         "variables": {},
         "distributions": {"flash-attn": None, "torch": "2.2.0+cu121"},
         "origins": {},
+        "shadows": {},
         "leftovers": [],
     }

@@ -19,11 +19,14 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.site_packages import (
     decide_action,
     install,
+    remove_leftovers,
 )
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import find_installed
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import (
     ALL_DISTRIBUTIONS,
     describe_environment,
 )
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.records import changed_files, missing_files
 
 pytestmark = pytest.mark.slow  # most of them run pip
 
@@ -148,21 +151,94 @@ def test_without_verification_nothing_is_imported(node):
     assert node.environment["distributions"]["flash-attn"] == "2.8.3"
 
 
-def test_modules_in_the_working_directory_or_on_pythonpath_do_not_count(node, tmp_path, monkeypatch):
-    for folder in (tmp_path, tmp_path / "more"):
-        (folder / "flash_attn").mkdir(parents=True)
-        (folder / "flash_attn" / "__init__.py").write_text("V = 'not the wheel'\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "more"))
+def put(folder, text="V = 'not the wheel'\n"):
+    (folder / "flash_attn").mkdir(parents=True)
+    (folder / "flash_attn" / "__init__.py").write_text(text)
+    return folder / "flash_attn" / "__init__.py"
+
+
+def test_modules_in_the_working_directory_do_not_count(node, tmp_path):
+    put(tmp_path)
     with node.refuses("undefined symbol"):
         node.install(node.deliver(files=IMPORT_FAILS))
 
 
-def test_a_package_only_on_pythonpath_is_not_installed(node, tmp_path, monkeypatch):
+def test_a_copy_that_python_would_take_instead_is_told_at_the_trial(node, tmp_path, monkeypatch):
+    copy = put(tmp_path / "more")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "more"))
+    with node.refuses(f"installed in vain: Python takes it from {copy}, which comes before {node.packages}"):
+        node.install(node.deliver())
+
+
+def test_without_a_trial_a_copy_that_python_takes_instead_is_told_in_the_end(node, tmp_path, monkeypatch):
+    copy = put(tmp_path / "more")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "more"))
+    with pytest.raises(TorchExtensionError, match=f"is installed in {node.packages}, and Python takes flash_attn from {copy}"):
+        node.install(node.deliver(), verify="none")
+
+
+def test_what_the_variables_of_the_task_lead_to_counts_as_in_a_job(node, tmp_path, monkeypatch):
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "einops.py").touch()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "more"))
-    with node.refuses("No module named 'einops'"):
-        node.install(node.deliver(files={"flash_attn/__init__.py": "import einops\n"}))
+    node.install(node.deliver(files={"flash_attn/__init__.py": "import einops\nV = '2.8.3'\n"}))
+    assert node.version() == "2.8.3"
+
+
+def test_what_was_installed_is_known_by_its_hash_whatever_installed_it(any_node):
+    wheel = any_node.deliver(label=LABEL)
+    any_node.install(wheel)
+    origin = any_node.environment["origins"]["flash-attn"]
+    assert origin == {"filename": wheel["filename"], "sha256": wheel["sha256"]}
+    rebuilt = {**wheel, "sha256": "0" * 64}
+    assert decide_action(rebuilt, any_node.environment, any_node.run).action == "replace"
+    installed = find_installed([any_node.packages])["flash-attn"]
+    assert (missing_files(installed), changed_files(installed)) == ([], [])
+
+
+def test_files_of_another_distribution_are_not_overwritten(node):
+    """flash-attn-4 has its files in a folder of flash-attn's, which brings others of the same names (Dao-AILab PR 2310)."""
+    kernels = {"flash_attn/cute/__init__.py": "REAL = True\n", "flash_attn/cute/interface.py": ""}
+    other = node.deliver(name="flash_attn_4", version="4.0.0b19", files=kernels)
+    install([{**other, "name": "flash-attn-4", "imports": ["flash_attn.cute"]}], [], str(node.folder), node.environment, node.run, "import")
+    stubs = {"flash_attn/__init__.py": "V = '2.8.3'\n", "flash_attn/cute/__init__.py": "REAL = False\n"}
+    with node.refuses("flash_attn/cute/__init__.py in .* belongs? to flash-attn-4 4.0.0b19.*Uninstall flash-attn-4 first"):
+        node.install(node.deliver(files=stubs))
+    node.install(node.deliver(files={"flash_attn/__init__.py": "V = '2.8.3'\n"}))
+    assert node.version() == "2.8.3"
+
+
+def test_files_that_another_distribution_has_recorded_too_are_not_removed(node):
+    old = node.deliver(version="2.8.2", files={"flash_attn/__init__.py": "V = '2.8.2'\n", "flash_attn/cute/__init__.py": ""})
+    node.install(old)
+    other = build_wheel(node.folder, name="flash_attn_4", version="4.0.0b19", files={"flash_attn/cute/__init__.py": "REAL = 1\n"})
+    node.run([str(node.venv / "bin/python"), "-m", "pip", "install", "-q", "--no-index", "--no-deps", str(other)])
+    with node.refuses("flash_attn/cute/__init__.py in .* flash-attn-4 4.0.0b19"):
+        node.install(node.deliver(files={"flash_attn/__init__.py": "V = '2.8.3'\n"}))
+
+
+@pytest.mark.parametrize("name", ["flash_attn-2.7.3.dist-info", "Flash_Attn-2.9.0.dist-info"])
+def test_the_record_of_an_upgrade_that_broke_off_is_cleared_and_the_next_run_changes_nothing(name, node):
+    wheel = node.deliver(label=LABEL)
+    node.install(wheel)
+    stale = Path(node.packages) / name
+    stale.mkdir()
+    (stale / "METADATA").write_text("Name: flash-attn\n")
+    gone, both, foreign = "flash_attn/gone.py", "flash_attn/__init__.py", "../../../elsewhere"
+    (Path(node.packages) / gone).touch()
+    (stale / "RECORD").write_text("\n".join(f"{path},sha256=x,99" for path in (gone, both, foreign)))
+    (node.venv / "elsewhere").touch()
+    environment = node.environment
+    assert environment["distributions"]["flash-attn"] == "2.8.3"
+    assert environment["leftovers"] == [name]
+    assert decide_action(wheel, environment, node.run).action == "keep"
+    remove_leftovers([wheel], environment)
+    assert node.environment["leftovers"] == []
+    assert not stale.exists()
+    assert not (Path(node.packages) / gone).exists()
+    assert (node.venv / "elsewhere").exists()
+    assert decide_action(wheel, node.environment, node.run).action == "keep"
+    assert node.version() == "2.8.3"
 
 
 def rename(wheel, path):
@@ -221,7 +297,7 @@ def test_the_environment_of_the_operating_system_is_refused(node):
 
 
 def test_packages_that_cannot_be_written_are_refused(node):
-    with node.refuses(f"User id {os.geteuid()} cannot write to /proc/none"):
+    with node.refuses("has no folder of packages ./proc/none"):
         node.install(node.deliver(), site_packages="/proc/none")
 
 
@@ -325,14 +401,14 @@ SCRIPT = ("flash_attn-2.8.3.data/scripts/attend", b"#!python\n")
 
 @pytest.mark.parametrize(
     ("extra", "happened"),
-    [([], ["pip", "unpacked", "import"]), ([SCRIPT], ["pip", "import", "pip"])],
+    [([], ["pip", "unpacked", "import", "query"]), ([SCRIPT], ["pip", "import", "pip", "query"])],
     ids=["renamed into place", "installed once more"],
 )
 def test_unpacked_is_called_before_the_trial_unless_pip_needs_the_files_again(extra, happened, node):
     order = []
 
     def run(command):
-        order.append("pip" if "install" in command else "import")
+        order.append("pip" if "install" in command else "import" if "importlib.import_module" in command[3] else "query")
         return node.run(command)
 
     wheel = node.deliver(extra=extra)

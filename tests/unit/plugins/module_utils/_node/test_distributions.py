@@ -126,4 +126,4 @@ def test_a_broken_off_installation_has_no_origin(tmp_path):
 
 def test_a_metadata_folder_without_metadata_is_no_distribution(tmp_path):
     (put(tmp_path, "a-1.dist-info") / "METADATA").unlink()
-    assert find_installed([tmp_path]) == {}
+    assert find_installed([str(tmp_path)]) == {}

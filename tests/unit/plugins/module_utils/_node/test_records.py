@@ -20,15 +20,15 @@ def test_of_a_broken_off_installation_files_are_missing(tmp_path):
     (folder / "RECORD").write_text("\n".join(rows))
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "__init__.py").touch()
-    assert missing_files(find_installed([tmp_path])["a"]) == ["a/b,c.py"]
+    assert missing_files(find_installed([str(tmp_path)])["a"]) == ["a/b,c.py"]
     (tmp_path / "a" / "b,c.py").touch()
-    assert missing_files(find_installed([tmp_path])["a"]) == []
+    assert missing_files(find_installed([str(tmp_path)])["a"]) == []
 
 
 def test_without_a_record_the_record_is_missing(tmp_path):
     (tmp_path / "a-1.dist-info").mkdir()
     (tmp_path / "a-1.dist-info" / "METADATA").touch()
-    assert missing_files(find_installed([tmp_path])["a"]) == ["a-1.dist-info/RECORD"]
+    assert missing_files(find_installed([str(tmp_path)])["a"]) == ["a-1.dist-info/RECORD"]
 
 
 def test_files_that_differ_from_the_record_of_pip_are_changed(venv, packages, tmp_path):

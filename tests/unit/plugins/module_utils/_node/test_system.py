@@ -11,6 +11,7 @@ import shutil
 import pytest
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import system
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import query_interpreter
 
 H200 = "NVIDIA H200, 9.0, 143771, 580.159.03"
 REPORT = """
@@ -23,19 +24,41 @@ Attached GPUs                             : 1
 """
 
 
-def test_platform_is_that_of_this_machine(tmp_path):
-    found = system.read_platform(str(tmp_path))
+@pytest.fixture
+def interpreter(make_venv, run):
+    return query_interpreter(str(make_venv()), run)
+
+
+def test_platform_is_that_of_the_interpreter(interpreter):
+    found = system.read_platform(interpreter)
     assert (found["system"], found["machine"]) == (stdlib_platform.system().lower(), stdlib_platform.machine())
     assert (found["libc"]["name"], found["libc"]["version"]) == stdlib_platform.libc_ver()
 
 
-def test_the_highest_glibcxx_is_found_by_number_in_the_environments_own_library(tmp_path):
+def test_the_highest_glibcxx_is_found_by_number_in_the_environments_own_library(interpreter, tmp_path):
     (tmp_path / "lib").mkdir()
     library = b"\0".join(
         [b"", b"GLIBCXX_3.4", b"GLIBCXX_3.4.9", b"GLIBCXX_3.4.30", b"GLIBCXX_DEBUG_MESSAGE_LENGTH", b""]
     )
     (tmp_path / "lib" / "libstdc++.so.6").write_bytes(library)
-    assert system.read_platform(str(tmp_path))["libstdcxx"] == "3.4.30"
+    assert system.read_platform(interpreter._replace(prefix=str(tmp_path)))["libstdcxx"] == "3.4.30"
+
+
+def test_the_c_library_and_the_machine_are_told_by_the_interpreter_and_not_by_who_asks(interpreter):
+    other = interpreter._replace(libc="glibc 2.99", machine="aarch64")
+    found = system.read_platform(other)
+    assert (found["libc"], found["machine"]) == ({"name": "glibc", "version": "2.99"}, "aarch64")
+
+
+@pytest.mark.parametrize(
+    ("program", "libc"),
+    [(b"/lib/ld-musl-x86_64.so.1\0", {"name": "musl", "version": None}), (b"/system/bin/linker64\0", None)],
+    ids=["musl", "neither"],
+)
+def test_another_c_library_is_known_by_the_loader_of_the_program(interpreter, program, libc, tmp_path):
+    (tmp_path / "python3").write_bytes(b"\x7fELF" + program)
+    other = interpreter._replace(libc=None, program=str(tmp_path / "python3"))
+    assert system.read_platform(other)["libc"] == libc
 
 
 def test_a_libstdcxx_without_versions_is_skipped(tmp_path):

@@ -24,8 +24,12 @@ ANNOTATED = (
 CPU = "__version__ = '2.2.0+cpu'\ncuda = None\n"
 
 
-def test_no_torch_is_no_error(tmp_path):
-    assert read_torch([str(tmp_path)], None, str(tmp_path)) == (None, [])
+def module_of(packages):
+    return str(packages / "torch" / "__init__.py")
+
+
+def test_no_torch_is_no_error():
+    assert read_torch(None, None, []) == (None, [])
 
 
 @pytest.mark.parametrize(
@@ -39,14 +43,14 @@ def test_no_torch_is_no_error(tmp_path):
 )
 def test_version_py_is_read_as_each_torch_wrote_it(text, facts, tmp_path, make_torch):
     path = make_torch(tmp_path, version=text)
-    found, warnings = read_torch([str(tmp_path)], None, str(tmp_path))
+    found, warnings = read_torch(module_of(tmp_path), None, [])
     assert found == {**facts, "cxx11_abi": False, "path": str(path)}
     assert warnings == []
 
 
 def test_version_py_is_not_run(tmp_path, make_torch):
     make_torch(tmp_path, version=f"{PLAIN}open({str(tmp_path / 'ran')!r}, 'w')\n")
-    assert read_torch([str(tmp_path)], None, str(tmp_path))[0]["version"] == "1.13.1+cu117"
+    assert read_torch(module_of(tmp_path), None, [])[0]["version"] == "1.13.1+cu117"
     assert not (tmp_path / "ran").exists()
 
 
@@ -55,7 +59,7 @@ def test_version_py_is_not_run(tmp_path, make_torch):
 )
 def test_the_abi_is_what_the_constructor_of_the_error_class_takes(library, abi, tmp_path, make_torch):
     make_torch(tmp_path, library=library)
-    found, warnings = read_torch([str(tmp_path)], None, str(tmp_path))
+    found, warnings = read_torch(module_of(tmp_path), None, [])
     assert found["cxx11_abi"] is abi
     assert [warning for warning in warnings if "C++ ABI" in warning] == warnings
     assert bool(warnings) == (abi is None)
@@ -64,22 +68,20 @@ def test_the_abi_is_what_the_constructor_of_the_error_class_takes(library, abi, 
 def test_condas_torch_has_its_library_in_the_folder_of_the_environment(tmp_path, make_torch):
     torch = make_torch(tmp_path / "packages", library=NEW_ABI)
     (torch / "lib").rename(tmp_path / "lib")
-    assert read_torch([str(tmp_path / "packages")], None, str(tmp_path))[0]["cxx11_abi"] is True
+    assert read_torch(module_of(tmp_path / "packages"), None, [str(tmp_path / "lib")])[0]["cxx11_abi"] is True
 
 
 def test_its_own_library_goes_before_that_of_the_environment(tmp_path, make_torch):
     make_torch(tmp_path / "packages", library=OLD_ABI)
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "libc10.so").write_bytes(NEW_ABI)
-    assert read_torch([str(tmp_path / "packages")], None, str(tmp_path))[0]["cxx11_abi"] is False
+    assert read_torch(module_of(tmp_path / "packages"), None, [str(tmp_path / "lib")])[0]["cxx11_abi"] is False
 
 
-def test_the_first_torch_on_the_path_counts(tmp_path, make_torch):
-    (tmp_path / "a").mkdir()
-    expected = make_torch(tmp_path / "b", version=PLAIN)
-    make_torch(tmp_path / "c", version=ANNOTATED)
-    found, _warnings = read_torch([str(tmp_path / name) for name in "abc"], None, str(tmp_path))
-    assert found["path"] == str(expected)
+def test_what_is_left_of_a_torch_may_be_a_folder_without_a_module(tmp_path, make_torch):
+    torch = make_torch(tmp_path)
+    (torch / "__init__.py").unlink()
+    assert read_torch(str(torch), None, [])[0]["path"] == str(torch)
 
 
 @pytest.mark.parametrize(
@@ -99,10 +101,10 @@ def test_a_half_removed_torch_is_an_error_that_says_so(damage, words, tmp_path, 
     torch = make_torch(tmp_path)
     damage(torch)
     with pytest.raises(TorchExtensionError, match=f"torch is broken.*{words}.*Install torch anew"):
-        read_torch([str(tmp_path)], None, str(tmp_path))
+        read_torch(module_of(tmp_path), None, [])
 
 
 def test_torchs_metadata_without_torch_is_an_error_that_says_so(tmp_path):
     left = Distribution("torch", "2.2.0", str(tmp_path / "torch-2.2.0.dist-info"), True)
-    with pytest.raises(TorchExtensionError, match=r"torch-2.2.0.dist-info says 2.2.0, but no folder torch is beside"):
-        read_torch([str(tmp_path)], left, str(tmp_path))
+    with pytest.raises(TorchExtensionError, match=r"torch-2.2.0.dist-info says 2.2.0, and Python finds no module"):
+        read_torch(None, left, [])

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -14,10 +15,12 @@ from pathlib import Path
 import pytest
 from binaries import compile_library
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.library_exports import Elf
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.loader import (
     Extension,
     Process,
     expand_origin,
+    read_loader_settings,
     with_dependencies,
 )
 
@@ -42,6 +45,24 @@ def process_of():
 
 def build(path: Path, source: str = "", *options: str) -> Path:
     return compile_library(path, source, "-Wl,--no-as-needed", *options, language="c", soname=path.name)
+
+
+@pytest.fixture
+def program_with_cache(tmp_path):
+    """A program whose loader has a cache of its own built in, and one folder."""
+
+    def program_with_cache(cache: Path) -> Path:
+        loader = tmp_path / "ld-own.so.2"
+        loader.write_bytes(b"\0".join([b"\x7fELF", os.fsencode(cache), b"/no/such/lib/", b""]))
+        return build_program(tmp_path / "python", loader)
+
+    return program_with_cache
+
+
+def build_program(path: Path, loader: Path, *options: str) -> Path:
+    command = ["gcc", "-x", "c", "-", "-o", path, f"-Wl,--dynamic-linker={loader}", *options]
+    subprocess.run(command, input="int main(void) { return 0; }", text=True, check=True)
+    return path
 
 
 def cache_of(entries, before=b"") -> bytes:
@@ -72,7 +93,7 @@ def test_a_process_without_torch_says_so(process_of, tmp_path):
 
 
 @pytest.mark.parametrize("before", [b"", b"ld.so-1.7.0\0" + b"\0" * 100])
-def test_the_cache_of_ldconfig_is_read_in_both_of_its_forms(process_of, tmp_path, before):
+def test_the_cache_of_ldconfig_is_read_in_both_of_its_forms(process_of, program_with_cache, tmp_path, before):
     plain = build(tmp_path / "a/libcached.so.1")
     special = build(tmp_path / "b/libcached.so.1")
     cache = tmp_path / "ld.so.cache"
@@ -82,17 +103,18 @@ def test_the_cache_of_ldconfig_is_read_in_both_of_its_forms(process_of, tmp_path
         ("libx.so", "/no/libx.so", 0),
     ]
     cache.write_bytes(cache_of(entries, before))
-    process = process_of(tmp_path, torch=False, cache=str(cache))
+    process = process_of(tmp_path, torch=False, executable=program_with_cache(cache))
     found, missing = process.load(Extension(str(tmp_path), ["libcached.so.1", "libx.so"], []))
     assert found["libcached.so.1"].elf.path == str(plain)
     assert missing == ["libx.so"]
 
 
 @pytest.mark.parametrize("cut", [0, 10, 50, 80, 100])
-def test_a_cache_that_is_cut_off_is_none(process_of, tmp_path, cut):
+def test_a_cache_that_is_cut_off_is_none(process_of, program_with_cache, tmp_path, cut):
     cache = tmp_path / "ld.so.cache"
     cache.write_bytes(cache_of([("liba.so", "/a/liba.so", 0), ("libb.so", "/b/libb.so", 0)])[:cut])
-    assert process_of(tmp_path, torch=False, cache=str(cache)).load(Extension("/", ["liba.so"], []))[1] == ["liba.so"]
+    process = process_of(tmp_path, torch=False, executable=program_with_cache(cache))
+    assert process.load(Extension("/", ["liba.so"], []))[1] == ["liba.so"]
 
 
 def test_the_real_cache_is_read_as_ldconfig_reads_it():
@@ -108,14 +130,14 @@ def test_the_real_cache_is_read_as_ldconfig_reads_it():
     assert {name: set(paths) for name, paths in found.items()} == expected
 
 
-def test_the_order_of_the_search_is_that_of_the_loader(process_of, tmp_path):
+def test_the_order_of_the_search_is_that_of_the_loader(process_of, program_with_cache, tmp_path):
     folders = {name: build(tmp_path / name / "libfind.so.7").parent for name in ("variable", "runpath", "cached")}
-    cache = tmp_path / "cache"
+    cache = tmp_path / "ld.so.cache"
     cache.write_bytes(cache_of([("libfind.so.7", str(folders["cached"] / "libfind.so.7"), 0)]))
     environ = {"LD_LIBRARY_PATH": str(folders["variable"])}
 
     def found(environ, runpath):
-        process = process_of(tmp_path, environ, torch=False, cache=str(cache))
+        process = process_of(tmp_path, environ, torch=False, executable=program_with_cache(cache))
         return Path(
             process.load(Extension(str(tmp_path), ["libfind.so.7"], runpath))[0]["libfind.so.7"].elf.path
         ).parent.name
@@ -123,6 +145,41 @@ def test_the_order_of_the_search_is_that_of_the_loader(process_of, tmp_path):
     assert found(environ, ["$ORIGIN/runpath"]) == "variable"
     assert found({}, ["/nowhere", "$ORIGIN/runpath"]) == "runpath"
     assert found({}, []) == "cached"
+
+
+def test_what_is_built_into_the_loader_is_read_as_the_loader_itself_tells_it():
+    loader = Elf(os.path.realpath(sys.executable)).interpreter
+    told = subprocess.run([loader, "--list-diagnostics"], capture_output=True, text=True, check=True).stdout
+    folders = re.findall(r'^path.system_dirs\[\w+\]="(.*)/"$', told, re.MULTILINE)
+    (settings,) = re.findall(r'^path.sysconfdir="(.*)"$', told, re.MULTILINE)
+    assert folders
+    assert read_loader_settings(loader, os.uname().machine) == (f"{settings}/ld.so.cache", tuple(folders))
+
+
+@pytest.mark.parametrize("strings", [[b"/nix/store/1f-glibc-2.40-66/etc/ld.so.cache", b"/nix/store/1f-glibc-2.40-66/lib/"]])
+def test_a_loader_outside_of_the_system_has_its_own_cache_and_folders(strings, tmp_path):
+    (tmp_path / "ld.so").write_bytes(b"\0".join([b"\x7fELF /lib/%s", *strings, b""]))
+    found = read_loader_settings(str(tmp_path / "ld.so"), "x86_64")
+    assert found == ("/nix/store/1f-glibc-2.40-66/etc/ld.so.cache", ("/nix/store/1f-glibc-2.40-66/lib",))
+
+
+def test_a_loader_that_cannot_be_read_is_taken_for_the_systems():
+    settings = read_loader_settings("/nowhere/ld.so", "aarch64")
+    assert settings.cache == "/etc/ld.so.cache"
+    assert settings.folders[0] == "/lib/aarch64-linux-gnu"
+
+
+def test_the_c_library_of_an_interpreter_with_its_own_loader_counts(process_of, tmp_path):
+    """A copied glibc with patchelf: the interpreter names another loader, and finds another libc.so.6."""
+    own = tmp_path / "glibc"
+    own.mkdir()
+    system = Elf(os.path.realpath(sys.executable)).interpreter
+    libc = next(library.elf.path for library in process_of(tmp_path, torch=False).global_scope if library.elf.soname == "libc.so.6")
+    shutil.copy(system, own / "ld-linux-x86-64.so.2")
+    shutil.copy(libc, own / "libc.so.6")
+    program = build_program(tmp_path / "python", own / "ld-linux-x86-64.so.2", f"-Wl,-rpath,{own}")
+    process = process_of(tmp_path, torch=False, executable=program)
+    assert process.load(Extension("/", ["libc.so.6"], []))[0]["libc.so.6"].elf.path == str(own / "libc.so.6")
 
 
 def test_a_library_for_another_machine_is_skipped(process_of, tmp_path):

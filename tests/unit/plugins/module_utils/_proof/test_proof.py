@@ -343,10 +343,10 @@ def test_a_damaged_library_on_the_node_leaves_the_question_open(node):
     assert node.hold_against_loader(path, found)
 
 
-def test_an_interpreter_that_is_a_script_leaves_the_question_open(node):
+def test_a_program_that_is_no_binary_leaves_the_question_open(node):
     script = node.folder / "python"
     script.write_text('#!/bin/sh\nexec python3 "$@"\n')
-    python = {**node.environment["python"], "executable": str(script)}
+    python = {**node.environment["python"], "executable": str(script), "program": str(script)}
     path = node.extension("scripted")
     found = prove_all([read_facts(path, path.name)], {**node.environment, "python": python}, {})[0]
     assert found.verdict == "cannot be told"

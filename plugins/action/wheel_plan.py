@@ -92,6 +92,7 @@ class ActionModule(NodeAction):
         with use_proxy(arguments["proxy"]):
             environment = self._find_open_sdists(environment)
             plan = [self._choose(term, environment, downloads) for term in arguments["packages"]]
+        plan = node_plan.refuse_obstacles(plan, environment, arguments["mode"])
         warnings = [*info.get("warnings", []), *(warning for wheel in plan for warning in wheel["warnings"])]
         warnings += [file.warning for file in downloads if file.warning]
         reason = node_plan.explain_refusal(plan, environment["python"]["executable"])
@@ -99,6 +100,11 @@ class ActionModule(NodeAction):
             raise TorchExtensionError(reason)
         examination = {} if reason or arguments["environment"] else self._examine(plan)
         plan = node_plan.apply_examination(plan, examination.get("wheels", []))
+        if examination:
+            plan = node_plan.refuse_obstacles(plan, environment, arguments["mode"])
+            reason = node_plan.explain_refusal(plan, environment["python"]["executable"])
+            if reason and arguments["refuse"]:
+                raise TorchExtensionError(reason)
         warnings += explain_unused(environment, plan)
         wheels = [
             node_plan.strip_operator_keys(wheel) for wheel in plan if wheel["action"] != KEEP and not wheel["conflicts"]

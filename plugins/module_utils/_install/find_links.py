@@ -15,10 +15,13 @@ import typing as t
 from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256, sha256_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import check_ownership
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import find_uv
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import configuration
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.dry_run import explain_refusal
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.settings import (
     read_settings as read_pip_settings,
 )
@@ -75,15 +78,30 @@ def plan_pip_conf(environment: t.Mapping[str, t.Any]) -> PipConfChange:
     return PipConfChange(path, before, configuration.add_find_links(before, link, effective, path))
 
 
-def decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
+def decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], run: Run) -> Action:
     """What to do with a wheel in the folder of an environment.
 
-    :raises TorchExtensionError: if it cannot be put there
+    :raises TorchExtensionError: if it cannot be put there, or if the environment's installer would not take it from there
     """
     action = _decide_action(wheel, environment)
     if action.action != KEEP:
         check_ownership(environment, _written_folders(environment))
+    reason = _explain_unused(wheel, environment, run)
+    if reason:
+        raise TorchExtensionError(f"{wheel['filename']} would be put in place in vain: {reason}. Nothing was changed.")
     return action
+
+
+def _explain_unused(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], run: Run) -> str | None:
+    python, uv = environment["python"], find_uv(environment["python"]["prefix"])
+    if environment["installers"]["pip"]:
+        program = [python["executable"], "-B", "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    elif uv:
+        program = [uv, "pip"]
+    else:
+        return None  # whoever installs brings his own
+    reason = explain_refusal(environment, wheel["name"], wheel["version"], program, run, os.environ)
+    return reason and re.sub(_CREDENTIALS, r"\1********@", reason)
 
 
 def add_wheels(

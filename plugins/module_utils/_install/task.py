@@ -177,6 +177,8 @@ class Task:
             if shadow:
                 raise TorchExtensionError(f"{wheel['filename']} would be installed in vain: {shadow}. Nothing was changed.")
             return action
+        if self._mode == FIND_LINKS:
+            return self._installer().decide_action(wheel, environment, self._run)
         return self._installer().decide_action(wheel, environment)
 
     def _check_owners(self, needed: t.Sequence[Wheel], environment: Environment) -> None:

@@ -13,8 +13,13 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import ownership
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import arguments
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import EXAMINE
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
+    EXAMINE,
+    KEEP,
+    explain_shadow,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import parse_requirement
 
 Plan = t.Sequence[t.Mapping[str, t.Any]]
@@ -74,6 +79,34 @@ def apply_examination(plan: Plan, examined: t.Iterable[t.Mapping[str, t.Any]]) -
     """
     actions = {wheel["filename"]: {key: wheel[key] for key in ("action", "reason")} for wheel in examined}
     return [{**wheel, **actions.get(wheel["filename"], {})} for wheel in plan]
+
+
+def refuse_obstacles(plan: Plan, environment: t.Mapping[str, t.Any], mode: str) -> list[dict[str, t.Any]]:
+    """A plan with what is known to stand in the way of an installation as conflicts of its wheels.
+
+    What only files can tell later, such as what pip's settings forbid, the node says when it examines them.
+
+    :param environment: as torch_info returned it; one of a survey of an earlier release may lack some of it
+    """
+    if mode != arguments.INSTALL:
+        return [dict(wheel) for wheel in plan]
+    python = environment["python"]
+    obstacles = [
+        ownership.explain_obstacle(python, python["site_packages"], python["access"]) if "access" in python else None,
+        ownership.explain_missing_installer(environment),
+    ]
+    return [_with_conflicts(wheel, list(filter(None, obstacles)), environment) for wheel in plan]
+
+
+def _with_conflicts(
+    wheel: t.Mapping[str, t.Any], obstacles: list[str], environment: t.Mapping[str, t.Any]
+) -> dict[str, t.Any]:
+    if wheel["conflicts"] or wheel["action"] == EXAMINE:
+        return dict(wheel)
+    conflicts = [explain_shadow(wheel["name"], wheel["action"], environment)]
+    if wheel["action"] != KEEP:
+        conflicts += obstacles
+    return {**wheel, "conflicts": list(filter(None, conflicts))}
 
 
 def list_leftovers(plan: Plan, staged: t.Iterable[str], keep_files: bool) -> list[str]:

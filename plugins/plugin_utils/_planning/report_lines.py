@@ -8,9 +8,15 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import COPY
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.self_description import (
+    ADDED,
+    USER,
+    VARIABLE,
+)
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import INSTALL, KEEP, REPLACE
 
@@ -19,6 +25,8 @@ _TRIAL_DESCRIPTIONS = {
     trial.IMPORT: "imported",
     trial.NONE: "not at all",
 }
+# where torch is, if not in the environment's own folder
+_PLACES = {USER: "of this user alone", VARIABLE: "on PYTHONPATH", ADDED: "added to the search path"}
 _ACTION_PARTICIPLES = {INSTALL: "installed", REPLACE: "replaced"}
 
 
@@ -28,18 +36,31 @@ def report_plan(environment: t.Mapping[str, t.Any], plan: t.Iterable[t.Mapping[s
     :param environment: what torch_info returned
     :param plan: what wheel_plan returned
     """
-    python, torch = environment["python"], environment["torch"] or {}
-    gpus = [gpu["name"] for gpu in environment.get("gpus") or []]
+    python = environment["python"]
     facts = [
         f"Python {python['version']} ({python['executable']})",
-        f"torch {torch.get('version') or 'none'}",
-        f"CUDA {torch.get('cuda') or 'none'}",
-        f"C++11 ABI {torch.get('cxx11_abi', 'unknown')}",
+        *_describe_torch(environment["torch"], python),
         environment["platform"]["machine"],
-        f"GPUs: {', '.join(gpus) or 'none'}",
+        f"GPUs: {_describe_gpus(environment.get('gpus'))}",
     ]
     kept = (line for wheel in plan if wheel["action"] == KEEP for line in _report_wheel(wheel, wheel, "kept"))
     return [f"found: {', '.join(facts)}", *kept]
+
+
+def _describe_torch(torch: t.Mapping[str, t.Any] | None, python: t.Mapping[str, t.Any]) -> list[str]:
+    if torch is None:
+        return ["torch none"]
+    folder = os.path.dirname(torch["path"])
+    owner = next((entry["owner"] for entry in python.get("search_path", ()) if entry["folder"] == folder), None)
+    place = f" ({_PLACES[owner]}: {folder})" if owner in _PLACES else ""
+    abi = "unknown" if torch["cxx11_abi"] is None else torch["cxx11_abi"]
+    return [f"torch {torch['version']}{place}", f"CUDA {torch['cuda'] or 'none'}", f"C++11 ABI {abi}"]
+
+
+def _describe_gpus(gpus: t.Sequence[t.Mapping[str, t.Any]] | None) -> str:
+    if gpus is None:
+        return "unknown"
+    return ", ".join(gpu["name"] or "of an unknown model" for gpu in gpus) or "none"
 
 
 def report_result(
@@ -61,7 +82,7 @@ def report_result(
         change = "kept" if is_kept else f"{'would be ' if is_prediction else ''}{participle}"
         lines += _report_wheel(wheel, outcome, change)
         if outcome.get("verify"):
-            lines.append(f"tried out: {_TRIAL_DESCRIPTIONS[outcome['verify']]}")
+            lines.append(f"{'would be ' if is_prediction else ''}tried out: {_TRIAL_DESCRIPTIONS[outcome['verify']]}")
         for gpu in outcome.get("gpus") or []:
             lines.append(
                 f"on {gpu['device']} ({gpu['name']}): forward and backward in {gpu['seconds']} s, largest error"
@@ -70,10 +91,11 @@ def report_result(
     for proof in result.get("proofs") or []:
         because = f" (it {'; it '.join(proof['reasons'])})" if proof["reasons"] else ""
         lines.append(f"proof: {proof['verdict']}{because}")
-    lines += [f"with: {filename}" for filename in result["requirements"]]
+    lines += [f"{'would come ' if is_prediction else ''}with: {filename}" for filename in result["requirements"]]
     lines += _report_delivery(result.get("delivery"))
     left = [*(result.get("leftovers") or []), *result["cleared"]]
-    lines += [f"cleared away, for a killed run left it: {name}" for name in left]
+    cleared = "would be cleared away" if is_prediction else "cleared away"
+    lines += [f"{cleared}, for a run that broke off left it: {name}" for name in left]
     return [*lines, *(explain_find_links(result["find_links"]) if result.get("find_links") else [])]
 
 

@@ -34,6 +34,14 @@ KEPT = f"flash_attn-2.8.3-{TAGS}.whl"
 UV = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
 
+def decide(wheel, environment):
+    def run(command):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    return decide_action(wheel, environment, run)
+
+
 @pytest.fixture(autouse=True)
 def _no_index(monkeypatch, tmp_path):
     """pip shall read the pip.conf of the environment, and reach no index."""
@@ -86,7 +94,7 @@ def label_of(venv):
 
 def test_a_wheel_is_added_once_under_the_name_that_pip_accepts(node, deliver, einops, tmp_path):
     wheel = deliver()
-    assert decide_action(wheel, node).action == "install"
+    assert decide(wheel, node).action == "install"
     add_wheels([wheel], [einops], delivered(tmp_path), node)
     folder = Path(wheel_folder(node))
     assert folder == Path(node["python"]["prefix"]) / "share/airgap.torch_extensions/wheels"
@@ -95,7 +103,7 @@ def test_a_wheel_is_added_once_under_the_name_that_pip_accepts(node, deliver, ei
     assert {oct(path.stat().st_mode)[-3:] for path in folder.iterdir()} == {"644"}
     shutil.rmtree(tmp_path / "delivered")
     for known in (wheel, {**wheel, "sha256": None}, {**wheel, "sha256": wheel["sha256"].upper()}):
-        assert decide_action(known, node).action == "keep"
+        assert decide(known, node).action == "keep"
 
 
 def bundled_pip():
@@ -172,16 +180,16 @@ def test_each_environment_of_a_machine_has_its_own_folder(make_venv, describe, d
     for label, venv in venvs.items():
         assert pip_install(venv, "flash-attn").returncode == 0
         assert label_of(venv) == label
-        assert decide_action(deliver(label), describe(venv)).action == "keep"
+        assert decide(deliver(label), describe(venv)).action == "keep"
 
 
 def test_the_wheel_of_another_torch_is_replaced_though_pip_knows_it_by_the_same_name(venv, node, deliver, tmp_path):
     before, after = deliver(OTHER_LABEL), deliver()
     add_wheels([before], [], delivered(tmp_path), node)
-    action = decide_action(after, node)
+    action = decide(after, node)
     assert (action.action, before["filename"] in action.reason) == ("replace", True)
     add_wheels([after], [], delivered(tmp_path), node)
-    assert decide_action(after, node).action == "keep"
+    assert decide(after, node).action == "keep"
     assert pip_install(venv, "flash-attn").returncode == 0
     assert label_of(venv) == LABEL
 
@@ -193,7 +201,7 @@ def test_other_wheels_of_the_distribution_are_removed(node, deliver, tmp_path):
     wheels = sorted(entry for entry in os.listdir(wheel_folder(node)) if entry.endswith(".whl"))
     assert wheels == [f"causal_conv1d-2.8.3-{TAGS}.whl", KEPT]
     shutil.copy(Path(wheel_folder(node)) / KEPT, Path(wheel_folder(node)) / "flash_attn-2.8.2-py3-none-any.whl")
-    action = decide_action(wheel, node)
+    action = decide(wheel, node)
     assert (action.action, "flash_attn-2.8.2" in action.reason) == ("replace", True)
 
 
@@ -215,9 +223,9 @@ def test_a_damaged_folder_is_repaired(spoil, node, deliver, einops, tmp_path):
         record.write_text(json.dumps({**json.loads(record.read_text()), "file": "../../x-1-py3-none-any.whl"}))
     else:
         Path(plan_pip_conf(node).path).unlink()
-    assert decide_action(wheel, node).action in ("install", "replace")
+    assert decide(wheel, node).action in ("install", "replace")
     add_wheels([wheel], [einops], delivered(tmp_path), node)
-    assert decide_action(wheel, node).action == "keep"
+    assert decide(wheel, node).action == "keep"
 
 
 def test_the_wheel_of_a_requirement_that_was_installed_since_is_not_needed(node, deliver, einops, tmp_path):
@@ -225,7 +233,7 @@ def test_the_wheel_of_a_requirement_that_was_installed_since_is_not_needed(node,
     add_wheels([wheel], [einops], delivered(tmp_path), node)
     (Path(wheel_folder(node)) / einops["filename"]).unlink()
     node["distributions"]["einops"] = "0.6"
-    assert decide_action(wheel, node).action == "keep"
+    assert decide(wheel, node).action == "keep"
 
 
 def test_a_label_that_is_in_the_metadata_too_stays_in_the_name(venv, node, deliver, tmp_path):
@@ -285,7 +293,7 @@ def test_a_path_with_a_space_is_found_by_pip(make_venv, describe, deliver, tmp_p
     node = describe(venv)
     wheel = deliver()
     add_wheels([wheel], [], delivered(tmp_path), node)
-    assert decide_action(wheel, node).action == "keep"
+    assert decide(wheel, node).action == "keep"
     assert pip_install(venv, "flash-attn").returncode == 0
 
 
@@ -309,7 +317,7 @@ def test_the_python_of_the_operating_system_is_refused(venv, node, deliver, tmp_
     node["python"]["externally_managed"] = True
     wheel = deliver()
     before = tree_state(venv)
-    for act in (lambda: decide_action(wheel, node), lambda: add_wheels([wheel], [], delivered(tmp_path), node)):
+    for act in (lambda: decide(wheel, node), lambda: add_wheels([wheel], [], delivered(tmp_path), node)):
         with pytest.raises(TorchExtensionError, match=r"EXTERNALLY-MANAGED, PEP 668.*Make a venv"):
             act()
     assert tree_state(venv) == before
@@ -318,7 +326,7 @@ def test_the_python_of_the_operating_system_is_refused(venv, node, deliver, tmp_
 def test_an_environment_of_another_user_is_refused(node, deliver, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(TorchExtensionError, match=r"may not write to it"):
-        decide_action(deliver(), node)
+        decide(deliver(), node)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -338,3 +346,54 @@ def test_a_full_disk_leaves_no_half_written_file(venv, node, deliver, tmp_path, 
         add_wheels([deliver()], [], delivered(tmp_path), node)
     assert os.listdir(wheel_folder(node)) == []
     assert not (venv / "pip.conf").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("no-binary = :all:", "no-binary = :all:"),
+        ("constraint = {tmp}/constraints.txt", "constraint = .*constraints.txt"),
+        ("require-hashes = true", "require-hashes = true"),
+        ("user = true", "user = true"),
+    ],
+    ids=["no-binary", "constraint", "require-hashes", "user"],
+)
+def test_settings_with_which_pip_would_not_take_the_wheel_are_told_before_it_is_there(
+    setting, words, venv, node, deliver, tmp_path
+):
+    wheel = deliver()
+    (tmp_path / "constraints.txt").write_text("flash-attn<2.8\n")
+    (venv / "pip.conf").write_text(f"[install]\n{setting.format(tmp=tmp_path)}\n")
+    shutil.rmtree(tmp_path / "delivered")
+    before = tree_state(venv)
+    with pytest.raises(TorchExtensionError, match=f"pip [0-9.]+ of this node would not install flash-attn 2.8.3.*{words}"):
+        decide(wheel, node)
+    assert tree_state(venv) == before
+    (venv / "pip.conf").write_text("[install]\nprefer-binary = true\n")
+    assert decide(wheel, node).action == "install"
+
+
+def test_an_old_pip_is_asked_by_what_it_has(venv, describe, deliver):
+    """Without --dry-run, which came with 22.2."""
+    for path in (site_packages(venv)).glob("pip*"):
+        path.unlink() if path.is_symlink() else shutil.rmtree(path)
+    installed = subprocess.run(
+        ["uv", "pip", "install", "-q", "--python", venv / "bin/python", "pip==22.0.4", "setuptools"], check=False
+    )
+    if installed.returncode:
+        pytest.skip("no index to have pip 22.0.4 from")
+    wheel = deliver()
+    assert decide(wheel, describe(venv)).action == "install"
+    (venv / "pip.conf").write_text("[global]\nno-binary = flash-attn\n")
+    with pytest.raises(TorchExtensionError, match="pip 22.0.4 of this node would not install.*no-binary = flash-attn"):
+        decide(wheel, describe(venv))
+
+
+def test_where_there_is_uv_alone_it_is_asked(make_venv, describe, deliver, tmp_path, monkeypatch):
+    venv = make_venv("bare")
+    wheel = deliver()
+    assert decide(wheel, describe(venv)).action == "install"
+    (tmp_path / "constraints.txt").write_text("flash-attn<2.8\n")
+    monkeypatch.setenv("UV_CONSTRAINT", str(tmp_path / "constraints.txt"))
+    with pytest.raises(TorchExtensionError, match="uv of this node would not install flash-attn 2.8.3"):
+        decide(wheel, describe(venv))

@@ -105,3 +105,51 @@ def test_leftovers_are_all_parts_and_planned_wheels_that_are_not_to_stay(keep_fi
     half = part_name("gone.whl", "0" * 64)
     staged = ["wanted.whl", half, "mine.whl", "notes.txt"]
     assert sorted(node_plan.list_leftovers([{"filename": "wanted.whl"}], staged, keep_files)) == sorted([*whole, half])
+
+
+def planned(action, **more):
+    return {"name": "flash-attn", "version": "2.8.3", "action": action, "conflicts": [], **more}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda node: node["python"].update(externally_managed=True), "EXTERNALLY-MANAGED"),
+        (lambda node: node["python"]["access"].update(writable=False, is_owner=False, owner="svc"), "become_user: svc"),
+        (lambda node: node["python"]["access"].update(read_only=True), "mounted read-only"),
+        (lambda node: node["installers"].update(pip=None), "no pip and this node has no uv"),
+    ],
+    ids=["PEP 668", "somebody else's", "read-only", "no installer"],
+)
+def test_what_stands_in_the_way_of_an_installation_is_refused_in_the_plan(change, words, environment):
+    change(environment)
+    for action in ("install", "replace"):
+        (wheel,) = node_plan.refuse_obstacles([planned(action)], environment, "install")
+        assert words in " ".join(wheel["conflicts"])
+    for action, mode in (("keep", "install"), ("examine", "install"), ("install", "find_links")):
+        assert node_plan.refuse_obstacles([planned(action)], environment, mode) == [planned(action)]
+
+
+def test_an_environment_of_an_earlier_release_has_no_known_obstacles(environment):
+    del environment["python"]["access"], environment["shadows"]
+    assert node_plan.refuse_obstacles([planned("install")], environment, "install") == [planned("install")]
+
+
+@pytest.mark.parametrize("action", ["install", "replace", "keep"])
+def test_a_copy_that_comes_first_is_refused_with_both_paths(action, environment):
+    file = "/home/trainer/.local/lib/python3.11/site-packages/flash_attn/__init__.py"
+    environment["shadows"] = {
+        "flash-attn": {"module": "flash_attn", "file": file, "version": "2.7.3", "place": "one user's own packages"}
+    }
+    environment["distributions"]["flash-attn"] = "2.8.3"
+    (wheel,) = node_plan.refuse_obstacles([planned(action)], environment, "install")
+    (conflict,) = wheel["conflicts"]
+    assert conflict.startswith(f"flash-attn 2.7.3 in {file} (one user's own packages) comes before /opt/venv/lib/python3.11/site-")
+
+
+def test_a_copy_that_comes_first_and_is_the_wanted_version_may_stay(environment):
+    environment["shadows"] = {
+        "flash-attn": {"module": "flash_attn", "file": "/a/flash_attn/__init__.py", "version": "2.8.3", "place": "on PYTHONPATH"}
+    }
+    environment["distributions"]["flash-attn"] = "2.8.3"
+    assert node_plan.refuse_obstacles([planned("keep")], environment, "install") == [planned("keep")]

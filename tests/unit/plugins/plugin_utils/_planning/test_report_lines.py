@@ -37,7 +37,7 @@ def test_a_line_says_what_a_node_is(environment):
 def test_a_node_without_torch_is_reported_too(environment):
     environment["torch"] = None
     assert report_lines.report_plan(environment, [])[0].endswith(
-        "torch none, CUDA none, C++11 ABI unknown, x86_64, GPUs: none"
+        "torch none, x86_64, GPUs: none"
     )
 
 
@@ -117,8 +117,39 @@ def test_everything_else_is_reported_in_a_line_each():
         "proof: fits",
         "proof: cannot be told (it is odd; it is damaged)",
         "with: einops.whl",
-        "cleared away, for a killed run left it: ~lash_attn",
-        "cleared away, for a killed run left it: .flash.part",
+        "cleared away, for a run that broke off left it: ~lash_attn",
+        "cleared away, for a run that broke off left it: .flash.part",
         "pip install finds it in: /opt/venv/share/w",
         "uv pip install finds it with: --no-index --find-links /opt/venv/share/w",
     ]
+
+
+def test_what_could_not_be_found_out_is_not_reported_as_absent(environment):
+    environment["torch"]["cxx11_abi"] = None
+    environment["gpus"] = None
+    assert report_lines.report_plan(environment, [])[0].endswith("C++11 ABI unknown, x86_64, GPUs: unknown")
+
+
+@pytest.mark.parametrize(
+    ("owner", "words"),
+    [("user", "of this user alone: "), ("variable", "on PYTHONPATH: "), ("added", "added to the search path: ")],
+)
+def test_a_torch_that_is_not_the_environments_own_is_reported_with_its_place(owner, words, environment):
+    folder = "/home/trainer/.local/lib/python3.11/site-packages"
+    environment["torch"]["path"] = f"{folder}/torch"
+    environment["python"]["search_path"].insert(0, {"folder": folder, "owner": owner})
+    assert f"torch 2.2.0+cu121 ({words}{folder})" in report_lines.report_plan(environment, [])[0]
+
+
+def test_check_mode_reports_nothing_as_done():
+    wheel = {"name": "flash-attn", "version": "2.8.3", "filename": "f.whl"}
+    outcome = {"filename": "f.whl", "action": "install", "reason": "flash-attn is not installed", "verify": "import"}
+    result = {"wheels": [outcome], "requirements": ["einops.whl"], "cleared": ["old.part"]}
+    lines = report_lines.report_result([wheel], result, "install", is_prediction=True)
+    assert [line.split(":")[0] for line in lines if line.split(":")[0] not in ("from", "why")] == [
+        "flash-attn 2.8.3",
+        "would be tried out",
+        "would come with",
+        "would be cleared away, for a run that broke off left it",
+    ]
+    assert lines[0].startswith("flash-attn 2.8.3: would be installed")

@@ -38,6 +38,8 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.r
     UnavailableError,
 )
 
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.route import route_to
+
 if t.TYPE_CHECKING:
     import requests
 
@@ -152,8 +154,8 @@ class HttpCache:
         except ValueError as exc:
             raise NoAnswerError(
                 Failure(
-                    f"What {url} gave is no answer: {exc}. It begins with {start!r}. A login page of a proxy or"
-                    f" firewall? See what a browser shows there, or set {self._mirror_setting}."
+                    f"What {url} gave is no answer: {exc}. It begins with {start!r}. It was asked {route_to(url)}. A login"
+                    f" page of a proxy or firewall? See what a browser shows there, or set {self._mirror_setting}."
                 )
             ) from exc
         self._store_answer(url, answer, etag)

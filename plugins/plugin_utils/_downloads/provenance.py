@@ -40,8 +40,8 @@ class Provenance(t.NamedTuple):
             mirror = "" if host == _GITHUB_HOST else f" Or {host} (torch_extension_github_url) has not got it."
             return (
                 f", and nobody has told that it does: {self.ground or 'it was guessed'}. Most likely there is no wheel of this"
-                f" version for this torch, CUDA, Python and C++ ABI; what there is stands at {releases}.{mirror} Take release"
-                f" into torch_extension_sources, which knows what there is. {_VERSION_KNOBS}"
+                f" version for this torch, CUDA, Python and C++ ABI; what there is stands at {releases}.{mirror} Source release"
+                f" (torch_extension_sources) knows what there is, where GitHub's API answers. {_VERSION_KNOBS}"
             )
         if self.release:
             told = f", though GitHub's API lists it in release {self.release}"

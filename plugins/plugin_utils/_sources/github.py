@@ -197,6 +197,10 @@ class GitHub:
 
             return Failure(proxy_credentials_message(response.url))
         route = route_to(response.url)
+        if status >= 500:
+            return Failure(
+                f"{url} was answered with HTTP status {status}, for its server is in trouble; it was asked {route}. Run again later."
+            )
         in_the_way = f"whether the proxy {route.proxy} is in the way, or " if route.proxy else ""
         return Failure(
             f"{url} was answered with HTTP status {status}; it was asked {route}. If it stays so, see {in_the_way}whether the"

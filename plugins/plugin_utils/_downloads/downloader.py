@@ -162,7 +162,7 @@ class Downloader:
         self, url: str, filename: str, sha256: str | None, size: int | None, local_file: local_files.LocalFile | None
     ) -> Download:
         entry = CacheEntry(self._folder, url, filename)
-        with entry.locked(lambda: self._progress.note(f"{filename}: waiting for somebody else's download of it.")):
+        with entry.locked(self._progress.note):
             expected = self._expected_hash(entry, url, sha256, local_file)
             cached = _find_valid(entry, expected)
             if cached:

@@ -26,6 +26,7 @@ from urllib3.util import Retry
 from wheels import LABEL, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import entry, waiting
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Downloader
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.provenance import Provenance
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import transfer
@@ -744,7 +745,10 @@ def test_processes_that_need_the_same_file_download_it_once(server, large, cache
     assert files_in(cache) == [large.name, f"{large.name}.sha256"]
 
 
-def test_a_waiting_process_says_so_and_takes_over_when_the_other_is_killed(server, large, cache, get, release_server):
+def test_a_waiting_process_says_so_and_takes_over_when_the_other_is_killed(
+    server, large, cache, get, release_server, monkeypatch
+):
+    monkeypatch.setattr(waiting, "_TELL_AFTER_SECONDS", 0.2)
     body = large.read_bytes()
     url = serve_and_hang(server, PATH, body, 500000, release_server)
     holder = download_in_process(cache, url, large.name)
@@ -752,15 +756,39 @@ def test_a_waiting_process_says_so_and_takes_over_when_the_other_is_killed(serve
     wait_for(lambda: part.exists() and part.stat().st_size > 500000 - MAX_UNWRITTEN)
     server.serve_file(PATH, body)
     recorder, downloads = NoteRecorder(), []
-    waiting = threading.Thread(target=lambda: downloads.append(get(url, large.name, progress=recorder)))
-    waiting.start()
+    thread = threading.Thread(target=lambda: downloads.append(get(url, large.name, progress=recorder)))
+    thread.start()
     wait_for(lambda: recorder.notes)
     os.kill(holder.pid, signal.SIGKILL)
     holder.join()
-    waiting.join(10)
+    thread.join(10)
     assert [download.sha256 for download in downloads] == [sha256(large)]
-    assert recorder.notes == [f"{large.name}: waiting for somebody else's download of it."]
+    (note,) = recorder.notes
+    assert re.match(rf"Waiting for process {holder.pid} since .*, which has locked .*{re.escape(large.name)}\.lock on the", note)
     assert began_at(server.headers[1]) > 500000 - MAX_UNWRITTEN, "what the killed one had is not lost"
+
+
+def test_a_download_of_another_process_is_waited_for_as_long_as_it_gets_on(server, large, cache, get, monkeypatch):
+    monkeypatch.setattr(entry, "_PATIENCE_SECONDS", 1)
+    url = server.serve_file(PATH, large.read_bytes(), pause=0.4)
+    holder = download_in_process(cache, url, large.name)
+    wait_for(lambda: server.requests)
+    begun = time.monotonic()
+    assert not get(url, large.name).is_new
+    assert time.monotonic() - begun > 2
+    holder.join()
+
+
+def test_one_that_gets_nowhere_is_given_up_with_its_process(server, large, cache, get, release_server, monkeypatch):
+    monkeypatch.setattr(entry, "_PATIENCE_SECONDS", 1)
+    url = serve_and_hang(server, PATH, large.read_bytes(), 500000, release_server)
+    holder = download_in_process(cache, url, large.name)
+    wait_for(lambda: server.requests)
+    os.kill(holder.pid, signal.SIGSTOP)
+    with pytest.raises(TorchExtensionError, match=rf"\.lock on the control node is locked by process {holder.pid} since"):
+        get(url, large.name)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
 
 
 def test_a_killed_download_leaves_only_a_partial_file_and_the_next_run_resumes_it(

@@ -8,10 +8,12 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
+import ansible_collections
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.judging import Asset
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.folder import list_wheels
@@ -132,7 +134,8 @@ print(len(list_wheels({str(folder)!r}, "flash-attn", warnings)), *warnings)
     command = [sys.executable, "-c", listing]
     if os.geteuid() == 0:
         command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all", *command]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    environ = {**os.environ, "PYTHONPATH": str(Path(next(iter(ansible_collections.__path__))).parent)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
     assert done.stdout == f"1 The folder {folder}/lost+found on the control node was not looked at (Permission denied).\n"
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import multiprocessing
@@ -20,7 +21,8 @@ from urllib3.util import Retry
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.judging import Asset
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_client
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import waiting
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_cache, http_client
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnavailableError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.github import GitHub, NoReleaseError
@@ -249,6 +251,18 @@ def test_many_processes_that_ask_at_once_make_one_request(max_age, api, cache):
     results = ask_at_once(6, api_url=api.server.url, cache=str(cache), max_age=max_age)
     assert results == [(1, [])] * 6
     assert len(api.requests) == 1
+
+
+def test_a_request_that_another_process_hangs_in_is_given_up_with_its_process(api, github, cache, monkeypatch):
+    monkeypatch.setattr(http_cache, "_PATIENCE_SECONDS", 0.5)
+    api.serve_release(release(asset()))
+    github().list_release(REPOSITORY, "v2.8.3")
+    (path,) = (cache / "api").glob("*.lock")
+    with open(path, "a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        waiting.write_holder(file)
+        with pytest.raises(TorchExtensionError, match=rf"{path} on the control node is locked by process {os.getpid()} since"):
+            github(max_age=0).list_release(REPOSITORY, "v2.8.3")
 
 
 def test_many_processes_wait_for_one_time_out(api, cache, monkeypatch):

@@ -99,8 +99,8 @@ def _try_to_lock(file: t.TextIO) -> bool:
 def _is_first_to_tell(path: str, stack: contextlib.ExitStack) -> bool:
     """Whether nobody else on this machine waits for this lock and has told; that holds as long as the stack does."""
     try:
-        file = stack.enter_context(open(f"{path.removesuffix('.lock')}.waiting.lock", "w", encoding="ascii"))
-        return _try_to_lock(file)
+        beside = f"{path.removesuffix('.lock')}.waiting.lock"
+        return _try_to_lock(stack.enter_context(open(beside, "w", encoding="ascii")))
     except OSError:
         return True
 

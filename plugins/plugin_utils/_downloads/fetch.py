@@ -63,7 +63,8 @@ def fetch_for_nodes(
     facts: dict[str, dict[str, t.Any]] = {}
     with context.progress, ThreadPoolExecutor(_AT_ONCE) as pool:
         futures = {
-            key: pool.submit(_get_wheel, downloader, key, provenance, predict) for key, provenance in provenances.items()
+            key: pool.submit(_get_wheel, downloader, key, provenance, predict)
+            for key, provenance in provenances.items()
         }
         meanwhile()
     for key, future in futures.items():
@@ -103,7 +104,12 @@ def _node_result(
     keys = [_key_of(wheel) for wheel in plan["wheels"]]
     result: dict[str, t.Any] = {
         "wheels": [
-            {**wheel, "url": files[key].other_url or wheel["url"], "sha256": files[key].sha256 or None, "size": files[key].size}
+            {
+                **wheel,
+                "url": files[key].other_url or wheel["url"],
+                "sha256": files[key].sha256 or None,
+                "size": files[key].size,
+            }
             for wheel, key in zip(plan["wheels"], keys, strict=True)
             if key in files
         ],

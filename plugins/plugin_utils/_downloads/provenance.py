@@ -24,17 +24,27 @@ class Provenance(t.NamedTuple):
     release: str | None = None  # the tag of the release in which GitHub's API lists it
     ground: str | None = None  # why it was chosen, in words
     other_urls: tuple[str, ...] = ()  # further links to this file
+    is_locked: bool = False  # a lock has told of it, which had it from that source
 
     @classmethod
     def of(cls, wheel: t.Mapping[str, t.Any]) -> Provenance:
         """That of a planned wheel, which need not have all of its keys."""
         return cls(
-            wheel.get("source"), wheel.get("release"), wheel.get("ground"), tuple(wheel.get("other_urls") or ())
+            wheel.get("source"),
+            wheel.get("release"),
+            wheel.get("ground"),
+            tuple(wheel.get("other_urls") or ()),
+            is_locked=wheel.get("requirements") is not None,
         )
 
     def explain_missing(self, url: str) -> str:
         """Why a wheel may be missing at its address, and what to do. It follows "URL does not exist (404)"."""
         host = urlsplit(url).hostname
+        if self.is_locked:
+            return (
+                f", though the lock has it (from {self.source}): it was removed there since, or {host} has not got it. Run the"
+                " playbook lock again, or have it put back."
+            )
         if self.source == _GUESS:
             releases = re.sub(r"/releases/download/([^/]+)/.*", r"/releases/tag/\1", url)
             mirror = "" if host == _GITHUB_HOST else f" Or {host} (torch_extension_github_url) has not got it."
@@ -65,4 +75,4 @@ class Provenance(t.NamedTuple):
                 f", though the page of {self.source} links to it: the page is out of date, or {host} has not got all that is"
                 " listed. Mend the index, or name another source in torch_extension_sources."
             )
-        return f": {host} has not got it. See where the address comes from (the plan, or torch_extension_lock)."
+        return f": {host} has not got it. See where the address comes from."

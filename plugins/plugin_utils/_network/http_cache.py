@@ -37,7 +37,6 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.r
     NoAnswerError,
     UnavailableError,
 )
-
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.route import route_to
 
 if t.TYPE_CHECKING:

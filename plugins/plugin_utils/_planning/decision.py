@@ -395,7 +395,9 @@ def parse_requirement(term: str) -> WheelRequirement:
     try:
         requirement = Requirement(term)
     except InvalidRequirement as exc:
-        raise TorchExtensionError(f"{term!r} is not a requirement such as 'flash-attn==2.8.3': {str(exc).splitlines()[0]}.") from exc
+        raise TorchExtensionError(
+            f"{term!r} is not a requirement such as 'flash-attn==2.8.3': {str(exc).splitlines()[0]}."
+        ) from exc
     name, package = setup_py.find_package(requirement.name)
     if requirement.extras:
         raise TorchExtensionError(_explain_extras(term, name, requirement))

@@ -135,7 +135,9 @@ class WheelSearch:
             looked_at = f"Looked at in {names}: none of this package."
         else:
             looked_at = ""
-        unknown = ["What is in these is not known, for they could not be asked:", *self._unasked] if self._unasked else []
+        unknown = (
+            ["What is in these is not known, for they could not be asked:", *self._unasked] if self._unasked else []
+        )
         return " ".join(
             [
                 f"No wheel of {wanted} fits this node: {node}.",

@@ -25,7 +25,6 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.r
     MissingError,
     UnavailableError,
 )
-
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.route import route_to
 
 try:

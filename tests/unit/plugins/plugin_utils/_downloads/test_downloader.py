@@ -563,15 +563,22 @@ def test_a_wheel_of_another_version_than_its_name_says_is_refused(server, tmp_pa
             Provenance("release", "v2.8.3"),
             r"though GitHub's API lists it in release v2\.8\.3: localhost has not got it\. .*set torch_extension_github_url",
         ),
-        (Provenance("mjun0812", "v0.9.1"), r"though GitHub's API lists it in release v0\.9\.1: localhost has not got it"),
+        (
+            Provenance("mjun0812", "v0.9.1"),
+            r"though GitHub's API lists it in release v0\.9\.1: localhost has not got it",
+        ),
         (
             Provenance("index:https://wheels.example/"),
             r"though the page of index:https://wheels\.example/ links to it.*torch_extension_sources",
         ),
+        (
+            Provenance("release", is_locked=True),
+            r"though the lock has it \(from release\): it was removed there since, .* playbook lock again",
+        ),
         (Provenance("astral"), r"though astral has told of it.*torch_extension_sources"),
         (Provenance(), ": localhost has not got it"),
     ],
-    ids=["guess", "release", "place", "index", "page of a place", "nobody"],
+    ids=["guess", "release", "place", "index", "lock", "page of a place", "nobody"],
 )
 def test_the_error_for_a_missing_wheel_says_who_has_told_of_it(told, words, status, server, wheel, cache, get):
     url = server.serve_body(PATH, b"", status)
@@ -764,7 +771,9 @@ def test_a_waiting_process_says_so_and_takes_over_when_the_other_is_killed(
     thread.join(10)
     assert [download.sha256 for download in downloads] == [sha256(large)]
     (note,) = recorder.notes
-    assert re.match(rf"Waiting for process {holder.pid} since .*, which has locked .*{re.escape(large.name)}\.lock on the", note)
+    assert re.match(
+        rf"Waiting for process {holder.pid} since .*, which has locked .*{re.escape(large.name)}\.lock on the", note
+    )
     assert began_at(server.headers[1]) > 500000 - MAX_UNWRITTEN, "what the killed one had is not lost"
 
 
@@ -785,7 +794,9 @@ def test_one_that_gets_nowhere_is_given_up_with_its_process(server, large, cache
     holder = download_in_process(cache, url, large.name)
     wait_for(lambda: server.requests)
     os.kill(holder.pid, signal.SIGSTOP)
-    with pytest.raises(TorchExtensionError, match=rf"\.lock on the control node is locked by process {holder.pid} since"):
+    with pytest.raises(
+        TorchExtensionError, match=rf"\.lock on the control node is locked by process {holder.pid} since"
+    ):
         get(url, large.name)
     os.kill(holder.pid, signal.SIGKILL)
     holder.join()
@@ -895,7 +906,10 @@ def test_the_error_for_refused_proxy_credentials_does_not_show_them(tls, server,
         if not tls:
             proxy.serve_body(url, b"", 407)
         with (
-            fails(cache, rf"The proxy 127\.0\.0\.1:{proxy.port} wants other .*\(407\).* in torch_extension_proxy, where it is named"),
+            fails(
+                cache,
+                rf"The proxy 127\.0\.0\.1:{proxy.port} wants other .*\(407\).* in torch_extension_proxy, where it is named",
+            ),
             use_proxy(proxy.url.replace("//", "//me:hunter2@")),
         ):
             try:

@@ -62,6 +62,12 @@ def test_a_mirror_has_the_paths_of_github(environment):
     assert answer["url"] == f"http://mirror.example:8080/gh/{RELEASES}/v2.5.3/{WHEEL}"
 
 
+@pytest.mark.parametrize("mirror", ["https://ghfast.top/https://github.com", "https://ghfast.top/https://github.com/"])
+def test_a_guess_keeps_the_address_that_an_accelerator_looks_for(mirror, environment):
+    answer = choose_wheel("flash-attn==2.5.3", environment, guessing(github_url=mirror))
+    assert answer["url"] == f"https://ghfast.top/https://github.com/{RELEASES}/v2.5.3/{WHEEL}"
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [
@@ -116,8 +122,14 @@ def test_a_malformed_sha256_is_refused(digest, environment):
         ("flash-attn==2.5.3,!=2.5.4", "does not pin one version"),
         ("flash-attn===2.5.3", "does not pin one version"),
         ("flash-attn==2.5.3; python_version > '3'", "has a marker"),
-        ("flash-attn[all]==2.5.3", r"extras all, .*: \['flash-attn==2\.5\.3'\]; what all would add has to be there before"),
-        ("mamba_ssm[Causal_Conv1d]", r"extras Causal_Conv1d, .*torch_extension_packages: \['mamba-ssm', causal-conv1d\]\."),
+        (
+            "flash-attn[all]==2.5.3",
+            r"extras all, .*: \['flash-attn==2\.5\.3'\]; what all would add has to be there before",
+        ),
+        (
+            "mamba_ssm[Causal_Conv1d]",
+            r"extras Causal_Conv1d, .*torch_extension_packages: \['mamba-ssm', causal-conv1d\]\.",
+        ),
         ("flash-attn @ https://mirror.example/a.whl", "has a URL"),
         ("flash attn", "is not a requirement such as"),
         ("", "is not a requirement such as"),
@@ -162,7 +174,9 @@ def test_a_name_may_be_spelt_as_its_standard_allows(name):
     assert parse_requirement(name).name == "flash-attn"
 
 
-@pytest.mark.parametrize("label", ["cu122torch2.2cxx11abifalse", "CU122torch2.2cxx11abiFALSE", "cu122torch2_2cxx11abiFALSE"])
+@pytest.mark.parametrize(
+    "label", ["cu122torch2.2cxx11abifalse", "CU122torch2.2cxx11abiFALSE", "cu122torch2_2cxx11abiFALSE"]
+)
 def test_a_label_is_held_against_the_wheel_and_not_against_its_version(label, environment):
     requirement = parse_requirement(f"flash-attn==2.5.3+{label}")
     assert (str(requirement), requirement.version) == ("flash-attn==2.5.3", "2.5.3")
@@ -185,7 +199,9 @@ def test_a_guess_of_another_label_is_refused_with_both(environment):
 @pytest.mark.parametrize("source", ["guess", "release", "astral", "known"])
 def test_a_torch_without_a_number_is_refused_before_anybody_is_asked(source, version, environment, tmp_path):
     environment["torch"]["version"] = version
-    nobody = SourceAccess(str(tmp_path), github_api_url="http://127.0.0.1:1", place_urls={"astral": "http://127.0.0.1:1"})
+    nobody = SourceAccess(
+        str(tmp_path), github_api_url="http://127.0.0.1:1", place_urls={"astral": "http://127.0.0.1:1"}
+    )
     with pytest.raises(TorchExtensionError, match=f"says that its version is '{version}'.*torch_extension_python"):
         choose_wheel("flash-attn==2.5.3", environment, Settings(nobody, sources=(source,)))
     assert not (tmp_path / "api").exists()

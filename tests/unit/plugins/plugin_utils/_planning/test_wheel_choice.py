@@ -198,7 +198,9 @@ def test_after_a_wheel_that_cannot_be_downloaded_the_next_is_tried(environment, 
     prove.results = {name(first): TorchExtensionError("The server is down."), name(second): FITS}
     chosen = choose_serving(Offers(first, second), environment, prove)
     assert chosen["filename"] == name(second)
-    assert chosen["refused"] == [{"filename": name(first), "reason": "whether it serves is not known: The server is down.", "count": 1}]
+    assert chosen["refused"] == [
+        {"filename": name(first), "reason": "whether it serves is not known: The server is down.", "count": 1}
+    ]
 
 
 def test_if_no_wheel_is_proven_the_refusal_has_the_reason_for_each(environment, prove):

@@ -150,7 +150,9 @@ def test_such_a_guess_says_that_the_release_was_not_asked_and_may_be_another(api
 def test_where_the_api_is_unavailable_a_range_is_refused_as_not_known(api, find):
     api.serve_releases([])
     api.status = 503
-    with pytest.raises(TorchExtensionError, match=r"^Whether there is a wheel of flash-attn>=2\.5 for this node is not known") as no:
+    with pytest.raises(
+        TorchExtensionError, match=r"^Whether there is a wheel of flash-attn>=2\.5 for this node is not known"
+    ) as no:
         find("flash-attn>=2.5")
     assert re.search(r"Nobody could be asked\. release: http\S+ was answered with HTTP status 503", str(no.value))
     assert "Knobs: another run, once they answer; or torch_extension_sources" in str(no.value)
@@ -164,7 +166,10 @@ def test_where_the_api_is_unavailable_and_the_version_cannot_be_guessed_both_are
     newest = PACKAGES["flash-attn"].versions[-1]
     assert conflict.startswith("Whether there is a wheel of flash-attn==99.1 for this node is not known")
     assert "v99.1 was answered with HTTP status 503" in conflict
-    assert f"it cannot be guessed either: flash-attn 99.1 is newer than {newest}, the last version of which this" in conflict
+    assert (
+        f"it cannot be guessed either: flash-attn 99.1 is newer than {newest}, the last version of which this"
+        in conflict
+    )
     knobs = ("run again", "torch_extension_sources", "newer version of this collection")
     assert sorted(knobs, key=conflict.index) == list(knobs), "the collection is the last that may be at fault"
 
@@ -193,12 +198,18 @@ def test_a_refusal_tells_sources_without_a_wheel_from_those_that_were_not_asked(
 
 
 def test_a_known_place_none_of_whose_pages_is_there_is_told_as_that(api, find):
-    (conflict,) = find("flash-attn", "astral", strict=False, access={"place_urls": {"astral": f"{api.server.url}/typo"}})["conflicts"]
-    assert re.search(r"astral has no page of it: there is none at http\S+/typo/simple/cu121/flash-attn/ and \S+ \(404\)", conflict)
+    (conflict,) = find(
+        "flash-attn", "astral", strict=False, access={"place_urls": {"astral": f"{api.server.url}/typo"}}
+    )["conflicts"]
+    assert re.search(
+        r"astral has no page of it: there is none at http\S+/typo/simple/cu121/flash-attn/ and \S+ \(404\)", conflict
+    )
 
 
 def test_a_release_of_a_known_place_that_is_missing_is_not_taken_for_an_empty_one(find):
-    (conflict,) = find("flash-attn", "unsloth", "astral", strict=False, access={"place_urls": {"astral": "http://127.0.0.1:1"}})["conflicts"]
+    (conflict,) = find(
+        "flash-attn", "unsloth", "astral", strict=False, access={"place_urls": {"astral": "http://127.0.0.1:1"}}
+    )["conflicts"]
     assert conflict.startswith("Whether there is a wheel of flash-attn for this node is not known")
     assert "knows no release prebuilt-wheels-cu13 of unslothai/unsloth (404)" in conflict
 
@@ -227,7 +238,9 @@ def test_links_of_one_name_to_files_of_another_hash_or_torch_are_other_files(api
     answer = find("flash-attn==2.5.3", f"index:{api.server.url}/w/")
     quoted = wheel().replace("+", "%2B")
     assert (answer["sha256"], answer["other_urls"]) == ("a" * 64, [f"{api.server.url}/cu118/{quoted}"])
-    assert f"it fits, but {wheel()} of {api.server.url}/a/{quoted} is nearer" in [each["reason"] for each in answer["refused"]]
+    assert f"it fits, but {wheel()} of {api.server.url}/a/{quoted} is nearer" in [
+        each["reason"] for each in answer["refused"]
+    ]
     untold = find("flash-attn==2.5.2", f"index:{api.server.url}/w/", strict=False)["provable"]
     assert [each["other_urls"] for each in untold] == [[]]
 
@@ -235,7 +248,9 @@ def test_links_of_one_name_to_files_of_another_hash_or_torch_are_other_files(api
 def test_a_link_for_which_the_operator_gives_another_hash_is_another_file(api, find):
     api.server.serve_page("/w/", "".join(link(url, wheel()) for url in ("/a", "/b", "/c")))
     first, second, third = (f"{api.server.url}/{folder}/{wheel().replace('+', '%2B')}" for folder in "abc")
-    answer = find("flash-attn", f"index:{api.server.url}/w/", sha256={first: "a" * 64, second: "b" * 64, third: "A" * 64})
+    answer = find(
+        "flash-attn", f"index:{api.server.url}/w/", sha256={first: "a" * 64, second: "b" * 64, third: "A" * 64}
+    )
     assert (answer["url"], answer["sha256"], answer["other_urls"]) == (first, "a" * 64, [third])
 
 
@@ -253,7 +268,10 @@ def test_metadata_that_could_not_be_read_is_told_as_that(api, find):
     api.server.serve_body(f"/w/{name}", b"", status=403)
     api.server.serve_page("/w/", link("/w", name))
     (untold,) = find("flash-attn", f"index:{api.server.url}/w/", strict=False)["provable"]
-    assert re.search(r"its METADATA could not be read \(http.*HTTP status 403.*\), and nothing tells for which torch", untold["ground"])
+    assert re.search(
+        r"its METADATA could not be read \(http.*HTTP status 403.*\), and nothing tells for which torch",
+        untold["ground"],
+    )
     (conflict,) = find("flash-attn", f"index:{api.server.url}/w/", strict=False, match="exact")["conflicts"]
     assert re.search(rf"{name} was left out, for .*torch_extension_match is exact, and proven would", conflict)
 
@@ -276,13 +294,17 @@ def test_where_another_label_fits_the_refusal_has_both_and_what_to_write(api, fi
     api.serve_releases([release(asset(wheel()), asset(wheel(label="cu118torch2.2cxx11abiFALSE")), tag="v2.5.3")])
     refusal = find("flash-attn==2.5.3+cu118torch2.2cxx11abifalse", strict=False)
     (conflict,) = refusal["conflicts"]
-    assert conflict.startswith("No wheel of flash-attn==2.5.3 with the label +cu118torch2.2cxx11abifalse fits this node")
+    assert conflict.startswith(
+        "No wheel of flash-attn==2.5.3 with the label +cu118torch2.2cxx11abifalse fits this node"
+    )
     assert (
         f"{wheel()} fits by its name, but it bears the label +cu122torch2.2cxx11abifalse, and +cu118torch2.2cxx11abifalse is asked"
         " for. " in conflict
     )
     assert "There is one for CUDA 11." in conflict
-    assert "'flash-attn==2.5.3' in torch_extension_packages, without the label, takes the wheel for this node" in conflict
+    assert (
+        "'flash-attn==2.5.3' in torch_extension_packages, without the label, takes the wheel for this node" in conflict
+    )
     assert refusal["provable"] == []
 
 

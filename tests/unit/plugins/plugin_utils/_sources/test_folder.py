@@ -136,7 +136,9 @@ print(len(list_wheels({str(folder)!r}, "flash-attn", warnings)), *warnings)
         command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all", *command]
     environ = {**os.environ, "PYTHONPATH": str(Path(next(iter(ansible_collections.__path__))).parent)}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
-    assert done.stdout == f"1 The folder {folder}/lost+found on the control node was not looked at (Permission denied).\n"
+    assert (
+        done.stdout == f"1 The folder {folder}/lost+found on the control node was not looked at (Permission denied).\n"
+    )
 
 
 def test_a_link_that_leads_nowhere_is_told(folder):

@@ -261,7 +261,9 @@ def test_a_request_that_another_process_hangs_in_is_given_up_with_its_process(ap
     with open(path, "a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         waiting.write_holder(file)
-        with pytest.raises(TorchExtensionError, match=rf"{path} on the control node is locked by process {os.getpid()} since"):
+        with pytest.raises(
+            TorchExtensionError, match=rf"{path} on the control node is locked by process {os.getpid()} since"
+        ):
             github(max_age=0).list_release(REPOSITORY, "v2.8.3")
 
 
@@ -396,7 +398,10 @@ def test_a_host_that_is_gone_is_answered_from_the_cache_and_asked_once(api, gith
 def test_a_new_proxy_makes_a_new_request_after_an_outage(api, github):
     with running_server() as gone:
         pass
-    with use_proxy(gone.url), pytest.raises(UnavailableError, match=rf"The proxy .*:{gone.port} \(torch_extension_proxy\) cannot be reached"):
+    with (
+        use_proxy(gone.url),
+        pytest.raises(UnavailableError, match=rf"The proxy .*:{gone.port} \(torch_extension_proxy\) cannot be reached"),
+    ):
         github(api_url="http://api.example").list_release(REPOSITORY, "v2.8.3")
     with running_server() as proxy, use_proxy(proxy.url):
         proxy.serve_body(

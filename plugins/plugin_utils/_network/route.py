@@ -24,7 +24,7 @@ _ENVIRONMENT = "in the environment of ansible-playbook"
 class Route(t.NamedTuple):
     """How requests for one URL go."""
 
-    host: str  # that is asked, with its port where the URL has one
+    host: str | None  # that is asked
     proxy: str | None  # its host and port, without credentials; None if none is used
     setting: str | None  # what names the proxy, or what keeps one from being used
     is_excepted: bool = False  # no_proxy has the host
@@ -43,7 +43,7 @@ class Route(t.NamedTuple):
     @property
     def advice(self) -> str:
         """What to do where it is this that does not work; a sentence or two."""
-        host = urlsplit(f"//{self.host}").hostname
+        host = self.host
         if self.proxy:
             return (
                 f"See whether that proxy lets {host} through. If {host} is reached without it, add it to no_proxy"
@@ -51,13 +51,13 @@ class Route(t.NamedTuple):
             )
         if self.is_excepted:
             return f"If a proxy is needed for {host}, take it out of no_proxy {_ENVIRONMENT}."
-        return "If one is needed, set torch_extension_proxy."
+        return "If a proxy is needed, set torch_extension_proxy."
 
 
 def route_to(url: str) -> Route:
     """How requests for a URL go. It asks nobody."""
     parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
+    host = parts.hostname
     variables = _proxy_variables()
     scheme = next((name for name in (parts.scheme, "all") if name in variables), None)
     if variables and _is_excepted(url):

@@ -14,7 +14,10 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import SLURM
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivery import DeliveringAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import process_lock
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import (
+    PATIENCE_SECONDS,
+    process_lock,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import streaming
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import Broadcast, JobOptions
 
@@ -74,7 +77,8 @@ class ActionModule(DeliveringAction):
         lock_name = hashlib.sha256(f"slurm {host}".encode()).hexdigest()[:32]
         try:
             # with strategy=free there is one such task for each node, and another one would remove the files meanwhile
-            with process_lock(os.path.join(cache, "locks"), lock_name):
+            patience = PATIENCE_SECONDS + self._arguments["wait"]
+            with process_lock(os.path.join(cache, "locks"), lock_name, patience=patience):
                 return self._broadcast(files, folder, nodes)
         except (TorchExtensionError, AnsibleConnectionFailure) as exc:
             reason = (

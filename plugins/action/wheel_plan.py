@@ -210,13 +210,14 @@ class ActionModule(NodeAction):
             if facts is None:
                 return self._prove_installed(wheel["name"])
             return self._prove_facts(facts, environment, sha256, None)
-        file = context.wheel_downloader().find_cached(url, filename, sha256)
+        provenance = context.provenance_of(wheel)
+        file = context.wheel_downloader().find_cached(url, filename, sha256, provenance)
         if file is None and wheel["action"] == KEEP:
             return self._prove_installed(wheel["name"])
         if file is None and self._task.check_mode:
             return None
         if file is None:
-            file = context.wheel_downloader().get(url, filename, sha256, wheel["size"])
+            file = context.wheel_downloader().get(url, filename, sha256, wheel["size"], provenance)
             if file.is_new:
                 downloads.append(file)
         facts = context.read_wheel_facts(file.path, file.sha256)

@@ -136,6 +136,13 @@ _list:
       type: str
       sample: >-
         https://github.com/Dao-AILab/flash-attention/releases/download/v2.5.3/flash_attn-2.5.3+cu122torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl
+    other_urls:
+      description:
+        - Further links to this file that the source has, in their order. Where RV(_list[].url) does not give it (such as a page for
+          people, or 404), these are tried.
+      type: list
+      elements: str
+      sample: []
     source:
       description: The O(source) that told it, as it is written there; V(installed) if what is installed stays.
       type: str

@@ -277,6 +277,31 @@ PACKAGES = {
     "pyg-lib": Package("pyg_lib", ("pyg_lib",)),
 }
 
+#: What people call packages, beside their names: after a project, a repository or a folder of it.
+OTHER_NAMES = {
+    "flash-attention": "flash-attn",
+    "flash-attention-2": "flash-attn",
+    "flash-attention-3": "flash-attn-3",
+    "flashattn-hopper": "flash-attn-3",  # as its first versions were called
+    "flash-attn-interface": "flash-attn-3",
+    "mamba": "mamba-ssm",
+    "transformer-engine": "transformer-engine-torch",  # which alone is built for one torch
+    "selective-scan-cuda": "mamba-ssm",
+}
+
+#: Packages of others whose names are near to those of the table; none of that is meant.
+OTHER_PACKAGES = frozenset(
+    (
+        "flash-attn-4",
+        "flash-attn-cute",
+        "torch",
+        "transformer-engine-cu11",
+        "transformer-engine-cu12",
+        "transformer-engine-cu13",
+        "transformer-engine-jax",
+    )
+)
+
 
 def variable_names(package: Package) -> tuple[str, ...]:
     """Name the environment variables that can change the guess for any version of a package, sorted."""

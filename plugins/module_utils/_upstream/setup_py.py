@@ -15,6 +15,7 @@ the unpacked sdist.
 from __future__ import annotations
 
 import bisect
+import difflib
 import functools
 import re
 from typing import Any, Mapping, NamedTuple, Sequence, TypeVar
@@ -37,6 +38,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.
     CONTAINER_RELEASE,
     FILENAME,
     FULL,
+    OTHER_NAMES,
+    OTHER_PACKAGES,
     PACKAGES,
     PATH,
     ForcedAbi,
@@ -49,12 +52,21 @@ T = TypeVar("T")
 #: ``sys.platform`` and ``platform.system().lower()`` differ in these names only.
 WINDOWS = ("windows", "win32")
 
+_NEAR = 0.75  # of difflib's ratio, that flash-attention and flash-attn have
+
 #: What any of the projects has ever put on a release.
 PUBLISHED_MACHINES = ("x86_64", "aarch64")
 
 
 class NoGuessError(TorchExtensionError):
-    """Upstream's ``setup.py`` crashes here, or builds without asking for a wheel."""
+    """Upstream's ``setup.py`` crashes here, or builds without asking for a wheel; or nobody knows what it does."""
+
+    def __init__(self, message: str, is_unknown: bool = False) -> None:
+        """
+        :param is_unknown: whether it is this collection that does not know the version
+        """
+        super().__init__(message)
+        self.is_unknown = is_unknown
 
 
 class Guess(NamedTuple):
@@ -134,8 +146,21 @@ def find_package(name: str) -> tuple[str, Package]:
     """
     key = canonical(name)
     if key not in PACKAGES:
-        raise NoGuessError(f"{name} is not a package that this collection knows; it knows {_join(PACKAGES)}.")
+        meant = _near_name(key)
+        question = f" Do you mean {meant}?" if meant else ""
+        raise NoGuessError(
+            f"{name} is not a package that this collection knows.{question} It knows {_join(PACKAGES)}. See"
+            " torch_extension_packages."
+        )
     return key, PACKAGES[key]
+
+
+def _near_name(key: str) -> str | None:
+    """The package of the table that a name may mean."""
+    if key in OTHER_PACKAGES:
+        return None
+    near = difflib.get_close_matches(key, PACKAGES, n=1, cutoff=_NEAR)
+    return OTHER_NAMES.get(key) or (near[0] if near else None)
 
 
 def find_version(name: str, version: str) -> str:
@@ -154,13 +179,14 @@ def find_version(name: str, version: str) -> str:
         return versions[parsed.index(requested)]
     if requested > parsed[-1]:
         raise NoGuessError(
-            f"{name} {version} is newer than {versions[-1]}, where this collection's table of {name} ends. "
-            "Update the collection, or ask for an older version."
+            f"{name} {version} is newer than {versions[-1]}, the last version of which this collection can guess the wheel.",
+            is_unknown=True,
         )
     index = bisect.bisect(parsed, requested)
     raise NoGuessError(
-        f"{name} {version} is not on the package index; the nearest versions that are: "
-        f"{_join(versions[max(index - 2, 0) : index + 2])}."
+        f"{name} {version} is none of the versions that this collection knows; the nearest of them are: "
+        f"{_join(versions[max(index - 2, 0) : index + 2])}.",
+        is_unknown=True,
     )
 
 

@@ -38,6 +38,7 @@ CONTROL_NODE_ONLY = frozenset(
         "action",
         "ground",
         "newer",
+        "other_urls",
         "provable",
         "reason",
         "refused",

@@ -52,6 +52,7 @@ class Asset(t.NamedTuple):
     address: str | None = None  # of the page or folder that lists it
     has_metadata: bool = False  # whether its METADATA is at its URL with .metadata behind it (PEP 658, 714)
     metadata_sha256: str | None = None
+    other_urls: tuple[str, ...] = ()  # further links to it
 
 
 class Mismatch(t.NamedTuple):
@@ -88,6 +89,7 @@ class Candidate(t.NamedTuple):
     tag_rank: TagRank | None  # None: no tag serves the node
     place: int  # in its source
     required_torch: str = ""  # what its METADATA requires of torch, where that was read
+    unread: str = ""  # why its METADATA could not be read
 
     @property
     def tells_torch(self) -> bool:

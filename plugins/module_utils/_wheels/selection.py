@@ -207,6 +207,8 @@ def describe_label(candidate: judging.Candidate) -> str:
             sentences.append(f"{origin} says {', '.join(told)}")
     if candidate.required_torch:
         sentences.append(f"its METADATA requires {candidate.required_torch}")
+    if candidate.unread:
+        sentences.append(f"its METADATA could not be read ({candidate.unread.rstrip('.')})")
     return "; ".join(sentences)
 
 

@@ -9,13 +9,20 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.waiting import (
+    Patience,
+    lock_file,
+    write_holder,
+)
+
+#: longer than a download goes on without a byte
+_PATIENCE_SECONDS = 45 * 60
 
 
 class CacheEntry:
@@ -49,23 +56,26 @@ class CacheEntry:
             return False
 
     @contextlib.contextmanager
-    def locked(self, on_wait: t.Callable[[], None]) -> t.Iterator[None]:
+    def locked(self, notify: t.Callable[[str], None]) -> t.Iterator[None]:
         """Hold the lock of this file across processes. The system frees the lock of a process that died.
 
-        :param on_wait: called before waiting for another process
-        :raises TorchExtensionError: if the folder cannot be made or written to
+        :param notify: takes what is told while waiting for another process
+        :raises TorchExtensionError: if the folder cannot be made or written to, or another process holds it and gets nowhere
         """
         with contextlib.ExitStack() as stack:
             with explain_write_errors(self.path):
                 os.makedirs(self.folder, mode=0o700, exist_ok=True)
                 lock_path = os.path.join(self.folder, f".{os.path.basename(self.path)}.lock")
-                file = stack.enter_context(open(lock_path, "w", encoding="ascii"))
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    on_wait()
-                    fcntl.flock(file, fcntl.LOCK_EX)
+                file = stack.enter_context(open(lock_path, "a+", encoding="utf-8"))
+                lock_file(file, lock_path, Patience(_PATIENCE_SECONDS, self._part_size), notify)
+                write_holder(file)
             yield
+
+    def _part_size(self) -> int:
+        try:
+            return os.path.getsize(self.part_path)
+        except OSError:
+            return 0
 
     def commit(self, digest: str) -> None:
         """Record the hash and give the partial file its name.

@@ -9,20 +9,24 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import waiting
+
+#: a large file may be on its way over a slow line, and nobody sees how far it is
+PATIENCE_SECONDS = 2 * 3600
 
 
 @contextlib.contextmanager
-def process_lock(folder: str, name: str, run_id: str = "") -> t.Iterator[None]:
-    """Hold a named lock; wait while another process has it.
+def process_lock(folder: str, name: str, run_id: str = "", patience: float = PATIENCE_SECONDS) -> t.Iterator[None]:
+    """Hold a named lock; wait while another process has it, and tell the operator so.
 
     :param folder: of the control node, for locks; made if it is not there
     :param name: of the lock; it becomes the name of a file
     :param run_id: names a run in which what failed under this lock for one process fails for all, without another try
+    :param patience: seconds for which one process may hold it while this one waits
     :raises TorchExtensionError: if the lock cannot be taken, or the error that another process of this run had
     """
     path = os.path.join(folder, f"{name}.lock")
@@ -35,7 +39,7 @@ def process_lock(folder: str, name: str, run_id: str = "") -> t.Iterator[None]:
         ) from exc
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)  # the system frees the lock of a process that died
+            waiting.lock_file(file, path, waiting.Patience(patience))
         except OSError as exc:
             raise TorchExtensionError(
                 f"{path} on the control node cannot be locked ({exc.strerror}): wanted is a file system that has locks. Set"
@@ -45,9 +49,10 @@ def process_lock(folder: str, name: str, run_id: str = "") -> t.Iterator[None]:
         failed_in, _newline, reason = file.read().partition("\n")
         if run_id and failed_in == run_id:
             raise TorchExtensionError(reason)
-        file.truncate(0)
+        waiting.write_holder(file)
         try:
             yield
         except TorchExtensionError as exc:
+            file.truncate(0)
             file.write(f"{run_id}\n{exc}")
             raise

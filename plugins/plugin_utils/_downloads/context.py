@@ -17,6 +17,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Downloader
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.provenance import Provenance
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import (
     RequirementFinder,
 )
@@ -37,6 +38,11 @@ class DownloadContext(t.NamedTuple):
         :raises TorchExtensionError: if a library is missing, or the cache cannot be used
         """
         return Downloader(os.path.join(self.cache, "wheels"), self.ca_path, self.require_sha256, self.progress)
+
+    @staticmethod
+    def provenance_of(wheel: t.Mapping[str, t.Any]) -> Provenance:
+        """Who has told of a planned wheel, and where else it is."""
+        return Provenance.of(wheel)
 
     def read_wheel_facts(self, wheel: str, sha256: str) -> dict[str, t.Any]:
         """What the binaries of a wheel need, read once.

@@ -18,9 +18,14 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels im
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.entry import CacheEntry
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads import local_files
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.provenance import Provenance
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.running_digest import RunningDigest
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_session, settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Progress
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import (
+    MissingFileError,
+    UnservedError,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.transfer import (
     PartialFile,
     RetryPolicy,
@@ -37,6 +42,10 @@ class Download(t.NamedTuple):
     size: int  # bytes
     is_new: bool  # whether it was downloaded just now
     warning: str | None = None
+    other_url: str | None = None  # the further link that has given it, where the first one does not
+
+
+_UNKNOWN = Provenance()
 
 
 class _ExpectedHash(t.NamedTuple):
@@ -77,11 +86,14 @@ class Downloader:
         self._folder, self._ca_path, self._require_sha256 = folder, ca_path, require_sha256
         self._progress, self._retry_policy = progress or Progress(), retry_policy
 
-    def find_cached(self, url: str, filename: str, sha256: str | None = None) -> Download | None:
+    def find_cached(
+        self, url: str, filename: str, sha256: str | None = None, provenance: Provenance = _UNKNOWN
+    ) -> Download | None:
         """The wheel at a URL if it is on the control node and intact; None if it has to be downloaded. It uses no network.
 
         :param sha256: what it must be, as the release, the lock or the operator has it; without it, what it was when it
             was downloaded
+        :param provenance: with further links to it, of which one may have been taken
         :raises TorchExtensionError: if it could not be had with the network either, as far as that can be told without
         """
         wheel_file.parse_name(filename)
@@ -90,17 +102,31 @@ class Downloader:
         local_file = local_files.parse_url(url)
         if local_file and local_file.is_named(filename):
             return _use_in_place(local_file, filename, sha256)
-        entry = CacheEntry(self._folder, url, filename)
-        return _find_valid(entry, self._expected_hash(entry, url, sha256, local_file))
+        for number, each in enumerate((url, *provenance.other_urls)):
+            entry = CacheEntry(self._folder, each, filename)
+            if number and not (sha256 or entry.recorded_sha256):
+                continue
+            cached = _find_valid(entry, self._expected_hash(entry, each, sha256, local_file))
+            if cached:
+                return cached._replace(other_url=each if number else None)
+        return None
 
-    def get(self, url: str, filename: str, sha256: str | None = None, size: int | None = None) -> Download:
+    def get(
+        self,
+        url: str,
+        filename: str,
+        sha256: str | None = None,
+        size: int | None = None,
+        provenance: Provenance = _UNKNOWN,
+    ) -> Download:
         """The wheel at a URL, from the cache if it is there.
 
         :param url: ``https:``; ``http:``, if its hash is known; ``file:///FOLDER/WHEEL``, which is used where it is; or
             ``file:///ARCHIVE#MEMBER`` of a tar archive
         :param sha256: what it must be, as the release, the lock or the operator has it, if that is known
         :param size: in bytes, if that is known
-        :returns: with a warning, if the hash was unknown before
+        :param provenance: who has told of it, for messages; and further links to it, which are tried where one does not give it
+        :returns: with a warning, if the hash was unknown before, or a link does not give it
         :raises TorchExtensionError: if it cannot be had, or is not the wheel of this name; what has come stays beside the
             cached files, under a name that is no wheel's, for the next run to resume
         """
@@ -112,8 +138,31 @@ class Downloader:
             local_files.check_exists(local_file, size)
             if local_file.is_named(filename):
                 return _use_in_place(local_file, filename, sha256)
+        if provenance.other_urls:
+            cached = self.find_cached(url, filename, sha256, provenance)
+            if cached:
+                return cached
+        failures: list[str] = []
+        for each in (url, *provenance.other_urls):
+            try:
+                file = self._get(each, filename, sha256, size, local_file)
+            except MissingFileError as exc:
+                failures.append(f"{exc}{provenance.explain_missing(each)}")
+                continue
+            except UnservedError as exc:
+                failures.append(str(exc))
+                continue
+            if not failures:
+                return file
+            warnings = [*failures, f"It was taken from {each} instead.", file.warning]
+            return file._replace(other_url=each, warning=" ".join(filter(None, warnings)))
+        raise UnservedError(" ".join(failures))
+
+    def _get(
+        self, url: str, filename: str, sha256: str | None, size: int | None, local_file: local_files.LocalFile | None
+    ) -> Download:
         entry = CacheEntry(self._folder, url, filename)
-        with entry.locked(lambda: self._progress.note(f"{filename}: waiting for somebody else's download of it.")):
+        with entry.locked(self._progress.note):
             expected = self._expected_hash(entry, url, sha256, local_file)
             cached = _find_valid(entry, expected)
             if cached:
@@ -157,7 +206,7 @@ class Downloader:
                 " torch_extension_sha256, or delete that file",
             )
         if urlsplit(url).scheme != "https":
-            raise TorchExtensionError(
+            raise UnservedError(
                 f"{url} is without TLS, and there is no sha256 to check the file by. Give its hash in"
                 " torch_extension_sha256, or name its source (torch_extension_github_url, torch_extension_sources) by an"
                 " https: URL."
@@ -231,7 +280,7 @@ def _discard_unless_valid(part: PartialFile, filename: str, url: str, digest: st
     """Remove the partial file, and raise, if it is not the expected wheel."""
     if expected.sha256 not in (None, digest):
         part.discard()
-        raise TorchExtensionError(
+        raise UnservedError(
             f"{url} has sha256 {digest}, wanted is {expected.sha256}, {expected.origin}. It was thrown away: either the hash is"
             " of another file, or somebody changed this one."
         )

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Download, Downloader
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.provenance import Provenance
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import RequirementFinder
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import locked_requirements
 
@@ -52,14 +53,19 @@ def fetch_for_nodes(
     """
     downloader, requirements = context.wheel_downloader(), context.requirement_finder()
     nodes_of: dict[_WheelKey, list[str]] = {}
+    provenances: dict[_WheelKey, Provenance] = {}
     for node, plan in plans.items():
         for wheel in plan["wheels"]:
             nodes_of.setdefault(_key_of(wheel), []).append(node)
+            provenances.setdefault(_key_of(wheel), Provenance.of(wheel))
     files: dict[_WheelKey, Download] = {}
     errors: dict[_WheelKey, str] = {}
     facts: dict[str, dict[str, t.Any]] = {}
     with context.progress, ThreadPoolExecutor(_AT_ONCE) as pool:
-        futures = {key: pool.submit(_get_wheel, downloader, key, predict) for key in nodes_of}
+        futures = {
+            key: pool.submit(_get_wheel, downloader, key, provenance, predict)
+            for key, provenance in provenances.items()
+        }
         meanwhile()
     for key, future in futures.items():
         try:
@@ -72,16 +78,16 @@ def fetch_for_nodes(
     results = {
         node: _node_result(plan, files, errors, None if predict else requirements) for node, plan in plans.items()
     }
-    downloads = [{"url": key.url, "size": file.size} for key, file in files.items() if file.is_new]
+    downloads = [{"url": file.other_url or key.url, "size": file.size} for key, file in files.items() if file.is_new]
     downloads += [{"url": os.path.basename(path), "size": os.path.getsize(path)} for path in requirements.downloaded]
     warnings = [file.warning for file in files.values() if file.warning]
     return {"nodes": results, "downloads": downloads, "facts": facts, "warnings": warnings}
 
 
-def _get_wheel(downloader: Downloader, wheel: _WheelKey, predict: bool) -> Download:
+def _get_wheel(downloader: Downloader, wheel: _WheelKey, provenance: Provenance, predict: bool) -> Download:
     if not predict:
-        return downloader.get(wheel.url, wheel.filename, wheel.sha256, wheel.size)
-    cached = downloader.find_cached(wheel.url, wheel.filename, wheel.sha256)
+        return downloader.get(wheel.url, wheel.filename, wheel.sha256, wheel.size, provenance)
+    cached = downloader.find_cached(wheel.url, wheel.filename, wheel.sha256, provenance)
     return cached or Download("", wheel.sha256 or "", wheel.size or 0, is_new=True)
 
 
@@ -98,7 +104,12 @@ def _node_result(
     keys = [_key_of(wheel) for wheel in plan["wheels"]]
     result: dict[str, t.Any] = {
         "wheels": [
-            {**wheel, "sha256": files[key].sha256 or None, "size": files[key].size}
+            {
+                **wheel,
+                "url": files[key].other_url or wheel["url"],
+                "sha256": files[key].sha256 or None,
+                "size": files[key].size,
+            }
             for wheel, key in zip(plan["wheels"], keys, strict=True)
             if key in files
         ],

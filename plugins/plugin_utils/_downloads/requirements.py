@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,9 @@ except ImportError:
 # The wheel was chosen for the torch that is there.
 _NEVER_FETCHED = ("torch",)
 _TIMEOUT_SECONDS = 300
+#: warnings of pip's, the latter with the error in it as Python writes it
+_UNTRUSTED = re.compile("WARNING: (The repository located at .* is not a trusted or secure host)")
+_CONNECTION_BROKEN = re.compile("after connection broken by '(.*)': ")
 
 
 Fetch = t.Callable[[str, str, str, int], t.Any]
@@ -259,5 +263,16 @@ def _pip_download(arguments: list[str], environment: t.Mapping[str, t.Any], fold
         return f"no end after {_TIMEOUT_SECONDS} s"
     if result.returncode == 0:
         return None
-    lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
-    return " ".join(lines or result.stderr.splitlines()[-1:])
+    lines = result.stderr.splitlines()
+    # to pip, an index that cannot be asked is one that has nothing
+    broken = [_innermost(match[1]) for match in map(_CONNECTION_BROKEN.search, lines) if match]
+    unasked = broken or [match[1] for match in map(_UNTRUSTED.search, lines) if match]
+    if unasked:
+        return f"the index could not be asked ({unasked[-1]})."
+    return " ".join([line for line in lines if line.startswith("ERROR")] or lines[-1:])
+
+
+def _innermost(error: str) -> str:
+    """The reason in an error that Python has written with its class and those around it."""
+    texts = [piece for piece in re.split("['\"]", error) if re.search("[a-z]{3}", piece)]
+    return re.sub(r"^(, port=\d+\)|<[^>]*>): ", "", texts[-1])

@@ -18,7 +18,6 @@ and a 404 behind an old answer as well, and it keeps whatever a login page says 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -28,6 +27,7 @@ import typing as t
 from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import waiting
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import (
     Answer,
@@ -37,6 +37,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.r
     NoAnswerError,
     UnavailableError,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.route import route_to
 
 if t.TYPE_CHECKING:
     import requests
@@ -49,6 +50,8 @@ T = t.TypeVar("T")
 #: for a while; what was refused the operator may have set right by now
 _OUTAGE_SECONDS = 60
 _REFUSAL_SECONDS = 10
+#: longer than a request with all its retries takes
+_PATIENCE_SECONDS = 15 * 60
 
 
 class HttpCache:
@@ -152,8 +155,8 @@ class HttpCache:
         except ValueError as exc:
             raise NoAnswerError(
                 Failure(
-                    f"What {url} gave is no answer: {exc}. It begins with {start!r}. A login page of a proxy or"
-                    f" firewall? See what a browser shows there, or set {self._mirror_setting}."
+                    f"What {url} gave is no answer: {exc}. It begins with {start!r}. It was asked {route_to(url)}. A login"
+                    f" page of a proxy or firewall? See what a browser shows there, or set {self._mirror_setting}."
                 )
             ) from exc
         self._store_answer(url, answer, etag)
@@ -228,8 +231,10 @@ class HttpCache:
     @contextlib.contextmanager
     def _locked(self, url: str) -> t.Iterator[None]:
         """Hold the lock of a URL across processes. The system frees the lock of a process that died."""
-        with open(self._file_path(url, "lock"), "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        path = self._file_path(url, "lock")
+        with open(path, "a+", encoding="utf-8") as file:
+            waiting.lock_file(file, path, waiting.Patience(_PATIENCE_SECONDS))
+            waiting.write_holder(file)
             yield
 
     @contextlib.contextmanager

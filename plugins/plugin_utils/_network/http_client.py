@@ -119,15 +119,10 @@ def _explain_status(url: str, response: requests.Response) -> Failure:
     status = response.status_code
     if status == requests.codes.not_found:
         return Failure(f"There is nothing at {url} (404).", is_outage=False, is_missing=True)
+    message = http_session.status_message(response.url, status)
     if status in (requests.codes.unauthorized, requests.codes.forbidden):
-        return Failure(
-            f"{url} was answered with HTTP status {status}. See whether the server or the proxy wants credentials"
-            " (~/.netrc, torch_extension_proxy).",
-            is_outage=False,
-        )
-    return Failure(
-        f"{url} was answered with HTTP status {status}. If it stays so, set torch_extension_sources to another place."
-    )
+        return Failure(message, is_outage=False)
+    return Failure(f"{message} If it stays so, set torch_extension_sources to another place.")
 
 
 def _without_credentials(proxy: str) -> str:

@@ -15,7 +15,12 @@ from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.libraries import require_library
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import root_cause
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnservedError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.route import route_to
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import (
+    PROXY_SETTING,
+    root_cause,
+)
 
 try:
     import requests
@@ -32,7 +37,9 @@ else:
 #: to connect, and between two pieces of an answer
 TIMEOUT_SECONDS = 30
 _MAX_RETRIES = 3
-_PROXY_REFUSAL = re.compile("Tunnel connection failed: 4[0-9][0-9]")  # http.client's words
+# http.client's words
+_NO_TUNNEL = re.compile("Tunnel connection failed: ([0-9]{3}.*)")
+_PROXY_REFUSAL = re.compile("Tunnel connection failed: 4[0-9][0-9]")
 _PROXY_CREDENTIALS_REFUSAL = "Tunnel connection failed: 407"
 
 
@@ -71,27 +78,53 @@ def explain_http_errors(url: str, mirror_setting: str = "torch_extension_github_
     """Turn what requests raises into what the operator can do about it.
 
     :param mirror_setting: names the setting that leads to a mirror
-    :raises TorchExtensionError: for any error of the network
+    :raises UnservedError: for any error of the network
     """
-    host = urlsplit(url).hostname
     try:
         yield
-    except requests.exceptions.ProxyError as exc:
-        if _PROXY_CREDENTIALS_REFUSAL in root_cause(exc):
-            raise TorchExtensionError(proxy_credentials_message(host)) from exc
-        raise TorchExtensionError(
-            f"{host} cannot be reached through the proxy of the control node: {root_cause(exc)}. Set"
-            " torch_extension_proxy, or https_proxy and no_proxy in the environment of ansible-playbook."
-        ) from exc
-    except requests.exceptions.RequestException as exc:
-        if not is_certificate_error(exc):
-            raise _download_error(url, exc, mirror_setting) from exc
-        raise TorchExtensionError(
-            f"The certificate of {host} is not trusted: {root_cause(exc)}. If a proxy or a mirror has a certificate of"
-            " your site's CA, name the CA's file in torch_extension_ca_path."
-        ) from exc
-    except (urllib3_exceptions.HTTPError, OSError) as exc:  # an OSError says that REQUESTS_CA_BUNDLE names no file
-        raise _download_error(url, exc, mirror_setting) from exc
+    except (requests.exceptions.RequestException, urllib3_exceptions.HTTPError, OSError) as exc:
+        # an OSError says that REQUESTS_CA_BUNDLE names no file
+        asked = getattr(getattr(exc, "request", None), "url", None) or url  # where a redirect has led to
+        raise UnservedError(_explain(exc, url, asked, mirror_setting)) from exc
+
+
+def _explain(exc: Exception, url: str, asked: str, mirror_setting: str) -> str:
+    reason, route, host = root_cause(exc), route_to(asked), urlsplit(asked).hostname
+    if _PROXY_CREDENTIALS_REFUSAL in reason:
+        return proxy_credentials_message(asked)
+    if isinstance(exc, requests.exceptions.InvalidProxyURL):
+        return (
+            f"{host} was not asked: the proxy that {route.setting} names ({route.proxy}) has no address such as"
+            f" http://proxy.example:3128. Correct {route.setting}."
+        )
+    if isinstance(exc, requests.exceptions.ProxyError):
+        answer = _NO_TUNNEL.search(reason)
+        if answer:
+            return (
+                f"The proxy {route.proxy} ({route.setting}) does not connect to {host}: {answer[1]}. Have it let {host}"
+                f" through, set {mirror_setting} to a mirror that it lets through, or name another proxy in"
+                " torch_extension_proxy."
+            )
+        return (
+            f"The proxy {route.proxy} ({route.setting}) cannot be reached: {reason}. So {host} was not asked. Correct"
+            f" {route.setting}; or, if {host} is reached without a proxy, add it to no_proxy in the environment of"
+            " ansible-playbook."
+        )
+    if is_certificate_error(exc):
+        return (
+            f"The certificate of {host} is not trusted: {reason}. It was asked {route}. If a proxy or a mirror has a"
+            " certificate of your site's CA, name the CA's file in torch_extension_ca_path."
+        )
+    redirected = f" at {host}, where it was redirected to" if host != urlsplit(url).hostname else ""
+    if "SOCKS" in reason and route.proxy:
+        return (
+            f"{host} was not asked: the proxy {route.proxy} ({route.setting}) is one for SOCKS, and the Python that runs"
+            " Ansible lacks PySocks. Install that into it, or name a proxy for HTTP in torch_extension_proxy."
+        )
+    return (
+        f"{url} cannot be downloaded{redirected}: {reason}. It was asked {route}. {route.advice} If there is a mirror, set"
+        f" {mirror_setting}."
+    )
 
 
 def is_transient(exc: BaseException) -> bool:
@@ -108,20 +141,39 @@ def is_transient(exc: BaseException) -> bool:
     return isinstance(exc, transient_errors)
 
 
-def proxy_credentials_message(host: str | None) -> str:
-    """The message for a proxy's status 407."""
+def proxy_credentials_message(url: str) -> str:
+    """The message for a proxy's status 407.
+
+    :param url: that was asked for
+    """
+    host, route = urlsplit(url).hostname, route_to(url)
+    if not route.proxy:
+        return (
+            f"{host} wants credentials of a proxy (407), and was asked {route}. Something on the way answers in its place. Name"
+            " the proxy in torch_extension_proxy."
+        )
     return (
-        f"The proxy of the control node wants other credentials before it reaches {host} (407). Give them as in"
-        " http://USER:PASSWORD@proxy.example:3128 in https_proxy of the environment of ansible-playbook, or in"
-        " torch_extension_proxy."
+        f"The proxy {route.proxy} wants other credentials before it reaches {host} (407). Give them as in"
+        f" http://USER:PASSWORD@proxy.example:3128 in {route.setting}, where it is named"
+        f"{'' if route.setting == PROXY_SETTING else ', or in torch_extension_proxy'}."
     )
 
 
-def _download_error(url: str, exc: BaseException, mirror_setting: str) -> TorchExtensionError:
-    return TorchExtensionError(
-        f"{url} cannot be downloaded: {root_cause(exc)}. If the control node has a proxy, set torch_extension_proxy; if there"
-        f" is a mirror, set {mirror_setting}."
-    )
+def status_message(url: str, status: int, advice: str = "") -> str:
+    """The message for a status that says that a request is refused.
+
+    :param url: that was asked for, after redirects
+    :param advice: what to do besides, if anything
+    """
+    if status == requests.codes.proxy_authentication_required:
+        return proxy_credentials_message(url)
+    route, host = route_to(url), urlsplit(url).hostname
+    message = f"{url} was answered with HTTP status {status}; it was asked {route}."
+    if status in (requests.codes.unauthorized, requests.codes.forbidden):
+        message += f" If {host} wants credentials, put them into ~/.netrc of the control node. {route.advice}"
+    elif not advice:
+        message += f" {route.advice}"
+    return f"{message} {advice}".rstrip()
 
 
 def is_certificate_error(exc: BaseException) -> bool:

@@ -125,7 +125,7 @@ class RemoteFile(io.RawIOBase):
             if response.status_code == requests.codes.ok:
                 raise TorchExtensionError(f"{self._url} gives no part of a file, only the whole.")
             if response.status_code != requests.codes.partial_content:
-                raise TorchExtensionError(f"{self._url} was answered with HTTP status {response.status_code}.")
+                raise TorchExtensionError(http_session.status_message(response.url, response.status_code))
             told = re.fullmatch(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})", response.headers.get("Content-Range", ""))
             # one byte more than is wanted shows a server that gives too many
             content = response.raw.read(_BLOCK + 1)

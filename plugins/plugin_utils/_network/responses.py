@@ -23,6 +23,14 @@ class MissingError(TorchExtensionError):
     """There is nothing at this address (404)."""
 
 
+class UnservedError(TorchExtensionError):
+    """This address does not give the file; another one may."""
+
+
+class MissingFileError(UnservedError):
+    """There is no file at this address (404, 410)."""
+
+
 class Answer(t.NamedTuple):
     """What a server has sent."""
 

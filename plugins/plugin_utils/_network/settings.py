@@ -17,6 +17,9 @@ from urllib.parse import urlsplit
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+PROXY_SETTING = "torch_extension_proxy"
+
+_values_of_setting: set[str] = set()  # of torch_extension_proxy, while it is in force
 
 
 @contextlib.contextmanager
@@ -37,18 +40,25 @@ def use_proxy(proxy: str | None) -> t.Iterator[None]:
         host = None
     if not host:
         # without its value, which may hold credentials
-        raise TorchExtensionError("torch_extension_proxy is no address of a proxy such as http://proxy.example:3128.")
+        raise TorchExtensionError(f"{PROXY_SETTING} is no address of a proxy such as http://proxy.example:3128.")
     original = {name: os.environ.get(name) for name in _PROXY_VARIABLES}
     for name in _PROXY_VARIABLES:
         os.environ.pop(name, None)
     os.environ.update(http_proxy=proxy, https_proxy=proxy)
+    _values_of_setting.add(proxy)
     try:
         yield
     finally:
+        _values_of_setting.discard(proxy)
         for name, value in original.items():
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def proxy_setting(variable: str) -> str:
+    """Where the operator has written down the proxy that a variable of the environment names."""
+    return PROXY_SETTING if os.environ.get(variable) in _values_of_setting else variable
 
 
 def check_ca_path(ca_path: str | None) -> None:
@@ -86,6 +96,12 @@ def root_cause(exc: BaseException) -> str:
     """The innermost reason of an error, in the library's words, without credentials."""
     if isinstance(exc, OSError) and exc.errno is not None and exc.strerror:  # of the system itself
         return exc.strerror
-    reason = getattr(exc.args[0], "reason", exc.args[0]) if exc.args else exc
+    reason: t.Any = getattr(exc.args[0], "reason", exc.args[0]) if exc.args else exc
+    if not isinstance(reason, (str, BaseException)):
+        reason = exc
+    # urllib3 and http.client say what they were doing, and then the error
+    if isinstance(reason, BaseException) and len(reason.args) > 1 and isinstance(reason.args[-1], BaseException):
+        return root_cause(reason.args[-1])
     text = re.sub(r"<[^>]*>:? ?", "", str(reason))
+    text = re.sub(r"^HTTPS?Connection\(host=[^)]*\): ", "", text)
     return re.sub(r"//[^/\s]*@", "//", text).rstrip(".")

@@ -25,6 +25,11 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.dis
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_session, settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Gauge, Progress
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import (
+    MissingFileError,
+    UnservedError,
+)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.route import route_to
 
 with contextlib.suppress(ImportError):  # http_session.py says so
     import requests
@@ -36,6 +41,7 @@ _CHUNK = 1 << 16  # bytes
 _FAST = 1 << 20  # bytes a second
 _REPORT_STEP = 4 << 20  # bytes between two calls of on_written
 _TRANSIENT_STATUSES = (408, 429, 500, 502, 503, 504)
+_MISSING_STATUSES = (404, 410)
 _LONGEST_DELAY = 300  # seconds, whatever the server asks for
 _ZIP_MAGIC = b"PK\x03\x04"  # what a wheel begins with (PKWARE's APPNOTE, 4.3.7)
 
@@ -174,9 +180,7 @@ class Transfer:
         ) as response:
             status, (first_byte, total) = response.status_code, _content_range(response)
             if status in _TRANSIENT_STATUSES:
-                raise _TransientError(
-                    f"HTTP status {status}", TorchExtensionError(_status_message(self._url, status)), response
-                )
+                raise _TransientError(f"HTTP status {status}", _status_error(self._url, response), response)
             is_resumed = offset > 0 and status == 206 and first_byte == offset
             if is_resumed or status == 200:
                 self._check_headers(response, total)
@@ -185,21 +189,21 @@ class Transfer:
                     self._write_body(response, first_byte, total, gauge)
                 return
             if offset == 0 or status not in (206, 416):
-                raise TorchExtensionError(_status_message(self._url, status))
+                raise _status_error(self._url, response)
         self._part.discard()  # it does not belong to what the server has now
         self._request(session, gauge)
 
     def _check_headers(self, response: requests.Response, total: int | None) -> None:
         """Refuse what is wrong as far as the headers tell."""
         if self._verified and not _is_verified(response):
-            raise TorchExtensionError(
+            raise UnservedError(
                 f"{self._url} is redirected to {urlsplit(response.url).hostname} without TLS, and there is no sha256 to"
                 " check the file by. Give its hash in torch_extension_sha256."
             )
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise not_a_wheel_error(self._url, "it is a page of HTML.", response.raw.read(60, decode_content=False))
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise TorchExtensionError(
+            raise UnservedError(
                 f"{self._url} came with Content-Encoding {response.headers['Content-Encoding']}, wanted is the file as"
                 " it is. Set up the server or the proxy so that it does not pack files."
             )
@@ -237,20 +241,21 @@ class Transfer:
             raise _TransientError(reason, requests.exceptions.ConnectionError(reason))
 
     def _size_error(self, size: str) -> TorchExtensionError:
-        return TorchExtensionError(
+        return UnservedError(
             f"{self._url} has {size} bytes, wanted are {self._size}, as the release or the lock has it. Either somebody"
-            " changed the file, or a proxy or mirror gives another one (torch_extension_proxy, torch_extension_github_url)."
+            f" changed the file, or a proxy or a mirror (torch_extension_github_url) gives another one; it was asked"
+            f" {route_to(self._url)}."
         )
 
 
-def not_a_wheel_error(url: str, reason: str, start: bytes) -> TorchExtensionError:
+def not_a_wheel_error(url: str, reason: str, start: bytes) -> UnservedError:
     """The error for something else in a wheel's place.
 
     :param start: what it begins with
     """
-    return TorchExtensionError(
-        f"What {url} gave is not the wheel: {reason} It begins with {start[:60].decode('ascii', 'replace')!r}. A login"
-        " page of a proxy or firewall?"
+    return UnservedError(
+        f"What {url} gave is not the wheel: {reason} It begins with {start[:60].decode('ascii', 'replace')!r}. It was asked"
+        f" {route_to(url)}. A login page of a proxy or firewall?"
     )
 
 
@@ -340,17 +345,7 @@ def _validator(response: requests.Response) -> str | None:
     return None
 
 
-def _status_message(url: str, status: int) -> str:
-    if status == 404:
-        releases = re.sub(r"/releases/download/([^/]+)/.*", r"/releases/tag/\1", url)
-        return (
-            f"{url} does not exist (404): there is no wheel of this version for this torch, CUDA, Python and C++ ABI."
-            f" What there is stands at {releases}. Choose another version in torch_extension_packages, or another torch"
-            " on the node."
-        )
-    if status == 407:
-        return http_session.proxy_credentials_message(urlsplit(url).hostname)
-    return (
-        f"{url} was answered with HTTP status {status}. See whether the server or the proxy wants credentials"
-        " (~/.netrc, torch_extension_proxy)."
-    )
+def _status_error(url: str, response: requests.Response) -> UnservedError:
+    if response.status_code in _MISSING_STATUSES:
+        return MissingFileError(f"{url} does not exist ({response.status_code})")
+    return UnservedError(http_session.status_message(response.url, response.status_code))

@@ -14,6 +14,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.libraries import require_library
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import cache
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import packages, setup_py
@@ -28,7 +29,10 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.loc
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import check_url
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.find import Offer, WheelSearch
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.requirement import WheelRequirement
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.requirement import (
+    WheelRequirement,
+    normalise_label,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import (
     RELEASE,
     check_place_urls,
@@ -37,6 +41,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.s
 
 try:
     from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.specifiers import SpecifierSet
     from packaging.version import Version
 except ImportError as exc:
     PACKAGING_IMPORT_ERROR: ImportError | None = exc
@@ -54,6 +59,7 @@ _EMPTY_ANSWER: dict[str, t.Any] = {
     "version": None,
     "filename": None,
     "url": None,
+    "other_urls": [],
     "source": None,
     "release": None,
     "sha256": None,
@@ -154,6 +160,8 @@ class Decision:
         torch = self._environment["torch"]
         setup_py.check_torch(str(wanted), torch)
         _check_no_fork(torch)
+        if not self._settings.lock:
+            judging.parse_torch_version(torch["version"])
         installed = None if self._settings.lock else self._find_installed(wanted)
         if installed:
             yield installed
@@ -165,6 +173,8 @@ class Decision:
             return
         self._search = WheelSearch(wanted, self._environment, self._sources, self._settings.access)
         yield from self._usable(self._search.offers(), wanted)
+        if self._settings.match != PROVEN:
+            return
         # what is installed first, so that it stays as long as it works
         for_another_torch = self._usable(self._search.offers_for_another_torch(), wanted)
         yield from sorted(for_another_torch, key=lambda answer: answer.wheel["action"] != KEEP)
@@ -173,6 +183,10 @@ class Decision:
         """The answers from offers that the settings admit; why the others are not is kept for a refusal."""
         for offer in offers:
             if offer.needs_proof and self._settings.match != PROVEN:
+                self._left_out[
+                    f"{offer.wheel['filename']} was left out, for {offer.wheel['ground']}: torch_extension_match is"
+                    f" {self._settings.match}, and {PROVEN} would have the node find out."
+                ] = False
                 continue
             try:
                 answer = self._complete(offer.wheel, wanted)._replace(needs_proof=offer.needs_proof)
@@ -202,12 +216,14 @@ class Decision:
     def _complete(self, wheel: dict[str, t.Any], wanted: WheelRequirement) -> Answer:
         settings, environment = self._settings, self._environment
         answer = {**_EMPTY_ANSWER, "requirement": self._term, **_complete_answer(wheel, wanted, settings)}
-        error = None
+        error = _explain_other_label(wheel, wanted)
+        if error:
+            answer["conflicts"] = [*answer["conflicts"], error]
         try:
             answer.update(_locate_in_pip_cache(answer, environment, settings))
         except TorchExtensionError as exc:
-            error = str(exc)
-            answer["conflicts"] = [*answer["conflicts"], error]
+            error = error or str(exc)
+            answer["conflicts"] = [*answer["conflicts"], str(exc)]
         answer.update(_choose_action(answer, environment)._asdict())
         return Answer(answer, error=error)
 
@@ -294,6 +310,17 @@ def _check_no_fork(torch: t.Mapping[str, t.Any]) -> None:
         )
 
 
+def _explain_other_label(wheel: t.Mapping[str, t.Any], wanted: WheelRequirement) -> str | None:
+    """Why a wheel that nobody has listed (of a lock, a bundle or a guess) is not the one of the label that is asked for."""
+    mismatch = wanted.label_mismatch(wheel["filename"])
+    if mismatch is None:
+        return None
+    return (
+        f"The wheel for this node (source: {wheel['source']}) is {wheel['filename']}, which {mismatch}. '{wanted}' in"
+        " torch_extension_packages, without the label, takes it."
+    )
+
+
 def _complete_answer(wheel: dict[str, t.Any], wanted: WheelRequirement, settings: Settings) -> dict[str, t.Any]:
     """Add to a source's wheel what the operator and the table of packages know of it."""
     sha256 = _operator_sha256(wheel, settings.sha256)
@@ -307,9 +334,11 @@ def _complete_answer(wheel: dict[str, t.Any], wanted: WheelRequirement, settings
             f"{wheel['filename']} has no published hash where it comes from ({wheel['source']}), and"
             " torch_extension_require_sha256 wants one. Give it in torch_extension_sha256."
         )
+    others = [url for url in wheel.get("other_urls") or [] if not _is_another_file(url, sha256, settings.sha256)]
     return {
         **wheel,
         "name": wanted.name,
+        "other_urls": others,
         "filename": labels.pip_filename(wheel["filename"]),
         "sha256": sha256 or wheel.get("sha256"),
         "imports": list(packages.PACKAGES[wanted.name].imports),
@@ -350,29 +379,64 @@ def _is_same_version(wanted: WheelRequirement, answer: t.Mapping[str, t.Any]) ->
     return (wanted.name, wanted.version) == (answer["name"], answer["version"])
 
 
+def _is_another_file(url: str, sha256: str | None, by_key: t.Mapping[str, str]) -> bool:
+    """Whether the operator gives another hash for a further link to a wheel."""
+    return url in by_key and str(by_key[url]).lower() != sha256
+
+
 def parse_requirement(term: str) -> WheelRequirement:
     """Read a requirement of a known package.
+
+    A local label (``==2.6.3+cu123torch2.4cxx11abifalse``) does not belong to the version by which wheels are listed: the projects
+    rename their wheels, and METADATA has none. So it is taken for what the wheel is to be called.
 
     :raises TorchExtensionError: if it is anything else
     """
     try:
         requirement = Requirement(term)
     except InvalidRequirement as exc:
-        raise TorchExtensionError(f"{term!r} is not a requirement such as 'flash-attn==2.8.3': {exc}") from exc
+        raise TorchExtensionError(
+            f"{term!r} is not a requirement such as 'flash-attn==2.8.3': {str(exc).splitlines()[0]}."
+        ) from exc
     name, package = setup_py.find_package(requirement.name)
-    for part, text in (("a URL", requirement.url), ("extras", requirement.extras), ("a marker", requirement.marker)):
+    if requirement.extras:
+        raise TorchExtensionError(_explain_extras(term, name, requirement))
+    for part, text in (("a URL", requirement.url), ("a marker", requirement.marker)):
         if text:
             raise TorchExtensionError(
                 f"{term!r} has {part}, which a requirement of {name} cannot have here. Write '{name}==VERSION'."
             )
-    pins = [item.version for item in requirement.specifier if item.operator == "==" and not item.version.endswith(".*")]
-    pin = pins[0] if len(pins) == 1 and len(requirement.specifier) == 1 else None
-    return WheelRequirement(name, requirement.specifier, _upstream_spelling(pin, package.versions) if pin else None)
+    specifier, label = _split_label(requirement.specifier)
+    pins = [item.version for item in specifier if item.operator == "==" and not item.version.endswith(".*")]
+    pin = pins[0] if len(pins) == 1 and len(specifier) == 1 else None
+    return WheelRequirement(name, specifier, _upstream_spelling(pin, package.versions) if pin else None, label)
+
+
+def _explain_extras(term: str, name: str, requirement: Requirement) -> str:
+    wanted = f"{name}{requirement.specifier}"
+    known = [canonical(extra) for extra in sorted(requirement.extras) if canonical(extra) in packages.PACKAGES]
+    others = sorted(extra for extra in requirement.extras if canonical(extra) not in packages.PACKAGES)
+    also = f"; what {' and '.join(others)} would add has to be there before" if others else ""
+    return (
+        f"{term!r} asks for the extras {', '.join(sorted(requirement.extras))}, and no package is looked up by an extra here. Name"
+        f" what you want itself: torch_extension_packages: [{', '.join([repr(wanted), *known])}]{also}."
+    )
+
+
+def _split_label(specifier: SpecifierSet) -> tuple[SpecifierSet, str | None]:
+    """The versions that are allowed, without a local label; and the label, normalised."""
+    clauses, labels_asked = [], []
+    for item in specifier:
+        public, _plus, label = item.version.partition("+")
+        asks = label and item.operator in ("==", "===")
+        clauses.append(f"{item.operator}{public if asks else item.version}")
+        labels_asked += [normalise_label(label)] if asks else []
+    return SpecifierSet(",".join(clauses)), labels_asked[0] if labels_asked else None
 
 
 def _upstream_spelling(pin: str, known_versions: t.Iterable[str]) -> str:
-    """A version as upstream writes it in the names of its releases; one that the table does not know as it is given."""
-    return next((version for version in known_versions if Version(version) == Version(pin)), pin)
+    """A version as upstream writes it in the names of its releases; one that the table does not know in its usual spelling."""
+    return next((version for version in known_versions if Version(version) == Version(pin)), str(Version(pin)))
 
 
 def _choose_action(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import FITS
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import FITS, UNKNOWN
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import decide_from_environment
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import INSTALLED, Decision
 
+_NOT_KNOWN = "whether it serves is not known"
 _MAX_TRIED = 8  # wheels that are proven for one requirement: each costs a download
 
 
@@ -34,6 +35,11 @@ class Unfit(t.NamedTuple):
     url: str
     filename: str
     reason: str
+    is_known: bool = True  # that it does not serve; if not, it could not be found out
+
+    def __str__(self) -> str:
+        outcome = "does not serve" if self.is_known else _NOT_KNOWN
+        return f"{self.filename} was tried, and {outcome}: {self.reason.rstrip('.')}."
 
 
 Wheel = t.Mapping[str, t.Any]
@@ -66,14 +72,15 @@ def choose_serving(
             try:
                 result = prove(wheel)
             except TorchExtensionError as exc:
-                refused.append(Unfit(wheel["url"], wheel["filename"], str(exc)))
+                refused.append(Unfit(wheel["url"], wheel["filename"] or wheel["name"], str(exc), is_known=False))
                 continue
             if result is None:
                 return _with_refused({**wheel, "warnings": [*wheel["warnings"], _unproven_warning(wheel)]}, refused)
             if result.verdict == FITS:
                 return _with_refused(_proven(wheel, result, environment), refused)
-            reason = f"{result.verdict}: it {'; it '.join(result.reasons)}"
-            refused.append(Unfit(wheel["url"], wheel["filename"] or wheel["name"], reason))
+            is_known = result.verdict != UNKNOWN
+            reason = f"{f'{result.verdict}: ' if is_known else ''}it {'; it '.join(result.reasons)}"
+            refused.append(Unfit(wheel["url"], wheel["filename"] or wheel["name"], reason, is_known))
         message = decision.explain_nothing_fits()
     except TorchExtensionError as exc:
         message = str(exc)
@@ -81,8 +88,7 @@ def choose_serving(
         were = "was" if unproven == 1 else "were"
         reason = "for only the node can tell" if prove is None else f"for {_MAX_TRIED} others were"
         message += f" {unproven} that may serve {were} not tried, {reason}."
-    refusals = [f"{each.filename} was tried, and does not serve: {each.reason.rstrip('.')}." for each in refused]
-    return {**decision.refusal(" ".join([message, *refusals])), "refused": _as_groups(refused)}
+    return {**decision.refusal(" ".join([message, *map(str, refused)])), "refused": _as_groups(refused)}
 
 
 def _proven(wheel: Wheel, result: ProofResult, environment: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -109,4 +115,11 @@ def _with_refused(wheel: Wheel, refused: t.Sequence[Unfit]) -> dict[str, t.Any]:
 
 
 def _as_groups(refused: t.Iterable[Unfit]) -> list[dict[str, t.Any]]:
-    return [{"reason": each.reason, "count": 1, "filename": each.filename} for each in refused]
+    return [
+        {
+            "reason": each.reason if each.is_known else f"{_NOT_KNOWN}: {each.reason}",
+            "count": 1,
+            "filename": each.filename,
+        }
+        for each in refused
+    ]

@@ -19,7 +19,12 @@ import time
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import judging, nearest, selection
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import (
+    judging,
+    labels,
+    nearest,
+    selection,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import kind_of_node
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import (
@@ -29,7 +34,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.c
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.requirement import WheelRequirement
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import DIRECTORY, Source
 
-_FORMAT = 1  # of what is kept
+_FORMAT = 2  # of what is kept
 
 Environment = t.Mapping[str, t.Any]
 Wheel = dict[str, t.Any]
@@ -43,6 +48,7 @@ class SourceAnswer(t.NamedTuple):
     wheels: list[Wheel]
     provable: list[Wheel]  # for another minor version of torch, with ``distance`` and ``rank``; they fit in all else
     nearest: nearest.Nearest  # for a refusal
+    is_missing: bool = False  # it is a page of a known place, and there is none (404)
 
 
 def ask_source(
@@ -61,9 +67,11 @@ def ask_source(
     path = os.path.join(access.cache, "answers", _key(source, requirement, environment, access) + ".json")
     kept = _load(path, access.max_age)
     if kept is None:
+        known = len(catalogue.warnings)
         answer = _judge_source(source, requirement, environment, catalogue)
         text = _to_json(answer, catalogue.oldest_answer())
-        if access.max_age and not catalogue.warnings:  # an old listing has one, and is asked for again by the next node
+        # an old listing has a warning, and is asked for again by the next node
+        if access.max_age and len(catalogue.warnings) == known:
             _store(path, text)
         kept, _time = _from_json(text)
     return kept
@@ -82,13 +90,14 @@ def _judge_source(
         if assets is None:
             continue
         judgement = judging.judge_wheels(requirement.name, assets, environment, source.grammar)
+        judgement = _hold_against_label(_merge_links(judgement), requirement)
         selected = selection.select_wheels(judgement.candidates, requirement.specifier, environment)
         if selected.fitting or selected.untold:
             break
     judgement, selected = _read_metadata(judgement, selected, environment, catalogue)
     cuda = environment["torch"]["cuda"]
     return SourceAnswer(
-        _describe_all(source, requirement, judgement, selected),
+        _describe_all(source, requirement, judgement, selected, environment),
         [
             {
                 **_describe(each, source, selection.describe_label(each)),
@@ -98,7 +107,53 @@ def _judge_source(
             for each in selected.provable
         ],
         nearest.summarise(judgement, requirement.specifier),
+        source.location in catalogue.missing,
     )
+
+
+def _merge_links(judgement: judging.Judgement) -> judging.Judgement:
+    """Take the links to one file together: the first that gives it will do. A page may link to a view of it for people, too."""
+    merged: list[judging.Candidate] = []
+    places: dict[str, list[int]] = {}
+    for candidate in judgement.candidates:
+        of_name = places.setdefault(candidate.asset.filename, [])
+        place = next((each for each in of_name if _is_same_file(merged[each], candidate)), None)
+        if place is None:
+            of_name.append(len(merged))
+            merged.append(candidate)
+            continue
+        first, asset = merged[place].asset, candidate.asset
+        if asset.url not in (first.url, *first.other_urls):
+            first = first._replace(other_urls=(*first.other_urls, asset.url))
+        merged[place] = merged[place]._replace(
+            asset=first._replace(sha256=first.sha256 or asset.sha256, size=first.size or asset.size)
+        )
+    return judgement._replace(candidates=merged)
+
+
+def _is_same_file(one: judging.Candidate, other: judging.Candidate) -> bool:
+    """Whether two candidates of one name are one file, as far as anybody tells."""
+    known = [(getattr(one.asset, fact), getattr(other.asset, fact)) for fact in ("sha256", "size", "metadata_sha256")]
+    if any(None not in pair and pair[0] != pair[1] for pair in known):
+        return False
+    if one.asset.sha256 and one.asset.sha256 == other.asset.sha256:
+        return True
+    return (one.asset.release, one.label, one.mismatches) == (other.asset.release, other.label, other.mismatches)
+
+
+def _hold_against_label(judgement: judging.Judgement, requirement: WheelRequirement) -> judging.Judgement:
+    """Refuse the wheels that bear another label than the one that is asked for, if one is."""
+    if requirement.label is None:
+        return judgement
+    candidates = []
+    for candidate in judgement.candidates:
+        mismatch = requirement.label_mismatch(candidate.asset.filename)
+        if mismatch and candidate.version in requirement.specifier:
+            fits = f"{candidate.asset.filename} fits by its name, but it " if not candidate.mismatches else "it "
+            refusal = judging.Mismatch("label", "", "", f"{fits}{mismatch}")
+            candidate = candidate._replace(mismatches=(*candidate.mismatches, refusal))
+        candidates.append(candidate)
+    return judgement._replace(candidates=candidates)
 
 
 def _read_metadata(
@@ -120,7 +175,7 @@ def _read_metadata(
     fitting: list[judging.Candidate] = []
     for candidate in selected.fitting:
         if not fitting and candidate.asset.has_metadata:
-            candidate = reader.hold_against(candidate).candidate
+            candidate = reader.hold_against(candidate)
         if candidate.mismatches:
             refused[candidate.asset.url] = candidate
         else:
@@ -129,10 +184,10 @@ def _read_metadata(
     untold: list[judging.Candidate] = []
     for candidate in selected.untold:
         held = reader.hold_against(candidate)
-        if held.candidate.mismatches:
-            refused[candidate.asset.url] = held.candidate
+        if held.mismatches:
+            refused[candidate.asset.url] = held
         else:
-            (pinned if held.candidate.tells_torch else untold).append(held.candidate)
+            (pinned if held.tells_torch else untold).append(held)
     candidates = [refused.get(candidate.asset.url, candidate) for candidate in judgement.candidates]
     fitting = sorted([*fitting, *pinned], key=lambda candidate: candidate.version, reverse=True)
     return judgement._replace(candidates=candidates), selected._replace(fitting=fitting, untold=untold)
@@ -143,6 +198,7 @@ def _describe_all(
     requirement: WheelRequirement,
     judgement: judging.Judgement,
     selected: selection.Selection,
+    environment: Environment,
 ) -> list[Wheel]:
     """The newest version first; of one version those that fit before those of which nobody tells for which torch they are."""
     candidates = sorted([*selected.fitting, *selected.untold], key=lambda candidate: candidate.version, reverse=True)
@@ -150,6 +206,7 @@ def _describe_all(
     for candidate in candidates:
         if candidate.tells_torch:
             ground = selection.explain_choice(candidate, judgement.candidates)
+            ground += _explain_early_torch(candidate, environment)
         else:
             ground = f"{selection.describe_label(candidate)}, and nothing tells for which torch it is"
         wheel = {**_describe(candidate, source, ground), "needs_proof": not candidate.tells_torch}
@@ -160,12 +217,26 @@ def _describe_all(
     return wheels
 
 
+def _explain_early_torch(candidate: judging.Candidate, environment: Environment) -> str:
+    """What the name of a wheel is worth where torch is a build between two versions, such as NVIDIA's or a nightly one."""
+    version, built_for = judging.parse_torch_version(environment["torch"]["version"]), candidate.label.built_for
+    if not version.is_prerelease or not isinstance(built_for, labels.Torch):
+        return ""
+    if judging.parse_torch_version(built_for.version).is_prerelease:
+        return ""
+    return (
+        f"; this torch is a build before {version.base_version}, and a wheel for torch {built_for.version} may have been made for a"
+        " later one, so that alone promises nothing"
+    )
+
+
 def _describe(candidate: judging.Candidate, source: Source, ground: str) -> Wheel:
     asset = candidate.asset
     return {
         "version": str(candidate.version),
         "filename": asset.filename,
         "url": asset.url,
+        "other_urls": list(asset.other_urls),
         "source": source.text,
         "size": asset.size,
         "sha256": asset.sha256,
@@ -187,6 +258,7 @@ def _key(source: Source, requirement: WheelRequirement, environment: Environment
         source,
         requirement.name,
         str(requirement.specifier),
+        requirement.label,
         kind_of_node(environment),
         access.github_url,
         access.github_api_url,

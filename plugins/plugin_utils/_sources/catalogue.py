@@ -43,6 +43,8 @@ class WheelCatalogue:
 
     def __init__(self, access: SourceAccess) -> None:
         self.access = access
+        #: the pages of known places that are not there
+        self.missing: set[str] = set()
         self._warnings: list[str] = []
         self._times: list[float] = []
         self._github_client: GitHub | None = None
@@ -66,7 +68,10 @@ class WheelCatalogue:
         repository = PACKAGES[name].repository if source.kind == RELEASE else None
         if repository is None or version is None:
             return None
-        return self._list_github_release(repository, f"v{version}")
+        try:
+            return self._with_mirror_urls(self._github_api().list_release(repository, f"v{version}"))
+        except NoReleaseError:
+            return []
 
     def list_all(self, source: Source, name: str) -> list[Asset]:
         """All wheels that a source has of a package, newest release first. There may be wheels of other packages among them.
@@ -79,7 +84,7 @@ class WheelCatalogue:
                 raise TorchExtensionError(f"The project of {name} publishes no wheels in releases on GitHub.")
             return self._with_mirror_urls(self._github_api().list_releases(repository))
         if source.kind == GITHUB and source.release:
-            return self._list_github_release(source.location, source.release)
+            return self._with_mirror_urls(self._github_api().list_release(source.location, source.release))
         if source.kind == GITHUB:
             return self._with_mirror_urls(self._github_api().list_releases(source.location))
         # only these two need a parser of pages, and pathlib
@@ -94,14 +99,9 @@ class WheelCatalogue:
             except MissingError:
                 if source.text == f"{INDEX}:{source.location}":
                     raise
-                return []  # a known place need not have a page for each package and CUDA
-        return folder.list_wheels(source.location, name)
-
-    def _list_github_release(self, repository: str, tag: str) -> list[Asset]:
-        try:
-            return self._with_mirror_urls(self._github_api().list_release(repository, tag))
-        except NoReleaseError:
-            return []
+                self.missing.add(source.location)  # a known place need not have a page for each package and CUDA
+                return []
+        return folder.list_wheels(source.location, name, self._warnings)
 
     def _github_api(self) -> GitHub:
         access = self.access

@@ -62,7 +62,8 @@ class WheelSearch:
             for part in expand_source(source, requirement.name, environment, access.place_urls)
         ]
         self._answers: dict[Source, SourceAnswer] = {}
-        self._failures: list[str] = []
+        self._unasked: dict[str, None] = {}  # why sources could not be asked, each once
+        self._refusals: dict[str, None] = {}  # what bundles, and the guess, say for themselves
 
     def offers(self) -> t.Iterator[Offer]:
         """The wheels to try, source by source: those that fit, or of which nobody tells for which torch they are, the newest
@@ -73,7 +74,7 @@ class WheelSearch:
         for source in self._sources:
             try:
                 if source.kind == GUESS:
-                    yield Offer(self._guess(), needs_proof=False)
+                    yield Offer(self._guess_as_asked(), needs_proof=False)
                 elif source.kind == BUNDLE:
                     yield Offer(self._find_in_bundle(source), needs_proof=False)
                 else:
@@ -81,13 +82,17 @@ class WheelSearch:
                     self._answers[source] = answer
                     yield from map(self._to_offer, answer.wheels)
             except UnavailableError as exc:
+                offer, why = None, str(exc)
                 if source.kind == RELEASE and self._requirement.version:
-                    yield Offer(self._guess_with_warning(str(exc)), needs_proof=False)
-                self._failures.append(f"{source.text}: {exc}")
+                    offer, why = self._guess_instead(why)
+                if offer:
+                    yield offer
+                self._unasked[f"{source.text}: {why}"] = None
             except TorchExtensionError as exc:
                 if len(self._sources) == 1:
                     raise
-                self._failures.append(f"{source.text}: {exc}")
+                told = self._refusals if source.kind in (GUESS, BUNDLE) else self._unasked
+                told[f"{source.text}: {exc}"] = None
 
     def offers_for_another_torch(self) -> list[Offer]:
         """The wheels for another minor version of torch that the sources have, which have been asked before; in the order in which
@@ -108,37 +113,90 @@ class WheelSearch:
     def explain_nothing_fits(self) -> str:
         """Why no source has a wheel, and what comes nearest."""
         requirement, summaries = self._requirement, [answer.nearest for answer in self._answers.values()]
-        names = ", ".join(dict.fromkeys(source.text for source in self._sources or self._asked))
+        names = ", ".join(dict.fromkeys(source.text for source in self._answers or self._asked))
         allowed, others = sum(each.allowed for each in summaries), sum(each.others for each in summaries)
+        node = nearest.describe_node(self._environment)
+        wanted = f"{requirement} with the label +{requirement.label}" if requirement.label else str(requirement)
+        if not self._answers and not self._refusals and self._unasked:
+            return " ".join(
+                [
+                    f"Whether there is a wheel of {wanted} for this node is not known: {node}. Nobody could be asked.",
+                    *self._unasked,
+                    *self._suggest(),
+                    "Knobs: another run, once they answer; or torch_extension_sources (other places, such as an index or a folder"
+                    " that you can reach).",
+                ]
+            )
         if not self._sources:
             looked_at = f"Nobody was asked, for none of these publishes {requirement.name}: {names}."
         elif allowed or others:
             looked_at = f"Looked at in {names}: {allowed} of {requirement} and {others} of other versions."
-        else:
+        elif self._answers:
             looked_at = f"Looked at in {names}: none of this package."
-        suggested = []
-        if self._access.suggest:
-            suggested = suggestion.suggest_places(requirement, self._environment, self._asked, self._access)
+        else:
+            looked_at = ""
+        unknown = (
+            ["What is in these is not known, for they could not be asked:", *self._unasked] if self._unasked else []
+        )
         return " ".join(
             [
-                f"No wheel of {requirement} fits this node: {nearest.describe_node(self._environment)}.",
-                looked_at,
+                f"No wheel of {wanted} fits this node: {node}.",
+                *([looked_at] if looked_at else []),
+                *self._explain_missing_pages(),
                 *nearest.describe_nearest(summaries),
-                *self._failures,
-                *suggested,
+                *self._explain_label(),
+                *self._refusals,
+                *unknown,
+                *self._suggest(),
                 "Knobs: torch_extension_packages (another version), torch_extension_sources (more places), or another torch"
                 " on the node.",
             ]
         )
 
+    def _suggest(self) -> list[str]:
+        if not self._access.suggest:
+            return []
+        return suggestion.suggest_places(self._requirement, self._environment, self._asked, self._access)
+
+    def _explain_missing_pages(self) -> list[str]:
+        """The known places of which no page is there, which may be the fault of a mirror; a sentence each."""
+        pages: dict[str, list[Source]] = {}
+        for source in self._answers:
+            pages.setdefault(source.text, []).append(source)
+        return [
+            f"{name} has no page of it: there is none at {' and '.join(source.location for source in parts[:2])} (404)"
+            f"{f', nor at {len(parts) - 2} more' if parts[2:] else ''}."
+            for name, parts in pages.items()
+            if all(self._answers[source].is_missing for source in parts)
+        ]
+
+    def _explain_label(self) -> list[str]:
+        if self._requirement.label is None:
+            return []
+        return [
+            f"'{self._requirement}' in torch_extension_packages, without the label, takes the wheel for this node, if there is one."
+        ]
+
     def _to_offer(self, wheel: t.Mapping[str, t.Any]) -> Offer:
         described = {key: value for key, value in wheel.items() if key not in ("needs_proof", "distance", "rank")}
         return Offer(
-            {**described, "warnings": [*self._failures, *self._catalogue.warnings]}, needs_proof=wheel["needs_proof"]
+            {**described, "warnings": [*self._unasked, *self._refusals, *self._catalogue.warnings]},
+            needs_proof=wheel["needs_proof"],
         )
 
     def _guess(self) -> dict[str, t.Any]:
         return guess_wheel(self._requirement, self._environment, self._access.github_url)
+
+    def _guess_as_asked(self) -> dict[str, t.Any]:
+        try:
+            return self._guess()
+        except setup_py.NoGuessError as exc:
+            if not exc.is_unknown:
+                raise
+            raise TorchExtensionError(
+                f"{exc} Take release into torch_extension_sources, which knows what there is without a table; or ask for another"
+                " version in torch_extension_packages. A newer version of this collection may know this one."
+            ) from exc
 
     def _find_in_bundle(self, source: Source) -> dict[str, t.Any]:
         # only bundles need archives and pip's answers
@@ -147,12 +205,29 @@ class WheelSearch:
         wheel = open_bundle(source.location).find(str(self._requirement), self._environment)
         return {**wheel, "source": source.text}
 
-    def _guess_with_warning(self, why: str) -> dict[str, t.Any]:
+    def _guess_instead(self, why: str) -> tuple[Offer | None, str]:
+        """The guess of a pinned version whose release cannot be asked for; and why not, or why it cannot be guessed either.
+
+        :param why: the release cannot be asked for, in sentences
+        """
+        requirement = self._requirement
+        try:
+            wheel = self._guess()
+        except setup_py.NoGuessError as exc:
+            return None, (
+                f"{why} So what release v{requirement.version} has is not known, and it cannot be guessed either: {exc} If the"
+                " version is right, run again once that host answers, or name an index or a folder that has it in"
+                " torch_extension_sources. A newer version of this collection may be able to guess it."
+            )
         warning = (
-            f"{why} So the wheel of {self._requirement} is the one that its setup.py would guess, and whether it exists shows"
-            " at the download."
+            f"{why} So the wheel of {requirement} is the one that its setup.py would guess, and whether it exists shows at the"
+            " download."
         )
-        return {**self._guess(), "warnings": [warning]}
+        ground = (
+            f"{wheel['ground']}, for its release could not be asked for ({why.rstrip('.')}); where upstream has built wheels again,"
+            f" they lie in a release such as v{requirement.version}.post1, which only the release itself tells"
+        )
+        return Offer({**wheel, "ground": ground, "warnings": [warning]}, needs_proof=False), why
 
 
 def guess_wheel(requirement: WheelRequirement, environment: Environment, github_url: str) -> dict[str, t.Any]:

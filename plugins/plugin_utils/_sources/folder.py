@@ -20,19 +20,27 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.ju
 _LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](?:\./)?(.+)")
 
 
-def list_wheels(path: str, name: str) -> list[Asset]:
+def list_wheels(path: str, name: str, warnings: list[str] | None = None) -> list[Asset]:
     """The wheels of a package in a folder and in the folders directly in it, sorted by path.
 
     :param path: ``~`` is the home of the user who runs Ansible
     :param name: of the package, in any spelling
+    :param warnings: what could not be looked at there is added here, each once
     :returns: with hashes as far as ``SHA256SUMS`` or ``FILE.sha256`` beside a wheel tell them
     :raises TorchExtensionError: if the folder is not there, or cannot be read
     """
     name = canonical(name)
     try:
         top = Path(path).expanduser().absolute()
-        folders = [top, *sorted(entry for entry in top.iterdir() if entry.is_dir())]
-        return [asset for folder in folders for asset in _list_wheels_in(folder, name)]
+        assets, unread = _list_wheels_in(top, name)
+        for folder in sorted(entry for entry in top.iterdir() if entry.is_dir()):
+            try:
+                below = _list_wheels_in(folder, name)
+            except PermissionError as exc:  # such as lost+found, where a file system is mounted
+                unread.append(f"The folder {folder} on the control node was not looked at ({exc.strerror}).")
+            else:
+                assets += below[0]
+                unread += below[1]
     except OSError as exc:
         raise TorchExtensionError(
             f"The folder {exc.filename or path} on the control node cannot be read ({exc.strerror}). See"
@@ -42,12 +50,18 @@ def list_wheels(path: str, name: str) -> list[Asset]:
         raise TorchExtensionError(
             f"{path} is no folder on the control node: {exc} See torch_extension_sources."
         ) from exc
+    if warnings is not None:
+        warnings += [each for each in unread if each not in warnings]
+    return assets
 
 
-def _list_wheels_in(folder: Path, name: str) -> list[Asset]:
-    files = sorted(entry for entry in folder.iterdir() if is_named_after(entry.name, name) and entry.is_file())
+def _list_wheels_in(folder: Path, name: str) -> tuple[list[Asset], list[str]]:
+    """The wheels, and what else is there in their place, in sentences."""
+    named = sorted(entry for entry in folder.iterdir() if is_named_after(entry.name, name))
+    files = [entry for entry in named if entry.is_file()]
+    dangling = [f"{entry} on the control node is a link that leads nowhere." for entry in named if _is_dangling(entry)]
     digests = _read_sha256sums(folder / "SHA256SUMS") if files else {}
-    return [
+    assets = [
         Asset(
             filename=file.name,
             url=file.as_uri(),
@@ -57,6 +71,11 @@ def _list_wheels_in(folder: Path, name: str) -> list[Asset]:
         )
         for file in files
     ]
+    return assets, dangling
+
+
+def _is_dangling(entry: Path) -> bool:
+    return entry.is_symlink() and not entry.exists()
 
 
 def _read_sha256sums(path: Path) -> dict[str, str]:

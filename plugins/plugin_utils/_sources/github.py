@@ -25,6 +25,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.r
     MissingError,
     UnavailableError,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.route import route_to
 
 try:
     import jmespath
@@ -187,9 +188,22 @@ class GitHub:
             return Failure(
                 f"{host} answers no more questions {_limit_end(response.headers)} (rate limit, {whom}).", of_host=True
             )
+        if status == 407:
+            # requests, which it imports, is here by now
+            from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_session import (
+                proxy_credentials_message,
+            )
+
+            return Failure(proxy_credentials_message(response.url))
+        route = route_to(response.url)
+        if status >= 500:
+            return Failure(
+                f"{url} was answered with HTTP status {status}, for its server is in trouble; it was asked {route}. Run again later."
+            )
+        in_the_way = f"whether the proxy {route.proxy} is in the way, or " if route.proxy else ""
         return Failure(
-            f"{url} was answered with HTTP status {status}. If it stays so, see whether a proxy is in the way"
-            f" (torch_extension_proxy), or whether the repository wants a token: {_SETTING}."
+            f"{url} was answered with HTTP status {status}; it was asked {route}. If it stays so, see {in_the_way}whether the"
+            f" repository wants a token: {_SETTING}."
         )
 
 

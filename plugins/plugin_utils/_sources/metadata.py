@@ -27,13 +27,6 @@ if t.TYPE_CHECKING:
     from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess
 
 
-class Held(t.NamedTuple):
-    """A wheel, held against its METADATA."""
-
-    candidate: judging.Candidate  # with what METADATA tells
-    failure: str | None = None  # why METADATA could not be read
-
-
 class MetadataReader:
     """Reads METADATA, and holds wheels against it."""
 
@@ -43,33 +36,38 @@ class MetadataReader:
         self._markers = metadata.marker_environment(environment)
         self._http_cache: HttpCache | None = None
 
-    def hold_against(self, candidate: judging.Candidate) -> Held:
+    def hold_against(self, candidate: judging.Candidate) -> judging.Candidate:
         """Hold a wheel against what its METADATA says of torch.
 
-        Where METADATA cannot be had, the wheel stays as it is: it is read again when the wheel is here.
+        Where METADATA cannot be had, the wheel stays as it is, with why: it is read again when the wheel is here.
         """
-        try:
-            found = self._read(candidate.asset)
-        except TorchExtensionError as exc:
-            return Held(candidate, str(exc))
+        failures = []
+        for url in (candidate.asset.url, *candidate.asset.other_urls):
+            try:
+                return self._judge(candidate, self._read(candidate.asset._replace(url=url)))
+            except TorchExtensionError as exc:
+                failures.append(str(exc))
+        return candidate._replace(unread=" ".join(failures))
+
+    def _judge(self, candidate: judging.Candidate, found: wheel_file.WheelMetadata) -> judging.Candidate:
         try:
             wheel_file.check_same_wheel(found, candidate.asset.filename)
         except TorchExtensionError as exc:
-            return Held(_refuse(candidate, str(exc)))
+            return _refuse(candidate, str(exc))
         requirement = metadata.torch_requirement(found.requires, self._markers)
         if requirement is None:
-            return Held(candidate)
+            return candidate
         if metadata.contradicts(requirement, candidate.label):
             told = labels.describe_built_for(candidate.label.built_for)
-            return Held(_refuse(candidate, f"its name says {told}, and its METADATA requires {requirement}"))
+            return _refuse(candidate, f"its name says {told}, and its METADATA requires {requirement}")
         if not requirement.allows(self._torch):
-            return Held(_refuse(candidate, f"its METADATA requires {requirement}, this node has torch {self._torch}"))
+            return _refuse(candidate, f"its METADATA requires {requirement}, this node has torch {self._torch}")
         candidate = candidate._replace(required_torch=str(requirement))
         if requirement.pins and not candidate.tells_torch:
             version = ".".join(str(part) for part in judging.parse_torch_version(self._torch).release[:2])
             label = candidate.label._replace(built_for=labels.Torch(version))
-            return Held(candidate._replace(label=label))
-        return Held(candidate)
+            return candidate._replace(label=label)
+        return candidate
 
     def _read(self, asset: judging.Asset) -> wheel_file.WheelMetadata:
         if asset.url.startswith("file:"):

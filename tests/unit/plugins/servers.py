@@ -182,10 +182,13 @@ def _range(first: str, last: str, size: int) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def running_proxy(authorization: str | None = None, cuts: Sequence[int] = ()) -> Iterator[Server]:
+def running_proxy(
+    authorization: str | None = None, cuts: Sequence[int] = (), status: int | None = None
+) -> Iterator[Server]:
     """A proxy for HTTPS.
 
     :param authorization: the header that it requires
+    :param status: with which it refuses all
     :param cuts: bytes after which the answers of the first connections are cut
     """
     remaining_cuts = list(cuts)
@@ -196,9 +199,17 @@ def running_proxy(authorization: str | None = None, cuts: Sequence[int] = ()) ->
             if authorization and self.headers.get("Proxy-Authorization") != authorization:
                 self.send_error(407)
                 return
+            if status:
+                self.send_error(status)
+                return
             host, port = self.path.rsplit(":", 1)
             limit = remaining_cuts.pop(0) if remaining_cuts else None
-            with socket.create_connection((host, int(port))) as upstream:
+            try:
+                connection = socket.create_connection((host, int(port)))
+            except OSError:
+                self.send_error(502)
+                return
+            with connection as upstream:
                 self.send_response_only(200)
                 self.end_headers()
                 threading.Thread(target=relay, args=(self.connection, upstream), daemon=True).start()

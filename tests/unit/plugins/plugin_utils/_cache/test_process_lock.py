@@ -7,16 +7,21 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
+from ansible.utils.display import Display
 
 import ansible_collections
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import waiting
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import process_lock
 
 HOLD_LOCK = """
@@ -53,6 +58,21 @@ def hold_lock(lock_dir):
 
 
 @pytest.fixture
+def told(monkeypatch):
+    """What the operator is told, soon."""
+    texts = []
+    monkeypatch.setattr(waiting, "_TELL_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(Display, "display", lambda self, text, **options: texts.append(text))
+    return texts
+
+
+def wait_until(condition):
+    end = time.monotonic() + 10
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+@pytest.fixture
 def wait_in_thread(lock_dir):
     """Has a thread wait for a lock. Returns the event that is set once the thread holds it."""
 
@@ -76,6 +96,71 @@ def test_a_process_waits_for_another_that_holds_the_lock(hold_lock, wait_in_thre
     holder.stdin.write("\n")
     holder.stdin.flush()
     assert is_held.wait(10)
+
+
+def test_a_process_that_waits_says_for_whom_and_one_of_many_says_so(hold_lock, wait_in_thread, lock_dir, told):
+    holder = hold_lock("lock")
+    waiting_ones = [wait_in_thread("lock") for number in range(5)]
+    wait_until(lambda: told)
+    time.sleep(0.5)
+    assert len(told) == 1
+    path = re.escape(f"{lock_dir}/lock.lock")
+    assert re.fullmatch(
+        rf"Waiting for process {holder.pid} since \d\d:\d\d:\d\d, which has locked {path} on the control node\. This is given up"
+        r" once nothing has changed for 120 minutes\.",
+        told[0],
+    )
+    holder.kill()
+    assert all(is_held.wait(10) for is_held in waiting_ones)
+
+
+def test_who_does_not_wait_long_says_nothing(hold_lock, wait_in_thread, told, monkeypatch):
+    monkeypatch.setattr(waiting, "_TELL_AFTER_SECONDS", 60)
+    holder = hold_lock("lock")
+    is_held = wait_in_thread("lock")
+    assert not is_held.wait(0.5)
+    holder.kill()
+    assert is_held.wait(10)
+    assert told == []
+
+
+def test_a_lock_that_is_held_for_too_long_is_given_up_with_its_file_and_its_holder(hold_lock, lock_dir):
+    """A process that was stopped holds its lock."""
+    holder = hold_lock("lock")
+    holder.send_signal(signal.SIGSTOP)
+    path = re.escape(f"{lock_dir}/lock.lock")
+    with (
+        pytest.raises(
+            TorchExtensionError,
+            match=rf"{path} on the control node is locked by process {holder.pid} since .*, and nothing has changed for 1 seconds"
+            r"\. .*wait for it, or end that process; or set torch_extension_cache_dir",
+        ),
+        process_lock(str(lock_dir), "lock", patience=0.6),
+    ):
+        pass
+
+
+def test_a_lock_that_goes_from_one_to_the_next_is_waited_for(hold_lock, lock_dir):
+    """Many nodes may wait in turn, and not one of them for too long."""
+    holder = hold_lock("lock")
+    outcome = []
+
+    def wait():
+        try:
+            with process_lock(str(lock_dir), "lock", patience=1.5):
+                outcome.append("held")
+        except TorchExtensionError as exc:
+            outcome.append(str(exc))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    for number in range(3):
+        time.sleep(0.8)
+        (lock_dir / "lock.lock").write_text(f"held by {number} elsewhere 00:00:00\n")  # as a next one would
+    assert outcome == []
+    holder.kill()
+    thread.join(10)
+    assert outcome == ["held"]
 
 
 def test_a_process_that_is_killed_frees_its_lock(hold_lock, wait_in_thread):

@@ -26,7 +26,9 @@ from urllib3.util import Retry
 from wheels import LABEL, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import entry, waiting
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Downloader
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.provenance import Provenance
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import transfer
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Progress
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
@@ -63,8 +65,9 @@ def cache(tmp_path):
 def get(cache):
     """Downloads, with retries that fit a test."""
 
-    def get(url, filename, sha256=None, size=None, **settings):
-        return Downloader(str(cache), **{"retry_policy": FAST_RETRIES, **settings}).get(url, filename, sha256, size)
+    def get(url, filename, sha256=None, size=None, provenance=Provenance(), **settings):  # noqa: B008 (it is a tuple)
+        downloader = Downloader(str(cache), **{"retry_policy": FAST_RETRIES, **settings})
+        return downloader.get(url, filename, sha256, size, provenance)
 
     return get
 
@@ -86,8 +89,8 @@ def files_in(cache):
 @contextlib.contextmanager
 def fails(cache, words, remaining=()):
     """Expects an error, and that only these files remain in the cache."""
-    with pytest.raises(TorchExtensionError, match=words):
-        yield
+    with pytest.raises(TorchExtensionError, match=words) as refusal:
+        yield refusal
     assert files_in(cache) == list(remaining)
 
 
@@ -547,18 +550,106 @@ def test_a_wheel_of_another_version_than_its_name_says_is_refused(server, tmp_pa
         get(url, "flash_attn-2.8.3-py3-none-any.whl")
 
 
-def test_the_error_for_a_missing_wheel_links_to_the_release(server, wheel, cache, get):
-    with fails(cache, r"does not exist \(404\).*/Dao-AILab/flash-attention/releases/tag/v2\.8\.3\. Choose another"):
-        get(server.url + PATH, wheel.name)
+@pytest.mark.parametrize("status", [404, 410])
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (
+            Provenance("guess", None, "it is what setup.py would ask for"),
+            r"nobody has told that it does: it is what setup.py would ask for\. Most likely there is no wheel of this version"
+            r".*/Dao-AILab/flash-attention/releases/tag/v2\.8\.3\. Or localhost \(torch_extension_github_url\) has not got it",
+        ),
+        (
+            Provenance("release", "v2.8.3"),
+            r"though GitHub's API lists it in release v2\.8\.3: localhost has not got it\. .*set torch_extension_github_url",
+        ),
+        (
+            Provenance("mjun0812", "v0.9.1"),
+            r"though GitHub's API lists it in release v0\.9\.1: localhost has not got it",
+        ),
+        (
+            Provenance("index:https://wheels.example/"),
+            r"though the page of index:https://wheels\.example/ links to it.*torch_extension_sources",
+        ),
+        (
+            Provenance("release", is_locked=True),
+            r"though the lock has it \(from release\): it was removed there since, .* playbook lock again",
+        ),
+        (Provenance("astral"), r"though astral has told of it.*torch_extension_sources"),
+        (Provenance(), ": localhost has not got it"),
+    ],
+    ids=["guess", "release", "place", "index", "lock", "page of a place", "nobody"],
+)
+def test_the_error_for_a_missing_wheel_says_who_has_told_of_it(told, words, status, server, wheel, cache, get):
+    url = server.serve_body(PATH, b"", status)
+    with fails(cache, rf"does not exist \({status}\).*{words}") as refusal:
+        get(url, wheel.name, provenance=told)
+    assert ("there is no wheel" in str(refusal.value)) == (told.source == "guess")
     assert len(server.requests) == 1, "there is no use in asking again"
+
+
+@pytest.mark.parametrize("release", [None, "v2.8.3"])
+def test_at_github_itself_no_mirror_is_blamed(release):
+    told = Provenance("release", release) if release else Provenance("guess")
+    assert "torch_extension_github_url" not in told.explain_missing(f"https://github.com{PATH}")
 
 
 @pytest.mark.parametrize("status", [401, 403, 418])
 def test_the_error_for_a_refused_request_has_the_status(status, server, wheel, cache, get):
     url = server.serve_body(PATH, b"", status)
-    with fails(cache, f"HTTP status {status}.*netrc"):
+    with fails(cache, f"HTTP status {status}; it was asked without a proxy, for none is set") as refusal:
         get(url, wheel.name)
+    assert ("netrc" in str(refusal.value)) == (status != 418)
     assert len(server.requests) == 1
+
+
+def not_the_wheel(server, path):
+    """Links that lead to something else, in the ways that there are."""
+    server.serve_page(f"{path}/login", "<!DOCTYPE html><title>Sign in</title>")
+    server.serve_body(f"{path}/preview", b"<html>", 200)
+    server.serve_body(f"{path}/missing", b"", 404)
+    server.serve_body(f"{path}/forbidden", b"", 403)
+    server.serve_body(f"{path}/other", b"PK\x03\x04 another file")
+    server.redirect(f"{path}/elsewhere", f"{server.url}{path}/login")
+    with running_server() as gone:
+        pass
+    names = ("login", "preview", "missing", "forbidden", "other", "elsewhere")
+    return [f"{server.url}{path}/{name}" for name in names] + [f"{gone.url}/gone"]
+
+
+def test_where_a_link_does_not_give_the_wheel_the_next_one_is_tried(server, wheel, cache, get):
+    links = not_the_wheel(server, "/links")
+    good = server.serve_body("/good", wheel.read_bytes())
+    for link in links:
+        told = Provenance(source="index:x", other_urls=(good,))
+        file = get(link, wheel.name, sha256(wheel), provenance=told)
+        assert (file.sha256, file.other_url) == (sha256(wheel), good)
+        if file.is_new:
+            assert link in file.warning.partition(" It was taken")[0]
+            assert f"It was taken from {good} instead." in file.warning
+        assert get(link, wheel.name, sha256(wheel), provenance=told)._replace(is_new=file.is_new) == file._replace(
+            warning=None
+        )
+        shutil.rmtree(cache)
+    told = Provenance(source="index:x", other_urls=tuple(links[1:]))
+    with pytest.raises(TorchExtensionError) as refusal:
+        get(links[0], wheel.name, sha256(wheel), provenance=told)
+    assert all(link in str(refusal.value) for link in links)
+
+
+def test_a_wheel_from_a_further_link_must_have_the_hash_too(server, wheel, tmp_path, cache, get):
+    other = build_wheel(tmp_path / "other", label=LABEL, files={"flash_attn/__init__.py": "OTHER = 1\n"})
+    first, second = server.serve_body("/1", b"", 404), server.serve_body("/2", other.read_bytes())
+    with pytest.raises(TorchExtensionError, match=f"{sha256(other)}, wanted is {sha256(wheel)}"):
+        get(first, wheel.name, sha256(wheel), provenance=Provenance(other_urls=(second,)))
+
+
+def test_a_full_disk_is_no_reason_to_try_another_link(server, wheel, get, monkeypatch):
+    first, second = (server.serve_body(path, wheel.read_bytes()) for path in ("/1", "/2"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=0))
+    with pytest.raises(TorchExtensionError, match="MiB free"):
+        get(first, wheel.name, provenance=Provenance(other_urls=(second,)))
+    assert server.requests == ["/1"]
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
@@ -661,7 +752,10 @@ def test_processes_that_need_the_same_file_download_it_once(server, large, cache
     assert files_in(cache) == [large.name, f"{large.name}.sha256"]
 
 
-def test_a_waiting_process_says_so_and_takes_over_when_the_other_is_killed(server, large, cache, get, release_server):
+def test_a_waiting_process_says_so_and_takes_over_when_the_other_is_killed(
+    server, large, cache, get, release_server, monkeypatch
+):
+    monkeypatch.setattr(waiting, "_TELL_AFTER_SECONDS", 0.2)
     body = large.read_bytes()
     url = serve_and_hang(server, PATH, body, 500000, release_server)
     holder = download_in_process(cache, url, large.name)
@@ -669,15 +763,43 @@ def test_a_waiting_process_says_so_and_takes_over_when_the_other_is_killed(serve
     wait_for(lambda: part.exists() and part.stat().st_size > 500000 - MAX_UNWRITTEN)
     server.serve_file(PATH, body)
     recorder, downloads = NoteRecorder(), []
-    waiting = threading.Thread(target=lambda: downloads.append(get(url, large.name, progress=recorder)))
-    waiting.start()
+    thread = threading.Thread(target=lambda: downloads.append(get(url, large.name, progress=recorder)))
+    thread.start()
     wait_for(lambda: recorder.notes)
     os.kill(holder.pid, signal.SIGKILL)
     holder.join()
-    waiting.join(10)
+    thread.join(10)
     assert [download.sha256 for download in downloads] == [sha256(large)]
-    assert recorder.notes == [f"{large.name}: waiting for somebody else's download of it."]
+    (note,) = recorder.notes
+    assert re.match(
+        rf"Waiting for process {holder.pid} since .*, which has locked .*{re.escape(large.name)}\.lock on the", note
+    )
     assert began_at(server.headers[1]) > 500000 - MAX_UNWRITTEN, "what the killed one had is not lost"
+
+
+def test_a_download_of_another_process_is_waited_for_as_long_as_it_gets_on(server, large, cache, get, monkeypatch):
+    monkeypatch.setattr(entry, "_PATIENCE_SECONDS", 1)
+    url = server.serve_file(PATH, large.read_bytes(), pause=0.4)
+    holder = download_in_process(cache, url, large.name)
+    wait_for(lambda: server.requests)
+    begun = time.monotonic()
+    assert not get(url, large.name).is_new
+    assert time.monotonic() - begun > 2
+    holder.join()
+
+
+def test_one_that_gets_nowhere_is_given_up_with_its_process(server, large, cache, get, release_server, monkeypatch):
+    monkeypatch.setattr(entry, "_PATIENCE_SECONDS", 1)
+    url = serve_and_hang(server, PATH, large.read_bytes(), 500000, release_server)
+    holder = download_in_process(cache, url, large.name)
+    wait_for(lambda: server.requests)
+    os.kill(holder.pid, signal.SIGSTOP)
+    with pytest.raises(
+        TorchExtensionError, match=rf"\.lock on the control node is locked by process {holder.pid} since"
+    ):
+        get(url, large.name)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
 
 
 def test_a_killed_download_leaves_only_a_partial_file_and_the_next_run_resumes_it(
@@ -784,7 +906,10 @@ def test_the_error_for_refused_proxy_credentials_does_not_show_them(tls, server,
         if not tls:
             proxy.serve_body(url, b"", 407)
         with (
-            fails(cache, r"wants other credentials .*\(407\).*https_proxy"),
+            fails(
+                cache,
+                rf"The proxy 127\.0\.0\.1:{proxy.port} wants other .*\(407\).* in torch_extension_proxy, where it is named",
+            ),
             use_proxy(proxy.url.replace("//", "//me:hunter2@")),
         ):
             try:
@@ -802,6 +927,83 @@ def test_the_error_for_an_unreachable_proxy_does_not_show_its_credentials(port, 
     assert "torch_extension_proxy" in str(error.value)
     assert "sec" not in str(error.value)
     assert "ret@" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "seen", "knob", "wrong"),
+    [
+        ({}, "asked without a proxy, for none is set", "set torch_extension_proxy", "no_proxy"),
+        (
+            {"https_proxy": "http://proxy.example:3128", "no_proxy": "far.example,localhost"},
+            r"asked without a proxy, for no_proxy \(far\.example,localhost\) has localhost",
+            "take it out of no_proxy",
+            "set torch_extension_proxy",
+        ),
+        (
+            {"http_proxy": "http://proxy.example:3128"},
+            "asked without a proxy, for only http_proxy is set, which is for other addresses",
+            "set torch_extension_proxy",
+            "no_proxy",
+        ),
+        (
+            {"HTTPS_PROXY": "http://me:hunter2@127.0.0.1:{gone}"},
+            r"The proxy 127\.0\.0\.1:{gone} \(HTTPS_PROXY\) cannot be reached: .*refused\. So localhost was not asked",
+            "Correct HTTPS_PROXY; or, if localhost is reached without a proxy, add it to no_proxy",
+            "set torch_extension_proxy",
+        ),
+        (
+            {"https_proxy": "http://127.0.0.1:{refusing}"},
+            r"The proxy 127\.0\.0\.1:{refusing} \(https_proxy\) does not connect to localhost: 403",
+            "Have it let localhost through, set torch_extension_github_url to a mirror",
+            "set torch_extension_proxy",
+        ),
+        (
+            {"all_proxy": "http://127.0.0.1:{proxy}"},
+            r"The proxy 127\.0\.0\.1:{proxy} \(all_proxy\) does not connect to localhost: 502 Bad Gateway\.",
+            "Have it let localhost through",
+            "set torch_extension_proxy",
+        ),
+        (
+            {"https_proxy": "socks5://127.0.0.1:{gone}"},
+            r"the proxy 127\.0\.0\.1:{gone} \(https_proxy\) is one for SOCKS, and the Python that runs Ansible lacks PySocks",
+            "name a proxy for HTTP in torch_extension_proxy",
+            "mirror",
+        ),
+        ({"https_proxy": "127.0.0.1"}, r"The proxy 127\.0\.0\.1 \(https_proxy\)", "Correct https_proxy", "mirror"),
+    ],
+    ids=["none", "no_proxy", "other scheme", "unreachable", "refuses", "cannot reach", "SOCKS", "no address"],
+)
+def test_the_error_for_a_server_that_is_not_reached_says_which_proxy_was_asked_or_why_none(
+    variables, seen, knob, wrong, wheel, get, monkeypatch
+):
+    with running_server() as server, running_server() as unused, running_proxy() as proxy:
+        pass
+    with running_proxy(status=403) as refusing, running_proxy() as proxy:
+        ports = {"gone": unused.port, "refusing": refusing.port, "proxy": proxy.port}
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value.format(**ports))
+        with pytest.raises(TorchExtensionError) as error:
+            get(f"https://localhost:{server.port}/a", wheel.name)
+    message = str(error.value)
+    for port in ports:
+        seen = seen.replace(f"{{{port}}}", str(ports[port]))
+    assert re.search(seen, message)
+    assert knob in message
+    assert wrong not in message
+    assert "hunter2" not in message
+
+
+def test_a_status_from_a_proxy_is_told_with_the_proxy(wheel, get, monkeypatch):
+    with running_server() as proxy:
+        url = "http://wheels.example/a"
+        proxy.serve_body(url, b"", 403)
+        proxy.serve_page("http://wheels.example/b", "<html>Not allowed")
+        monkeypatch.setenv("http_proxy", proxy.url)
+        for path, words in (("a", "HTTP status 403; it was"), ("b", "is not the wheel: .* It was")):
+            with pytest.raises(
+                TorchExtensionError, match=rf"{words} asked through the proxy 127\.0\.0\.1:{proxy.port} \(http_proxy\)"
+            ):
+                get(f"http://wheels.example/{path}", wheel.name, "0" * 64)
 
 
 def test_a_certificate_is_trusted_only_if_its_ca_is_set(wheel, cache, certificate, monkeypatch, get):

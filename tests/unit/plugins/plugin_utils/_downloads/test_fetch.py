@@ -98,6 +98,23 @@ def test_a_file_that_cannot_be_downloaded_is_an_error_of_the_nodes_that_need_it(
     assert server.requests.count("/missing") == 1
 
 
+def test_a_wheel_from_a_further_link_is_returned_and_kept_with_that_link(server, published, plan, tmp_path):
+    linked = {**published, "url": f"{server.url}/blob", "other_urls": [published["url"]], "source": "index:x"}
+    server.serve_page("/blob", "<html>a view for people")
+    context = DownloadContext(str(tmp_path / "cache"))
+    result = fetch_for_nodes({"n1": plan(linked)}, context)
+    assert [wheel["url"] for wheel in result["nodes"]["n1"]["wheels"]] == [published["url"]]
+    assert [each["url"] for each in result["downloads"]] == [published["url"]]
+    assert "is a page of HTML" in result["warnings"][0]
+    assert fetch_for_nodes({"n1": plan(linked)}, context, predict=True)["downloads"] == []
+
+
+def test_the_error_for_a_missing_wheel_says_who_has_told_of_it(server, published, plan, tmp_path):
+    listed = {**published, "url": f"{server.url}/gone", "source": "release", "release": "v2.8.3"}
+    (error,) = fetch_for_nodes({"n1": plan(listed)}, DownloadContext(str(tmp_path / "cache")))["nodes"]["n1"]["errors"]
+    assert "though GitHub's API lists it in release v2.8.3" in error
+
+
 def test_a_requirement_that_cannot_be_downloaded_is_an_error_of_the_nodes_that_lack_it(
     server, published, plan, tmp_path, monkeypatch
 ):

@@ -53,7 +53,7 @@ def files_in(cache):
 def test_a_wheel_in_a_folder_is_used_where_it_is(wheel, cache, downloader):
     url = wheel.as_uri()
     found = downloader.get(url, wheel.name, sha256(wheel).upper(), wheel.stat().st_size)
-    assert found == (str(wheel), sha256(wheel), wheel.stat().st_size, False, None)
+    assert found[:5] == (str(wheel), sha256(wheel), wheel.stat().st_size, False, None)
     assert downloader.get(url, wheel.name) == found
     assert downloader.find_cached(url, wheel.name) == found
     assert list(cache.iterdir()) == []
@@ -120,7 +120,7 @@ def test_a_wheel_in_an_archive_is_copied_to_the_cache_once(mode, is_known, wheel
     known = sha256(wheel) if is_known else None
     assert downloader.find_cached(url, wheel.name, known) is None
     first = downloader.get(url, wheel.name, known, wheel.stat().st_size)
-    assert first[1:] == (sha256(wheel), wheel.stat().st_size, True, None)
+    assert first[1:5] == (sha256(wheel), wheel.stat().st_size, True, None)
     assert downloader.get(url, wheel.name, known) == first._replace(is_new=False)
     assert downloader.find_cached(url, wheel.name, known) == first._replace(is_new=False)
     assert files_in(cache) == [wheel.name, f"{wheel.name}.sha256"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from packaging.markers import default_environment
+from servers import running_proxy, running_server
 from wheels import build_sdist, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -202,6 +203,36 @@ def test_the_error_for_a_missing_requirement_names_the_wheel_that_requires_it(
     with pytest.raises(TorchExtensionError, match=words):
         find_required(environment, "a>=1")
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("what", ["no server", "no host", "no TLS", "proxy"])
+def test_an_index_that_cannot_be_asked_is_not_taken_for_one_that_lacks_it(
+    what, find_required, environment, monkeypatch
+):
+    with running_server() as gone:
+        pass
+    with running_proxy(status=403) as proxy:
+        urls = {
+            "no server": f"{gone.url}/simple",
+            "no host": "https://nowhere.invalid/simple",
+            "no TLS": "http://nowhere.invalid/simple",
+        }
+        monkeypatch.setenv("PIP_INDEX_URL", urls.get(what, "https://wheels.example/simple"))
+        monkeypatch.setenv("PIP_RETRIES", "1")
+        if what == "proxy":
+            monkeypatch.setenv("https_proxy", proxy.url)
+        reason = {
+            "no server": "Connection refused",
+            "no host": "resol|known",
+            "no TLS": "nowhere.invalid is not a trusted",
+            "proxy": "403 Forbidden",
+        }[what]
+        with pytest.raises(
+            TorchExtensionError,
+            match=rf"cannot be had .*: the index could not be asked \([^<]*({reason})[^<]*\)\. Configure pip",
+        ) as error:
+            find_required(environment, "a>=1")
+    assert "No matching distribution" not in str(error.value)
 
 
 def test_an_invalid_requirement_is_an_error(find_required, environment):

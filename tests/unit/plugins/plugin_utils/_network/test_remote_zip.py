@@ -64,7 +64,7 @@ def hold(environment, tmp_path):
         asset = judging.Asset(NAME, url)
         (candidate,) = judging.judge_wheels("flash-attn", [asset], environment).candidates
         held = MetadataReader(SourceAccess(str(tmp_path / "cache")), environment).hold_against(candidate)
-        return held.candidate.required_torch, held.failure
+        return held.required_torch, held.unread or None
 
     return hold
 

@@ -37,6 +37,7 @@ def test_the_answer_is_the_whole_plan_of_one_wheel(environment):
         "version": "2.5.3",
         "filename": WHEEL,
         "url": f"https://github.com/{RELEASES}/v2.5.3/{WHEEL}",
+        "other_urls": [],
         "source": "guess",
         "release": None,
         "sha256": None,
@@ -59,6 +60,12 @@ def test_the_answer_is_the_whole_plan_of_one_wheel(environment):
 def test_a_mirror_has_the_paths_of_github(environment):
     answer = choose_wheel("flash-attn==2.5.3", environment, guessing(github_url="http://mirror.example:8080/gh/"))
     assert answer["url"] == f"http://mirror.example:8080/gh/{RELEASES}/v2.5.3/{WHEEL}"
+
+
+@pytest.mark.parametrize("mirror", ["https://ghfast.top/https://github.com", "https://ghfast.top/https://github.com/"])
+def test_a_guess_keeps_the_address_that_an_accelerator_looks_for(mirror, environment):
+    answer = choose_wheel("flash-attn==2.5.3", environment, guessing(github_url=mirror))
+    assert answer["url"] == f"https://ghfast.top/https://github.com/{RELEASES}/v2.5.3/{WHEEL}"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +122,14 @@ def test_a_malformed_sha256_is_refused(digest, environment):
         ("flash-attn==2.5.3,!=2.5.4", "does not pin one version"),
         ("flash-attn===2.5.3", "does not pin one version"),
         ("flash-attn==2.5.3; python_version > '3'", "has a marker"),
-        ("flash-attn[all]==2.5.3", "has extras"),
+        (
+            "flash-attn[all]==2.5.3",
+            r"extras all, .*: \['flash-attn==2\.5\.3'\]; what all would add has to be there before",
+        ),
+        (
+            "mamba_ssm[Causal_Conv1d]",
+            r"extras Causal_Conv1d, .*torch_extension_packages: \['mamba-ssm', causal-conv1d\]\.",
+        ),
         ("flash-attn @ https://mirror.example/a.whl", "has a URL"),
         ("flash attn", "is not a requirement such as"),
         ("", "is not a requirement such as"),
@@ -126,6 +140,76 @@ def test_a_malformed_sha256_is_refused(digest, environment):
 def test_only_pinned_requirements_of_known_packages_can_be_guessed(term, words, environment):
     with pytest.raises(TorchExtensionError, match=words):
         choose_wheel(term, environment, guessing())
+
+
+@pytest.mark.parametrize(
+    ("term", "meant"),
+    [
+        ("flash-attention==2.8.3", "flash-attn"),
+        ("flashattn", "flash-attn"),
+        ("flash-attn2", "flash-attn"),
+        ("flash_attn3", "flash-attn-3"),
+        ("flashattn-hopper", "flash-attn-3"),
+        ("transformer-engine[pytorch]==2.11.0", "transformer-engine-torch"),
+        ("Transformer_Engine", "transformer-engine-torch"),
+        ("mamba", "mamba-ssm"),
+        ("causalconv1d", "causal-conv1d"),
+        ("xformer", "xformers"),
+        ("flash-attn-4", None),
+        ("flash-attn-cute", None),
+        ("transformer-engine-cu12", None),
+        ("torch", None),
+        ("numpy", None),
+    ],
+)
+def test_a_name_that_is_near_to_one_of_the_table_is_asked_back(term, meant):
+    with pytest.raises(TorchExtensionError, match="is not a package that this collection knows") as refusal:
+        parse_requirement(term)
+    assert ("Do you mean" in str(refusal.value)) == bool(meant)
+    assert not meant or f"Do you mean {meant}?" in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["flash_attn", "Flash.Attn", "FLASH-ATTN"])
+def test_a_name_may_be_spelt_as_its_standard_allows(name):
+    assert parse_requirement(name).name == "flash-attn"
+
+
+@pytest.mark.parametrize(
+    "label", ["cu122torch2.2cxx11abifalse", "CU122torch2.2cxx11abiFALSE", "cu122torch2_2cxx11abiFALSE"]
+)
+def test_a_label_is_held_against_the_wheel_and_not_against_its_version(label, environment):
+    requirement = parse_requirement(f"flash-attn==2.5.3+{label}")
+    assert (str(requirement), requirement.version) == ("flash-attn==2.5.3", "2.5.3")
+    answer = choose_wheel(f"flash-attn==2.5.3+{label}", environment, guessing())
+    assert (answer["filename"], answer["conflicts"], answer["action"]) == (WHEEL, [], "install")
+
+
+def test_a_guess_of_another_label_is_refused_with_both(environment):
+    term = "flash-attn==2.5.3+cu118torch2.2cxx11abiFALSE"
+    (conflict,) = choose_wheel(term, environment, guessing(), strict=False)["conflicts"]
+    assert conflict == (
+        f"The wheel for this node (source: guess) is {WHEEL}, which bears the label +cu122torch2.2cxx11abifalse, and"
+        " +cu118torch2.2cxx11abifalse is asked for. 'flash-attn==2.5.3' in torch_extension_packages, without the label, takes it."
+    )
+    with pytest.raises(TorchExtensionError, match="bears the label"):
+        choose_wheel(term, environment, guessing())
+
+
+@pytest.mark.parametrize("version", ["parrots", "unknown", "", "None"])
+@pytest.mark.parametrize("source", ["guess", "release", "astral", "known"])
+def test_a_torch_without_a_number_is_refused_before_anybody_is_asked(source, version, environment, tmp_path):
+    environment["torch"]["version"] = version
+    nobody = SourceAccess(
+        str(tmp_path), github_api_url="http://127.0.0.1:1", place_urls={"astral": "http://127.0.0.1:1"}
+    )
+    with pytest.raises(TorchExtensionError, match=f"says that its version is '{version}'.*torch_extension_python"):
+        choose_wheel("flash-attn==2.5.3", environment, Settings(nobody, sources=(source,)))
+    assert not (tmp_path / "api").exists()
+
+
+@pytest.mark.parametrize(("term", "version"), [("==v99.1", "99.1"), ("==99.1-1", "99.1.post1"), ("==v2.5.3", "2.5.3")])
+def test_an_unknown_version_is_asked_for_in_its_usual_spelling(term, version):
+    assert parse_requirement(f"flash-attn{term}").version == version
 
 
 @pytest.mark.parametrize("version", ["2.5.3", "2.5.3.0", "02.5.3"])

@@ -198,7 +198,9 @@ def test_after_a_wheel_that_cannot_be_downloaded_the_next_is_tried(environment, 
     prove.results = {name(first): TorchExtensionError("The server is down."), name(second): FITS}
     chosen = choose_serving(Offers(first, second), environment, prove)
     assert chosen["filename"] == name(second)
-    assert chosen["refused"] == [{"filename": name(first), "reason": "The server is down.", "count": 1}]
+    assert chosen["refused"] == [
+        {"filename": name(first), "reason": "whether it serves is not known: The server is down.", "count": 1}
+    ]
 
 
 def test_if_no_wheel_is_proven_the_refusal_has_the_reason_for_each(environment, prove):
@@ -213,9 +215,14 @@ def test_if_no_wheel_is_proven_the_refusal_has_the_reason_for_each(environment, 
     assert conflict == (
         "No wheel fits."
         f" {name(wheels[0])} was tried, and does not serve: does not fit: it needs cudaMalloc; it has no code for sm_90."
-        f" {name(wheels[1])} was tried, and does not serve: cannot be told: it has no library."
-        f" {name(wheels[2])} was tried, and does not serve: The server is down."
+        f" {name(wheels[1])} was tried, and whether it serves is not known: it has no library."
+        f" {name(wheels[2])} was tried, and whether it serves is not known: The server is down."
     )
+    assert [each["reason"].startswith("whether it serves is not known: ") for each in refused["refused"]] == [
+        False,
+        True,
+        True,
+    ]
     assert [each["filename"] for each in refused["refused"]] == [name(wheel) for wheel in wheels]
     assert (refused["action"], refused["url"]) == ("refuse", None)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 
 import pytest
@@ -15,6 +16,7 @@ from servers import running_server
 from wheels import build_wheel
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import Settings, choose_wheel
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess
 
@@ -137,11 +139,205 @@ def test_where_the_api_is_unavailable_a_pinned_version_is_guessed_with_a_warning
     assert "the one that its setup.py would guess" in answer["warnings"][0]
 
 
-def test_where_the_api_is_unavailable_a_range_is_refused(api, find):
+def test_such_a_guess_says_that_the_release_was_not_asked_and_may_be_another(api, find):
+    api.serve_release(release(asset(wheel()), tag="v2.5.3"))
+    api.status = 503
+    ground = find()["ground"]
+    assert re.search(r"for its release could not be asked for \(http.* HTTP status 503.*\)", ground)
+    assert "a release such as v2.5.3.post1" in ground
+
+
+def test_where_the_api_is_unavailable_a_range_is_refused_as_not_known(api, find):
     api.serve_releases([])
     api.status = 503
-    with pytest.raises(TorchExtensionError, match="503"):
+    with pytest.raises(
+        TorchExtensionError, match=r"^Whether there is a wheel of flash-attn>=2\.5 for this node is not known"
+    ) as no:
         find("flash-attn>=2.5")
+    assert re.search(r"Nobody could be asked\. release: http\S+ was answered with HTTP status 503", str(no.value))
+    assert "Knobs: another run, once they answer; or torch_extension_sources" in str(no.value)
+    assert "Looked at" not in str(no.value)
+
+
+def test_where_the_api_is_unavailable_and_the_version_cannot_be_guessed_both_are_told(api, find):
+    api.serve_release(release(asset(wheel("99.1")), tag="v99.1"))
+    api.status = 503
+    (conflict,) = find("flash-attn==99.1", strict=False)["conflicts"]
+    newest = PACKAGES["flash-attn"].versions[-1]
+    assert conflict.startswith("Whether there is a wheel of flash-attn==99.1 for this node is not known")
+    assert "v99.1 was answered with HTTP status 503" in conflict
+    assert (
+        f"it cannot be guessed either: flash-attn 99.1 is newer than {newest}, the last version of which this"
+        in conflict
+    )
+    knobs = ("run again", "torch_extension_sources", "newer version of this collection")
+    assert sorted(knobs, key=conflict.index) == list(knobs), "the collection is the last that may be at fault"
+
+
+def test_then_the_next_source_is_asked_all_the_same(api, find, tmp_path):
+    (tmp_path / wheel("99.1")).write_bytes(b"wheel")
+    api.serve_release(release(tag="v99.1"))
+    api.status = 503
+    answer = find("flash-attn==99.1", "release", f"directory:{tmp_path}")
+    assert answer["source"] == f"directory:{tmp_path}"
+    assert "cannot be guessed either" in answer["warnings"][0]
+
+
+def test_a_version_that_cannot_be_guessed_names_the_source_that_needs_no_table(find):
+    with pytest.raises(TorchExtensionError, match=r"newer than .*Take release into torch_extension_sources"):
+        find("flash-attn==99.1", "guess")
+
+
+def test_a_refusal_tells_sources_without_a_wheel_from_those_that_were_not_asked(api, find, tmp_path):
+    (tmp_path / wheel(label="cu118torch2.2cxx11abiFALSE")).write_bytes(b"wheel")
+    api.serve_releases([], repository=COMMUNITY)
+    api.status = 503
+    (conflict,) = find("flash-attn", f"github:{COMMUNITY}", f"directory:{tmp_path}", strict=False)["conflicts"]
+    assert f"Looked at in directory:{tmp_path}: 1 of flash-attn" in conflict
+    assert f"What is in these is not known, for they could not be asked: github:{COMMUNITY}: http" in conflict
+
+
+def test_a_known_place_none_of_whose_pages_is_there_is_told_as_that(api, find):
+    (conflict,) = find(
+        "flash-attn", "astral", strict=False, access={"place_urls": {"astral": f"{api.server.url}/typo"}}
+    )["conflicts"]
+    assert re.search(
+        r"astral has no page of it: there is none at http\S+/typo/simple/cu121/flash-attn/ and \S+ \(404\)", conflict
+    )
+
+
+def test_a_release_of_a_known_place_that_is_missing_is_not_taken_for_an_empty_one(find):
+    (conflict,) = find(
+        "flash-attn", "unsloth", "astral", strict=False, access={"place_urls": {"astral": "http://127.0.0.1:1"}}
+    )["conflicts"]
+    assert conflict.startswith("Whether there is a wheel of flash-attn for this node is not known")
+    assert "knows no release prebuilt-wheels-cu13 of unslothai/unsloth (404)" in conflict
+
+
+def link(url, name, sha256=None):
+    return f'<a href="{url}/{name.replace("+", "%2B")}{f"#sha256={sha256}" if sha256 else ""}">{name}</a>'
+
+
+@pytest.mark.parametrize("digests", [("a" * 64, "a" * 64), (None, "a" * 64), ("a" * 64, None), (None, None)])
+def test_further_links_to_one_file_are_kept_for_the_download(digests, api, find):
+    """As pages of repositories have them: a view for people first, then the file."""
+    views = [link(url, wheel(), digest) for url, digest in zip(("/blob/main", "/resolve/main"), digests, strict=True)]
+    api.server.serve_page("/tree/main/", "".join([*views, views[0]]))
+    answer = find("flash-attn", f"index:{api.server.url}/tree/main/")
+    quoted = wheel().replace("+", "%2B")
+    assert answer["url"] == f"{api.server.url}/blob/main/{quoted}"
+    assert answer["other_urls"] == [f"{api.server.url}/resolve/main/{quoted}"]
+    assert answer["sha256"] == (digests[0] or digests[1])
+    assert (answer["refused"], answer["ground"].rpartition("; ")[2]) == ([], "the only wheel of 2.5.3")
+
+
+def test_links_of_one_name_to_files_of_another_hash_or_torch_are_other_files(api, find):
+    page = [link("/a", wheel(), "a" * 64), link("/b", wheel(), "b" * 64), link("/cu118", wheel(), "a" * 64)]
+    untold = [link(f"/{folder}", wheel("2.5.2", label="")) for folder in ("cu121", "cu118")]
+    api.server.serve_page("/w/", "".join([*page, *untold]))
+    answer = find("flash-attn==2.5.3", f"index:{api.server.url}/w/")
+    quoted = wheel().replace("+", "%2B")
+    assert (answer["sha256"], answer["other_urls"]) == ("a" * 64, [f"{api.server.url}/cu118/{quoted}"])
+    assert f"it fits, but {wheel()} of {api.server.url}/a/{quoted} is nearer" in [
+        each["reason"] for each in answer["refused"]
+    ]
+    untold = find("flash-attn==2.5.2", f"index:{api.server.url}/w/", strict=False)["provable"]
+    assert [each["other_urls"] for each in untold] == [[]]
+
+
+def test_a_link_for_which_the_operator_gives_another_hash_is_another_file(api, find):
+    api.server.serve_page("/w/", "".join(link(url, wheel()) for url in ("/a", "/b", "/c")))
+    first, second, third = (f"{api.server.url}/{folder}/{wheel().replace('+', '%2B')}" for folder in "abc")
+    answer = find(
+        "flash-attn", f"index:{api.server.url}/w/", sha256={first: "a" * 64, second: "b" * 64, third: "A" * 64}
+    )
+    assert (answer["url"], answer["sha256"], answer["other_urls"]) == (first, "a" * 64, [third])
+
+
+def test_the_metadata_of_a_wheel_is_read_by_a_further_link_too(api, find, tmp_path):
+    built = build_wheel(tmp_path, version="2.5.3", label="", tags=TAGS, requires=["torch==2.2.*"])
+    api.server.serve_page(f"/blob/{built.name}", "<html>a view for people")
+    api.server.serve_file(f"/raw/{built.name}", built.read_bytes())
+    api.server.serve_page("/w/", link("/blob", built.name) + link("/raw", built.name))
+    answer = find("flash-attn", f"index:{api.server.url}/w/")
+    assert answer["ground"] == f"its name says {TAGS}; its METADATA requires torch==2.2.*; the only wheel of 2.5.3"
+
+
+def test_metadata_that_could_not_be_read_is_told_as_that(api, find):
+    name = wheel(label="")
+    api.server.serve_body(f"/w/{name}", b"", status=403)
+    api.server.serve_page("/w/", link("/w", name))
+    (untold,) = find("flash-attn", f"index:{api.server.url}/w/", strict=False)["provable"]
+    assert re.search(
+        r"its METADATA could not be read \(http.*HTTP status 403.*\), and nothing tells for which torch",
+        untold["ground"],
+    )
+    (conflict,) = find("flash-attn", f"index:{api.server.url}/w/", strict=False, match="exact")["conflicts"]
+    assert re.search(rf"{name} was left out, for .*torch_extension_match is exact, and proven would", conflict)
+
+
+ASKED = "cu122torch2.2cxx11abifalse"
+
+
+def test_of_the_wheels_that_fit_the_one_of_the_label_that_is_asked_for_is_taken(api, find):
+    labels = ("cu121torch2.2cxx11abiFALSE", "cu122torch2.2cxx11abiFALSE", "cu123torch2.2cxx11abiFALSE")
+    api.serve_release(release(*(asset(wheel(label=label)) for label in labels), tag="v2.5.3"))
+    assert find()["filename"] == wheel(label=labels[0])
+    answer = find(f"flash-attn==2.5.3+{ASKED}")
+    assert answer["filename"] == wheel(label="cu122torch2.2cxx11abiFALSE")
+    assert answer["requirement"] == f"flash-attn==2.5.3+{ASKED}"
+    assert [each["count"] for each in answer["refused"]] == [1, 1]
+
+
+def test_where_another_label_fits_the_refusal_has_both_and_what_to_write(api, find):
+    api.serve_release(release(asset(wheel()), asset(wheel(label="cu118torch2.2cxx11abiFALSE")), tag="v2.5.3"))
+    api.serve_releases([release(asset(wheel()), asset(wheel(label="cu118torch2.2cxx11abiFALSE")), tag="v2.5.3")])
+    refusal = find("flash-attn==2.5.3+cu118torch2.2cxx11abifalse", strict=False)
+    (conflict,) = refusal["conflicts"]
+    assert conflict.startswith(
+        "No wheel of flash-attn==2.5.3 with the label +cu118torch2.2cxx11abifalse fits this node"
+    )
+    assert (
+        f"{wheel()} fits by its name, but it bears the label +cu122torch2.2cxx11abifalse, and +cu118torch2.2cxx11abifalse is asked"
+        " for. " in conflict
+    )
+    assert "There is one for CUDA 11." in conflict
+    assert (
+        "'flash-attn==2.5.3' in torch_extension_packages, without the label, takes the wheel for this node" in conflict
+    )
+    assert refusal["provable"] == []
+
+
+def test_for_another_torch_only_the_wheel_of_the_label_that_is_asked_for_may_be_proven(api, find):
+    labels = ("cu122torch2.1cxx11abiFALSE", "cu121torch2.1cxx11abiFALSE", "cu122torch2.3cxx11abiFALSE")
+    api.serve_releases([release(*(asset(wheel(label=label)) for label in labels), tag="v2.5.3")])
+    refusal = find("flash-attn==2.5.3+cu122torch2.3cxx11abiFALSE", strict=False)
+    assert [each["filename"] for each in refusal["provable"]] == [wheel(label=labels[2])]
+
+
+def test_answers_for_two_labels_are_kept_apart(api, find, tmp_path):
+    api.serve_release(release(asset(wheel()), tag="v2.5.3"))
+    api.serve_releases([])
+    assert find(f"flash-attn==2.5.3+{ASKED}")["filename"] == wheel()
+    assert find("flash-attn==2.5.3+other", strict=False)["filename"] is None
+    assert find()["filename"] == wheel()
+
+
+@pytest.mark.parametrize(
+    ("torch", "is_told"),
+    [
+        ("2.2.0", False),
+        ("2.2.0+cu121", False),
+        ("2.2.0a0+81ea7a4", True),
+        ("2.2.0.dev20231106+cu121", True),
+        ("2.2.0rc1", True),
+    ],
+)
+def test_what_a_name_is_worth_for_a_torch_between_two_versions_is_told(torch, is_told, api, find, environment):
+    api.serve_release(release(asset(wheel()), tag="v2.5.3"))
+    environment["torch"]["version"] = torch
+    told = "this torch is a build before 2.2.0, and a wheel for torch 2.2 may have been made for a later one"
+    assert (told in find()["ground"]) == is_told
 
 
 def test_after_an_unavailable_source_the_next_is_asked_with_a_warning(api, find, tmp_path):

@@ -4,10 +4,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
+import ansible_collections
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.judging import Asset
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.folder import list_wheels
@@ -114,3 +120,29 @@ def test_the_error_for_an_unreadable_folder_names_the_setting(path, tmp_path):
 def test_the_home_of_an_unknown_user_is_an_error(tmp_path):
     with pytest.raises(TorchExtensionError, match="torch_extension_sources"):
         list_wheels("~nobody-of-this-name/wheels", "flash-attn")
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root can read all folders")
+def test_a_folder_below_that_may_not_be_read_is_told_and_does_not_hide_the_others(folder):
+    """As lost+found, where the folder is the root of a file system."""
+    (folder / "lost+found").mkdir(mode=0)
+    listing = f"""
+from {list_wheels.__module__} import list_wheels
+warnings = []
+print(len(list_wheels({str(folder)!r}, "flash-attn", warnings)), *warnings)
+"""
+    command = [sys.executable, "-c", listing]
+    if os.geteuid() == 0:
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all", *command]
+    environ = {**os.environ, "PYTHONPATH": str(Path(next(iter(ansible_collections.__path__))).parent)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
+    assert (
+        done.stdout == f"1 The folder {folder}/lost+found on the control node was not looked at (Permission denied).\n"
+    )
+
+
+def test_a_link_that_leads_nowhere_is_told(folder):
+    (folder / "flash_attn-2.8.2-py3-none-any.whl").symlink_to("/nowhere.whl")
+    warnings = []
+    assert len(list_wheels(str(folder), "flash-attn", warnings)) == 1
+    assert warnings == [f"{folder}/flash_attn-2.8.2-py3-none-any.whl on the control node is a link that leads nowhere."]

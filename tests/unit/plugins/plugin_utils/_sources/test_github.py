@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import multiprocessing
@@ -20,7 +21,8 @@ from urllib3.util import Retry
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.judging import Asset
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_client
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import waiting
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_cache, http_client
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnavailableError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.github import GitHub, NoReleaseError
@@ -251,6 +253,20 @@ def test_many_processes_that_ask_at_once_make_one_request(max_age, api, cache):
     assert len(api.requests) == 1
 
 
+def test_a_request_that_another_process_hangs_in_is_given_up_with_its_process(api, github, cache, monkeypatch):
+    monkeypatch.setattr(http_cache, "_PATIENCE_SECONDS", 0.5)
+    api.serve_release(release(asset()))
+    github().list_release(REPOSITORY, "v2.8.3")
+    (path,) = (cache / "api").glob("*.lock")
+    with open(path, "a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        waiting.write_holder(file)
+        with pytest.raises(
+            TorchExtensionError, match=rf"{path} on the control node is locked by process {os.getpid()} since"
+        ):
+            github(max_age=0).list_release(REPOSITORY, "v2.8.3")
+
+
 def test_many_processes_wait_for_one_time_out(api, cache, monkeypatch):
     monkeypatch.setattr(
         "ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_session.TIMEOUT_SECONDS", 0.3
@@ -382,7 +398,10 @@ def test_a_host_that_is_gone_is_answered_from_the_cache_and_asked_once(api, gith
 def test_a_new_proxy_makes_a_new_request_after_an_outage(api, github):
     with running_server() as gone:
         pass
-    with use_proxy(gone.url), pytest.raises(UnavailableError, match="cannot be reached through the proxy"):
+    with (
+        use_proxy(gone.url),
+        pytest.raises(UnavailableError, match=rf"The proxy .*:{gone.port} \(torch_extension_proxy\) cannot be reached"),
+    ):
         github(api_url="http://api.example").list_release(REPOSITORY, "v2.8.3")
     with running_server() as proxy, use_proxy(proxy.url):
         proxy.serve_body(

@@ -112,6 +112,7 @@ def test_a_page_tells_whether_metadata_lies_beside_a_wheel(attribute, has_metada
     server.serve_page("/w/", page(link(QUOTED, attributes=attribute)))
     (found,) = wheels(f"{server.url}/w/")
     assert (found.has_metadata, found.metadata_sha256) == (has_metadata, sha256)
+    assert found.sha256 is None, "the hash of METADATA is not the wheel's"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,16 @@ def test_so_does_the_json_of_an_index(fields, has_metadata, sha256, server, whee
     files = [{"filename": NAME, "url": QUOTED, "hashes": {}, **fields}]
     server.serve_page("/simple/flash-attn/", json.dumps({"meta": {"api-version": "1.4"}, "files": files}), JSON)
     (found,) = wheels(f"{server.url}/simple/")
-    assert (found.has_metadata, found.metadata_sha256) == (has_metadata, sha256)
+    assert (found.has_metadata, found.metadata_sha256, found.sha256) == (has_metadata, sha256, None)
+
+
+@pytest.mark.parametrize("plus", ["+", "%2B"])
+def test_a_plus_in_the_address_of_a_page_is_sent_as_it_is_written(plus, server, wheels):
+    path = f"/whl/torch-2.12.0{plus}cu130"
+    server.serve_page(f"{path}.html", page(link(f"torch-2.12.0+cu130/{QUOTED}")))
+    (found,) = wheels(f"{server.url}{path}.html")
+    assert server.requests == [f"{path}.html"]
+    assert found.url == f"{server.url}/whl/torch-2.12.0%2Bcu130/{QUOTED}"
 
 
 def test_the_json_of_a_root_leads_to_the_page_of_the_package(server, wheels):

@@ -152,7 +152,7 @@ def test_a_place_that_cannot_be_asked_is_named_and_does_not_hide_the_others(plac
     message = refuse()
     assert "A wheel that fits is at mjun0812" in message
     assert "To take it, set torch_extension_sources: [release, mjun0812]." in message
-    assert re.search(r"astral could not be asked: http://.* was answered with HTTP status 503\.", message)
+    assert re.search(r"astral could not be asked: http://.* was answered with HTTP status 503;", message)
 
 
 def test_where_no_place_can_be_asked_nothing_is_said_of_what_they_have(places, refuse):

@@ -21,6 +21,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._install i
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, records
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import find_leftovers
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import check_ownership
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.limits import explain_limit
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import find_uv
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
@@ -156,19 +157,32 @@ def _try_out(
         failure = trial.import_failure(executable, wheel["imports"], run, target)
         if failure:
             raise TorchExtensionError(
-                f"{wheel['filename']} does not load with {executable}: {failure}. Nothing was"
-                " changed. Choose another version, or see whether torch on this node is the one it says it is."
+                f"{wheel['filename']} does not load with {executable}: {failure}. Nothing was changed. {_advise(failure)}"
             )
         if verify == trial.GPU and trial.has_check(wheel["name"]):
             gpu_results = trial.check_on_gpus(executable, wheel["name"], run, target, devices)
             failures = [trial.explain_failure(result) for result in gpu_results if result["failure"]]
             if failures:
                 raise TorchExtensionError(
-                    f"{wheel['filename']} {'; '.join(failures)}. Nothing was changed. Choose another version in"
-                    " torch_extension_packages, or set torch_extension_verify (option verify) to import."
+                    f"{wheel['filename']} {'; '.join(failures)}. Nothing was changed. {_advise_on_gpus(failures)}"
                 )
             results[wheel["name"]] = gpu_results
     return results
+
+
+def _advise(failure: str) -> str:
+    """What to do about a wheel that does not load."""
+    if explain_limit(failure):
+        return "That is a limit of this node, and no fault of the wheel."
+    return "Choose another version, or see whether torch on this node is the one it says it is."
+
+
+def _advise_on_gpus(failures: t.Iterable[str]) -> str:
+    """What to do about a wheel that does not compute."""
+    knob = "set torch_extension_verify (option verify) to import"
+    if all(map(explain_limit, failures)):
+        return f"That is a limit of this node, and no fault of the wheel. To install it all the same, {knob}."
+    return f"Choose another version in torch_extension_packages, or {knob}."
 
 
 def _unpack(

@@ -21,43 +21,48 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.limi
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import streaming
 
-_OLDEST_FOR_US = (3, 7)
 # a boolean in ansible-core 2.16, whose own modules run on older ones than ours
-_OLDEST_FOR_ANSIBLE = basic._PY_MIN if isinstance(basic._PY_MIN, tuple) else _OLDEST_FOR_US
+_OLDEST_FOR_US, _OLDEST_FOR_ANSIBLE = (3, 7), basic._PY_MIN
 #: The oldest Python that modules of this collection run on, by its major and minor number.
-OLDEST_PYTHON = max(_OLDEST_FOR_US, _OLDEST_FOR_ANSIBLE)
+OLDEST_PYTHON = max(_OLDEST_FOR_US, _OLDEST_FOR_ANSIBLE if isinstance(_OLDEST_FOR_ANSIBLE, tuple) else _OLDEST_FOR_US)
 
 _TOO_OLD = "ansible-core requires a minimum of Python"  # the answer of Ansible's own half of a module, where that runs
+#: keys of what Ansible returns, with what the module has printed
+OUTPUTS = ("module_stderr", "module_stdout")
 _TELL_VERSION = 'import sys; print("%d.%d.%d" % sys.version_info[:3])'
 _VERSION = re.compile(r"(\d+)\.(\d+)\.\d+")
-# variables that decide whether a program starts at all
+# variables by which a program, or a Python, does not start; others may hold secrets
 _LOADING_VARIABLES = ("LD_LIBRARY_PATH", "LD_PRELOAD", "LD_AUDIT", "PYTHONHOME", "PYTHONPATH")
 
-# Runs an interpreter, with the variables of the task and without, and tells what came of it. Programs may die by these variables,
-# so that only the interpreter itself has them.
+# Has interpreters tell their versions, with the variables of the task and without. The interpreter alone gets them: other programs
+# may die of them, too.
 _QUESTION = """
-say() {{ printf '\\n{marker}%s:%s\\n' "$1" "$2"; }}
+tell() {{ printf '\\n{marker}%s:%s\\n' "$1" "$2"; }}
 ask() {{
-  out=$(exec "$2" -c {code} 2>&1 </dev/null); say "$1" "$? $(printf '%s' "$out" | tail -n 1)"
-  out=$({export} exec "$2" -c {code} 2>&1 </dev/null); say "$1_in_task" "$? $(printf '%s' "$out" | tail -n 1)"
+  kind=$1; shift
+  words=$(exec "$@" -c {code} 2>&1 </dev/null); status=$?
+  tell "$kind" "$status $(printf '%s' "$words" | tail -n 1)"
+  words=$({export} exec "$@" -c {code} 2>&1 </dev/null); status=$?
+  tell "$kind"_in_task "$status $(printf '%s' "$words" | tail -n 1)"
 }}
 ask used {used}
 own={own}
 case $own in */*) ;; *) own=$(command -v "$own") ;; esac
-for path in "$own/bin/python" "$own/bin/python3"; do [ ! -d "$own" ] || [ ! -x "$path" ] || own=$path; done
-[ -d "$own" ] || [ ! -x "$own" ] || {{ say own_path "$own"; ask own "$own"; }}
+[ ! -d "$own" ] || for path in "$own/bin/python3" "$own/bin/python"; do [ ! -x "$path" ] || found=$path; done
+own=${{found:-$own}}
+if [ -x "$own" ] && [ ! -d "$own" ]; then tell own_path "$own"; ask own "$own"; fi
 """
 
 
-class _Trial(t.NamedTuple):
-    """What an interpreter answered when it was asked for its version."""
+class _Answer(t.NamedTuple):
+    """What came of asking an interpreter for its version."""
 
     status: int
-    words: str
+    words: str  # the last ones
 
     @property
     def version(self) -> tuple[int, int] | None:
-        """Its major and minor number; None if it gave none."""
+        """The major and minor number; None if it told none."""
         match = _VERSION.fullmatch(self.words)
         return (int(match[1]), int(match[2])) if match and not self.status else None
 
@@ -67,81 +72,119 @@ class _Trial(t.NamedTuple):
         return self.version is not None and self.version >= OLDEST_PYTHON
 
 
+class Question(t.NamedTuple):
+    """What is known of the task whose module died."""
+
+    interpreter: str  # that Ansible has used
+    is_named: bool  # by the operator, and not found by Ansible
+    own: str | None  # the interpreter or folder of an environment that the task is about, as the operator names it
+    variables: dict[str, str]  # of the task's environment
+
+
 def is_dead(result: t.Mapping[str, t.Any]) -> bool:
-    """Whether what Ansible returns for a module was none of the module's own answers."""
-    is_refused = bool(result.get("failed")) and str(result.get("msg")).startswith(_TOO_OLD)
-    return is_refused or not result.get("_ansible_parsed", True)
+    """Whether what Ansible returns for a module is none of the module's own answers."""
+    return _is_too_old(result) or not result.get("_ansible_parsed", True)
+
+
+def _is_too_old(result: t.Mapping[str, t.Any]) -> bool:
+    return bool(result.get("failed")) and str(result.get("msg")).startswith(_TOO_OLD)
 
 
 def explain_death(
-    result: t.Mapping[str, t.Any],
-    interpreter: str,
-    origin: str,
-    own: str | None,
-    environment: t.Mapping[str, str],
-    execute: streaming.Execute,
-) -> str:
+    result: t.Mapping[str, t.Any], question: Question, execute: streaming.Execute
+) -> tuple[str, tuple[str, ...]]:
     """Find out on the node why a module has ended without an answer.
 
     :param result: what Ansible returns for it (:func:`is_dead`)
-    :param interpreter: the one that Ansible has used
-    :param origin: who has chosen that, in words
-    :param own: the interpreter or folder of the environment that the task is about, as the operator names it; None if there is none
-    :param environment: variables that the task sets
-    :returns: the message for the operator
+    :returns: the message for the operator, and the keys of the result that it refers to
     """
-    words = str(result.get("module_stderr", "")), str(result.get("module_stdout", ""))
-    if str(result.get("msg")).startswith(_TOO_OLD):
-        words = str(result["msg"]), ""
     status = int(result.get("rc") or 0)
-    said = last_words(*words)
-    end = f"{describe_end(status)}{f' and said: {said}' if said else ' and said nothing'}"
-    fact = f"{interpreter}, {origin}, {end}."
-    answers = _ask(interpreter, own, environment, execute)
+    said = last_words(*(str(result.get(key, "")) for key in OUTPUTS))
+    who = "which ansible_python_interpreter names" if question.is_named else "which Ansible has found by itself"
+    fact = f"{question.interpreter}, {who}, {describe_end(status)} and said {said or 'nothing'}"
+    if _is_too_old(result):
+        fact = f"{question.interpreter}, {who}, is too old"
+    answers, own_path = _ask(question, execute)
     used, used_in_task = answers.get("used"), answers.get("used_in_task")
-    if used is None or used_in_task is None:  # not even a shell runs
-        return f"No module runs on this node: {fact} {_NO_SHELL}"
-    if not used_in_task.serves:
-        if used.serves:
-            return f"No module runs on this node: {fact} {_blame_variables(environment)}"
-        return f"No module runs on this node: {fact} {_describe_need(used)} {_advise(own, answers)}"
-    limit = explain_limit(status, said)
+    if used is None or used_in_task is None:
+        return (
+            f"No module runs on this node: {fact}. Nor does a command of sh(1). Look at the login shell of the user on the node,"
+            " at the files that it runs first, and at LD_LIBRARY_PATH and LD_PRELOAD there.",
+            (),
+        )
+    if used.serves and not used_in_task.serves:
+        return f"No module runs on this node: {fact}. {_blame_variables(question.variables)}", ()
+    if not used.serves:
+        this = f", and this is {_dotted(used.version)}" if used.version else " that runs"
+        need = f"Modules need Python {_dotted(OLDEST_PYTHON)} or newer{this}."
+        return f"No module runs on this node: {fact}. {need} {_advise(question, own_path, answers)}", ()
+    limit = explain_limit(said or describe_end(status))
     if limit:
-        return f"A module of this collection was ended on this node: {fact} {limit}"
+        return f"A module of this collection did not get to its end on this node: {fact} ({limit}).", ()
     if not said and not status:
         return (
-            f"A module of this collection did not run on this node: {fact} What it is made of goes to its standard input, and"
-            " something else has read that: mostly a file that the login shell runs first (.bashrc). Have that read nothing"
-            " where nobody types, or set ansible_pipelining to false."
+            f"A module of this collection did not run on this node: {fact}. It goes to the standard input of that, and something"
+            " else has read it: mostly a file that the login shell runs first (.bashrc). Have that read nothing where nobody"
+            " types, or set ansible_pipelining=false.",
+            (),
         )
     return (
-        f"A module of this collection gave no answer on this node: {fact} Wanted is a line of JSON with nothing else in it. Look at"
-        " what the login shell prints by itself, and at module_stdout and module_stderr of this result; or set"
-        " ansible_python_interpreter to another Python."
+        f"A module of this collection gave no answer on this node: {fact}. Wanted is a line of JSON. Look at module_stdout and"
+        " module_stderr of this result, and at what the login shell prints by itself; or name another Python in"
+        " ansible_python_interpreter.",
+        OUTPUTS,
     )
 
 
-_NO_SHELL = (
-    "Nor does a command of sh(1). Look at the login shell of the user on the node and the files that it runs first, and at"
-    " LD_LIBRARY_PATH and LD_PRELOAD there."
-)
+def _blame_variables(variables: t.Mapping[str, str]) -> str:
+    named = [f"{name}={variables[name]}" for name in _LOADING_VARIABLES if name in variables] or sorted(variables)
+    return (
+        f"It runs without the environment of the task, which has {', '.join(named)}. Take that out of environment of the play,"
+        " role or task."
+    )
 
 
-def _ask(
-    interpreter: str, own: str | None, environment: t.Mapping[str, str], execute: streaming.Execute
-) -> dict[str, _Trial | str]:
-    variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items())
+def _advise(question: Question, own_path: str | None, answers: t.Mapping[str, _Answer]) -> str:
+    """Which interpreter to set instead."""
+    knob = "Set ansible_python_interpreter for this node to"
+    own, own_in_task = answers.get("own"), answers.get("own_in_task")
+    if question.own is None or own_path == question.interpreter:
+        return f"{knob} such a Python."
+    if own_path is None or own is None or own_in_task is None:
+        return f"{knob} such a Python. The environment's own would do, but there is no {question.own} (torch_extension_python)."
+    if own.version is None:
+        return (
+            f"{knob} such a Python. The environment's own would do, but {own_path} (torch_extension_python) does not run either:"
+            f" {own.words or describe_end(own.status)}."
+        )
+    if not own.serves:
+        return f"{knob} such a Python. The environment's own is none: {own_path} is Python {_dotted(own.version)}."
+    if not own_in_task.serves:
+        return f"{knob} such a Python, say {own_path}, the environment's own. {_blame_variables(question.variables)}"
+    return f"Set ansible_python_interpreter={own_path} for this node: that is the environment's own Python {_dotted(own.version)}, and runs."
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
+
+
+def _ask(question: Question, execute: streaming.Execute) -> tuple[dict[str, _Answer], str | None]:
+    """What the interpreters answer, by kind, and where the environment's own one is; nothing if no command gets to the node."""
+    variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in question.variables.items())
     result = execute(
         _QUESTION.format(
             marker=streaming.MARKER,
             code=shlex.quote(_TELL_VERSION),
             export=f"export {variables};" if variables else "",
-            used=shlex.quote(interpreter),
-            own=streaming.quote_path(own) if own else "''",
+            used=shlex.join(question.interpreter.split()),  # it may have arguments, as a #! line may
+            own=streaming.quote_path(question.own or ""),
         )
     )
-    answers: dict[str, _Trial | str] = {}
-    for kind, value in streaming.read_reports(result.out):
+    answers, own_path = {}, None
+    for kind, value in streaming.find_reports(result.out):
         status, _space, words = value.partition(" ")
-        answers[kind] = value if kind == "own_path" else _Trial(int(status), words.strip())
-    return answers
+        if kind == "own_path":
+            own_path = value
+        elif status.isdigit():
+            answers[kind] = _Answer(int(status), words.strip())
+    return answers, own_path

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import typing as t
@@ -17,12 +16,13 @@ from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import lock
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import replacement
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, records
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import find_leftovers
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import check_ownership
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.limits import explain_limit
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import find_uv
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import explain_missing_uv, find_uv
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
@@ -133,11 +133,13 @@ def _leftover_names(wheels: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
 
 @contextlib.contextmanager
 def _locked(folder: str) -> t.Iterator[None]:
-    """One installation at a time: where a control node was lost, its installation may still run when the next one starts."""
+    """One installation at a time: where a control node was lost, its installation may still run when the next one starts.
+
+    :raises TorchExtensionError: if another one does not end
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some network file systems lock no folders
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        lock(handle, folder)
         yield
     finally:
         os.close(handle)
@@ -247,8 +249,8 @@ def _run_installer(
         command += ["--no-config", "--no-cache", *target_arguments] + ([] if target else ["--reinstall"])
     else:
         raise TorchExtensionError(
-            f"{python['executable']} has no pip and this node has no uv. Run {python['executable']} -m ensurepip, or"
-            " bring uv to the node."
+            f"{python['executable']} has no pip, and {explain_missing_uv(python['prefix'])}. Run {python['executable']} -m"
+            f" ensurepip, or bring uv to {os.path.join(python['prefix'], 'bin')}."
         )
     # pip's --isolated still reads the pip.conf of the environment and of the system, uv's --no-config still UV_….
     unset_variables = [word for name in sorted(os.environ) if name.startswith(("PIP_", "UV_")) for word in ("-u", name)]

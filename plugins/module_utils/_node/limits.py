@@ -35,7 +35,10 @@ _MEANINGS = (
         "there is no room in /dev/shm, or no right to write there: mount a tmpfs there (--shm-size of a container), with mode 1777",
     ),
     ("No space left on device", "a disk is full: make room there, or where TMPDIR leads to (/tmp)"),
-    ("No usable temporary directory", "there is no folder for temporary files: make room in /tmp and let the user write there"),
+    (
+        "No usable temporary directory",
+        "there is no folder for temporary files: make room in /tmp and let the user write there",
+    ),
     ("Disk quota exceeded", "the user's quota is used up: remove files, or raise it"),
     ("File too large", "a file may not get as large: raise the limit (ulimit -f)"),
     (

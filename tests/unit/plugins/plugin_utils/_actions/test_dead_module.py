@@ -64,7 +64,9 @@ def test_of_an_interpreter_that_is_too_old_the_environments_own_is_the_way_out(o
 
 def test_what_ansible_says_of_an_old_python_is_told_with_the_way_out(program):
     old = program("echo 3.5.2")
-    said = explain(old, sys.prefix, is_named=False, msg="ansible-core requires a minimum of Python version 3.8. Current …")
+    said = explain(
+        old, sys.prefix, is_named=False, msg="ansible-core requires a minimum of Python version 3.8. Current …"
+    )
     assert f"{old}, which Ansible has found by itself, is too old. Modules need" in said
     assert f"ansible_python_interpreter={sys.prefix}/bin/python" in said
 
@@ -73,7 +75,10 @@ def test_what_ansible_says_of_an_old_python_is_told_with_the_way_out(program):
     ("own", "words"),
     [
         (None, "Set ansible_python_interpreter for this node to such a Python."),
-        ("/nowhere/at/all", "The environment's own would do, but there is no /nowhere/at/all (torch_extension_python)."),
+        (
+            "/nowhere/at/all",
+            "The environment's own would do, but there is no /nowhere/at/all (torch_extension_python).",
+        ),
         ("{old}", "The environment's own is none: {old} is Python 3.6."),
         ("{dead}", "but {dead} (torch_extension_python) does not run either: no libpython."),
         ("{interpreter}", "Set ansible_python_interpreter for this node to such a Python."),

@@ -20,8 +20,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.loc
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import replacement
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, records
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import find_leftovers
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import check_ownership
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.limits import explain_limit
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import check_ownership
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import explain_missing_uv, find_uv
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file

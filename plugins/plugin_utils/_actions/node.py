@@ -77,6 +77,8 @@ class NodeAction(ActionBase):
             result = self._start_module(name, arguments, task_vars)
         finally:
             self._task.check_mode = before
+        if dead_module.is_dead(result) and self._is_unread():
+            raise TorchExtensionError(self._explain_unread_input(result))
         if dead_module.is_dead(result):
             question = self._describe_start(arguments.get("python"), task_vars)
             message, evidence = dead_module.explain_death(result, question, self.execute)
@@ -104,11 +106,11 @@ class NodeAction(ActionBase):
         :raises TorchExtensionError: if neither can be done
         """
         result = self._try_module(name, arguments, task_vars)
-        if not self._chose_pipelining or not dead_module.is_dead(result) or self._reads_input():
+        if not self._chose_pipelining or not dead_module.is_dead(result) or not self._is_unread():
             return result
         connection.disable_pipelining(self._connection)
         self._chose_pipelining = False
-        return self._try_module(name, arguments, task_vars, why_files=last_words(result.get("module_stderr", "")))
+        return self._try_module(name, arguments, task_vars, why_files=_last_words(result))
 
     def _try_module(
         self, name: str, arguments: t.Mapping[str, t.Any], task_vars: dict[str, t.Any], why_files: str = ""
@@ -128,19 +130,32 @@ class NodeAction(ActionBase):
     def _explain_unreadable_files(self, why_files: str) -> str:
         login, user = self._get_remote_user(), self.get_become_option("become_user")
         fact = (
-            f"Ansible brings modules to this node as files of {login}, and {user} cannot be given the right to read them: neither"
-            " has the node ACLs (setfacl), nor is either user root."
+            f"Ansible brings modules to this node as files of {login}, and {user}, who is not root, cannot be given the right to read"
+            " them. Nothing was changed."
         )
-        if not self._chose_pipelining and not why_files:
-            return f"{fact} Set ansible_pipelining to true, which needs no files, or install setfacl (package acl) on the node."
+        acl = "install setfacl (package acl) on the node"
+        if not why_files:
+            return f"{fact} Set ansible_pipelining=true, which needs no files; or {acl}."
         return (
-            f"{fact} Nor do commands of {user} read what Ansible sends them ({why_files or 'they got nothing'}), as they would need to"
-            f" without files. Take requiretty out of the node's sudoers for {login}, or install setfacl (package acl) there."
+            f"{fact} Nor do commands of {user} read what Ansible sends them, so that it goes without files: {why_files}. Take requiretty"
+            f" out of the node's sudoers for {login}; or {acl}."
         )
 
-    def _reads_input(self) -> bool:
-        """Whether a command on the node gets its standard input; one of a sudo that wants a terminal does not."""
-        return _TEST_INPUT in self.execute("cat", f"{_TEST_INPUT}\n".encode()).out
+    def _explain_unread_input(self, result: t.Mapping[str, t.Any]) -> str:
+        return (
+            f"No module runs on this node: ansible_pipelining has them handed over by standard input, and commands do not get that"
+            f" there: {_last_words(result)}. Set ansible_pipelining=false. Or take requiretty out of the node's sudoers, where it is"
+            " sudo that wants a terminal, and have the login shell read nothing where nobody types (.bashrc)."
+        )
+
+    def _is_unread(self) -> bool:
+        """Whether modules go by standard input, and commands on the node do not get that.
+
+        So it is where sudo wants a terminal, or the login shell runs something that reads it.
+        """
+        if not self._is_pipelining_enabled("new"):
+            return False
+        return _TEST_INPUT not in self.execute("cat", f"{_TEST_INPUT}\n".encode()).out
 
     def _describe_start(self, own: t.Any, task_vars: t.Mapping[str, t.Any]) -> dead_module.Question:
         """How modules of this task are started.
@@ -158,6 +173,10 @@ class NodeAction(ActionBase):
             own=str(names[0]).strip() if names else None,
             variables={name: str(value) for name, value in variables.items()},
         )
+
+
+def _last_words(result: t.Mapping[str, t.Any]) -> str:
+    return last_words(*(str(result.get(key, "")) for key in dead_module.OUTPUTS)) or "they got nothing"
 
 
 class ModuleAction(NodeAction):

@@ -121,13 +121,6 @@ def explain_death(
     limit = explain_limit(said or describe_end(status))
     if limit:
         return f"A module of this collection did not get to its end on this node: {fact} ({limit}).", ()
-    if not said and not status:
-        return (
-            f"A module of this collection did not run on this node: {fact}. It goes to the standard input of that, and something"
-            " else has read it: mostly a file that the login shell runs first (.bashrc). Have that read nothing where nobody"
-            " types, or set ansible_pipelining=false.",
-            (),
-        )
     return (
         f"A module of this collection gave no answer on this node: {fact}. Wanted is a line of JSON. Look at module_stdout and"
         " module_stderr of this result, and at what the login shell prints by itself; or name another Python in"

@@ -122,12 +122,6 @@ def test_a_limit_of_the_node_is_no_fault_of_the_interpreter():
     assert "make room there" in said
 
 
-def test_a_module_whose_text_somebody_else_has_read():
-    assert explain(sys.executable, rc=0).endswith(
-        "Have that read nothing where nobody types, or set ansible_pipelining=false."
-    )
-
-
 def test_what_cannot_be_explained_is_shown():
     question = dead_module.Question(sys.executable, is_named=True, own=None, variables={})
     said, keys = dead_module.explain_death({**DIED, "rc": 0, "module_stdout": "{ hello }"}, question, execute)

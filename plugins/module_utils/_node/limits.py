@@ -31,7 +31,7 @@ _MEANINGS = (
         "the user may have too few processes and threads: raise the limit (ulimit -u, TasksMax of systemd)",
     ),
     (
-        "/dev/shm|shared memory object|SemLock",
+        "/dev/shm|shared memory object|SemLock",  # noqa: S108 - it is named, not used
         "there is no room in /dev/shm, or no right to write there: mount a tmpfs there (--shm-size of a container), with mode 1777",
     ),
     ("No space left on device", "a disk is full: make room there, or where TMPDIR leads to (/tmp)"),

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -55,10 +56,8 @@ def _own_folders(prefix: str) -> list[str]:
 def _other_users(prefix: str) -> list[str]:
     """Whose uv may be meant: of the owner of the environment, of who has logged in, of root."""
     names = [os.environ.get("SUDO_USER", ""), "root"]
-    try:
+    with contextlib.suppress(OSError, KeyError):
         names.insert(0, pwd.getpwuid(os.stat(prefix).st_uid).pw_name)
-    except (OSError, KeyError):
-        pass
     return [name for name in dict.fromkeys(names) if name and os.path.expanduser(f"~{name}") != os.path.expanduser("~")]
 
 

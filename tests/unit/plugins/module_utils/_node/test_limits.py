@@ -36,7 +36,7 @@ def explain(setting, code):
         ("ulimit -t 1", "while True: pass", "ulimit -t"),
         (":", "open('/dev/full', 'w').write('x' * 1_000_000)", "make room"),
         (":", "import os; os.kill(os.getpid(), 9)", "dmesg"),
-        (":", "import os; os.kill(os.getpid(), 7)", "/dev/shm"),
+        (":", "import os; os.kill(os.getpid(), 7)", "a disk is full"),
     ],
     ids=lambda value: value[:30],
 )

@@ -82,7 +82,7 @@ def test_a_uv_that_somebody_else_could_change_is_named_and_not_run(uv_of_another
 
 def test_a_uv_that_anybody_could_change_is_not_run(uv_of_another, tmp_path):
     program = uv_of_another(os.geteuid())
-    os.chmod(program, 0o777)
+    os.chmod(program, 0o777)  # noqa: S103 - that is the point
     assert find_uv(str(tmp_path)) is None
     assert f"others could change it, for they may write to {program}" in uv.explain_missing_uv(str(tmp_path))
 

@@ -16,7 +16,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery 
 
 OLDEST = ".".join(map(str, dead_module.OLDEST_PYTHON))
 OWN_VERSION = "{}.{}".format(*sys.version_info)
-DIED = {"failed": True, "_ansible_parsed": False, "msg": "No start of json char found", "module_stdout": ""}
+DIED = {"failed": True, "msg": "No start of json char found", "module_stdout": ""}
 
 
 def execute(command, data=None):
@@ -44,10 +44,10 @@ def explain(interpreter, own=None, variables=None, is_named=True, **result):
 
 
 def test_what_a_module_answers_itself_is_no_death():
-    assert not dead_module.is_dead({"failed": True, "msg": "no", "_ansible_parsed": True})
+    assert not dead_module.is_dead({"failed": True, "msg": "no"})
     assert dead_module.is_dead(DIED)
     too_old = "ansible-core requires a minimum of Python version 3.8. Current version: 3.7.16 (default)"
-    assert dead_module.is_dead({"failed": True, "msg": too_old, "_ansible_parsed": True})
+    assert dead_module.is_dead({"failed": True, "msg": too_old})
 
 
 @pytest.mark.parametrize("own", [sys.prefix, f"{sys.prefix}/bin/python"])

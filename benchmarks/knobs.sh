@@ -44,7 +44,7 @@ play --forks 8 $role # all have it from here on
     done
     timed 'idle,strategy=free changed' with ANSIBLE_STRATEGY=free play $role
     timed 'idle,strategy=free default' play $role
-    timed 'idle,become,pipelining changed' with ANSIBLE_PIPELINING=true play --user deploy --become $role
+    timed 'idle,become,pipelining changed' with ANSIBLE_PIPELINING=false play --user deploy --become $role
     timed 'idle,become,pipelining default' play --user deploy --become $role
     for what in forks=20 throttle=2 strategy=free; do
       forget

@@ -7,28 +7,23 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import setup_py
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import judging, selection
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import NodeAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import coupling_check
 
 
-class ActionModule(ActionBase):
+class ActionModule(NodeAction):
     """Runs the module, and reports each wheel that was built for another torch than the node has by now, or is not used."""
 
-    _supports_check_mode = True
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+    def perform(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         if not setup_py.HAS_PACKAGING:
             raise AnsibleActionFail("torch_verify needs packaging on the control node. See requirements.txt.")
-        super().run(tmp, task_vars)
-        connection.enable_pipelining(self._connection)
-        result = self._execute_module(task_vars=task_vars)
+        result = self.run_module("torch_verify", self._task.args, task_vars)
         match = self._task.args.get("match", selection.PROVEN)
-        unused = coupling_check.find_unused(result["environment"]) if "environment" in result else []
-        for package in result.get("packages", []):
+        unused = coupling_check.find_unused(result["environment"])
+        for package in result["packages"]:
             package["reasons"] = [*_explain_mismatches(package, result["environment"], match), *package["reasons"]]
             package["ok"] = not package["reasons"]
             package["remarks"] = [each.reason for each in unused if each.name == package["name"]]

@@ -29,6 +29,7 @@ file=molecule/$1/molecule.yml
 [ -f "$file" ] || { echo "There is no scenario $1: no $file." >&2; exit 1; }
 export STAND_STATE=$PWD/.cache/stand-molecule-$1${2:-}
 export ANSIBLE_HOME=$STAND_STATE/ansible # molecule remembers what it has prepared; it must not outlive the stand
+[ "$1" = users ] || export ANSIBLE_PIPELINING=true # that one shows what Ansible does by default
 mapfile -t layers < <(layers "$file")
 mapfile -t nodes < <(nodes "$file")
 $stand prepare "${layers[@]}"

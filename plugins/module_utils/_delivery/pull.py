@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import http.client
 import os
 import re
@@ -29,6 +28,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.
     OTHER_METHODS_ADVICE,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import lock
 
 #: What became of a file: it was present already, was fetched, or the server does not have it.
 PRESENT, PULLED, MISSING = "there", "pulled", "missing"
@@ -128,14 +128,15 @@ class Puller:
         while True:
             handle = os.open(part, os.O_RDWR | os.O_CREAT, 0o600)
             try:
-                with contextlib.suppress(OSError):  # of a file system without locks
-                    fcntl.flock(handle, fcntl.LOCK_EX)
-                if os.path.exists(part) and os.path.samestat(os.fstat(handle), os.stat(part)):
-                    yield
-                    break
+                lock(handle, part)
+                try:
+                    if os.path.exists(part) and os.path.samestat(os.fstat(handle), os.stat(part)):
+                        yield
+                        break
+                finally:
+                    if _size_of(part) == 0:
+                        _discard(part)
             finally:
-                if _size_of(part) == 0:
-                    _discard(part)
                 os.close(handle)
 
     def _pull(self, remote: RemoteFile) -> str:

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import typing as t
@@ -18,9 +17,11 @@ from urllib.parse import quote
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import lock
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import replacement
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, records
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import find_leftovers
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.limits import explain_limit
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import (
     check_ownership,
     check_same_owner,
@@ -160,11 +161,13 @@ def _leftover_names(wheels: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
 
 @contextlib.contextmanager
 def _locked(folder: str) -> t.Iterator[None]:
-    """One installation at a time: where a control node was lost, its installation may still run when the next one starts."""
+    """One installation at a time: where a control node was lost, its installation may still run when the next one starts.
+
+    :raises TorchExtensionError: if another one does not end
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some network file systems lock no folders
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        lock(handle, folder)
         yield
     finally:
         os.close(handle)
@@ -190,19 +193,32 @@ def _try_out(
             )
         if failure:
             raise TorchExtensionError(
-                f"{wheel['filename']} does not load with {executable}: {failure}. Nothing was"
-                " changed. Choose another version, or see whether torch on this node is the one it says it is."
+                f"{wheel['filename']} does not load with {executable}: {failure}. Nothing was changed. {_advise(failure)}"
             )
         if verify == trial.GPU and trial.has_check(wheel["name"]):
             gpu_results = trial.check_on_gpus(executable, wheel["name"], run, target, devices)
             failures = [trial.explain_failure(result) for result in gpu_results if result["failure"]]
             if failures:
                 raise TorchExtensionError(
-                    f"{wheel['filename']} {'; '.join(failures)}. Nothing was changed. Choose another version in"
-                    " torch_extension_packages, or set torch_extension_verify (option verify) to import."
+                    f"{wheel['filename']} {'; '.join(failures)}. Nothing was changed. {_advise_on_gpus(failures)}"
                 )
             results[wheel["name"]] = gpu_results
     return results
+
+
+def _advise(failure: str) -> str:
+    """What to do about a wheel that does not load."""
+    if explain_limit(failure):
+        return "That is a limit of this node, and no fault of the wheel."
+    return "Choose another version, or see whether torch on this node is the one it says it is."
+
+
+def _advise_on_gpus(failures: t.Iterable[str]) -> str:
+    """What to do about a wheel that does not compute."""
+    knob = "set torch_extension_verify (option verify) to import"
+    if all(map(explain_limit, failures)):
+        return f"That is a limit of this node, and no fault of the wheel. To install it all the same, {knob}."
+    return f"Choose another version in torch_extension_packages, or {knob}."
 
 
 def _unpack(

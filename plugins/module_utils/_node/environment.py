@@ -27,7 +27,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.inte
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import describe_access
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.torch import read_torch
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import read_uv_version
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import explain_missing_uv, read_uv_version
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import settings
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import VARIABLES
 
@@ -95,6 +95,7 @@ def describe_environment(
     selected = [installed[name] for name in sorted(names) if name in installed]
     origins = {distribution.name: distributions.read_origin(distribution) for distribution in selected}
     pip = installed["pip"].version if "pip" in installed else None
+    uv = read_uv_version(interpreter.prefix, run)
     pip_cache = settings.describe_cache(
         interpreter.prefix, environ, lambda path: os.access(path, os.W_OK), os.geteuid()
     )
@@ -117,7 +118,8 @@ def describe_environment(
         "torch": torch,
         "installers": {
             "pip": pip,
-            "uv": read_uv_version(interpreter.prefix, run),
+            "uv": uv,
+            "reason": None if pip or uv else explain_missing_uv(interpreter.prefix),
         },
         "pip_cache": pip_cache,
         "sdists": _find_sdists(sdists, interpreter.executable, pip, pip_cache, run) if sdists else {},

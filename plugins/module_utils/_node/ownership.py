@@ -75,10 +75,13 @@ def check_ownership(environment: t.Mapping[str, t.Any], folders: t.Iterable[str 
 
 def explain_missing_installer(environment: t.Mapping[str, t.Any]) -> str | None:
     """That an environment has neither pip nor uv, and what to do; None if it has one."""
-    executable = environment["python"]["executable"]
-    if any(environment["installers"].values()):
+    python, installers = environment["python"], environment["installers"]
+    if installers["pip"] or installers["uv"]:
         return None
-    return f"{executable} has no pip and this node has no uv. Run {executable} -m ensurepip, or bring uv to the node."
+    return (
+        f"{python['executable']} has no pip, and {installers.get('reason') or 'this node has no uv'}. Run {python['executable']} -m"
+        f" ensurepip, or bring uv to {os.path.join(python['prefix'], 'bin')}."
+    )
 
 
 def check_same_owner(folder: str) -> None:

@@ -8,11 +8,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pwd
 import re
 import shutil
+import stat
+import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
+
+_FOLDERS_OF_HOME = (".local/bin", ".cargo/bin", ".pixi/bin")  # where uv's own installer, cargo and pixi put it
 
 
 def read_uv_version(prefix: str, run: Run) -> str | None:
@@ -26,6 +32,65 @@ def read_uv_version(prefix: str, run: Run) -> str | None:
 
 
 def find_uv(prefix: str) -> str | None:
-    """The uv that serves an environment: its own, or the user's."""
-    folders = [os.path.join(prefix, "bin"), os.environ.get("PATH", os.defpath), os.path.expanduser("~/.local/bin")]
-    return shutil.which("uv", path=os.pathsep.join(folders))
+    """The uv that serves an environment: its own, the user's, or that of another user whom we trust anyhow.
+
+    What somebody else could change is not run.
+    """
+    own = shutil.which("uv", path=os.pathsep.join(_own_folders(prefix)))
+    return own or next((program for program, reason in _find_others(prefix) if reason is None), None)
+
+
+def explain_missing_uv(prefix: str) -> str:
+    """Where uv was looked for, and why one that was found there is not used; a sentence without a full stop."""
+    names = [*_own_folders(prefix)[:1], "the folders of PATH", *_own_folders(prefix)[2:]]
+    names += [f"the homes of {', '.join(_other_users(prefix))}"] if _other_users(prefix) else []
+    reasons = [f"; {program} is there, and {reason}" for program, reason in _find_others(prefix) if reason]
+    return f"there is no uv in {', '.join(names[:-1])} or {names[-1]}{''.join(reasons)}"
+
+
+def _own_folders(prefix: str) -> list[str]:
+    homes = [os.path.expanduser(os.path.join("~", folder)) for folder in _FOLDERS_OF_HOME]
+    return [os.path.join(prefix, "bin"), os.environ.get("PATH", os.defpath), *homes]
+
+
+def _other_users(prefix: str) -> list[str]:
+    """Whose uv may be meant: of the owner of the environment, of who has logged in, of root."""
+    names = [os.environ.get("SUDO_USER", ""), "root"]
+    with contextlib.suppress(OSError, KeyError):
+        names.insert(0, pwd.getpwuid(os.stat(prefix).st_uid).pw_name)
+    return [name for name in dict.fromkeys(names) if name and os.path.expanduser(f"~{name}") != os.path.expanduser("~")]
+
+
+def _find_others(prefix: str) -> t.Iterator[tuple[str, str | None]]:
+    """Each uv of another user, and why we do not run it; None if we may."""
+    for user in _other_users(prefix):
+        for folder in _FOLDERS_OF_HOME:
+            program = os.path.join(os.path.expanduser(f"~{user}"), folder, "uv")
+            if os.path.isfile(program):
+                yield program, _explain_distrust(program, prefix)
+
+
+def _explain_distrust(program: str, prefix: str) -> str | None:
+    if not os.access(program, os.X_OK):
+        return f"{_user_name(os.geteuid())} may not run it"
+    trusted = {0, os.geteuid()}
+    if os.path.exists(prefix):
+        trusted.add(os.stat(prefix).st_uid)  # whose interpreter we run
+    for path in (program, os.path.realpath(program)):
+        while True:
+            status = os.lstat(path)
+            if status.st_uid not in trusted:
+                return f"{_user_name(status.st_uid)}, who is not the owner of the environment, could change it"
+            if status.st_mode & 0o022 and not stat.S_ISLNK(status.st_mode) and not status.st_mode & stat.S_ISVTX:
+                return f"others could change it, for they may write to {path}"
+            if path == os.path.dirname(path):
+                break
+            path = os.path.dirname(path)
+    return None
+
+
+def _user_name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"user id {user}"

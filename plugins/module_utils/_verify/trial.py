@@ -12,17 +12,19 @@ import ast
 import json
 import os
 import shutil
-import signal
+import time
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import limits
 
 AUTO, GPU, IMPORT, NONE = "auto", "gpu", "import", "none"
 METHODS = [AUTO, GPU, IMPORT, NONE]
 
-_SECONDS = "300"  # for all GPUs of a node; a GPU that fell off the bus makes programs hang for ever
+_SECONDS = 300  # for all GPUs of a node; a GPU that fell off the bus makes programs hang for ever
+_KILLED = (137, -9)
 
 # sys.path[0] is the working directory, in which anything may lie. A scratch folder goes where what it holds will be: right before the
 # folder of packages. Of an import of torch, looking for garbage takes a fifth of the time, most of it at the end: what is frozen is not
@@ -131,20 +133,22 @@ def check_on_gpus(
     module = _import_gpu_check()
     source = module.__spec__.loader.get_source(module.__name__)
     timeout = shutil.which("timeout")
-    command = [timeout, "-k", "5", _SECONDS] if timeout else []
+    command = [timeout, "-k", "5", str(_SECONDS)] if timeout else []
     command += [executable, "-B", "-c", source, folder, canonical(name)]
     no_values = {"seconds": None, "max_error": None}
     results: list[dict[str, t.Any]] = []
     while True:  # a process ends with the first GPU that fails, so the next one takes the rest
+        begin = time.monotonic()
         status, out, err = run([*command, str(len(results)), *devices])
+        is_timed_out = status == 124 or (status in _KILLED and time.monotonic() - begin >= _SECONDS)
         parsed = list(_parse_results(out))
         all_devices = next((answer["devices"] for answer in parsed if "devices" in answer), None)
         if all_devices is None:
             no_device = {"device": None, "name": None, "compute_capability": None}
-            return [*results, {**no_device, **no_values, "failure": _last_words(status, out, err)}]
+            return [*results, {**no_device, **no_values, "failure": _last_words(status, out, err, is_timed_out)}]
         new_results = [answer["result"] for answer in parsed if "result" in answer]
         if len(results) + len(new_results) < len(all_devices) and not (new_results and new_results[-1]["failure"]):
-            new_results.append({**no_values, "failure": _last_words(status, "", err)})
+            new_results.append({**no_values, "failure": _last_words(status, "", err, is_timed_out)})
         results += [{**device, **result} for device, result in zip(all_devices[len(results) :], new_results)]
         if len(results) >= len(all_devices):
             return results
@@ -174,10 +178,11 @@ def _parse_results(out: str) -> t.Iterator[dict[str, t.Any]]:
             yield json.loads(line)
 
 
-def _last_words(status: int, out: str, err: str) -> str:
-    number = -status if status < 0 else status - 128  # the second is what the program timeout makes of it
-    if status == 124 or number == signal.SIGKILL:
+def _last_words(status: int, out: str, err: str, is_timed_out: bool = False) -> str:
+    if is_timed_out:
         return f"no answer within {_SECONDS} s"
-    if number in signal.Signals.__members__.values():
-        return f"it was ended by {signal.Signals(number).name}"
-    return ((err.strip() or out.strip()).splitlines() or [f"exit status {status}"])[-1].rstrip(".")
+    is_ended = status < 0 or status > 128  # by a signal; the second is what the program timeout makes of it
+    words = "" if is_ended else limits.last_words(err, out)
+    words = words or f"it {limits.describe_end(status)}"
+    limit = limits.explain_limit(words, is_here=True)
+    return f"{words} ({limit})" if limit else words

@@ -70,11 +70,6 @@ class DeliveringAction(NodeAction):
         """
         return self.execute(command, b"\n")
 
-    def execute(self, command: str, data: bytes | None = None) -> streaming.CommandResult:
-        """Run a command of sh(1)."""
-        result = self._low_level_execute_command(command, in_data=data)
-        return streaming.CommandResult(result["rc"], result["stdout"], result["stderr"])
-
     def _stream_all(
         self, files: t.Sequence[streaming.File], inspect: InspectFolder, tries: int = _MAX_TRIES
     ) -> streaming.Staging:

@@ -38,20 +38,28 @@ _NO_SOCKET = "none"
 _OWN_SUFFIX = "-u"  # "uncompressed"; short, since the path of a socket has 108 bytes at most
 
 
-def enable_pipelining(connection: ConnectionBase) -> None:
+def enable_pipelining(connection: ConnectionBase) -> bool:
     """Hand modules to the node's Python over its standard input, unless the operator has set whether to.
 
     Ansible's default is to put a file there first, in four round trips instead of one, only because sudo may want a terminal
-    (option pipelining of the connection). Without become nothing wants one.
+    (option pipelining of the connection). And such a file is the login user's: another user who is not root cannot read it
+    where the node has no ACLs. Where sudo does want a terminal, :func:`disable_pipelining` goes back.
+
+    :returns: whether this has turned it on
     """
-    if connection.become is not None:
-        return
     try:
         _value, origin = connection.get_option_and_origin("pipelining")
     except KeyError:
-        return
-    if origin == "default":
-        connection.set_option("pipelining", True)
+        return False
+    if origin != "default":
+        return False
+    connection.set_option("pipelining", True)
+    return True
+
+
+def disable_pipelining(connection: ConnectionBase) -> None:
+    """Have Ansible put each module into a file on the node."""
+    connection.set_option("pipelining", False)
 
 
 def can_stream(connection: ConnectionBase) -> bool:

@@ -100,6 +100,11 @@ class NoFolderError(Exception):
     """A command did not get into the folder. The argument is its error message."""
 
 
+def find_reports(output: str) -> list[tuple[str, str]]:
+    """What a command has reported (:data:`MARKER`), each with its kind, amid whatever else is printed."""
+    return _MARKED_LINE.findall(output)
+
+
 def prepare_folder(files: t.Sequence[File], folder: str, execute: Execute) -> Staging | None:
     """Make a folder on the node that only its user may write to, and look at what is there.
 
@@ -132,7 +137,7 @@ def inspect_folder(files: t.Iterable[File], enter: str, execute: Execute) -> Sta
         f'umask 077; {_BEGIN_MARKER}; {enter} printf "{MARKER}folder:%s\\n" "$(pwd -P)"; '
         f'echo "{MARKER}free:$(df -Pk . | tail -n 1)"; ' + "; ".join(size_commands)
     )
-    reports = _MARKED_LINE.findall(result.out)
+    reports = find_reports(result.out)
     if not reports:
         return None
     facts = dict(reports)
@@ -176,7 +181,7 @@ def send_files(files: t.Sequence[File], staging: Staging, stream: Stream, execut
                 f"{file.name} cannot be written to {staging.folder} on the node: {last_error_line(result)}. Nothing was changed."
                 f" Make room there, or set {staging.knob}."
             )
-        if dict(_MARKED_LINE.findall(result.out)).get("size", "").strip() != str(file.size):
+        if dict(find_reports(result.out)).get("size", "").strip() != str(file.size):
             _discard_unread([file], staging, execute)
             raise NotStreamedError
 

@@ -34,7 +34,7 @@ stack() {
     torch) echo "$home/torch-$TORCH:$home/cpu-$TORCH:$home/none:$home/base" ;;
     slurm) echo "$home/slurm-$TORCH:$home/torch-$TORCH:$home/cpu-$TORCH:$home/none:$home/base" ;;
     cpu) echo "$home/cpu-$TORCH:$home/none:$home/base" ;;
-    python) echo "$home/python-$(environments_key):$home/pythons:$home/none:$home/base" ;;
+    python) echo "$home/python-$(environments_key):$home/pythons-$(environments_key):$home/none:$home/base" ;;
     *) echo "$home/$1:$home/none:$home/base" ;;
   esac
 }
@@ -63,7 +63,7 @@ cmd_prepare() {
 
 prepare_layer() {
   built "$1" && return
-  local release
+  local release pythons
   case $1 in
     new) prepare_other_base || return 0 ;;
     *) prepare_base "$(own_release)" || die "cannot build a base of $(own_release)" ;;
@@ -82,7 +82,8 @@ prepare_layer() {
       fi
       ;;
     python)
-      [ -d "$CACHE/$release/pythons" ] || step "Pythons of this host" gather_pythons "$CACHE/$release/pythons"
+      pythons=$CACHE/$release/pythons-$(environments_key)
+      [ -d "$pythons" ] || step "Pythons of this host" gather_pythons "$pythons"
       step "layer python" lay python "$release"
       ;;
     *) step "layer $1" lay "$1" "$release" ;;

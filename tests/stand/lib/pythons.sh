@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Layer python: real interpreters of the host under /opt/pythons, and venvs of them with pips of several years.
 
-environments() { grep -v '^#' "$STAND/layers/environments"; } # lines PYTHON PIP
+environments() { grep -v '^#' "$STAND/layers/environments"; } # lines PYTHON PIP, or PYTHON none
 # another layer for other environments
 environments_key() { environments | cat - "$STAND/layers/python" "$STAND/layers/tree.sh" | sha256sum | cut -c1-12; }
 
@@ -60,6 +60,7 @@ download_pips() {
   local python pip folder
   rm -rf "$CACHE/downloads/pips"
   while read -r python pip; do
+    [ "$pip" != none ] || continue
     folder=$CACHE/downloads/pips/py${python/./}-pip$pip
     if [ "$pip" = newest ]; then pip=; else pip="==$pip"; fi
     "$TOOLS/bin/pip" download -qq --no-deps --only-binary :all: --python-version "$python" -d "$folder" "pip$pip"

@@ -185,7 +185,7 @@ def environment() -> dict:
             "cxx11_abi": False,
             "path": "/opt/venv/lib/python3.11/site-packages/torch",
         },
-        "installers": {"pip": "24.0", "uv": None},
+        "installers": {"pip": "24.0", "uv": None, "reason": None},
         "pip_cache": {
             "dir": "/home/user/.cache/pip",
             "usable": True,

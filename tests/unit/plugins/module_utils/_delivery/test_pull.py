@@ -35,6 +35,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import (
     build_opener,
 )
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import locking
 
 NAME = "flash_attn-2.8.3+cu12torch2.6-cp311-cp311-linux_x86_64.whl"
 PATH = f"/wheels/{quote(NAME)}"
@@ -622,6 +623,17 @@ def test_two_runs_that_fetch_the_same_file_do_not_disturb_each_other(pull, serve
         thread.join()
     assert (sorted(outcomes), files_in(folder)) == ([PULLED, PRESENT], {NAME: BODY})
     assert server.request_lines() == [f"GET {PATH}"]
+
+
+def test_what_another_run_keeps_locked_is_left_to_it_and_named(pull, server, folder, part, monkeypatch):
+    server.serve_file(PATH, BODY)
+    monkeypatch.setattr(locking.lock, "__defaults__", (0.3,))
+    with open(part, "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(TorchExtensionError) as caught:
+            pull()
+        assert f"{part.name} is held by process {os.getpid()} of user " in str(caught.value)
+        assert (part.exists(), server.requests) == (True, [])
 
 
 def test_a_run_that_waited_for_one_that_failed_fetches_the_file(pull, server, folder, part):

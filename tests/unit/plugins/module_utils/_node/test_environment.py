@@ -41,7 +41,7 @@ def test_an_environment_is_described_from_its_files_alone(venv, packages, tmp_pa
     assert environment["torch"]["version"] == "2.6.0+cu124"
     pip = subprocess.check_output([venv / "bin" / "python", "-m", "pip", "--version"], text=True).split()[1]
     uv = subprocess.check_output(["uv", "--version"], text=True).split()[1]
-    assert environment["installers"] == {"pip": pip, "uv": uv}
+    assert environment["installers"] == {"pip": pip, "uv": uv, "reason": None}
     assert environment["pip_cache"] == {
         "dir": f"{home}/.cache/pip",
         "usable": True,
@@ -63,7 +63,7 @@ def test_a_star_stands_for_all_installed_distributions(venv, run):
 
 def test_an_environment_without_installers_has_none(make_venv, run, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    assert describe_environment(str(make_venv()), [], run, os.environ)[0]["installers"] == {"pip": None, "uv": None}
+    assert describe_environment(str(make_venv()), [], run, os.environ)[0]["installers"]["reason"].startswith("this node has no uv")
 
 
 def test_a_missing_libstdcxx_is_a_warning(make_venv, run, monkeypatch):

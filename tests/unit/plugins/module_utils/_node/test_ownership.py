@@ -94,5 +94,5 @@ def test_what_root_makes_is_given_to_the_owner_of_the_environment_without_follow
 
 def test_an_environment_without_pip_and_uv_is_told_how_to_get_one(environment):
     assert explain_missing_installer(environment) is None
-    environment["installers"] = {"pip": None, "uv": None}
-    assert "no pip and this node has no uv. Run /opt/venv/bin/python -m ensurepip" in explain_missing_installer(environment)
+    environment["installers"] = {"pip": None, "uv": None, "reason": "this node has no uv (looked in /a)"}
+    assert "no pip, and this node has no uv (looked in /a). Run /opt/venv/bin/python -m ensurepip" in explain_missing_installer(environment)

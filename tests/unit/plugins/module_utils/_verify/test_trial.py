@@ -64,9 +64,13 @@ def test_after_a_gpu_that_fails_the_others_are_checked_by_a_new_process():
         (-11, "", "it was ended by SIGSEGV"),
         (139, "", "it was ended by SIGSEGV"),
         (124, "", "no answer within 300 s"),
-        (-9, "", "no answer within 300 s"),
+        (
+            -9,
+            "",
+            "it was ended by SIGKILL (somebody has killed it: mostly the kernel for want of memory (dmesg tells), or a limit of time (ulimit -t). Free memory, or raise the limit)",
+        ),
         (1, "Traceback\nRuntimeError: odd.\n", "RuntimeError: odd"),
-        (7, "", "exit status 7"),
+        (7, "", "it ended with exit status 7"),
     ],
 )
 def test_a_process_that_dies_counts_for_the_gpu_that_it_was_at(status, err, words):

@@ -42,14 +42,18 @@ def make_connection(monkeypatch):
 
 
 def pipelines(connection):
-    connection_module.enable_pipelining(connection)
-    return connection.get_option("pipelining")
+    was_chosen = connection_module.enable_pipelining(connection)
+    return connection.get_option("pipelining"), was_chosen
 
 
+@pytest.mark.parametrize("become", [None, "sudo"])
 @pytest.mark.parametrize("name", ["ssh", "local"])
-def test_pipelining_is_on_unless_the_operator_sets_it(name, make_connection):
-    assert make_connection(name).get_option("pipelining") is False
-    assert pipelines(make_connection(name)) is True
+def test_pipelining_is_on_unless_the_operator_sets_it(name, become, make_connection):
+    connection = make_connection(name, become=become)
+    assert connection.get_option("pipelining") is False
+    assert pipelines(connection) == (True, True)
+    connection_module.disable_pipelining(connection)
+    assert connection.get_option("pipelining") is False
 
 
 @pytest.mark.parametrize(
@@ -58,12 +62,11 @@ def test_pipelining_is_on_unless_the_operator_sets_it(name, make_connection):
         {"environ": {"ANSIBLE_PIPELINING": "0"}},
         {"ansible_pipelining": False},
         {"ansible_ssh_pipelining": False},
-        {"become": "sudo"},
     ],
     ids=str,
 )
-def test_pipelining_stays_as_the_operator_set_it_and_off_with_become(options, make_connection):
-    assert pipelines(make_connection(**options)) is False
+def test_pipelining_stays_as_the_operator_set_it(options, make_connection):
+    assert pipelines(make_connection(**options)) == (False, False)
 
 
 @pytest.mark.parametrize(

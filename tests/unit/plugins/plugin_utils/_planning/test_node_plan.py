@@ -117,7 +117,7 @@ def planned(action, **more):
         (lambda node: node["python"].update(externally_managed=True), "EXTERNALLY-MANAGED"),
         (lambda node: node["python"]["access"].update(writable=False, is_owner=False, owner="svc"), "become_user: svc"),
         (lambda node: node["python"]["access"].update(read_only=True), "mounted read-only"),
-        (lambda node: node["installers"].update(pip=None), "no pip and this node has no uv"),
+        (lambda node: node["installers"].update(pip=None), "no pip, and this node has no uv"),
     ],
     ids=["PEP 668", "somebody else's", "read-only", "no installer"],
 )

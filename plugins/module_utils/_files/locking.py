@@ -1,0 +1,92 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""Locks of files and folders, for which nobody waits for ever. The system frees those of a process that died."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pwd
+import re
+import threading
+import time
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+
+WAIT_SECONDS = 600.0  # an installation that tries its wheel out on many GPUs takes half of it
+
+# 3: FLOCK  ADVISORY  WRITE 4711 08:02:131072 0 EOF; an arrow stands before those who wait
+_HELD = re.compile(r"^\d+: FLOCK +\S+ +\S+ +(?P<pid>\d+) +(?P<major>\w+):(?P<minor>\w+):(?P<inode>\d+) ", re.MULTILINE)
+
+
+def lock(handle: int, path: str, seconds: float = WAIT_SECONDS) -> None:
+    """Lock an open file or folder for this process, until it is closed; wait while another one has it.
+
+    A file system without locks gives none, and that is no error.
+
+    :param path: of what is open, for the error
+    :raises TorchExtensionError: if another one still has it then
+    """
+    # In a thread, for on NFS even a question that is not to wait may wait for a server of locks that does not answer.
+    thread = threading.Thread(target=_lock, args=[handle], daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TorchExtensionError(
+            f"{path} is held {describe_holder(handle)}, and was not freed within {seconds:.0f} s. Nothing was changed. Wait for that to"
+            " end, or end it, and run this again."
+        )
+
+
+def _lock(handle: int) -> None:
+    with contextlib.suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+def describe_holder(handle: int) -> str:
+    """Who has the lock of an open file: process, user and since when that runs, or that this machine cannot tell.
+
+    :returns: words that follow "held"
+    """
+    pid = _find_holder(os.fstat(handle))
+    try:
+        user, since = os.stat(f"/proc/{pid}").st_uid, time.localtime(_started(f"/proc/{pid}/stat"))
+    except (OSError, ValueError, IndexError):
+        return "by a process that this machine does not know (of another one, or in a container)"
+    return f"by process {pid} of user {_user_name(user)} since {time.strftime('%Y-%m-%d %H:%M:%S', since)}"
+
+
+def _find_holder(status: os.stat_result) -> int | None:
+    locks = [match for match in _HELD.finditer(_read("/proc/locks")) if int(match["inode"]) == status.st_ino]
+    device = (os.major(status.st_dev), os.minor(status.st_dev))
+    here = [match for match in locks if (int(match["major"], 16), int(match["minor"], 16)) == device]
+    # Some file systems have another number there. What may be another file's lock is not told.
+    holders = here or (locks if len(locks) == 1 else [])
+    return int(holders[0]["pid"]) if holders else None
+
+
+def _started(stat_path: str) -> float:
+    """When a process was started, in seconds since the epoch (proc(5))."""
+    fields = _read(stat_path).rpartition(")")[2].split()  # the name before it may hold anything
+    booted = re.search(r"^btime (\d+)$", _read("/proc/stat"), re.MULTILINE)
+    return int(booted[1] if booted else "") + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def _user_name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -24,7 +24,7 @@ class ActionModule(ActionBase):
         if not setup_py.HAS_PACKAGING:
             raise AnsibleActionFail("torch_verify needs packaging on the control node. See requirements.txt.")
         super().run(tmp, task_vars)
-        connection.enable_pipelining(self._connection)
+        connection.enable_pipelining(self._connection, self._task, task_vars or {})
         result = self._execute_module(task_vars=task_vars)
         match = self._task.args.get("match", selection.PROVEN)
         unused = coupling_check.find_unused(result["environment"]) if "environment" in result else []

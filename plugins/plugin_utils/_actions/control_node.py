@@ -17,6 +17,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.plain_types import to_plain_types
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 
@@ -68,6 +69,7 @@ class ControlNodeAction(ActionBase):
 
         super().run(tmp, task_vars)
         _validated, arguments = self.validate_argument_spec({**DOWNLOAD_ARGUMENTS, **self.arguments})
+        arguments = to_plain_types(arguments)
         context = DownloadContext(
             cache=arguments["cache_dir"] or default_cache_dir(),
             ca_path=arguments["ca_path"],

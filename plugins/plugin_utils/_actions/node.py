@@ -47,7 +47,7 @@ class NodeAction(ActionBase):
         # it shares with the others.
         gc.freeze()
         super().run(tmp, task_vars)
-        connection.enable_pipelining(self._connection)
+        connection.enable_pipelining(self._connection, self._task, task_vars or {})
         connection.tune_for_files(self._connection, may_reuse=True)
         try:
             return self.perform(task_vars or {})

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from ansible.errors import AnsibleConnectionFailure
 from ansible.playbook.play_context import PlayContext
+from ansible.playbook.task import Task
 from ansible.plugins.loader import become_loader, connection_loader
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection as connection_module
@@ -41,15 +42,20 @@ def make_connection(monkeypatch):
     return make
 
 
-def pipelines(connection):
-    connection_module.enable_pipelining(connection)
+def pipelines(make_connection, name="ssh", environ=None, become=None, delegate_to=None, **variables):
+    connection = make_connection(name, environ, become, **variables)
+    task_vars = {"ansible_delegated_vars": {delegate_to: variables}} if delegate_to else variables
+    task = Task()
+    task.delegate_to = delegate_to
+    connection_module.enable_pipelining(connection, task, task_vars)
     return connection.get_option("pipelining")
 
 
 @pytest.mark.parametrize("name", ["ssh", "local"])
 def test_pipelining_is_on_unless_the_operator_sets_it(name, make_connection):
     assert make_connection(name).get_option("pipelining") is False
-    assert pipelines(make_connection(name)) is True
+    assert pipelines(make_connection, name) is True
+    assert pipelines(make_connection, name, delegate_to="other") is True
 
 
 @pytest.mark.parametrize(
@@ -58,12 +64,13 @@ def test_pipelining_is_on_unless_the_operator_sets_it(name, make_connection):
         {"environ": {"ANSIBLE_PIPELINING": "0"}},
         {"ansible_pipelining": False},
         {"ansible_ssh_pipelining": False},
+        {"ansible_pipelining": False, "delegate_to": "other"},
         {"become": "sudo"},
     ],
     ids=str,
 )
 def test_pipelining_stays_as_the_operator_set_it_and_off_with_become(options, make_connection):
-    assert pipelines(make_connection(**options)) is False
+    assert pipelines(make_connection, **options) is False
 
 
 @pytest.mark.parametrize(

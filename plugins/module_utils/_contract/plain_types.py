@@ -21,9 +21,8 @@ def to_plain_types(value: t.Any) -> t.Any:
     if isinstance(value, (list, tuple)):
         return [to_plain_types(item) for item in value]
     if isinstance(value, str):
-        return str.__str__(
-            value
-        )  # str() leaves it to the derived type, and an unsafe text stays one (ansible-core 2.16 to 2.18)
+        # not str(), which asks the derived type, and there an unsafe text stays one (ansible-core 2.16 to 2.18)
+        return str.__str__(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return (int if isinstance(value, int) else float)(value)
     return value

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import yaml
 from wheels import LABEL, build_wheel, sha256
 
 
@@ -38,34 +37,6 @@ def test_lock_and_bundle_are_written_on_the_control_node_and_predicted_in_check_
         status, output = ansible(name, arguments, "--diff")
         assert (status, "node | SUCCESS" in output, "+++" in output) == (0, True, False), output
     assert server.requests == ["http://github.example/wheel"]
-
-
-def as_unsafe(value):
-    """A value as YAML for Ansible, in which each text is an unsafe one, as all are that nodes return."""
-    if isinstance(value, dict):
-        return "{%s}" % ", ".join(f"{as_unsafe(key)}: {as_unsafe(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return "[%s]" % ", ".join(map(as_unsafe, value))
-    return f"!unsafe {json.dumps(value)}" if isinstance(value, str) else json.dumps(value)
-
-
-def test_lock_and_bundle_are_written_of_what_nodes_return(ansible, server, plans, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    facts = {"cache": str(tmp_path / "cache"), "proxy": server.url, "lock": "wheels.lock.yml", "bundle": "bundle"}
-    (tmp_path / "vars.yml").write_text(as_unsafe({**facts, "plans": plans}))
-    common = {"cache_dir": "{{ cache }}", "proxy": "{{ proxy }}"}
-    for module, arguments in (
-        ("wheel_lock", {"plans": "{{ plans }}", "path": "{{ lock }}"}),
-        ("wheel_bundle", {"lock": "{{ lock }}", "dest": "{{ bundle }}"}),
-    ):
-        status, output = ansible(
-            f"airgap.torch_extensions.{module}", json.dumps({**arguments, **common}), "-e", "@vars.yml"
-        )
-        assert (status, "node | CHANGED" in output) == (0, True), output
-    (locked,) = yaml.safe_load((tmp_path / "wheels.lock.yml").read_text())["environments"]
-    (wheel,) = plans["node"]["wheels"]
-    assert {name: locked["wheels"][0][name] for name in wheel} == wheel
-    assert (tmp_path / "bundle" / "wheels" / wheel["filename"]).is_file()
 
 
 @pytest.mark.parametrize(

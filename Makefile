@@ -5,7 +5,7 @@ TOOLS := tests/tools
 COLLECTION := .ansible/collections/ansible_collections/airgap/torch_extensions
 SCENARIOS := $(patsubst molecule/%/molecule.yml,molecule-%,$(wildcard molecule/*/molecule.yml))
 # the steps of `make test`: those that need no nodes, and those that do
-STEPS := unit conformance lint build sanity-core-2.19 sanity-core-newest newest-plugins
+STEPS := unit conformance lint build sanity-core-2.16 sanity-core-newest newest-plugins
 ON_NODES := $(SCENARIOS) newest-default
 .PHONY: help demo check test test-torch format sanity molecule layers newest bench coverage clean ready collection $(STEPS) $(ON_NODES) \
   lint-changed unit-quick
@@ -53,10 +53,10 @@ build: ready ## build the collection, install the artefact, use it, galaxy-impor
 	$(TOOLS)/build.sh
 
 sanity: ready ## ansible-test sanity, on the oldest and the newest ansible-core
-	@python $(TOOLS)/steps.py sanity-core-2.19 sanity-core-newest
+	@python $(TOOLS)/steps.py sanity-core-2.16 sanity-core-newest
 
-sanity-core-2.19: ready
-	$(TOOLS)/sanity.sh core-2.19 3.11 3.13
+sanity-core-2.16: ready
+	$(TOOLS)/sanity.sh core-2.16 3.10 3.12
 
 sanity-core-newest: ready
 	$(TOOLS)/sanity.sh core-newest 3.12 3.14

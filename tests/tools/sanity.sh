@@ -22,7 +22,7 @@ git -C "$tree" init --quiet
 git -C "$tree" add --all
 
 ln -sfn "$PWD/.venv-bootstrap" "$home/bootstrap"
-for version in 24_2 25_2; do # of the pip that ansible-core 2.19 and those after it ask for
+for version in 23_1_2 24_2 25_2; do # of the pip that ansible-core 2.16 and those after it ask for
   cp tests/tools/get_pip_shim.py "$home/.ansible/test/cache/get_pip_$version.py"
 done
 # ansible-test hands no variable of pip's to the pip that it starts

@@ -50,6 +50,7 @@ print(repr({
     "nodot": "%d%d" % sys.version_info[:2],
     "free_threaded": "t" in flags,
     "debug": "d" in flags,
+    "pymalloc": "m" in flags,
     "prefix": sys.prefix,
     "venv": settings is not None,
     "stdlib": os.path.dirname(os.__file__),
@@ -66,7 +67,7 @@ class Interpreter(t.NamedTuple):
     executable: str
     version: str
     tag: str  # PEP 425 Python tag, e.g. "cp311"
-    abi: str  # PEP 425 ABI tag of CPython, e.g. "cp311", "cp313t" for a free-threaded build
+    abi: str  # PEP 425 ABI tag of CPython, e.g. "cp311", "cp313t" for a free-threaded build, "cp37m" up to 3.7
     implementation: str
     prefix: str  # sys.prefix: the folder of the environment
     is_venv: bool
@@ -135,7 +136,7 @@ def query_interpreter(python: str, run: Run) -> Interpreter:
         executable=executable,
         version=answer["version"],
         tag=tag,
-        abi=tag + "t" * answer["free_threaded"] + "d" * answer["debug"],
+        abi=tag + "t" * answer["free_threaded"] + "d" * answer["debug"] + "m" * answer["pymalloc"],
         implementation=answer["implementation"],
         prefix=answer["prefix"],
         is_venv=answer["venv"],

@@ -58,11 +58,15 @@ def test_a_wheel_is_planned_proven_installed_and_verified(on_node, python, shelf
     planned = run("wheel_plan", packages=["flash-attn"], source=[f"directory:{shelf}"], suggest=False)
     assert planned["environment"]["python"]["tag"] == tag
     assert [each["filename"] for each in planned["wheels"]] == [wheel.name]
-    facts = {sha256(wheel): read_facts(shelf.with_name("compiled") / "2.6.so", "flash_attn_2_cuda.so")}
+    digest = sha256(wheel)
     done = run(
-        "torch_extension", wheels=planned["wheels"], folder=str(tmp_path / "stage"), files=[str(wheel)], facts=facts
+        "torch_extension",
+        wheels=[{**planned["wheels"][0], "sha256": digest}],
+        facts={digest: read_facts(shelf.with_name("compiled") / "2.6.so", "flash_attn_2_cuda.so")},
+        files=[str(wheel)],
+        folder=str(tmp_path / "stage"),
     )
     assert (done["changed"], [proof["verdict"] for proof in done["proofs"]]) == (True, ["fits"]), done["output"]
     assert (site_packages(venv) / "flash_attn/__init__.py").exists()
-    verified = run("torch_verify", packages=["flash-attn"])
+    verified = run("torch_verify")
     assert (verified["ok"], verified["changed"]) == (True, False), verified["output"]

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import setup_py
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import judging, selection
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.ansible_core import require_ansible_core
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import coupling_check
 
@@ -21,9 +22,16 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        if not setup_py.HAS_PACKAGING:
-            raise AnsibleActionFail("torch_verify needs packaging on the control node. See requirements.txt.")
         super().run(tmp, task_vars)
+        try:
+            require_ansible_core()
+        except TorchExtensionError as exc:
+            return {"failed": True, "msg": str(exc)}
+        if not setup_py.HAS_PACKAGING:
+            return {
+                "failed": True,
+                "msg": "torch_verify needs packaging on the control node. See requirements.txt.",
+            }
         connection.enable_pipelining(self._connection, self._task, task_vars or {})
         result = self._execute_module(task_vars=task_vars)
         match = self._task.args.get("match", selection.PROVEN)

@@ -14,6 +14,7 @@ import typing as t
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.ansible_core import require_ansible_core
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection
 
 #: keys of a module's result that are Ansible's own
@@ -47,9 +48,10 @@ class NodeAction(ActionBase):
         # it shares with the others.
         gc.freeze()
         super().run(tmp, task_vars)
-        connection.enable_pipelining(self._connection, self._task, task_vars or {})
-        connection.tune_for_files(self._connection, may_reuse=True)
         try:
+            require_ansible_core()
+            connection.enable_pipelining(self._connection, self._task, task_vars or {})
+            connection.tune_for_files(self._connection, may_reuse=True)
             return self.perform(task_vars or {})
         except ModuleFailedError as exc:
             return exc.result

@@ -82,7 +82,7 @@ def stream_file(connection: ConnectionBase, file: t.BinaryIO) -> t.Iterator[byte
     """Have commands read a file, from its current position, instead of the ``in_data`` that this yields for them.
 
     Ansible would have all of it in memory. It writes in_data to ssh by ``_send_initial_data``, after it has dealt with
-    passwords (ansible-core 2.19 and 2.21). Should another version do without, the command reads what this yields; so check how
+    passwords (ansible-core 2.16 to 2.21). Should another version do without, the command reads what this yields; so check how
     much has arrived. Where a connection is lost, Ansible may run the same command again (option reconnection_retries).
     """
     send, begin = connection._send_initial_data, file.tell()

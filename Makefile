@@ -4,11 +4,17 @@ SHELL := /bin/bash
 TOOLS := tests/tools
 COLLECTION := .ansible/collections/ansible_collections/airgap/torch_extensions
 SCENARIOS := $(patsubst molecule/%/molecule.yml,molecule-%,$(wildcard molecule/*/molecule.yml))
-# the steps of `make test`: those that need no nodes, and those that do
-STEPS := unit conformance lint build sanity-core-2.19 sanity-core-newest newest-plugins
-ON_NODES := $(SCENARIOS) newest-default
-.PHONY: help demo check test test-torch format sanity molecule layers newest bench coverage clean ready collection $(STEPS) $(ON_NODES) \
-  lint-changed unit-quick
+# each ansible-core, by its file in requirements-dev, and what is run on each
+CORES := $(patsubst requirements-dev/core-%.txt,%,$(wildcard requirements-dev/core-*.txt))
+PLUGINS := $(CORES:%=%-plugins)
+PLAYS := $(foreach core,$(CORES),$(core)-default $(core)-lock $(core)-bundle $(core)-users)
+# the steps of `make test`: those that need no nodes, and those that do; all but the newest run on the oldest ansible-core
+SANITY := sanity-core-2.16 sanity-core-newest
+STEPS := unit conformance lint build $(SANITY) newest-plugins
+NEWEST := $(filter newest-%,$(PLAYS))
+ON_NODES := $(SCENARIOS) $(NEWEST)
+.PHONY: help demo check test test-torch format sanity molecule layers newest cores bench coverage clean ready collection $(STEPS) \
+  $(SCENARIOS) $(PLUGINS) $(PLAYS) lint-changed unit-quick
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.ansible/collections
@@ -53,13 +59,10 @@ build: ready ## build the collection, install the artefact, use it, galaxy-impor
 	$(TOOLS)/build.sh
 
 sanity: ready ## ansible-test sanity, on the oldest and the newest ansible-core
-	@python $(TOOLS)/steps.py sanity-core-2.19 sanity-core-newest
+	@python $(TOOLS)/steps.py $(SANITY)
 
-sanity-core-2.19: ready
-	$(TOOLS)/sanity.sh core-2.19 3.11 3.13
-
-sanity-core-newest: ready
-	$(TOOLS)/sanity.sh core-newest 3.12 3.14
+$(SANITY): sanity-core-%: ready
+	$(TOOLS)/with-core.sh $* $(TOOLS)/sanity.sh $*
 
 molecule: ready ## the scenarios on the stand; SCENARIO=name runs one
 	@$(if $(SCENARIO),$(TOOLS)/molecule.sh $(SCENARIO),python $(TOOLS)/steps.py --after layers $(SCENARIOS))
@@ -70,19 +73,23 @@ $(SCENARIOS): molecule-%: ready
 layers: ready # what the scenarios' nodes are made of; it waits for downloads more than it computes
 	$(TOOLS)/molecule.sh --prepare
 
-newest: ready ## the plugins and the main job on the newest ansible-core
-	@python $(TOOLS)/steps.py newest-plugins --after layers newest-default
+newest: ready ## the plugins and the main job, locks, bundles and become on the newest ansible-core
+	@python $(TOOLS)/steps.py newest-plugins --after layers $(NEWEST)
 
-newest-plugins: ready
-	PYTHONPATH=.ansible/collections $(TOOLS)/newest.sh \
+cores: ready ## the same on each ansible-core; no part of test
+	@python $(TOOLS)/steps.py $(PLUGINS) --after layers $(PLAYS)
+
+$(PLUGINS): %-plugins: ready
+	PYTHONPATH=.ansible/collections $(TOOLS)/with-core.sh $* \
 	  pytest --numprocesses=auto tests/unit/plugins/{action,lookup,modules,plugin_utils/_delivery/test_connection.py}
 
-newest-default: ready
-	$(TOOLS)/newest.sh $(TOOLS)/molecule.sh default -newest
+$(PLAYS): core = $(firstword $(subst -, ,$@))
+$(PLAYS): ready
+	$(TOOLS)/with-core.sh $(core) $(TOOLS)/molecule.sh $(lastword $(subst -, ,$@)) -$(core)
 
 bench: collection ## what the role costs, against other ways; NODES="2 8 32 64", RUNS=3, FORKS=5, ONLY="ping role-idle", KEEP=1
 	@$(TOOLS)/machine.sh
-	@$(TOOLS)/venv.sh .venv-bench bench 3.11 3.13
+	@$(TOOLS)/venv.sh .venv-bench "$$($(TOOLS)/find-python.sh 3.11 3.13)" bench
 	$(TOOLS)/as-root.sh .venv-bench/bin/python benchmarks/fleet.py $(if $(NODES),--nodes $(NODES)) $(if $(RUNS),--runs $(RUNS)) \
 	  $(if $(FORKS),--forks $(FORKS)) $(if $(ONLY),--only $(ONLY)) $(if $(KEEP),--keep)
 
@@ -94,7 +101,7 @@ clean: ## remove what these commands made in this folder
 
 ready: collection
 	@$(TOOLS)/machine.sh
-	@$(TOOLS)/venv.sh .venv dev 3.11 3.13
+	@$(TOOLS)/venv.sh .venv "$$($(TOOLS)/find-python.sh 3.11 3.13)" dev
 
 collection: $(COLLECTION)
 

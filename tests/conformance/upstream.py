@@ -205,7 +205,8 @@ def _torch_modules(torch: dict | None, toolkit: Path) -> dict[str, types.ModuleT
 class Anything:
     """Stands in for a class whose instances nobody looks at."""
 
-    def __init__(self, *_: object, **__: object) -> None: ...
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
 
 
 def _module(name: str, **attributes: object) -> types.ModuleType:

@@ -7,7 +7,7 @@ if not low <= sys.version_info[:2] <= high: sys.exit(1)
 import ensurepip, venv
 print(getattr(sys, "_base_executable", sys.executable))'
 # pyenv's shims answer only for the version that is switched on, hence its folders
-for python in python3 python3.{11..19} "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/python3; do
+for python in python3 python3.{10..19} "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/python3; do
   "$python" -c "$test" "$@" 2>/dev/null && exit
 done
 exit 1

@@ -1,14 +1,7 @@
 #!/usr/bin/env bash
-# sanity.sh NAME OLDEST NEWEST: every test of `ansible-test sanity`, with the ansible-core of requirements-dev/NAME.txt,
-# whose control node needs a Python between the two versions
+# sanity.sh NAME: every test of the `ansible-test sanity` on the PATH; NAME tells its folder from that of another one
 set -euo pipefail
 name=$1
-if ! tests/tools/find-python.sh "$2" "$3" >/dev/null; then
-  echo "SKIPPED: ansible-test sanity on $(head -n 1 "requirements-dev/$name.txt"), and this machine has none."
-  exit 0
-fi
-venv=$PWD/.venv-$name
-tests/tools/venv.sh "$venv" "$@"
 home=$PWD/.cache/sanity/$name # a HOME of its own; it keeps the environments that ansible-test makes
 tree=$home/ansible_collections/airgap/torch_extensions
 log=$home/sanity.log
@@ -22,14 +15,14 @@ git -C "$tree" init --quiet
 git -C "$tree" add --all
 
 ln -sfn "$PWD/.venv-bootstrap" "$home/bootstrap"
-for version in 24_2 25_2; do # of the pip that ansible-core 2.19 and those after it ask for
+for version in 23_1_2 24_2 25_2; do # of the pip that ansible-core 2.16 and those after it ask for
   cp tests/tools/get_pip_shim.py "$home/.ansible/test/cache/get_pip_$version.py"
 done
 # ansible-test hands no variable of pip's to the pip that it starts
 .venv-bootstrap/bin/python tests/tools/pip_settings.py conf > "$home/.config/pip/pip.conf"
 
 # every Python of the machine; pyenv's shims answer only for the version that is switched on, hence its folders
-path=$venv/bin
+path=$(dirname "$(command -v ansible-test)")
 for bin in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin; do
   [ ! -d "$bin" ] || path+=:$bin
 done

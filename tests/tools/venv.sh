@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# venv.sh VENV NAME OLDEST NEWEST: makes VENV of requirements-dev/NAME.txt, with a Python between the two versions.
+# venv.sh VENV PYTHON NAME..: makes VENV of requirements-dev/NAME.txt and so on, with an interpreter.
 # One that is there already is kept, as long as no requirement has changed.
 set -euo pipefail
-venv=$1 name=$2 bootstrap=.venv-bootstrap
-python=$(tests/tools/find-python.sh "$3" "$4") || { echo "No Python $3 to $4 on this machine." >&2; exit 1; }
+venv=$1 python=$2 bootstrap=.venv-bootstrap
+mapfile -t files < <(printf -- '--requirement=requirements-dev/%s.txt\n' "${@:3}")
+# molecule refuses 2.17, of which it uses no more than of the others
+mapfile -t overrides < <(printf -- '--override=requirements-dev/%s.txt\n' "${@:3}" | grep '/core-' || true)
 
 stamp=made-of # in each environment, written last
 requirements=$(cat requirements.txt requirements-dev/*.txt; echo "$PWD")
@@ -24,6 +26,6 @@ if ! is_made "$venv"; then
   eval "$settings"
   export UV_COMPILE_BYTECODE=1 # else ansible compiles itself at each start where PYTHONDONTWRITEBYTECODE is set
   $bootstrap/bin/uv venv --quiet --clear --python "$python" "$venv"
-  $bootstrap/bin/uv pip install --quiet --python "$venv/bin/python" --requirement "requirements-dev/$name.txt"
+  $bootstrap/bin/uv pip install --quiet --python "$venv/bin/python" "${files[@]}" "${overrides[@]}"
   echo "$requirements" > "$venv/$stamp"
 fi

@@ -22,6 +22,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.ansible_core import OLDEST
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.places import PLACES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -164,16 +165,43 @@ def test_development_requirements_are_pinned():
     assert loose == []
 
 
-def test_oldest_and_newest_ansible_core_are_tested():
+def cores() -> dict[str, Version]:
+    """The versions of ansible-core that the matrix has, by the names of their files, the oldest first."""
+    names = [path.stem.removeprefix("core-") for path in ROOT.glob("requirements-dev/core-*.txt")]
+    pinned = {name: requirements(f"requirements-dev/core-{name}.txt")[0].specifier for name in names}
+    versions = {name: Version(next(iter(specifier)).version) for name, specifier in pinned.items()}
+    return dict(sorted(versions.items(), key=lambda item: item[1]))
+
+
+def test_each_ansible_core_that_is_supported_is_in_the_matrix():
     supported = SpecifierSet(load("meta/runtime.yml")["requires_ansible"])
-    oldest, newest = (
-        Version(next(iter(requirements(f"requirements-dev/core-{name}.txt")[0].specifier)).version)
-        for name in ("2.19", "newest")
-    )
-    assert oldest in supported
-    assert newest in supported
-    assert Version(f"{oldest.major}.{oldest.minor}.0") in supported
-    assert Version(f"{oldest.major}.{oldest.minor - 1}.99") not in supported
+    oldest, *_others, newest = minors = [version.minor for version in cores().values()]
+    assert minors == list(range(oldest, newest + 1))
+    assert list(cores()) == [*(f"2.{minor}" for minor in minors[:-1]), "newest"]
+    assert {version.major for version in cores().values()} == {2}
+    assert f"2.{oldest}.0" in supported
+    assert f"2.{oldest - 1}.99" not in supported
+    assert (2, oldest) == OLDEST
+    assert load("roles/torch_extension/meta/main.yml")["galaxy_info"]["min_ansible_version"] == f"2.{oldest}"
+
+
+def test_each_ansible_core_tells_the_pythons_of_its_control_node():
+    for name in cores():
+        assert re.search(r"Python 3\.\d+ to 3\.\d+\n$", (ROOT / f"requirements-dev/core-{name}.txt").read_text())
+
+
+def test_all_is_tested_on_the_oldest_ansible_core():
+    assert f"-r core-{next(iter(cores()))}.txt" in (ROOT / "requirements-dev/dev.txt").read_text().splitlines()
+
+
+def test_the_documentation_names_the_oldest_ansible_core_and_pythons():
+    readme = (ROOT / "README.md").read_text()
+    python = load("tests/config.yml")["modules"]["python_requires"].removeprefix(">=")
+    assert f"ansible-core {next(iter(cores()))} or newer" in readme
+    assert f"Python {python} or newer for Ansible" in readme
+    assert f'target-version = "py{python.replace(".", "")}"' in (ROOT / "ruff.toml").read_text()
+    assert f"No Ansible, Python {python} |" in (ROOT / "docs/development.md").read_text()
+    assert f"runs on Python {python}," in (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def test_the_documentation_has_the_table_of_known_places():

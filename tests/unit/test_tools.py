@@ -122,7 +122,18 @@ def test_make_test_has_each_step_that_another_target_has():
     assert {f"molecule-{scenario}" for scenario in scenarios} <= steps
     for target in ("sanity", "molecule", "newest"):
         assert steps_of(target) <= steps
+    assert {"sanity-core-2.16", "sanity-core-newest"} <= steps
+    assert {f"newest-{part}" for part in ("plugins", "default", "lock", "bundle", "users")} <= steps
     assert {"unit", "conformance", "lint", "build"} <= steps
+
+
+def test_make_cores_has_each_ansible_core_and_the_same_of_each():
+    by_core: dict[str, set[str]] = {}
+    for core, _dash, part in (step.partition("-") for step in steps_of("cores") - {"layers"}):
+        by_core.setdefault(core, set()).add(part)
+    assert by_core.keys() == {path.stem.removeprefix("core-") for path in ROOT.glob("requirements-dev/core-*.txt")}
+    assert len(by_core) > 5
+    assert set(map(frozenset, by_core.values())) == {frozenset({"plugins", "default", "lock", "bundle", "users"})}
 
 
 def test_continuous_integration_runs_the_command_of_the_readme():

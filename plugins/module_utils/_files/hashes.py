@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 
@@ -27,10 +28,18 @@ def sha256_of(path: str) -> str:
 
     :raises OSError: if it cannot be read
     """
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        for chunk in iter(lambda: file.read(_CHUNK), b""):
-            digest.update(chunk)
+        return sha256_of_rest(file)
+
+
+def sha256_of_rest(file: t.IO[bytes]) -> str:
+    """The SHA-256 of what is left to read in a file that is open.
+
+    :raises OSError: if it cannot be read
+    """
+    digest = hashlib.sha256()
+    for chunk in iter(lambda: file.read(_CHUNK), b""):
+        digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -44,7 +44,7 @@ class Interpreter(t.NamedTuple):
     executable: str
     version: str
     tag: str  # PEP 425 Python tag, e.g. "cp311"
-    abi: str  # PEP 425 ABI tag of CPython, e.g. "cp311", "cp313t" for a free-threaded build
+    abi: str  # PEP 425 ABI tag of CPython, e.g. "cp311", "cp313t" for a free-threaded build, "cp37m" up to 3.7
     implementation: str
     prefix: str  # sys.prefix: the folder of the environment
     base_prefix: str  # that of the Python that a venv is made of, or else the same
@@ -126,7 +126,7 @@ def query_interpreter(
         executable=executable,
         version=answer["version"],
         tag=tag,
-        abi=tag + "t" * answer["free_threaded"] + "d" * answer["debug"],
+        abi=tag + "t" * answer["free_threaded"] + "d" * answer["debug"] + "m" * answer["pymalloc"],
         implementation=answer["implementation"],
         prefix=answer["prefix"],
         base_prefix=answer["base_prefix"],

@@ -38,6 +38,7 @@ def describe(names):
         "nodot": "%d%d" % sys.version_info[:2],
         "free_threaded": "t" in getattr(sys, "abiflags", ""),
         "debug": "d" in getattr(sys, "abiflags", ""),
+        "pymalloc": "m" in getattr(sys, "abiflags", ""),
         "prefix": sys.prefix,
         "base_prefix": base,
         "venv": sys.prefix != base,

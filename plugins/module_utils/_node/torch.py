@@ -73,18 +73,24 @@ def read_torch(
     }, warnings
 
 
-def _read_constants(path: str) -> dict[str, t.Any]:
-    """The constants that a Python file assigns, with or without annotation, without running it."""
+def _read_constants(path: str) -> dict[str, str | None]:
+    """The texts and Nones that a Python file assigns, with or without annotation, without running it."""
     with open(path, "rb") as file:
         tree = ast.parse(file.read())
     constants = {}
     for statement in tree.body:
-        if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or not isinstance(statement.value, ast.Constant):
+        if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or statement.value is None:
+            continue
+        try:
+            value = ast.literal_eval(statement.value)  # the nodes of constants have other names in Python 3.7
+        except (ValueError, TypeError):
+            continue
+        if not isinstance(value, (str, type(None))):
             continue
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         for target in targets:
             if isinstance(target, ast.Name):
-                constants[target.id] = statement.value.value
+                constants[target.id] = value
     return constants
 
 

@@ -12,11 +12,12 @@ import os
 import sys
 import typing as t
 
-from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.plain_types import to_plain_types
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.ansible_core import require_ansible_core
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 
@@ -68,6 +69,7 @@ class ControlNodeAction(ActionBase):
 
         super().run(tmp, task_vars)
         _validated, arguments = self.validate_argument_spec({**DOWNLOAD_ARGUMENTS, **self.arguments})
+        arguments = to_plain_types(arguments)
         context = DownloadContext(
             cache=arguments["cache_dir"] or default_cache_dir(),
             ca_path=arguments["ca_path"],
@@ -75,10 +77,13 @@ class ControlNodeAction(ActionBase):
             progress=make_progress(arguments["progress"]),
         )
         try:
+            require_ansible_core()
             with use_proxy(arguments["proxy"]):
                 return self.perform(arguments, context)
-        except TorchExtensionError as exc:
-            raise AnsibleActionFail(str(exc)) from exc
+        except (
+            TorchExtensionError
+        ) as exc:  # a result, for of an exception Ansible says more than that (to ansible-core 2.18)
+            return {"failed": True, "msg": str(exc)}
 
 
 def make_progress(is_shown: bool) -> Progress:

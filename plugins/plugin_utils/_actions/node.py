@@ -17,6 +17,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.limits import last_words
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions import dead_module
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.ansible_core import require_ansible_core
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection, streaming
 
 #: keys of a module's result that are Ansible's own
@@ -54,9 +55,10 @@ class NodeAction(ActionBase):
         # it shares with the others.
         gc.freeze()
         super().run(tmp, task_vars)
-        self._chose_pipelining = connection.enable_pipelining(self._connection)
-        connection.tune_for_files(self._connection, may_reuse=True)
         try:
+            require_ansible_core()
+            self._chose_pipelining = connection.enable_pipelining(self._connection, self._task, task_vars or {})
+            connection.tune_for_files(self._connection, may_reuse=True)
             return self.perform(task_vars or {})
         except ModuleFailedError as exc:
             return exc.result

@@ -19,6 +19,8 @@ import subprocess
 import typing as t
 
 if t.TYPE_CHECKING:
+    from ansible.playbook.task import Task
+    from ansible.plugins.become import BecomeBase
     from ansible.plugins.connection import ConnectionBase
 
 _SSH_NAMES = ("ssh", "ansible.builtin.ssh", "ansible.legacy.ssh")
@@ -38,17 +40,23 @@ _NO_SOCKET = "none"
 _OWN_SUFFIX = "-u"  # "uncompressed"; short, since the path of a socket has 108 bytes at most
 
 
-def enable_pipelining(connection: ConnectionBase) -> bool:
+def enable_pipelining(connection: ConnectionBase, task: Task, task_vars: t.Mapping[str, t.Any]) -> bool:
     """Hand modules to the node's Python over its standard input, unless the operator has set whether to.
 
     Ansible's default is to put a file there first, in four round trips instead of one, only because sudo may want a terminal
     (option pipelining of the connection). And such a file is the login user's: another user who is not root cannot read it
     where the node has no ACLs. Where sudo does want a terminal, :func:`disable_pipelining` goes back.
 
+    :param task: the task that uses the connection
+    :param task_vars: its variables
     :returns: whether this has turned it on
     """
     try:
-        _value, origin = connection.get_option_and_origin("pipelining")
+        # before ansible-core 2.18 a connection forgets where its options come from, and has to be told the variables again
+        variables = task_vars
+        if task.delegate_to:
+            variables = task_vars.get("ansible_delegated_vars", {}).get(task.delegate_to, {})
+        _value, origin = connection.get_option_and_origin("pipelining", hostvars=variables)
     except KeyError:
         return False
     if origin != "default":
@@ -64,9 +72,16 @@ def disable_pipelining(connection: ConnectionBase) -> None:
 
 def can_stream(connection: ConnectionBase) -> bool:
     """Whether a command on the node can read a file from its standard input (:func:`stream_file`), whoever runs it there."""
-    become = connection.become
     is_ssh = connection._load_name in _SSH_NAMES and hasattr(connection, "_send_initial_data")
-    return is_ssh and (become is None or become.pipelining)
+    return is_ssh and (connection.become is None or _leaves_standard_input(connection.become))
+
+
+def _leaves_standard_input(become: BecomeBase) -> bool:
+    """Whether what becomes another user leaves the standard input to the command that it runs.
+
+    Plugins say so from ansible-core 2.19 on. Before that, Ansible itself asks for their name.
+    """
+    return getattr(become, "pipelining", become.name != "su")
 
 
 @contextlib.contextmanager
@@ -74,7 +89,7 @@ def stream_file(connection: ConnectionBase, file: t.BinaryIO) -> t.Iterator[byte
     """Have commands read a file, from its current position, instead of the ``in_data`` that this yields for them.
 
     Ansible would have all of it in memory. It writes in_data to ssh by ``_send_initial_data``, after it has dealt with
-    passwords (ansible-core 2.19 and 2.21). Should another version do without, the command reads what this yields; so check how
+    passwords (ansible-core 2.16 to 2.21). Should another version do without, the command reads what this yields; so check how
     much has arrived. Where a connection is lost, Ansible may run the same command again (option reconnection_retries).
     """
     send, begin = connection._send_initial_data, file.tell()

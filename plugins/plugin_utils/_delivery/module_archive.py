@@ -18,7 +18,7 @@ from ansible.plugins.action import ActionBase
 def build_module_archive(action: ActionBase, module: str, task_vars: t.Mapping[str, t.Any]) -> None:
     """Have Ansible build the archive of a module of this collection that all nodes of the run are sent later.
 
-    It is built once in a run (ansible-core 2.19 to 2.21: AnsiballZ, kept in the run's temporary folder), by the first process
+    It is built once in a run (ansible-core 2.16 to 2.21: AnsiballZ, kept in the run's temporary folder), by the first process
     that wants it. The others wait 0.2 s for that, and that one keeps the 12 MB that it took for as long as it lives. If this
     fails, Ansible builds it later, as it does without us.
 

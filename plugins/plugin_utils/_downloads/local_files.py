@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import lzma
 import os
@@ -18,6 +17,7 @@ import zlib
 from urllib.parse import unquote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of_rest
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import (
     check_free_space,
     explain_write_errors,
@@ -79,7 +79,7 @@ def sha256_of(local_file: LocalFile) -> str:
     :raises TorchExtensionError: if it cannot be read
     """
     with _open(local_file) as (_size, file):
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of_rest(file)
 
 
 def copy(local_file: LocalFile, target: str, size: int | None) -> None:

@@ -103,7 +103,7 @@ def _source_date() -> datetime.datetime | None:
     if not seconds:
         return None
     try:
-        return datetime.datetime.fromtimestamp(int(seconds), tz=datetime.UTC)
+        return datetime.datetime.fromtimestamp(int(seconds), tz=datetime.timezone.utc)
     except (ValueError, OverflowError, OSError) as exc:
         raise TorchExtensionError(
             f"{_EPOCH_VARIABLE} in the environment of ansible-playbook is {seconds!r}, wanted are seconds since 1970, or unset it."

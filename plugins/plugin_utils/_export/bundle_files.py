@@ -20,7 +20,10 @@ import tempfile
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import (
+    sha256_of,
+    sha256_of_rest,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import RequirementFinder
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.bundle_reading import (
     BOM_NAME,
@@ -42,9 +45,6 @@ Inside the gap, on the control node, with the collection installed there:
   ansible-playbook airgap.torch_extensions.install_flash_attn -i INVENTORY \\
     -e '{{"torch_extension_sources": ["bundle:/path/of/this/bundle"]}}'
 """
-
-
-_CHUNK_SIZE = 1 << 20  # bytes
 
 
 GetWheel = t.Callable[[t.Mapping[str, t.Any]], str]
@@ -225,10 +225,7 @@ def _hash_tar(dest: str) -> dict[str, str]:
                 if file is None:
                     hashes[info.name] = ""
                     continue
-                digest = hashlib.sha256()
-                while chunk := file.read(_CHUNK_SIZE):
-                    digest.update(chunk)
-                hashes[info.name] = digest.hexdigest()
+                hashes[info.name] = sha256_of_rest(file)
     except (OSError, tarfile.TarError, EOFError) as exc:
         raise TorchExtensionError(
             f"{dest} is there and is no whole bundle: {getattr(exc, 'strerror', None) or exc}. It stays as it is. Name"

@@ -22,7 +22,6 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import (
     format_value,
     kind_of_node,
-    to_plain_types,
 )
 
 HEADER = """\
@@ -48,10 +47,10 @@ def build_lock(plans: t.Mapping[str, t.Mapping[str, t.Any]]) -> dict[str, t.Any]
         entry = entries.setdefault(sort_key, {**facts, "wheels": {}, "requirements": {}})
         for wheel in plan["wheels"]:
             requirement = wheel.get("requirement") or f"{wheel['name']}=={wheel['version']}"
-            item = to_plain_types({key: wheel.get(key) for key in WHEEL_FIELDS} | {"requirement": requirement})
+            item = {key: wheel.get(key) for key in WHEEL_FIELDS} | {"requirement": requirement}
             _add_item(entry["wheels"], (item["name"], requirement, item["filename"], item["sha256"]), item)
         for requirement in plan["requirements"]:
-            item = to_plain_types({key: requirement[key] for key in REQUIREMENT_FIELDS})
+            item = {key: requirement[key] for key in REQUIREMENT_FIELDS}
             key = (item["name"], item["filename"], item["sha256"])
             earlier = entry["requirements"].get(key)
             if earlier:  # two nodes of a kind may lack it for different reasons

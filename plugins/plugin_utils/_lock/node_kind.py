@@ -37,19 +37,17 @@ def kind_of_node(environment: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         python, platform, torch = environment["python"], environment["platform"], environment["torch"] or {}
         environment["distributions"].items()  # no part of a kind, but of an environment
         libc = platform["libc"]
-        return to_plain_types(
-            {
-                "python": python["tag"],
-                "abi": python["abi"],
-                "machine": platform["machine"],
-                "libc": " ".join(str(libc[key]) for key in ("name", "version") if libc[key]) if libc else None,
-                "torch": torch.get("version"),
-                "cuda": torch.get("cuda"),
-                "hip": torch.get("hip"),
-                "cxx11_abi": torch.get("cxx11_abi"),
-                "variables": {name: environment["variables"][name] for name in sorted(environment["variables"])},
-            }
-        )
+        return {
+            "python": python["tag"],
+            "abi": python["abi"],
+            "machine": platform["machine"],
+            "libc": " ".join(str(libc[key]) for key in ("name", "version") if libc[key]) if libc else None,
+            "torch": torch.get("version"),
+            "cuda": torch.get("cuda"),
+            "hip": torch.get("hip"),
+            "cxx11_abi": torch.get("cxx11_abi"),
+            "variables": {name: environment["variables"][name] for name in sorted(environment["variables"])},
+        }
     except (KeyError, TypeError, AttributeError) as exc:
         raise TorchExtensionError(
             f"environment cannot be read ({exc}): wanted is the dictionary 'environment' that torch_info returns."
@@ -67,17 +65,6 @@ def environment_of_entry(entry: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
             "libc": {"name": libc[0], "version": libc[1] if len(libc) > 1 else None} if libc else None,
         },
     }
-
-
-def to_plain_types(value: t.Any) -> t.Any:
-    """A value without Ansible's own types (tagged texts and the like), which YAML cannot write."""
-    if isinstance(value, t.Mapping):
-        return {str(key): to_plain_types(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_plain_types(item) for item in value]
-    if isinstance(value, str):
-        return str(value)
-    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def kind_of_entry(entry: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

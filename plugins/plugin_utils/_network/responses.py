@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -50,7 +51,8 @@ class Failure(t.NamedTuple):
     note: str = ""  # on its age
 
 
-class CachedAnswer(t.NamedTuple, t.Generic[T]):
+@dataclasses.dataclass(frozen=True)  # before Python 3.11 no NamedTuple is generic
+class CachedAnswer(t.Generic[T]):
     """An answer in the cache, parsed."""
 
     answer: Answer

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
+from ansible.module_utils import basic
 from servers import make_certificate, running_server, tls_context
 from shells import mount_point, remove_tree
 from venvs import add_pip, make_plain_venv, site_packages
@@ -74,11 +74,14 @@ def packages(venv) -> Path:
 
 
 @pytest.fixture
-def run_module(capsys):
+def run_module(capsys, monkeypatch):
     """Runs a module in this process; what it returns, failures included."""
 
     def run_module(module, check_mode=False, **arguments):
-        with patch_module_args({**arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
+        given = json.dumps({"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check_mode}}).encode()
+        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", given)
+        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)  # from ansible-core 2.19 on
+        with pytest.raises(SystemExit):
             module.main()
         return json.loads(capsys.readouterr().out)
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import sys
 import venv
 from importlib.metadata import distribution
 from pathlib import Path
@@ -25,4 +24,5 @@ def add_pip(folder: Path) -> Path:
 
 
 def site_packages(folder: Path) -> Path:
-    return folder / "lib" / "python{}.{}".format(*sys.version_info[:2]) / "site-packages"
+    (packages,) = folder.glob("lib/python*/site-packages")
+    return packages

@@ -53,3 +53,4 @@ def test_an_error_fails_the_task_with_its_message(module, arguments, words, ansi
     assert status != 0
     assert words in output
     assert "Traceback" not in output
+    assert "exception" not in output, "of which Ansible would say more than the message"

@@ -13,15 +13,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from nodes import TAGS
 from venvs import site_packages
 from wheels import build_wheel, sha256
 
 import ansible_collections
 
-pytestmark = [
-    pytest.mark.slow,  # they run playbooks
-    pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the wheels of the test are for Python 3.11"),
-]
+pytestmark = pytest.mark.slow  # they run playbooks
 
 
 @pytest.fixture
@@ -75,7 +74,7 @@ def github(server, tmp_path, monkeypatch):
             tmp_path / "published",
             label=f"cu12torch{torch}cxx11abiFALSE",
             requires=["torch", "einops"],
-            tags=f"cp311-cp311-linux_{os.uname().machine}",
+            tags=TAGS,
         )
         hashes[wheel.name] = sha256(wheel)
         server.serve_body(f"/Dao-AILab/flash-attention/releases/download/v2.8.3/{wheel.name}", wheel.read_bytes())
@@ -107,6 +106,17 @@ def test_what_is_no_survey_is_told(text, playbook, here):
     assert str(here / "environments.yml") in said
     assert "Traceback" not in said
     assert not (here / "wheels.lock.yml").exists()
+
+
+def test_lock_and_bundle_are_written_of_what_nodes_return(playbook, nodes, github, here):
+    for name, *options in (("lock", "-i", nodes, "--limit", "!n4"), ("bundle",)):
+        status, said = playbook(name, *options, **github)
+        assert status == 0, said
+    locked = yaml.safe_load((here / "wheels.lock.yml").read_text())["environments"]
+    assert [environment["torch"] for environment in locked] == ["2.6.0+cu124", "2.7.0+cu126"]
+    wheels = {environment["wheels"][0]["filename"] for environment in locked}
+    assert wheels == github["torch_extension_sha256"].keys()
+    assert wheels <= {path.name for path in here.glob("bundle/wheels/*")}
 
 
 def test_with_check_nothing_is_written(playbook, nodes, github, here, server):

@@ -222,12 +222,13 @@ def answering(run, **changes):
 @pytest.mark.parametrize(
     ("build", "tag", "abi"),
     [
+        ({"nodot": "37", "pymalloc": True}, "cp37", "cp37m"),
         ({"nodot": "38"}, "cp38", "cp38"),
         ({"nodot": "313", "free_threaded": True}, "cp313", "cp313t"),
         ({"nodot": "313", "free_threaded": True, "debug": True}, "cp313", "cp313td"),
         ({"nodot": "310", "implementation": "pypy"}, "pp310", "pp310"),
     ],
-    ids=["plain", "free-threaded", "free-threaded debug", "PyPy"],
+    ids=["3.7", "plain", "free-threaded", "free-threaded debug", "PyPy"],
 )
 def test_tags_of_other_builds(build, tag, abi, make_venv, run):
     found = query_interpreter(str(make_venv()), answering(run, **build))

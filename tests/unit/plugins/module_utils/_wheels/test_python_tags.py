@@ -14,7 +14,14 @@ PLATFORM = "linux_x86_64"
 
 @pytest.mark.parametrize(
     ("version", "abi"),
-    [("3.8.20", "cp38"), ("3.9.2", "cp39"), ("3.12", "cp312"), ("3.13.1", "cp313t"), ("3.14.0", "cp314t")],
+    [
+        ("3.7.17", "cp37m"),
+        ("3.8.20", "cp38"),
+        ("3.9.2", "cp39"),
+        ("3.12", "cp312"),
+        ("3.13.1", "cp313t"),
+        ("3.14.0", "cp314t"),
+    ],
 )
 def test_an_interpreter_accepts_the_pairs_that_packaging_finds_in_the_same_order(version, abi):
     """Nodes have no packaging, and say the same as the control node, which has it."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from ansible.errors import AnsibleConnectionFailure
 from ansible.playbook.play_context import PlayContext
+from ansible.playbook.task import Task
 from ansible.plugins.loader import become_loader, connection_loader
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection as connection_module
@@ -41,17 +42,21 @@ def make_connection(monkeypatch):
     return make
 
 
-def pipelines(connection):
-    was_chosen = connection_module.enable_pipelining(connection)
+def pipelines(connection, delegate_to=None, **variables):
+    task_vars = {"ansible_delegated_vars": {delegate_to: variables}} if delegate_to else variables
+    task = Task()
+    task.delegate_to = delegate_to
+    was_chosen = connection_module.enable_pipelining(connection, task, task_vars)
     return connection.get_option("pipelining"), was_chosen
 
 
 @pytest.mark.parametrize("become", [None, "sudo"])
 @pytest.mark.parametrize("name", ["ssh", "local"])
-def test_pipelining_is_on_unless_the_operator_sets_it(name, become, make_connection):
+@pytest.mark.parametrize("delegate_to", [None, "other"])
+def test_pipelining_is_on_unless_the_operator_sets_it(delegate_to, name, become, make_connection):
     connection = make_connection(name, become=become)
     assert connection.get_option("pipelining") is False
-    assert pipelines(connection) == (True, True)
+    assert pipelines(connection, delegate_to) == (True, True)
     connection_module.disable_pipelining(connection)
     assert connection.get_option("pipelining") is False
 
@@ -65,8 +70,10 @@ def test_pipelining_is_on_unless_the_operator_sets_it(name, become, make_connect
     ],
     ids=str,
 )
-def test_pipelining_stays_as_the_operator_set_it(options, make_connection):
-    assert pipelines(make_connection(**options)) == (False, False)
+@pytest.mark.parametrize("delegate_to", [None, "other"])
+def test_pipelining_stays_as_the_operator_set_it(options, delegate_to, make_connection):
+    variables = {name: value for name, value in options.items() if name.startswith("ansible_")}
+    assert pipelines(make_connection(**options), delegate_to, **variables) == (False, False)
 
 
 @pytest.mark.parametrize(

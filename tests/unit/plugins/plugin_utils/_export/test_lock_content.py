@@ -58,19 +58,6 @@ def test_a_lock_is_read_as_it_was_written(plans, lock):
     assert list(lock.environments) == build_lock(plans)["environments"]
 
 
-def test_tagged_texts_of_ansible_are_written_as_plain_ones(plans, environment):
-    class Tagged(str):
-        __slots__ = ()
-
-    tagged = [planned_wheel(WHEEL, Tagged("flash-attn"), ground=Tagged("it fits"))]
-    plan = {
-        "environment": {**environment, "variables": {Tagged("A"): Tagged("1")}},
-        "wheels": tagged,
-        "requirements": [],
-    }
-    assert "ground: it fits\n" in format_lock(build_lock({"n": plan}))
-
-
 @pytest.mark.parametrize("requirement", ["flash-attn>=2.7", "flash-attn"])
 def test_nodes_of_one_kind_that_want_two_files_of_one_name_are_an_error(requirement, plans):
     plans["n3"]["wheels"] = [planned_wheel(WHEEL, requirement, sha256="f" * 64, url="https://other.example/a")]

@@ -144,6 +144,7 @@ stock_github() {
     cp -a "$(shop python)/index/." "$STATE/wan/files"
     cp -a "$(shop python)/build" "$STATE/build"
   fi
+  ! built aarch64 || cp -a "$(shop aarch64)/releases" "$STATE/wan"
   # what `prove` asks for, which is not counted among the requests
   mkdir -p "$STATE/wan/releases/stand/prove/v1"
   echo reached >"$STATE/wan/releases/stand/prove/v1/air-gap-proof"

@@ -24,18 +24,14 @@ compile() {
   rm -r "$headers"
 }
 
-# prepare_aarch64 RELEASE: all that the layer is made of. Its steps are chained, for it is called where errexit is off.
+# prepare_aarch64 RELEASE: gets all that the layer is made of; fails where this host cannot have it. It is called where errexit is off.
 prepare_aarch64() {
-  [ -x "$EMULATOR" ] || download_emulator &&
-    can_emulate &&
-    [ -e "$CACHE/downloads/aarch64-$1.tar" ] || download_aarch64 "$1" &&
-    type -P aarch64-linux-gnu-gcc >/dev/null || apt_quietly gcc-aarch64-linux-gnu libc6-dev-arm64-cross
-}
-
-can_emulate() {
-  "$STAND/emulated" "$EMULATOR" true && return
-  say "this kernel, $(uname -r), does not let the stand say which program runs those of another machine (since Linux 6.7)"
-  return 1
+  [ "$ID" = debian ] || { say "$ID has arm64 in another archive than this host's"; return 1; }
+  [ -x "$EMULATOR" ] || download_emulator || die "cannot get qemu's user emulation"
+  "$STAND/emulated" "$EMULATOR" true ||
+    { say "this kernel ($(uname -r)) does not let a user namespace say what runs programs of another machine (6.7 and later do)"; return 1; }
+  [ -e "$CACHE/downloads/aarch64-$1.tar" ] || download_aarch64 "$1" || die "cannot get packages of $1 for arm64"
+  type -P aarch64-linux-gnu-gcc >/dev/null || apt_quietly gcc-aarch64-linux-gnu libc6-dev-arm64-cross || die "cannot get a cross compiler"
 }
 
 # The one file, of a package that would have the host itself run such programs if it were installed.

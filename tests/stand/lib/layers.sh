@@ -109,6 +109,7 @@ prepare_other_base() { # LAYER
   local release
   for release in $(other_releases "$1"); do
     prepare_base "$release" && echo "$release" >"$CACHE/${1/new/other}-release" && return
+    ! archive_serves "$release" || die "cannot build a base of $release"
   done
   say "no release for layer $1 can be had from this host's archive: it is not built"
   return 1
@@ -119,6 +120,12 @@ prepare_base() { # RELEASE
   step "base of $1" build_base "$1" && return
   rm -rf "$CACHE/$1/base.tmp"
   return 1
+}
+# archive_serves RELEASE: whether the archive has it, and it is signed with a key that is trusted. apt fails of what will not get
+# better by itself, and only warns when it has not reached the archive.
+archive_serves() {
+  local apt
+  apt_of "$1" "$CACHE/$1/apt" /dev/null
 }
 build_base() { # RELEASE; its steps are chained, for it is called where errexit is off
   local base=$CACHE/$1/base tmp=$CACHE/$1/base.tmp

@@ -17,6 +17,7 @@ cmd_up() {
     for layer in "${missing[@]}"; do built "$layer" || die "layer $layer cannot be had on this host"; done
   fi
   world >/dev/null || start_world
+  [[ " $* " != *=aarch64\ * ]] || publish_aarch64
   for spec; do
     name=${spec%%=*}
     case $(node "$name") in

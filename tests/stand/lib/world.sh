@@ -144,7 +144,6 @@ stock_github() {
     cp -a "$(shop python)/index/." "$STATE/wan/files"
     cp -a "$(shop python)/build" "$STATE/build"
   fi
-  ! built aarch64 || cp -a "$(shop aarch64)/releases" "$STATE/wan"
   # what `prove` asks for, which is not counted among the requests
   mkdir -p "$STATE/wan/releases/stand/prove/v1"
   echo reached >"$STATE/wan/releases/stand/prove/v1/air-gap-proof"
@@ -160,6 +159,14 @@ cmd_publish() {
   for file; do [ -f "$file" ] || die "no such file: $file"; done
   mkdir -p "$folder"
   for file; do ln -sfn "$(realpath "$file")" "$folder/"; done
+  publish_anew
+}
+# What is published for layer aarch64, as soon as there is such a node: fleets without one need not look at it.
+publish_aarch64() {
+  cp -a "$(shop aarch64)/releases" "$STATE/wan"
+  publish_anew
+}
+publish_anew() {
   /usr/bin/python3 "$STAND/servers/publish.py" "$STATE/wan"
   nsenter -t "$(world)" -n -m -p -- nginx -c "$STATE/nginx.conf" -s reload 2>>"$STATE/nginx.log"
   sleep 0.5 # a reload happens behind our back

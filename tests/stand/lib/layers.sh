@@ -124,8 +124,10 @@ prepare_base() { # RELEASE
 # archive_serves RELEASE: whether the archive has it, and it is signed with a key that is trusted. apt fails of what will not get
 # better by itself, and only warns when it has not reached the archive.
 archive_serves() {
-  local apt
-  apt_of "$1" "$CACHE/$1/apt" /dev/null
+  local apt result=0
+  apt_of "$1" "$CACHE/$1/apt" /dev/null || result=$?
+  rm -rf "$CACHE/$1/apt"
+  return "$result"
 }
 build_base() { # RELEASE; its steps are chained, for it is called where errexit is off
   local base=$CACHE/$1/base tmp=$CACHE/$1/base.tmp

@@ -1,14 +1,15 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # tree VERSION LABEL CUDA ABI [VENV]: a small tree of files that looks like an installed torch where only files are read.
-# It can be imported, but it computes nothing.
+# It can be imported and loads its libraries, but it computes nothing.
 tree() {
   site=$(echo "${5:-/opt/venv}"/lib/python3*/site-packages)
   info=torch-$1.dist-info
   mkdir -p "$site/torch/lib" "$site/$info"
   cd "$site" || exit
-  cp "/tmp/c10-$4.so" torch/lib/libc10.so
-  echo 'from .version import __version__' >torch/__init__.py
+  cp "/tmp/libraries/$4/libc10.so" torch/lib
+  cp /tmp/libraries/_C.abi3.so torch
+  printf 'from .version import __version__\nfrom . import _C\n' >torch/__init__.py
   cat >torch/version.py <<TEXT
 from typing import Optional
 

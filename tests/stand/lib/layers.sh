@@ -4,16 +4,18 @@
 # are laid over it. A folder that exists is complete: each is built beside its place and moved there.
 
 TORCH=2.13.0
-LAYERS=(none cpu torch slurm old broken new python)
+LAYERS=(none cpu torch slurm old broken new oldest python aarch64)
 
 own_release() { echo "$VERSION_CODENAME"; }
-# another release of the same distribution, so that a fleet has different Pythons and glibcs
+# other_releases LAYER: other releases of the same distribution, so that a fleet has different Pythons and glibcs; the first
+# that can be had is taken
 other_releases() {
-  case $(own_release) in
-    bookworm) echo trixie bullseye ;;
-    trixie) echo bookworm ;;
-    jammy) echo noble ;;
-    noble) echo jammy ;;
+  case "$1 $(own_release)" in
+    'new bookworm') echo trixie bullseye ;;
+    'new trixie') echo bookworm ;;
+    'new jammy') echo noble ;;
+    'new noble') echo jammy ;;
+    'oldest bookworm' | 'oldest trixie') echo bullseye ;;
   esac
 }
 
@@ -21,7 +23,8 @@ other_releases() {
 release_of() {
   case $1 in
     new) cat "$CACHE/other-release" 2>/dev/null ;;
-    none | cpu | torch | slurm | old | broken | python) own_release ;;
+    oldest) cat "$CACHE/oldest-release" 2>/dev/null ;;
+    none | cpu | torch | slurm | old | broken | python | aarch64) own_release ;;
     *) die "no layer $1 (there are: ${LAYERS[*]})" ;;
   esac
 }
@@ -35,14 +38,20 @@ stack() {
     slurm) echo "$home/slurm-$TORCH:$home/torch-$TORCH:$home/cpu-$TORCH:$home/none:$home/base" ;;
     cpu) echo "$home/cpu-$TORCH:$home/none:$home/base" ;;
     python) echo "$home/python-$(environments_key):$home/pythons-$(environments_key):$home/none:$home/base" ;;
-    *) echo "$home/$1:$home/none:$home/base" ;;
+    *) echo "$home/$1-$(tree_key "$1"):$home/none:$home/base" ;;
   esac
 }
+# another layer for another tree of files
+tree_key() { cat "$STAND/layers/$1" "$STAND"/layers/{tree.sh,torch_c.c} | sha256sum | cut -c1-12; }
 built() {
   local stack
   stack=$(stack "$1" 2>/dev/null) && [ -d "${stack%%:*}" ]
 }
-cmd_has() { [ $# = 1 ] || usage; built "$1"; }
+cmd_has() { # LAYER..
+  [ $# -gt 0 ] || usage
+  local layer
+  for layer; do built "$layer" || return; done
+}
 
 # python_tag RELEASE: cp311
 python_tag() { cat "$CACHE/$1/python-tag"; }
@@ -50,7 +59,7 @@ python_tag() { cat "$CACHE/$1/python-tag"; }
 cmd_prepare() {
   local layer
   [ $# -gt 0 ] || set -- "${LAYERS[@]}"
-  for layer; do release_of "$layer" >/dev/null || [ "$layer" = new ]; done
+  for layer; do release_of "$layer" >/dev/null || [[ $layer =~ ^(new|oldest)$ ]]; done
   mkdir -p "$CACHE"
   install_packages
   make_tools
@@ -58,14 +67,14 @@ cmd_prepare() {
   # the servers offer real wheels, which are built against the real torch
   prepare_layer cpu
   prepare_wheels
-  ! built python || prepare_wheels python
+  for layer in python aarch64; do ! built "$layer" || prepare_wheels "$layer"; done
 }
 
 prepare_layer() {
   built "$1" && return
   local release pythons
   case $1 in
-    new) prepare_other_base || return 0 ;;
+    new | oldest) prepare_other_base "$1" || return 0 ;;
     *) prepare_base "$(own_release)" || die "cannot build a base of $(own_release)" ;;
   esac
   release=$(release_of "$1")
@@ -86,16 +95,24 @@ prepare_layer() {
       [ -d "$pythons" ] || step "Pythons of this host" gather_pythons "$pythons"
       step "layer python" lay python "$release"
       ;;
+    aarch64)
+      if step "what layer aarch64 is made of" prepare_aarch64 "$release"; then
+        step "layer aarch64" lay aarch64 "$release"
+      else
+        say "layer aarch64 cannot be had on this host"
+      fi
+      ;;
     *) step "layer $1" lay "$1" "$release" ;;
   esac
 }
 
-prepare_other_base() {
+prepare_other_base() { # LAYER
   local release
-  for release in $(other_releases); do
-    prepare_base "$release" && echo "$release" >"$CACHE/other-release" && return
+  for release in $(other_releases "$1"); do
+    prepare_base "$release" && echo "$release" >"$CACHE/${1/new/other}-release" && return
+    ! archive_serves "$release" || die "cannot build a base of $release"
   done
-  say "no other release can be had from this host's archive: layer new is not built"
+  say "no release for layer $1 can be had from this host's archive: it is not built"
   return 1
 }
 
@@ -104,6 +121,14 @@ prepare_base() { # RELEASE
   step "base of $1" build_base "$1" && return
   rm -rf "$CACHE/$1/base.tmp"
   return 1
+}
+# archive_serves RELEASE: whether the archive has it, and it is signed with a key that is trusted. apt fails of what will not get
+# better by itself, and only warns when it has not reached the archive.
+archive_serves() {
+  local apt result=0
+  apt_of "$1" "$CACHE/$1/apt" /dev/null || result=$?
+  rm -rf "$CACHE/$1/apt"
+  return "$result"
 }
 build_base() { # RELEASE; its steps are chained, for it is called where errexit is off
   local base=$CACHE/$1/base tmp=$CACHE/$1/base.tmp
@@ -137,8 +162,8 @@ lay() {
     python) download_pips ;;
   esac
   # the chroot has no compiler: the libraries of the small trees are made here
-  c10_library ErrorC2ENS_14SourceLocationESs "$tmp/c10-old.so"
-  c10_library ErrorC2ENS_14SourceLocationENSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE "$tmp/c10-new.so"
+  mkdir "$tmp/libraries"
+  tree_libraries "$tmp/libraries" "$(machine_of "$1")"
   # shellcheck disable=SC2016 # expanded by the inner shell
   unshare -m -n -- sh -ec '
     mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
@@ -148,38 +173,61 @@ lay() {
     mkdir tmp/downloads tmp/layers
     mount --bind "$3/downloads" tmp/downloads
     mount --bind "$4/layers" tmp/layers
-    cp "$2"/c10-*.so tmp
-    exec chroot . env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin TORCH="$6" sh -e "/tmp/layers/$5"
-    ' - "$below" "$tmp" "$CACHE" "$STAND" "$1" "$TORCH"
+    cp -r "$2/libraries" tmp
+    exec $7 chroot . env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin TORCH="$6" sh -e "/tmp/layers/$5"
+    ' - "$below" "$tmp" "$CACHE" "$STAND" "$1" "$TORCH" "$(emulated_if_need_be "$1")"
   rm -rf "$tmp/upper/tmp" "$tmp/upper/proc" "$tmp/upper/root"
   mv -T "$tmp/upper" "$layer"
   rm -rf "$tmp"
 }
 
-# Slurm and what of its dependencies the base lacks, as Debian packages: apt here, on the base's list of what is installed
-# and from the archive that the base is of. Its steps are chained, for it is called where errexit is off.
+# Slurm and what of its dependencies the base lacks, as Debian packages. Its steps are chained, for it is called where errexit is off.
 download_slurm() { # RELEASE
-  local debs=$CACHE/downloads/slurm-$1 tmp=$CACHE/downloads/slurm-$1.tmp base=$CACHE/$1/base
-  local apt=(
-    apt-get -qq -o Dir::State="$tmp/state" -o Dir::State::status="$base/var/lib/dpkg/status" -o Dir::Cache="$tmp/cache"
-    -o Dir::Etc::SourceList="$CACHE/$1/sources.list" -o Dir::Etc::SourceParts=/dev/null
-    -o Dir::Etc::Trusted=/dev/null -o Dir::Etc::TrustedParts="$tmp/keys"
-    -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null
-    -o APT::Sandbox::User=root # _apt may have no way to the cache
-  )
-  rm -rf "$debs" "$tmp" && # as of the last base: not kept, for the next one may lack others
-    mkdir -p "$tmp/state/lists/partial" "$tmp/cache/archives/partial" "$tmp/keys" &&
-    cp "/usr/share/keyrings/$ID-archive-keyring.gpg" "$tmp/keys" &&
-    "${apt[@]}" update &&
+  local debs=$CACHE/downloads/slurm-$1 tmp=$CACHE/downloads/slurm-$1.tmp apt
+  rm -rf "$debs" && # as of the last base: not kept, for the next one may lack others
+    apt_of "$1" "$tmp" "$CACHE/$1/base/var/lib/dpkg/status" &&
     "${apt[@]}" install --yes --no-install-recommends --download-only slurmd slurmctld slurm-client munge >/dev/null &&
     rm -rf "$tmp/cache/archives/"{partial,lock} &&
     mv -T "$tmp/cache/archives" "$debs" &&
     rm -rf "$tmp"
 }
 
-# c10_library SYMBOL FILE: a tiny shared library that exports what tells the C++ ABI of a libc10.so
+# apt_of RELEASE FOLDER STATUS [OPTION..]: sets `apt`, apt-get here on the archive that a base is of and on a list of what is
+# installed. It keeps all else in FOLDER.
+apt_of() {
+  local release=$1 folder=$2 status=$3
+  shift 3
+  apt=(
+    apt-get -qq -o Dir::State="$folder/state" -o Dir::State::status="$status" -o Dir::Cache="$folder/cache"
+    -o Dir::Etc::SourceList="$CACHE/$release/sources.list" -o Dir::Etc::SourceParts=/dev/null
+    -o Dir::Etc::Trusted=/dev/null -o Dir::Etc::TrustedParts="$folder/keys"
+    -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null
+    -o APT::Sandbox::User=root # _apt may have no way to the cache
+    "$@"
+  )
+  rm -rf "$folder" &&
+    mkdir -p "$folder/state/lists/partial" "$folder/cache/archives/partial" "$folder/keys" &&
+    cp "/usr/share/keyrings/$ID-archive-keyring.gpg" "$folder/keys" &&
+    "${apt[@]}" update
+}
+
+# tree_libraries FOLDER MACHINE: what the trees of files have for torch's libraries: libc10.so, once for each C++ ABI, and the
+# binding that needs it
+tree_libraries() {
+  local abi
+  for abi in old new; do
+    mkdir "$1/$abi"
+    c10_library "$abi" "$1/$abi/libc10.so" "$2"
+  done
+  compile "$2" "$STAND/layers/torch_c.c" "$1/_C.abi3.so" -Wl,--no-as-needed "$1/new/libc10.so" -Wl,-rpath,\$ORIGIN/lib
+}
+# c10_library old|new FILE MACHINE: exports what tells the C++ ABI of a libc10.so
 c10_library() {
-  echo 'void error(void) __asm__("_ZN3c105'"$1"'"); void error(void) {}' | gcc -shared -fPIC -x c - -o "$2"
+  local message=Ss
+  [ "$1" = old ] || message=NSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE
+  echo "void error(void) __asm__(\"_ZN3c105ErrorC2ENS_14SourceLocationE$message\"); void error(void) {}" >"$2.c"
+  compile "$3" "$2.c" "$2" -Wl,-soname,libc10.so
+  rm "$2.c"
 }
 
 # torch's CPU build and what it needs. Plain pip finds one on some machines; elsewhere it would find the CUDA build

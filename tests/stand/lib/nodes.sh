@@ -6,17 +6,18 @@ cmd_up() {
   [ $# -gt 0 ] || usage
   local spec name layer missing=() new=()
   for spec; do
-    [[ $spec =~ ^([a-z][a-z0-9-]{0,11})=([a-z]+)(,i686)?$ ]] || die "not NAME=LAYER or NAME=LAYER,i686: $spec"
+    [[ $spec =~ ^([a-z][a-z0-9-]{0,11})=([a-z][a-z0-9]*)(,i686)?$ ]] || die "not NAME=LAYER or NAME=LAYER,i686: $spec"
     name=${BASH_REMATCH[1]} layer=${BASH_REMATCH[2]}
     case $name in lan | dmz | wan | index | artefacts | control | lo) die "$name is taken: choose another name" ;; esac
     built "$layer" || missing+=("$layer")
-    [ "$layer" != python ] || [ -d "$(shop python)" ] || missing+=(python)
+    [[ ! $layer =~ ^(python|aarch64)$ ]] || [ -d "$(shop "$layer")" ] || missing+=("$layer")
   done
   if [ ${#missing[@]} -gt 0 ] || [ ! -d "$(shop)" ]; then
     "$STAND/stand" prepare "${missing[@]:-none}"
     for layer in "${missing[@]}"; do built "$layer" || die "layer $layer cannot be had on this host"; done
   fi
   world >/dev/null || start_world
+  [[ " $* " != *=aarch64\ * ]] || publish_aarch64
   for spec; do
     name=${spec%%=*}
     case $(node "$name") in
@@ -37,8 +38,10 @@ need_node() {
 }
 
 start_node() { # NAME LAYER[,i686]
-  local name=$1 layer=${2%,i686} arch=x86_64 dir=$STATE/$1 number address base
-  [ "$layer" = "$2" ] || arch=i686
+  local name=$1 layer=${2%,i686} machine dir=$STATE/$1 number address base emulated
+  machine=$(machine_of "$layer")
+  [ "$layer" = "$2" ] || machine=i686
+  read -ra emulated < <(emulated_if_need_be "$layer"; echo)
   number=$(wc -l <"$STATE/nodes")
   [ "$number" -lt 240 ] || die "240 nodes is all that the lan holds"
   address=$LAN.$((11 + number))
@@ -65,7 +68,7 @@ start_node() { # NAME LAYER[,i686]
 NETWORK
   # slave: what is mounted in the world below shares/, the node gets as well
   serve "$name" "$name/node" unshare -m --propagation slave -u -i -p --fork --kill-child=KILL \
-    "$STAND/node-init" "$name" "$(stack "$layer")" "$dir" "$arch" "$STATE/shares"
+    "$STAND/node-init" "$name" "$(stack "$layer")" "$dir" "$machine" "$STATE/shares" "${emulated[@]}"
   echo "$name $address $2" >>"$STATE/nodes"
 }
 

@@ -4,7 +4,7 @@
 
 environments() { grep -v '^#' "$STAND/layers/environments"; } # lines PYTHON PIP, or PYTHON none
 # another layer for other environments
-environments_key() { environments | cat - "$STAND/layers/python" "$STAND/layers/tree.sh" | sha256sum | cut -c1-12; }
+environments_key() { environments | cat - "$STAND/layers/python" "$STAND"/layers/{tree.sh,torch_c.c} | sha256sum | cut -c1-12; }
 
 # gather_pythons FOLDER: each interpreter that the environments name, as FOLDER/opt/pythons/3.X. The node's own Python
 # is not among them.

@@ -7,31 +7,36 @@ UPSTREAM=releases/Dao-AILab/flash-attention
 
 # catalogue: its wheels for the releases that can be had, with full tags:
 #   FOLDER UPLOADED VERSION LABEL cp311-cp311-linux_x86_64 KIND
-# catalogue python: those for layer python only, and without it they are left out
+# catalogue python, catalogue aarch64: those for that layer only, and without it they are left out
 catalogue() {
-  local folder='' uploaded='' version label python kind platform own other='' tags
+  local folder='' uploaded='' version label python kind platform own other='' oldest='' tags
   own=$(python_tag "$(own_release)")
   ! built new || other=$(python_tag "$(release_of new)")
+  ! built oldest || oldest=$(python_tag "$(release_of oldest)")
   grep -v -e '^#' -e '^$' "$STAND/wheel/catalogue" | while read -r version label python kind platform; do
     if [ "$version" = in ]; then
       folder=$label uploaded=$python
       continue
     fi
-    case ${1:-}:$python in
-      :own) tags=$own-$own ;;
-      :other) tags=${other:+$other-$other} ;;
-      :*-*) tags=$python ;;
-      python:*-*) tags= ;;
+    case ${1:-}:$python:${platform:=linux_x86_64} in
+      aarch64:own:linux_aarch64) tags=$own-$own ;;
+      *:linux_aarch64 | aarch64:*) tags= ;;
+      :own:*) tags=$own-$own ;;
+      :other:*) tags=${other:+$other-$other} ;;
+      :oldest:*) tags=${oldest:+$oldest-$oldest} ;;
+      :*-*:*) tags=$python ;;
+      python:*-*:*) tags= ;;
       python:cp*) tags=$python-$python ;;
       *) tags= ;;
     esac
-    [ -z "$tags" ] || echo "$folder $uploaded $version $label $tags-${platform:-linux_x86_64} $kind"
+    [ -z "$tags" ] || echo "$folder $uploaded $version $label $tags-$platform $kind"
   done
 }
 
 # shop: where all that lies; another folder for other contents. Below it: releases/OWNER/NAME/TAG/FILE, wheels/FILE and
 # index/FILE
 # shop python: the same for layer python, and besides build/FILE: what an sdist needs to be built
+# shop aarch64: releases/OWNER/NAME/TAG/FILE for layer aarch64
 shop() {
   local key
   key=$({
@@ -42,7 +47,7 @@ shop() {
   echo "$CACHE/${1:-}shop-${key:0:12}"
 }
 
-prepare_wheels() { # [python]
+prepare_wheels() { # [python|aarch64]
   local shop
   shop=$(shop "$@")
   [ -d "$shop" ] && return
@@ -50,7 +55,7 @@ prepare_wheels() { # [python]
   step "wheels and package index${1:+ of layer $1}" build_shop "$shop.tmp" "$@"
   mv -T "$shop.tmp" "$shop"
 }
-build_shop() { # FOLDER [python]
+build_shop() { # FOLDER [python|aarch64]
   local shop=$1 folder uploaded version label tags kind wheel
   shift
   mkdir -p "$shop/build" "$shop/index"
@@ -62,6 +67,7 @@ build_shop() { # FOLDER [python]
     touch -d "$uploaded UTC" "$wheel"
   done < <(catalogue "$@")
   rm -rf "$shop/build"
+  [ "${1:-}" != aarch64 ] || return 0
   if [ "${1:-}" = python ]; then
     "$TOOLS/bin/pip" download -qq --no-deps --only-binary :all: --python-version 3.8 -d "$shop/index" einops
     "$TOOLS/bin/pip" download -qq --only-binary :all: -d "$shop/build" setuptools wheel
@@ -77,8 +83,7 @@ build_wheel() { # FOLDER VERSION TAGS KIND FILE
   local source=$1/$4 python abi platform
   IFS=- read -r python abi platform <<<"$3"
   # one folder for all wheels of a kind: the extension is compiled once
-  # a wrong one is the real one, compiled with a mistake
-  [ -d "$source" ] || { cp -r "$STAND/wheel/${4/wrong/real}" "$source" && cp "$STAND/wheel/setup.py" "$source"; }
+  [ -d "$source" ] || prepare_source "$4" "${platform##*linux_}" "$source"
   rm -rf "$source/dist"
   (
     cd "$source" || exit
@@ -90,4 +95,18 @@ build_wheel() { # FOLDER VERSION TAGS KIND FILE
     "$TOOLS/bin/wheel" tags --remove --python-tag "$python" --abi-tag "$abi" --platform-tag "$platform" dist/*.whl >/dev/null
     mv dist/*.whl "$5"
   )
+}
+prepare_source() { # KIND MACHINE FOLDER
+  local machine=$2 like=$1
+  case $1 in
+    wrong) like=real ;; # compiled with a mistake
+    foreign) like=small machine=x86_64 ;;
+  esac
+  cp -r "$STAND/wheel/$like" "$3"
+  cp "$STAND/wheel/setup.py" "$3"
+  # setuptools has no cross compiler
+  if [ "$like" = small ] || [ "$machine" != x86_64 ]; then
+    c10_library new "$3/libc10.so" "$machine"
+    compile "$machine" "$3/flash_attn_2_cuda.c" "$3/flash_attn_2_cuda.abi3.so" "$3/libc10.so"
+  fi
 }

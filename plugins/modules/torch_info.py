@@ -13,11 +13,12 @@ version_added: 0.1.0
 description:
   - Returns the I(environment) of one or more Python environments of a node, from which the lookup
     P(airgap.torch_extensions.wheel#lookup) decides which wheel fits.
-  - It reads files and never imports torch, nor anything else of the environment, so that it takes a fraction of the time
-    of C(import torch) and works where torch cannot be imported.
-  - The environment's interpreter is started once, without its site packages, to tell its version and folders; with
-    O(sdists) once more, for pip. Where there is
-    an NVIDIA driver, C(nvidia-smi) is asked for the GPUs.
+  - It reads files and never imports torch, so that it takes a fraction of the time of C(import torch) and works where torch cannot
+    be imported.
+  - The environment's interpreter is started once, to tell its version, its C library, its search path, and from which file it would
+    import torch. It starts as every program of the environment does, with the variables of the task (C(PYTHONPATH),
+    C(PYTHONNOUSERSITE), C(EBPYTHONPREFIXES)), C(.pth) files and C(sitecustomize). With O(sdists) it is started once more, for pip.
+    Where there is an NVIDIA driver, C(nvidia-smi) is asked for the GPUs.
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 extends_documentation_fragment:
@@ -91,7 +92,12 @@ environment:
       description:
         - The interpreter. C(tag) and C(abi) are its tags (PEP 425);
           C(externally_managed) tells that the operating system owns the environment (PEP 668);
-          C(site_packages) is the folder that installers write to.
+          C(site_packages) is the folder that installers write to; C(program) is the file that runs, to which C(executable) may be a
+          link or which it may start.
+        - C(search_path) holds the folders in which Python looks for packages, in its order. C(owner) is V(environment); V(system) for the
+          Python that a venv is made of; V(user) for one user's own packages; V(variable) for C(PYTHONPATH); or V(added) for what a
+          C(.pth) file or C(sitecustomize) has added.
+        - C(access) tells who asked, whose C(site_packages) is, and whether it can be written to.
       returned: success
       type: dict
       sample:
@@ -102,9 +108,14 @@ environment:
         implementation: cpython
         externally_managed: false
         prefix: /opt/venv
+        program: /usr/bin/python3.11
         site_packages: /opt/venv/lib/python3.11/site-packages
+        search_path: [{folder: /opt/venv/lib/python3.11/site-packages, owner: environment}]
+        access: {user: trainer, owner: trainer, is_owner: true, writable: true, read_only: false}
     platform:
-      description: Operating system, processor, C library, and the highest C(GLIBCXX) version of the C++ library.
+      description:
+        - Operating system, processor, C library, and the highest C(GLIBCXX) version of the C++ library.
+        - They are those of the environment's interpreter, which may have others than the system.
       returned: success
       type: dict
       sample:
@@ -114,7 +125,7 @@ environment:
         libstdcxx: 3.4.30
     torch:
       description:
-        - The torch of the environment, or null if there is none.
+        - The torch that Python would import, or null if there is none.
         - C(cxx11_abi) comes from the symbols of C(libc10.so).
       returned: success
       type: dict
@@ -125,10 +136,10 @@ environment:
         cxx11_abi: false
         path: /opt/venv/lib/python3.11/site-packages/torch
     installers:
-      description: Versions of the environment's pip and of the user's uv, or null.
+      description: Versions of the environment's pip and of the user's uv, or null. Where there is neither, C(reason) says why.
       returned: success
       type: dict
-      sample: {pip: "24.0", uv: null}
+      sample: {pip: "24.0", uv: null, reason: null}
     pip_cache:
       description:
         - The folder of pip's cache, whether pip would use it, and the reason if not.
@@ -166,7 +177,9 @@ environment:
       type: dict
       sample: {}
     distributions:
-      description: Versions of the distributions in O(distributions), or null for one that is not installed.
+      description:
+        - Versions of the distributions in O(distributions), or null for one that is not installed. The copy counts that Python would
+          import, and of several records the one whose files are there.
       returned: success
       type: dict
       sample: {flash-attn: 2.8.3, einops: null}
@@ -178,9 +191,21 @@ environment:
         flash-attn:
           filename: flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp311-cp311-linux_x86_64.whl
           sha256: 5a176a0589635270be7181c8b96c3bdf432a28f8d7a916ffce434cd43f982fda
+    shadows:
+      description:
+        - Copies of extensions that Python finds before C(python.site_packages), by the name of the distribution. What is installed
+          there would not be imported. C(version) is null where nothing is recorded beside the copy.
+      returned: success
+      type: dict
+      sample:
+        flash-attn:
+          module: flash_attn
+          file: /home/trainer/.local/lib/python3.11/site-packages/flash_attn/__init__.py
+          version: 2.7.3
+          place: one user's own packages
     leftovers:
       description:
-        - What runs that were killed have left of the extensions in the folder of packages, which
+        - What runs that broke off have left of the extensions in the folder of packages, records of older versions among it, which
           M(airgap.torch_extensions.torch_extension) clears away.
       returned: success
       type: list

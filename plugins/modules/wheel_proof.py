@@ -16,7 +16,7 @@ description:
   - A wheel fits if every library that it needs is found where the loader looks for it, with the versions of it that are
     needed, if every symbol is exported by one of these libraries, by torch's, or by the interpreter, and if there is code for
     the node's GPUs that their driver can run.
-  - It reads files. It loads no library and imports nothing; the interpreter is started once, without its site packages, to tell
+  - It reads files. It loads no library and imports nothing; the interpreter is started once, to tell
     its folders. Where a wheel has code for GPUs, C(nvidia-smi) is asked for them.
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)

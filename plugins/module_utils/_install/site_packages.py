@@ -64,7 +64,10 @@ def decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.An
         return Action(REPLACE, f"{wheel['name']} {wheel['version']} is installed in part ({missing[0]} is missing)")
     failure = trial.try_import(environment, wheel["imports"], run).failure
     if failure is None:
-        return Action(KEEP, f"{wheel['name']} {wheel['version']} is installed and can be imported; from which wheel is not recorded")
+        return Action(
+            KEEP,
+            f"{wheel['name']} {wheel['version']} is installed and can be imported; from which wheel is not recorded",
+        )
     return Action(REPLACE, f"{wheel['name']} {wheel['version']} is installed, but cannot be imported ({failure})")
 
 
@@ -120,9 +123,9 @@ def install(
                 f"{wheel['filename']} was installed without an error, but is not in {python['site_packages']}. Look at"
                 " the installer's settings on this node."
             )
-        for module, file in find_foreign_modules(environment, wheel["imports"], run).items():
+        for module, foreign in find_foreign_modules(environment, wheel["imports"], run).items():
             raise TorchExtensionError(
-                f"{wheel['filename']} is installed in {python['site_packages']}, and Python takes {module} from {file}, which comes"
+                f"{wheel['filename']} is installed in {python['site_packages']}, and Python takes {module} from {foreign}, which comes"
                 " before it on the search path. Remove that copy, or take it off the search path."
             )
     return results

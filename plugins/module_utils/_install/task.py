@@ -175,7 +175,9 @@ class Task:
             action: Action = self._installer().decide_action(wheel, environment, self._run)
             shadow = explain_shadow(wheel["name"], action.action, environment)
             if shadow:
-                raise TorchExtensionError(f"{wheel['filename']} would be installed in vain: {shadow}. Nothing was changed.")
+                raise TorchExtensionError(
+                    f"{wheel['filename']} would be installed in vain: {shadow}. Nothing was changed."
+                )
             return action
         if self._mode == FIND_LINKS:
             return self._installer().decide_action(wheel, environment, self._run)

@@ -27,7 +27,10 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.inte
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import describe_access
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.torch import read_torch
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import explain_missing_uv, read_uv_version
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import (
+    explain_missing_uv,
+    read_uv_version,
+)
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import settings
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import VARIABLES
 
@@ -154,9 +157,10 @@ def _warn_of_others_torch(
 
 
 def _warn_of_records(name: str, found: t.Mapping[str, t.Sequence[distributions.Distribution]]) -> list[str]:
-    current, *stale = found.get(name, [None])
-    if current is None or not stale:
+    records = found.get(name, [])
+    if len(records) < 2:
         return []
+    current, *stale = records
     names = ", ".join(os.path.basename(record.path) for record in stale)
     return [
         f"{current.folder} has several records of {name}. Its files are those of {current.version}; an upgrade that broke off has"

@@ -110,7 +110,8 @@ def query_interpreter(
     executable = find_executable(python)
     # It starts like any program of the environment, or else the answer would be another one than what programs see. The loader has the
     # text also where modules come in an archive.
-    query = self_description.__spec__.loader.get_source(self_description.__name__)
+    loader: t.Any = self_description.__spec__.loader
+    query = loader.get_source(self_description.__name__)
     status, out, err = run([executable, "-B", "-c", query, *modules])
     try:
         answer = _parse_answer(out)
@@ -150,5 +151,7 @@ def _parse_answer(out: str) -> dict[str, t.Any]:
 
 def _name_suspects(environ: t.Mapping[str, str]) -> str:
     """The variables that are set and that keep interpreters from starting, as a sentence."""
-    suspects = [f"{name}={environ[name]}" for name in ("LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONHOME") if environ.get(name)]
+    suspects = [
+        f"{name}={environ[name]}" for name in ("LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONHOME") if environ.get(name)
+    ]
     return f"It was started with {', '.join(suspects)}, without which it may start. " if suspects else ""

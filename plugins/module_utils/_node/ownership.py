@@ -35,7 +35,9 @@ def describe_access(folder: str | None) -> dict[str, t.Any] | None:
     }
 
 
-def explain_obstacle(python: t.Mapping[str, t.Any], folder: str | None, access: t.Mapping[str, t.Any] | None) -> str | None:
+def explain_obstacle(
+    python: t.Mapping[str, t.Any], folder: str | None, access: t.Mapping[str, t.Any] | None
+) -> str | None:
     """Why a folder of an environment is not to be changed, and what to do; None if it may be.
 
     :param python: of the environment

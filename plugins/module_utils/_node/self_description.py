@@ -9,13 +9,17 @@
 It is not imported to be used: ``interpreter`` gives its text to the interpreter of an environment, whose version may be another one.
 """
 
-# Neither json nor sysconfig is used: importing them takes longer than all the rest.
 from __future__ import annotations
 
 import os
 import site
 import sys
 from importlib.machinery import PathFinder
+
+# Importing typing, json or sysconfig takes longer than all the rest.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import typing as t
 
 #: Goes before the answer: what runs when an interpreter starts may print, too.
 MARK = "airgap.torch_extensions: "
@@ -25,7 +29,7 @@ MARK = "airgap.torch_extensions: "
 ENVIRONMENT, SYSTEM, USER, VARIABLE, ADDED = "environment", "system", "user", "variable", "added"
 
 
-def describe(names):
+def describe(names: list[str]) -> dict[str, object]:
     """What ``Interpreter`` holds.
 
     :param names: of modules to look for, without a dot
@@ -35,7 +39,7 @@ def describe(names):
     return {
         "version": sys.version.split()[0],
         "implementation": sys.implementation.name,
-        "nodot": "%d%d" % sys.version_info[:2],
+        "nodot": f"{sys.version_info[0]}{sys.version_info[1]}",
         "free_threaded": "t" in getattr(sys, "abiflags", ""),
         "debug": "d" in getattr(sys, "abiflags", ""),
         "pymalloc": "m" in getattr(sys, "abiflags", ""),
@@ -52,13 +56,13 @@ def describe(names):
     }
 
 
-def _packages(prefix):
+def _packages(prefix: str) -> list[str]:
     return [folder for folder in site.getsitepackages([prefix]) if os.path.isdir(folder)]
 
 
-def _search_path(base):
+def _search_path(base: str) -> t.Iterator[tuple[str, str]]:
     """The folders and zip files of sys.path, and whose each is; without the standard library, and each once."""
-    owners = {}
+    owners: dict[str, str] = {}
     if not sys.flags.ignore_environment:
         owners.update((os.path.realpath(folder), VARIABLE) for folder in os.environ.get("PYTHONPATH", "").split(":"))
     if site.ENABLE_USER_SITE:
@@ -69,17 +73,22 @@ def _search_path(base):
     seen = {os.path.realpath(folder) for folder in (stdlib, os.path.join(stdlib, "lib-dynload"))}
     for folder in sys.path:
         real = os.path.realpath(folder)
-        if real in seen or not os.path.exists(folder) or os.path.basename(folder) == "python%d%d.zip" % sys.version_info[:2]:
+        if (
+            real in seen
+            or not os.path.exists(folder)
+            or os.path.basename(folder) == f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
+        ):
             continue
         seen.add(real)
         yield os.path.abspath(folder), owners.get(real, ADDED)
 
 
-def _locate(name, target):
+def _locate(name: str, target: str | None) -> tuple[str, bool] | None:
     """The file of a module, and whether it would still be that one if ``target`` had the module, too."""
     folders = [os.path.realpath(folder) for folder in sys.path]
     place = folders.index(os.path.realpath(target)) if target and os.path.realpath(target) in folders else len(folders)
-    namespaces, is_before = [], True
+    namespaces: list[str] = []
+    is_before = True
     for finder in sys.meta_path:
         if finder is not PathFinder:  # of an editable installation, for example
             spec = _ask(finder, name, None)
@@ -95,32 +104,34 @@ def _locate(name, target):
     return (namespaces[0], False) if namespaces else None
 
 
-def _ask(finder, name, folders):
+def _ask(finder: t.Any, name: str, folders: list[str] | None) -> t.Any:
     try:
         return finder.find_spec(name, folders)
     except Exception:  # whatever others have put there
         return None
 
 
-def _is_whole(spec):
+def _is_whole(spec: t.Any) -> bool:
     """Whether it is a module with a file of its own: any such goes before all folders that have none."""
     return spec is not None and spec.origin not in (None, "namespace")
 
 
-def _libc():
+def _libc() -> str | None:
     try:
         return os.confstr("CS_GNU_LIBC_VERSION")
     except (ValueError, OSError):
         return None
 
 
-def _program():
+def _program() -> str:
     """The file that runs; the executable may be a link to it, or a script that starts it."""
     try:
         program = os.readlink("/proc/self/exe")
     except OSError:
         program = sys.executable
-    if os.path.basename(program).startswith("ld"):  # the loader, started by hand: ld-linux-x86-64.so.2 --library-path … python3
+    if os.path.basename(program).startswith(
+        "ld"
+    ):  # the loader, started by hand: ld-linux-x86-64.so.2 --library-path … python3
         program = sys.executable
     return os.path.realpath(program)
 

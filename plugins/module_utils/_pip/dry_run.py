@@ -27,7 +27,12 @@ _SUSPECTS = ("no-binary", "only-binary", "constraint", "require-hashes", "user",
 
 
 def explain_refusal(
-    environment: t.Mapping[str, t.Any], name: str, version: str, program: t.Sequence[str], run: Run, environ: t.Mapping[str, str]
+    environment: t.Mapping[str, t.Any],
+    name: str,
+    version: str,
+    program: t.Sequence[str],
+    run: Run,
+    environ: t.Mapping[str, str],
 ) -> str | None:
     """Why pip (or uv) would not install a wheel from a folder, in its own last words and with its settings; None if it would.
 
@@ -55,7 +60,9 @@ def explain_refusal(
     errors = [line for line in lines if line.upper().startswith("ERROR")] or lines[-1:] or [f"exit status {status}"]
     settings = read_settings(environment["python"]["prefix"], environ) if pip else {}
     found = [f"{setting} = {settings[setting]}" for setting in _SUSPECTS if setting in settings]
-    because = f" Its settings have {', '.join(found)}: take that out (pip config debug tells the file)." if found else ""
+    because = (
+        f" Its settings have {', '.join(found)}: take that out (pip config debug tells the file)." if found else ""
+    )
     return (
         f"{installer} of this node would not install {name} {version} from a folder: {' '.join(errors)}{because} Or use"
         " torch_extension_mode: install"

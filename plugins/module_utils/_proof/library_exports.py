@@ -127,7 +127,9 @@ class Elf:
             if kind == _PT_LOAD:
                 self._segments.append((address, size, offset))
             elif kind == _PT_INTERP:
-                self.interpreter = self._read(offset, min(size, _LONGEST_STRING)).partition(b"\0")[0].decode(errors="replace")
+                self.interpreter = (
+                    self._read(offset, min(size, _LONGEST_STRING)).partition(b"\0")[0].decode(errors="replace")
+                )
             elif kind == _PT_DYNAMIC:
                 dynamic = self._read(offset, min(size, _MOST_ENTRIES * _DYNAMIC.size) // _DYNAMIC.size * _DYNAMIC.size)
         if dynamic is None:

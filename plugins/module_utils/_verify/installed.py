@@ -87,14 +87,14 @@ def _find_damage(name: str, environment: t.Mapping[str, t.Any]) -> t.Iterator[st
     shadow = explain_shadow(name, KEEP, environment)
     if shadow:
         yield shadow
-    distribution, *stale = (distributions.find_all_records([folder]).get(name) if folder else None) or [None]
-    for record in stale:
+    found = distributions.find_all_records([folder]).get(name, []) if folder else []
+    for record in found[1:]:
         yield f"an upgrade that broke off has left {record.path} beside it"
-    if distribution is None:
+    if not found:
         return  # it is in another folder of sys.path, which is not the environment's own
     for files, fault in (
-        (records.missing_files(distribution), "missing"),
-        (records.changed_files(distribution), "not as installed"),
+        (records.missing_files(found[0]), "missing"),
+        (records.changed_files(found[0]), "not as installed"),
     ):
         if files:
             more = f" and {len(files) - _MAX_FILES} more" if len(files) > _MAX_FILES else ""

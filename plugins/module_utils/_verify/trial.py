@@ -94,7 +94,11 @@ class Imported(t.NamedTuple):
 
 
 def try_import(
-    environment: t.Mapping[str, t.Any], modules: t.Sequence[str], run: Run, folder: str = "", expected: str | None = None
+    environment: t.Mapping[str, t.Any],
+    modules: t.Sequence[str],
+    run: Run,
+    folder: str = "",
+    expected: str | None = None,
 ) -> Imported:
     """Import modules.
 

@@ -49,7 +49,9 @@ def decide_from_environment(wheel: t.Mapping[str, t.Any], environment: t.Mapping
         return Action(REPLACE, f"{name} {installed} is installed from {origin['filename']}")
     if not wheel["sha256"] or not origin["sha256"]:
         unknown = "no hash is published" if origin["sha256"] else "its hash was not recorded"
-        return Action(KEEP, f"{name} {installed} is installed from a wheel of this name, which is all that is known: {unknown}")
+        return Action(
+            KEEP, f"{name} {installed} is installed from a wheel of this name, which is all that is known: {unknown}"
+        )
     if wheel["sha256"].lower() != origin["sha256"]:
         return Action(
             REPLACE, f"{name} {installed} is installed from a file of this name with sha256 {origin['sha256']}"

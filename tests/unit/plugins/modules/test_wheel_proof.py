@@ -71,6 +71,6 @@ def test_an_environment_that_is_not_whole_is_a_failure_that_says_so(run_module):
 
 
 def test_facts_that_are_not_whole_are_a_failure_that_says_so(make_venv, run_module):
-    result = run_module(wheel_proof, python=str(make_venv()), facts=[{"version": 3, "filename": "a.whl"}])
+    result = run_module(wheel_proof, python=str(make_venv()), facts=[{"version": 4, "filename": "a.whl"}])
     assert result["failed"]
     assert "without 'problems'" in result["msg"]

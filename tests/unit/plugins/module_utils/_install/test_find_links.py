@@ -366,7 +366,9 @@ def test_settings_with_which_pip_would_not_take_the_wheel_are_told_before_it_is_
     (venv / "pip.conf").write_text(f"[install]\n{setting.format(tmp=tmp_path)}\n")
     shutil.rmtree(tmp_path / "delivered")
     before = tree_state(venv)
-    with pytest.raises(TorchExtensionError, match=f"pip [0-9.]+ of this node would not install flash-attn 2.8.3.*{words}"):
+    with pytest.raises(
+        TorchExtensionError, match=rf"pip [0-9.]+ of this node would not install flash-attn 2.8.3.*{words}"
+    ):
         decide(wheel, node)
     assert tree_state(venv) == before
     (venv / "pip.conf").write_text("[install]\nprefer-binary = true\n")
@@ -385,7 +387,7 @@ def test_an_old_pip_is_asked_by_what_it_has(venv, describe, deliver):
     wheel = deliver()
     assert decide(wheel, describe(venv)).action == "install"
     (venv / "pip.conf").write_text("[global]\nno-binary = flash-attn\n")
-    with pytest.raises(TorchExtensionError, match="pip 22.0.4 of this node would not install.*no-binary = flash-attn"):
+    with pytest.raises(TorchExtensionError, match=r"pip 22.0.4 of this node would not install.*no-binary = flash-attn"):
         decide(wheel, describe(venv))
 
 
@@ -395,5 +397,5 @@ def test_where_there_is_uv_alone_it_is_asked(make_venv, describe, deliver, tmp_p
     assert decide(wheel, describe(venv)).action == "install"
     (tmp_path / "constraints.txt").write_text("flash-attn<2.8\n")
     monkeypatch.setenv("UV_CONSTRAINT", str(tmp_path / "constraints.txt"))
-    with pytest.raises(TorchExtensionError, match="uv of this node would not install flash-attn 2.8.3"):
+    with pytest.raises(TorchExtensionError, match=r"uv of this node would not install flash-attn 2.8.3"):
         decide(wheel, describe(venv))

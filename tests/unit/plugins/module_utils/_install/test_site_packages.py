@@ -173,7 +173,9 @@ def test_a_copy_that_python_would_take_instead_is_told_at_the_trial(node, tmp_pa
 def test_without_a_trial_a_copy_that_python_takes_instead_is_told_in_the_end(node, tmp_path, monkeypatch):
     copy = put(tmp_path / "more")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "more"))
-    with pytest.raises(TorchExtensionError, match=f"is installed in {node.packages}, and Python takes flash_attn from {copy}"):
+    with pytest.raises(
+        TorchExtensionError, match=f"is installed in {node.packages}, and Python takes flash_attn from {copy}"
+    ):
         node.install(node.deliver(), verify="none")
 
 
@@ -200,18 +202,31 @@ def test_files_of_another_distribution_are_not_overwritten(node):
     """flash-attn-4 has its files in a folder of flash-attn's, which brings others of the same names (Dao-AILab PR 2310)."""
     kernels = {"flash_attn/cute/__init__.py": "REAL = True\n", "flash_attn/cute/interface.py": ""}
     other = node.deliver(name="flash_attn_4", version="4.0.0b19", files=kernels)
-    install([{**other, "name": "flash-attn-4", "imports": ["flash_attn.cute"]}], [], str(node.folder), node.environment, node.run, "import")
+    install(
+        [{**other, "name": "flash-attn-4", "imports": ["flash_attn.cute"]}],
+        [],
+        str(node.folder),
+        node.environment,
+        node.run,
+        "import",
+    )
     stubs = {"flash_attn/__init__.py": "V = '2.8.3'\n", "flash_attn/cute/__init__.py": "REAL = False\n"}
-    with node.refuses("flash_attn/cute/__init__.py in .* belongs? to flash-attn-4 4.0.0b19.*Uninstall flash-attn-4 first"):
+    with node.refuses(
+        "flash_attn/cute/__init__.py in .* belongs? to flash-attn-4 4.0.0b19.*Uninstall flash-attn-4 first"
+    ):
         node.install(node.deliver(files=stubs))
     node.install(node.deliver(files={"flash_attn/__init__.py": "V = '2.8.3'\n"}))
     assert node.version() == "2.8.3"
 
 
 def test_files_that_another_distribution_has_recorded_too_are_not_removed(node):
-    old = node.deliver(version="2.8.2", files={"flash_attn/__init__.py": "V = '2.8.2'\n", "flash_attn/cute/__init__.py": ""})
+    old = node.deliver(
+        version="2.8.2", files={"flash_attn/__init__.py": "V = '2.8.2'\n", "flash_attn/cute/__init__.py": ""}
+    )
     node.install(old)
-    other = build_wheel(node.folder, name="flash_attn_4", version="4.0.0b19", files={"flash_attn/cute/__init__.py": "REAL = 1\n"})
+    other = build_wheel(
+        node.folder, name="flash_attn_4", version="4.0.0b19", files={"flash_attn/cute/__init__.py": "REAL = 1\n"}
+    )
     node.run([str(node.venv / "bin/python"), "-m", "pip", "install", "-q", "--no-index", "--no-deps", str(other)])
     with node.refuses("flash_attn/cute/__init__.py in .* flash-attn-4 4.0.0b19"):
         node.install(node.deliver(files={"flash_attn/__init__.py": "V = '2.8.3'\n"}))
@@ -408,7 +423,9 @@ def test_unpacked_is_called_before_the_trial_unless_pip_needs_the_files_again(ex
     order = []
 
     def run(command):
-        order.append("pip" if "install" in command else "import" if "importlib.import_module" in command[3] else "query")
+        order.append(
+            "pip" if "install" in command else "import" if "importlib.import_module" in command[3] else "query"
+        )
         return node.run(command)
 
     wheel = node.deliver(extra=extra)

@@ -63,7 +63,9 @@ def test_a_star_stands_for_all_installed_distributions(venv, run):
 
 def test_an_environment_without_installers_has_none(make_venv, run, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    assert describe_environment(str(make_venv()), [], run, os.environ)[0]["installers"]["reason"].startswith("there is no uv in")
+    assert describe_environment(str(make_venv()), [], run, os.environ)[0]["installers"]["reason"].startswith(
+        "there is no uv in"
+    )
 
 
 def test_a_missing_libstdcxx_is_a_warning(make_venv, run, monkeypatch):

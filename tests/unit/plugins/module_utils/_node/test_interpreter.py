@@ -32,7 +32,9 @@ def imported_from(executable, module="flash_attn"):
 
 
 def user_site(executable) -> Path:
-    return Path(subprocess.run([executable, "-m", "site", "--user-site"], text=True, stdout=subprocess.PIPE).stdout.strip())
+    return Path(
+        subprocess.run([executable, "-m", "site", "--user-site"], text=True, stdout=subprocess.PIPE).stdout.strip()
+    )
 
 
 def put(folder: Path, module="flash_attn") -> Path:
@@ -71,7 +73,9 @@ def executable(request, make_venv):
     return base
 
 
-@pytest.mark.parametrize("variables", [{}, {"PYTHONNOUSERSITE": "1"}, {"PYTHONPATH": "{tmp}/a-path:/nowhere:{tmp}/b-path"}])
+@pytest.mark.parametrize(
+    "variables", [{}, {"PYTHONNOUSERSITE": "1"}, {"PYTHONPATH": "{tmp}/a-path:/nowhere:{tmp}/b-path"}]
+)
 def test_the_folders_of_packages_and_their_order_are_those_of_the_interpreter_itself(
     variables, executable, run, tmp_path, monkeypatch
 ):
@@ -120,7 +124,9 @@ def on_pythonpath(executable, own, tmp_path, monkeypatch):
 def by_sitecustomize(executable, own, tmp_path, monkeypatch):
     """As EasyBuild's Python does with EBPYTHONPREFIXES."""
     (tmp_path / "start").mkdir()
-    (tmp_path / "start" / "sitecustomize.py").write_text(f"import sys\nsys.path.insert(0, {str(tmp_path / 'apps')!r})\nprint('hello')\n")
+    (tmp_path / "start" / "sitecustomize.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(tmp_path / 'apps')!r})\nprint('hello')\n"
+    )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "start"))
     return put(tmp_path / "apps")
 
@@ -283,5 +289,7 @@ def test_variables_that_keep_an_interpreter_from_starting_are_named(tmp_path, ru
     program = tmp_path / "python"
     program.write_text("#!/bin/sh\nkill -SEGV $$\n")
     program.chmod(0o755)
-    with pytest.raises(TorchExtensionError, match="exit status -11.*LD_LIBRARY_PATH=/opt/glibc-2.32/lib, without which"):
+    with pytest.raises(
+        TorchExtensionError, match=r"exit status -11.*LD_LIBRARY_PATH=/opt/glibc-2.32/lib, without which"
+    ):
         query_interpreter(str(program), run, environ={"LD_LIBRARY_PATH": "/opt/glibc-2.32/lib", "PYTHONHOME": ""})

@@ -88,11 +88,14 @@ def test_what_root_makes_is_given_to_the_owner_of_the_environment_without_follow
     for path in (tree / "package", tree / "package/sub", tree / "package/sub/a.py", tree / "link"):
         assert path.lstat().st_uid == 1234
     assert elsewhere.stat().st_uid == 0
-    with pytest.raises(TorchExtensionError, match="belongs to user id 1234.*become_user: user id 1234"):
+    with pytest.raises(TorchExtensionError, match=r"belongs to user id 1234.*become_user: user id 1234"):
         check_same_owner(str(environment))
 
 
 def test_an_environment_without_pip_and_uv_is_told_how_to_get_one(environment):
     assert explain_missing_installer(environment) is None
     environment["installers"] = {"pip": None, "uv": None, "reason": "this node has no uv (looked in /a)"}
-    assert "no pip, and this node has no uv (looked in /a). Run /opt/venv/bin/python -m ensurepip" in explain_missing_installer(environment)
+    assert (
+        "no pip, and this node has no uv (looked in /a). Run /opt/venv/bin/python -m ensurepip"
+        in explain_missing_installer(environment)
+    )

@@ -156,7 +156,9 @@ def test_what_is_built_into_the_loader_is_read_as_the_loader_itself_tells_it():
     assert read_loader_settings(loader, os.uname().machine) == (f"{settings}/ld.so.cache", tuple(folders))
 
 
-@pytest.mark.parametrize("strings", [[b"/nix/store/1f-glibc-2.40-66/etc/ld.so.cache", b"/nix/store/1f-glibc-2.40-66/lib/"]])
+@pytest.mark.parametrize(
+    "strings", [[b"/nix/store/1f-glibc-2.40-66/etc/ld.so.cache", b"/nix/store/1f-glibc-2.40-66/lib/"]]
+)
 def test_a_loader_outside_of_the_system_has_its_own_cache_and_folders(strings, tmp_path):
     (tmp_path / "ld.so").write_bytes(b"\0".join([b"\x7fELF /lib/%s", *strings, b""]))
     found = read_loader_settings(str(tmp_path / "ld.so"), "x86_64")
@@ -174,7 +176,11 @@ def test_the_c_library_of_an_interpreter_with_its_own_loader_counts(process_of, 
     own = tmp_path / "glibc"
     own.mkdir()
     system = Elf(os.path.realpath(sys.executable)).interpreter
-    libc = next(library.elf.path for library in process_of(tmp_path, torch=False).global_scope if library.elf.soname == "libc.so.6")
+    libc = next(
+        library.elf.path
+        for library in process_of(tmp_path, torch=False).global_scope
+        if library.elf.soname == "libc.so.6"
+    )
     shutil.copy(system, own / "ld-linux-x86-64.so.2")
     shutil.copy(libc, own / "libc.so.6")
     program = build_program(tmp_path / "python", own / "ld-linux-x86-64.so.2", f"-Wl,-rpath,{own}")

@@ -90,8 +90,9 @@ def calls(tmp_path, wheel):
 def test_a_library_is_described_by_its_own_tables(extension, wheel):
     facts = facts_module.read_facts(wheel(extra=[("pkg/extension.so", extension)]))
     assert facts == {
-        "version": 3,
+        "version": 4,
         "filename": "flash_attn-2.8.3-py3-none-any.whl",
+        "files": ["flash_attn/__init__.py", "pkg/extension.so"],
         "libraries": [
             {
                 "path": "pkg/extension.so",

@@ -144,12 +144,19 @@ def test_a_copy_that_comes_first_is_refused_with_both_paths(action, environment)
     environment["distributions"]["flash-attn"] = "2.8.3"
     (wheel,) = node_plan.refuse_obstacles([planned(action)], environment, "install")
     (conflict,) = wheel["conflicts"]
-    assert conflict.startswith(f"flash-attn 2.7.3 in {file} (one user's own packages) comes before /opt/venv/lib/python3.11/site-")
+    assert conflict.startswith(
+        f"flash-attn 2.7.3 in {file} (one user's own packages) comes before /opt/venv/lib/python3.11/site-"
+    )
 
 
 def test_a_copy_that_comes_first_and_is_the_wanted_version_may_stay(environment):
     environment["shadows"] = {
-        "flash-attn": {"module": "flash_attn", "file": "/a/flash_attn/__init__.py", "version": "2.8.3", "place": "on PYTHONPATH"}
+        "flash-attn": {
+            "module": "flash_attn",
+            "file": "/a/flash_attn/__init__.py",
+            "version": "2.8.3",
+            "place": "on PYTHONPATH",
+        }
     }
     environment["distributions"]["flash-attn"] = "2.8.3"
     assert node_plan.refuse_obstacles([planned("keep")], environment, "install") == [planned("keep")]

@@ -36,9 +36,7 @@ def test_a_line_says_what_a_node_is(environment):
 
 def test_a_node_without_torch_is_reported_too(environment):
     environment["torch"] = None
-    assert report_lines.report_plan(environment, [])[0].endswith(
-        "torch none, x86_64, GPUs: none"
-    )
+    assert report_lines.report_plan(environment, [])[0].endswith("torch none, x86_64, GPUs: none")
 
 
 def test_of_a_plan_only_the_kept_wheels_are_reported(environment):

@@ -116,3 +116,24 @@ def test_what_cannot_be_looked_at_is_a_failure(arguments, words, venv, gpus, run
     result = run_module(torch_verify, **{"python": str(venv), **arguments})
     assert result["failed"]
     assert words in result["msg"]
+
+
+def test_a_copy_that_python_takes_instead_is_named(verify, flash_attn, tmp_path, packages, monkeypatch):
+    copy = tmp_path / "apps" / "flash_attn" / "__init__.py"
+    copy.parent.mkdir(parents=True)
+    copy.touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "apps"))
+    result = verify()
+    assert not result["ok"]
+    (reason,) = result["packages"][0]["reasons"]
+    assert f"a copy of flash-attn in {copy} (on PYTHONPATH) comes before {packages}" in reason
+
+
+def test_the_record_of_an_upgrade_that_broke_off_is_named_and_the_right_version_told(verify, flash_attn, packages):
+    stale = packages / "flash_attn-2.7.3.dist-info"
+    stale.mkdir()
+    (stale / "METADATA").write_text("Name: flash-attn\nVersion: 2.7.3\n")
+    (stale / "RECORD").write_text("flash_attn/gone.py,,1\n")
+    (package,) = verify()["packages"]
+    assert package["version"] == "2.8.3"
+    assert package["reasons"] == [f"an upgrade that broke off has left {stale} beside it"]

@@ -127,3 +127,18 @@ def test_a_broken_off_installation_has_no_origin(tmp_path):
 def test_a_metadata_folder_without_metadata_is_no_distribution(tmp_path):
     (put(tmp_path, "a-1.dist-info") / "METADATA").unlink()
     assert find_installed([str(tmp_path)]) == {}
+
+
+def test_what_setup_py_develop_and_easy_install_have_left_is_found(tmp_path):
+    egg = tmp_path / "flashattn_hopper-3.0.0b1-py3.12-linux-x86_64.egg"
+    (egg / "EGG-INFO").mkdir(parents=True)
+    source = tmp_path / "src" / "torch.egg-info"
+    source.mkdir(parents=True)
+    (source / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.4.0a0\n")
+    found = find_installed([str(egg), str(tmp_path / "src")])
+    assert {name: item.version for name, item in found.items()} == {"flashattn-hopper": "3.0.0b1", "torch": "2.4.0a0"}
+
+
+def test_a_zip_file_on_the_search_path_has_no_distributions(tmp_path):
+    (tmp_path / "python311.zip").write_bytes(b"PK")
+    assert find_installed([str(tmp_path / "python311.zip")]) == {}

@@ -55,6 +55,102 @@ def test_an_environment_is_described_from_its_files_alone(venv, packages, tmp_pa
     assert environment["origins"] == {"flash-attn": {"filename": wheel.name, "sha256": sha256(wheel)}}
 
 
+def editable(packages, source, version="2.9.0a0+gitab"):
+    """As setuptools installs a project that stays where it is: a hook of Python's imports, and metadata (PEP 660)."""
+    metadata = packages / f"torch-{version}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Name: torch\nVersion: {version}\n")
+    (metadata / "RECORD").touch()
+    (packages / "__editable___torch_finder.py").write_text(
+        "import importlib.util, sys\nclass Finder:\n  @staticmethod\n  def find_spec(name, path=None, target=None):\n"
+        f"    if name == 'torch': return importlib.util.spec_from_file_location(name, {str(source / '__init__.py')!r})\n"
+        "sys.meta_path.append(Finder)\n"
+    )
+    (packages / "__editable__.torch.pth").write_text("import __editable___torch_finder\n")
+
+
+def by_pth(packages, source):
+    (packages / "easy-install.pth").write_text(f"{source.parent}\n")
+
+
+@pytest.mark.parametrize("way", [editable, by_pth])
+def test_a_torch_that_is_no_folder_of_the_environment_is_described_where_it_is(
+    way, make_venv, make_torch, run, tmp_path
+):
+    packages = site_packages(make_venv())
+    source = make_torch(tmp_path / "src")
+    way(packages, source)
+    environment, warnings = describe_environment(str(tmp_path / "venv"), [], run, os.environ)
+    assert (environment["torch"]["path"], environment["torch"]["version"]) == (str(source), "2.6.0+cu124")
+    assert [warning for warning in warnings if "torch" in warning] == []
+
+
+def test_the_torch_of_a_module_that_is_loaded_counts_and_the_one_that_it_hides_is_told_of(
+    make_venv, make_torch, run, tmp_path, monkeypatch
+):
+    packages = site_packages(make_venv())
+    hidden = make_torch(packages)
+    loaded = make_torch(tmp_path / "apps", version="__version__ = '2.1.2'\ncuda = '12.1'\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "apps"))
+    environment, warnings = describe_environment(str(tmp_path / "venv"), [], run, os.environ)
+    assert environment["torch"]["path"] == str(loaded)
+    (warning,) = [warning for warning in warnings if "torch" in warning]
+    assert f"torch 2.1.2 in {loaded} (on PYTHONPATH) before the one in {hidden}" in warning
+
+
+def record(packages, name, version, files=()):
+    metadata = packages / f"{name}-{version}.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+    (metadata / "RECORD").write_text("".join(f"{file},,{size}\n" for file, size in files))
+
+
+def test_of_several_records_of_torch_the_one_counts_whose_files_are_there_with_a_warning(
+    make_venv, make_torch, run, tmp_path
+):
+    packages = site_packages(make_venv())
+    torch = make_torch(packages)
+    record(packages, "torch", "2.12.0", [("torch/version.py", 1)])
+    record(packages, "torch", "2.6.0", [("torch/version.py", (torch / "version.py").stat().st_size)])
+    environment, warnings = describe_environment(str(tmp_path / "venv"), ["torch"], run, os.environ)
+    assert environment["distributions"]["torch"] == "2.6.0"
+    (warning,) = [warning for warning in warnings if "records" in warning]
+    assert "Its files are those of 2.6.0" in warning
+    assert "torch-2.12.0.dist-info" in warning
+
+
+def test_a_copy_that_comes_first_is_a_shadow_with_its_version_and_place(make_venv, run, tmp_path, monkeypatch):
+    packages, apps = site_packages(make_venv()), tmp_path / "apps"
+    for folder, version in ((packages, "2.8.3"), (apps, "2.7.3")):
+        (folder / "flash_attn").mkdir(parents=True)
+        (folder / "flash_attn" / "__init__.py").touch()
+        record(folder, "flash_attn", version)
+    plain, _warnings = describe_environment(str(tmp_path / "venv"), ["*"], run, os.environ)
+    assert (plain["shadows"], plain["distributions"]["flash-attn"]) == ({}, "2.8.3")
+    monkeypatch.setenv("PYTHONPATH", str(apps))
+    shadowed, _warnings = describe_environment(str(tmp_path / "venv"), ["*"], run, os.environ)
+    assert shadowed["shadows"] == {
+        "flash-attn": {
+            "module": "flash_attn",
+            "file": str(apps / "flash_attn" / "__init__.py"),
+            "version": "2.7.3",
+            "place": "on PYTHONPATH",
+        }
+    }
+    assert shadowed["distributions"]["flash-attn"] == "2.7.3"
+
+
+def test_a_record_whose_files_are_gone_does_not_hide_what_is_imported(make_venv, run, tmp_path, monkeypatch):
+    packages, apps = site_packages(make_venv()), tmp_path / "apps"
+    (packages / "flash_attn").mkdir()
+    (packages / "flash_attn" / "__init__.py").touch()
+    record(packages, "flash_attn", "2.8.3")
+    record(apps, "flash_attn", "2.7.3")
+    monkeypatch.setenv("PYTHONPATH", str(apps))
+    environment, _warnings = describe_environment(str(tmp_path / "venv"), ["*"], run, os.environ)
+    assert (environment["shadows"], environment["distributions"]["flash-attn"]) == ({}, "2.8.3")
+
+
 def test_a_star_stands_for_all_installed_distributions(venv, run):
     environment, _warnings = describe_environment(str(venv), [ALL_DISTRIBUTIONS, "einops"], run, os.environ)
     assert environment["distributions"]["einops"] is None

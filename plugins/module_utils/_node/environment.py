@@ -89,9 +89,10 @@ def describe_environment(
         ) from exc
     found = shadows.find_records(interpreter, found)
     installed = {name: records[0] for name, records in found.items()}
-    libraries = [os.path.join(prefix, "lib") for prefix in dict.fromkeys((interpreter.prefix, interpreter.base_prefix))]
     torch_module = interpreter.modules.get("torch")
-    torch, warnings = read_torch(torch_module and torch_module.file, installed.get("torch"), libraries)
+    torch, warnings = read_torch(
+        torch_module and torch_module.file, installed.get("torch"), system.library_folders(interpreter)
+    )
     names = {canonical(name) for name in distribution_names if name != ALL_DISTRIBUTIONS}
     if ALL_DISTRIBUTIONS in distribution_names:
         names.update(installed)

@@ -17,7 +17,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import Interpreter
 
-_SYSTEM_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib")
+_SYSTEM_LIBRARIES = ("/usr/lib/{machine}-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib")
 # Where containers and WSL mount the driver's programs, which is not always on the PATH of an ssh session.
 _DRIVER_FOLDERS = "/usr/bin:/usr/local/nvidia/bin:/usr/lib/wsl/lib"
 _NVIDIA_SMI_SECONDS = "20"  # a GPU that fell off the bus makes nvidia-smi hang for ever
@@ -28,13 +28,18 @@ def read_platform(interpreter: Interpreter) -> dict[str, t.Any]:
 
     They may be others than the system's: an environment of Nix, of Gentoo Prefix or below qemu-user has its own.
     """
-    folders = [os.path.join(prefix, "lib") for prefix in dict.fromkeys((interpreter.prefix, interpreter.base_prefix))]
     return {
         "system": os.uname().sysname.lower(),
         "machine": interpreter.machine,
         "libc": _parse_libc(interpreter.libc) or _find_musl(interpreter.program),
-        "libstdcxx": _find_newest_glibcxx([*folders, *_SYSTEM_LIBRARIES]),
+        "libstdcxx": _find_newest_glibcxx(library_folders(interpreter)),
     }
+
+
+def library_folders(interpreter: Interpreter) -> list[str]:
+    """Where libraries of an environment may be that are none of a package's: in its own folders, then in the system's."""
+    own = [os.path.join(prefix, "lib") for prefix in dict.fromkeys((interpreter.prefix, interpreter.base_prefix))]
+    return own + [folder.format(machine=interpreter.machine) for folder in _SYSTEM_LIBRARIES]
 
 
 def _parse_libc(answer: str | None) -> dict[str, str | None] | None:

@@ -23,9 +23,6 @@ _OLD_ABI = b"_ZN3c105ErrorC2ENS_14SourceLocationESs"
 
 _REPAIR = "Install torch anew, or remove what is left of it."
 
-# Debian's and conda-forge's torch keep the libraries outside of the package.
-_SYSTEM_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
-
 
 def read_torch(
     module: str | None, distribution: Distribution | None, folders: t.Iterable[str]
@@ -34,7 +31,7 @@ def read_torch(
 
     :param module: the file that ``import torch`` would load, or the folder where there is no such file; None where there is neither
     :param distribution: torch's own metadata, if there is any
-    :param folders: where libraries of the environment are, besides torch's own
+    :param folders: where libraries are, besides torch's own: Debian's and conda-forge's torch keep theirs outside of the package
     :returns: a dict with ``version``, ``cuda``, ``hip``, ``cxx11_abi`` and ``path``, or None where there is no torch
     :raises TorchExtensionError: where torch is installed in part only
     """
@@ -57,7 +54,7 @@ def read_torch(
         raise TorchExtensionError(
             f"torch is broken: {version_file} does not tell its version ({type(exc).__name__}: {exc}). {_REPAIR}"
         ) from exc
-    cxx11_abi = _read_cxx11_abi([os.path.join(path, "lib"), *folders, *_SYSTEM_LIBRARIES], path)
+    cxx11_abi = _read_cxx11_abi([os.path.join(path, "lib"), *folders], path)
     warnings = []
     if cxx11_abi is None:
         warnings.append(

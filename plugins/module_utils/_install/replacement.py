@@ -107,9 +107,10 @@ def check_owners(paths: t.Collection[str], site_packages: str, names: t.Collecti
         return  # to read all records takes long
     for owner, files in records.find_owners(existing | ours, site_packages, names).items():
         more = f" and {len(files) - _MAX_FILES} more files" if len(files) > _MAX_FILES else ""
+        belong, them = ("belongs", "it") if len(files) == 1 else ("belong", "them")
         raise TorchExtensionError(
-            f"{', '.join(files[:_MAX_FILES])}{more} in {site_packages} {'belongs' if len(files) == 1 else 'belong'} to {owner}, and {' and '.join(names)} would overwrite or"
-            f" remove them. Nothing was changed. Uninstall {owner.split()[0]} first, and install it anew afterwards; or choose a version"
+            f"{', '.join(files[:_MAX_FILES])}{more} in {site_packages} {belong} to {owner}, and {' and '.join(names)} would overwrite or"
+            f" remove {them}. Nothing was changed. Uninstall {owner.split()[0]} first, and install it anew afterwards; or choose a version"
             " without these files in torch_extension_packages."
         )
 

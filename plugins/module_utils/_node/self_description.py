@@ -139,4 +139,4 @@ def _program() -> str:
 if __name__ == "__main__":
     if sys.path and not sys.path[0]:
         del sys.path[0]  # the working directory, in which anything may lie
-    print("\n" + MARK + ascii(describe(sys.argv[1:])))
+    sys.stdout.write("\n" + MARK + ascii(describe(sys.argv[1:])) + "\n")

@@ -40,10 +40,10 @@ download_emulator() {
   for package in qemu-user-static qemu-user; do # since Debian 13 the former has only links into the latter
     rm -rf "$tmp"
     mkdir "$tmp"
-    (cd "$tmp" && apt-get -qq -o APT::Sandbox::User=root download "$package") &&
-      dpkg-deb --fsys-tarfile "$tmp"/*.deb | tar -x -C "$tmp" --wildcards './usr/bin/qemu-aarch64*' || continue
+    (cd "$tmp" && apt-get -qq -o APT::Sandbox::User=root download "$package") || continue
+    dpkg-deb --fsys-tarfile "$tmp"/*.deb | tar -x -C "$tmp" --wildcards './usr/bin/qemu-aarch64*' || continue
     for file in "$tmp"/usr/bin/qemu-aarch64{-static,}; do
-      [ -f "$file" ] && [ ! -L "$file" ] || continue
+      if [ -L "$file" ] || [ ! -f "$file" ]; then continue; fi
       mv "$file" "$EMULATOR"
       rm -rf "$tmp"
       return

@@ -67,7 +67,8 @@ def test_after_a_gpu_that_fails_the_others_are_checked_by_a_new_process():
         (
             -9,
             "",
-            "it was ended by SIGKILL (somebody has killed it: mostly the kernel for want of memory (dmesg tells), or a limit of time (ulimit -t). Free memory, or raise the limit)",
+            "it was ended by SIGKILL (somebody has killed it: mostly the kernel for want of memory (dmesg tells), or a limit of time"
+            " (ulimit -t). Free memory, or raise the limit)",
         ),
         (1, "Traceback\nRuntimeError: odd.\n", "RuntimeError: odd"),
         (7, "", "it ended with exit status 7"),

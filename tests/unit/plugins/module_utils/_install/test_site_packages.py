@@ -439,3 +439,14 @@ def test_the_delivered_file_may_be_removed_before_the_trial(node):
     path = node.folder / wheel["filename"]
     install([wheel], [], str(node.folder), node.environment, node.run, "import", unpacked=path.unlink)
     assert node.version() == "2.8.3"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_installs_into_the_environment_of_another_user_is_that_users(node):
+    os.chown(node.packages, 12345, 12346)
+    node.install(node.deliver(label=LABEL))
+    installed = [*Path(node.packages).glob("flash_attn*"), *Path(node.packages).glob("flash_attn*/**/*")]
+    assert len(installed) > 3
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in installed} == {(12345, 12346)}
+    with node.refuses("belongs to user id 12345, and this takes more than renames.*become_user"):
+        node.install(node.deliver(version="2.8.4", extra=[("flash_attn-2.8.4.data/scripts/attend", b"#!python\n")]))

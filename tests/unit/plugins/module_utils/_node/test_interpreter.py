@@ -33,7 +33,9 @@ def imported_from(executable, module="flash_attn"):
 
 def user_site(executable) -> Path:
     return Path(
-        subprocess.run([executable, "-m", "site", "--user-site"], text=True, stdout=subprocess.PIPE, check=False).stdout.strip()
+        subprocess.run(
+            [executable, "-m", "site", "--user-site"], text=True, stdout=subprocess.PIPE, check=False
+        ).stdout.strip()
     )
 
 

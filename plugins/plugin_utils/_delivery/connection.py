@@ -56,13 +56,32 @@ def enable_pipelining(connection: ConnectionBase, task: Task, task_vars: t.Mappi
         variables = task_vars
         if task.delegate_to:
             variables = task_vars.get("ansible_delegated_vars", {}).get(task.delegate_to, {})
-        _value, origin = connection.get_option_and_origin("pipelining", hostvars=variables)
+        value, origin = connection.get_option_and_origin("pipelining", hostvars=variables)
     except KeyError:
         return False
-    if origin != "default":
+    if value or (origin != "default" and not _is_filled_in(task, task_vars)):
         return False
     connection.set_option("pipelining", True)
     return True
+
+
+def _is_filled_in(task: Task, task_vars: t.Mapping[str, t.Any]) -> bool:
+    """Whether the variables that set the option pipelining are not the operator's.
+
+    Ansible sets variables of its own connection for plays to read (``PlayContext.update_vars``), and before ansible-core 2.18 they count
+    as its origin.
+    """
+    hostvars: t.Any = task_vars.get("hostvars")
+    find_host = getattr(hostvars, "_find_host", None)  # gone from newer ones, which need none of this
+    host = find_host(task.delegate_to or task_vars["inventory_hostname"]) if find_host else None
+    if host is None:
+        return False
+    parent: t.Any = task
+    while parent is not None and not hasattr(parent, "_play"):
+        parent = parent._parent
+    play = None if parent is None else parent._play
+    own = hostvars._variable_manager.get_vars(play=play, host=host, task=task, include_hostvars=False)
+    return not own.keys() & {"ansible_pipelining", "ansible_ssh_pipelining"}
 
 
 def disable_pipelining(connection: ConnectionBase) -> None:

@@ -15,9 +15,13 @@ from pathlib import Path
 
 import pytest
 from ansible.errors import AnsibleConnectionFailure
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.play_context import PlayContext
 from ansible.playbook.task import Task
 from ansible.plugins.loader import become_loader, connection_loader
+from ansible.vars.hostvars import HostVars
+from ansible.vars.manager import VariableManager
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection as connection_module
 
@@ -410,3 +414,20 @@ def test_if_ssh_has_ended_its_exit_status_decides(make_connection, file):
         process.wait()
         connection._send_initial_data(process.stdin, data, process)
         assert process.returncode == 1
+
+
+@pytest.mark.parametrize(("variables", "is_on"), [({}, True), ({"ansible_pipelining": False}, False)])
+def test_what_ansible_itself_fills_in_is_not_taken_for_the_operators(variables, is_on, make_connection):
+    """Before ansible-core 2.18 a play's variables have ansible_pipelining whether the operator sets it or not."""
+    loader = DataLoader()
+    inventory = InventoryManager(loader, sources=["node,"])
+    manager = VariableManager(loader, inventory)
+    for name, value in variables.items():
+        inventory.get_host("node").set_variable(name, value)
+    task_vars = manager.get_vars(host=inventory.get_host("node"))
+    PlayContext().update_vars(task_vars)
+    task_vars["hostvars"] = HostVars(inventory, manager, loader)
+    task_vars["inventory_hostname"] = "node"
+    connection = make_connection(**variables)
+    connection_module.enable_pipelining(connection, Task(), task_vars)
+    assert connection.get_option("pipelining") is is_on

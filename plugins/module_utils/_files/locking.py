@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import pwd
 import re
 import threading
 import time
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.users import user_name
 
 WAIT_SECONDS = 600.0  # an installation that tries its wheel out on many GPUs takes half of it
 
@@ -58,7 +58,7 @@ def describe_holder(handle: int) -> str:
         user, since = os.stat(f"/proc/{pid}").st_uid, time.localtime(_started(f"/proc/{pid}/stat"))
     except (OSError, ValueError, IndexError):
         return "by a process that this machine does not know (of another one, or in a container)"
-    return f"by process {pid} of user {_user_name(user)} since {time.strftime('%Y-%m-%d %H:%M:%S', since)}"
+    return f"by process {pid} of user {user_name(user)} since {time.strftime('%Y-%m-%d %H:%M:%S', since)}"
 
 
 def _find_holder(status: os.stat_result) -> int | None:
@@ -75,13 +75,6 @@ def _started(stat_path: str) -> float:
     fields = _read(stat_path).rpartition(")")[2].split()  # the name before it may hold anything
     booted = re.search(r"^btime (\d+)$", _read("/proc/stat"), re.MULTILINE)
     return int(booted[1] if booted else "") + int(fields[19]) / os.sysconf("SC_CLK_TCK")
-
-
-def _user_name(user: int) -> str:
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return str(user)
 
 
 def _read(path: str) -> str:

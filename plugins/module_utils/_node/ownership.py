@@ -9,10 +9,10 @@
 from __future__ import annotations
 
 import os
-import pwd
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.users import user_name
 
 _NOBODY = 65534  # what the kernel shows for owners that a user namespace or a server does not tell
 _ADVICE = "Make a venv there and name it in torch_extension_python."
@@ -27,8 +27,8 @@ def describe_access(folder: str | None) -> dict[str, t.Any] | None:
     if folder is None or status is None:
         return None
     return {
-        "user": _user_name(os.geteuid()),
-        "owner": _user_name(status.st_uid),
+        "user": user_name(os.geteuid()),
+        "owner": user_name(status.st_uid),
         "is_owner": status.st_uid in (os.geteuid(), _NOBODY),
         "writable": os.access(folder, os.W_OK),
         "read_only": bool(os.statvfs(folder).f_flag & os.ST_RDONLY),
@@ -58,8 +58,7 @@ def explain_obstacle(
         return f"User {access['user']}, whose {folder} is, may not write to it. Give it the right (chmod u+w). Or: {_lower(_ADVICE)}"
     return (
         f"User {access['user']} cannot write to {folder}, which belongs to {access['owner']}. Set become: true and become_user:"
-        f" {access['owner']}."
-        f" Or: {_lower(_ADVICE)}"
+        f" {access['owner']}. Or: {_lower(_ADVICE)}"
     )
 
 
@@ -94,8 +93,8 @@ def check_same_owner(folder: str) -> None:
     owner = os.stat(folder).st_uid
     if os.geteuid() == 0 and owner not in (0, _NOBODY):
         raise TorchExtensionError(
-            f"{folder} belongs to {_user_name(owner)}, and this takes more than renames: the installer would leave files of root"
-            f" there. Nothing was changed. Set become_user: {_user_name(owner)}."
+            f"{folder} belongs to {user_name(owner)}, and this takes more than renames: the installer would leave files of root"
+            f" there. Nothing was changed. Set become_user: {user_name(owner)}."
         )
 
 
@@ -114,13 +113,6 @@ def give_to_owner(tree: str, folder: str) -> None:
         for name in (*folders, *files):
             if os.stat(name, dir_fd=handle, follow_symlinks=False).st_uid == 0:
                 os.chown(name, owner.st_uid, owner.st_gid, dir_fd=handle, follow_symlinks=False)
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user id {uid}"
 
 
 def _lower(sentence: str) -> str:

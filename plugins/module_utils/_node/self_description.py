@@ -4,9 +4,9 @@
 
 # Private to this collection: it may change in any release.
 
-"""The program that an interpreter is queried with: it describes itself and looks for modules. Nothing is imported but what is asked of it.
+"""The program that describes the interpreter that runs it. Modules are looked for, and not imported.
 
-It is not imported to be used: ``interpreter`` gives its text to the interpreter of an environment, whose version may be another one.
+``interpreter`` hands its text to the interpreter of an environment, whose version may be another one than that of Ansible's Python.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import limits
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.self_description import MARK
 
 AUTO, GPU, IMPORT, NONE = "auto", "gpu", "import", "none"
 METHODS = [AUTO, GPU, IMPORT, NONE]
@@ -45,7 +46,6 @@ for name in names:
     print(mark + ascii(getattr(module, "__file__", None) or next(iter(module.__path__))))
 gc.freeze()
 """
-_MARK = "airgap.torch_extensions: "  # packages print, too
 
 #: What error messages of CUDA, torch and the packages mean for an operator.
 _MEANINGS = (
@@ -108,12 +108,12 @@ def try_import(
     """
     python = environment["python"]
     status, out, err = run(
-        [python["executable"], "-B", "-c", _IMPORT, _MARK, folder, python["site_packages"] or "", *modules]
+        [python["executable"], "-B", "-c", _IMPORT, MARK, folder, python["site_packages"] or "", *modules]
     )
     if status != 0:
         return Imported(_last_words(status, out, err), None)
     expected = expected or folder
-    files = [ast.literal_eval(line[len(_MARK) :]) for line in out.splitlines() if line.startswith(_MARK)]
+    files = [ast.literal_eval(line[len(MARK) :]) for line in out.splitlines() if line.startswith(MARK)]
     foreign = [file for file in files if expected and not _is_below(file, expected)]
     return Imported(None, foreign[0] if foreign else None)
 

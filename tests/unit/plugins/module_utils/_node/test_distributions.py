@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from urllib.parse import quote
@@ -142,3 +143,11 @@ def test_what_setup_py_develop_and_easy_install_have_left_is_found(tmp_path):
 def test_a_zip_file_on_the_search_path_has_no_distributions(tmp_path):
     (tmp_path / "python311.zip").write_bytes(b"PK")
     assert find_installed([str(tmp_path / "python311.zip")]) == {}
+
+
+@pytest.mark.parametrize("last", ["2.7.3", "2.8.3"])
+def test_of_records_that_are_alike_the_one_that_was_installed_last_counts(last, tmp_path):
+    for version in ("2.7.3", "2.8.3"):
+        path = put(tmp_path, f"flash_attn-{version}.dist-info")
+        os.utime(path, (1, 2 if version == last else 1))
+    assert find_installed([str(tmp_path)])["flash-attn"].version == last

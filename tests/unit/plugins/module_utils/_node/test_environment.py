@@ -112,6 +112,7 @@ def test_of_several_records_of_torch_the_one_counts_whose_files_are_there_with_a
     torch = make_torch(packages)
     record(packages, "torch", "2.12.0", [("torch/version.py", 1)])
     record(packages, "torch", "2.6.0", [("torch/version.py", (torch / "version.py").stat().st_size)])
+    os.utime(packages / "torch-2.6.0.dist-info", (0, 0))  # so that it is not the age that decides
     environment, warnings = describe_environment(str(tmp_path / "venv"), ["torch"], run, os.environ)
     assert environment["distributions"]["torch"] == "2.6.0"
     (warning,) = [warning for warning in warnings if "records" in warning]

@@ -203,7 +203,9 @@ class WheelSearch:
                 f"{exc} Take release into torch_extension_sources, which knows what there is without a table; or ask for another"
                 " version in torch_extension_packages. A newer version of this collection may know this one."
             ) from exc
-        guessed = f"The file name of {self._requirement} is a guess, the one that its setup.py would use; it may not exist."
+        guessed = (
+            f"The file name of {self._requirement} is a guess, the one that its setup.py would use; it may not exist."
+        )
         return Offer({**wheel, "warnings": [*self._unasked, guessed] if self._unasked else []}, needs_proof=False)
 
     def _find_in_bundle(self, source: Source) -> dict[str, t.Any]:

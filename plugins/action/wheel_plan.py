@@ -99,14 +99,14 @@ class ActionModule(NodeAction):
         plan = node_plan.refuse_obstacles(plan, environment, arguments["mode"])
         warnings = [*info.get("warnings", []), *(warning for wheel in plan for warning in wheel["warnings"])]
         warnings += [file.warning for file in downloads if file.warning]
-        reason = node_plan.explain_refusal(plan, environment["python"]["executable"])
+        reason = node_plan.explain_refusal(plan, environment["python"]["prefix"])
         if reason and arguments["refuse"]:
             raise TorchExtensionError(reason)
         examination = {} if reason or arguments["environment"] else self._examine(plan)
         plan = node_plan.apply_examination(plan, examination.get("wheels", []))
         if examination:
             plan = node_plan.refuse_obstacles(plan, environment, arguments["mode"])
-            reason = node_plan.explain_refusal(plan, environment["python"]["executable"])
+            reason = node_plan.explain_refusal(plan, environment["python"]["prefix"])
             if reason and arguments["refuse"]:
                 raise TorchExtensionError(reason)
         warnings += explain_unused(environment, plan)

@@ -74,7 +74,7 @@ def fetch_for_nodes(
                 facts[file.sha256] = context.read_wheel_facts(file.path, file.sha256)
         except TorchExtensionError as exc:
             files.pop(key, None)
-            errors[key] = f"{exc} Wanted by {_join_names(nodes_of[key])}."
+            errors[key] = f"{exc} Wanted by {join_names(nodes_of[key])}."
     results = {
         node: _node_result(plan, files, errors, None if predict else requirements) for node, plan in plans.items()
     }
@@ -131,5 +131,6 @@ def _node_result(
     return result
 
 
-def _join_names(nodes: t.Sequence[str], limit: int = 10) -> str:
+def join_names(nodes: t.Sequence[str], limit: int = 10) -> str:
+    """Names for a message, of which a fleet has many."""
     return ", ".join(nodes[:limit]) + (f" and {len(nodes) - limit} more" if len(nodes) > limit else "")

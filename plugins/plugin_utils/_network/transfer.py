@@ -165,7 +165,11 @@ class Transfer:
                     with http_session.explain_http_errors(self._url):
                         raise failure.error from None
                 seconds = _retry_delay(retry, failure.response)
-                self._progress.note(f"{name}: {failure}. It goes on in {seconds:.0f} s.")
+                attempt = self._retry_policy.max_retries - (retry.total or 0)
+                self._progress.note(
+                    f"{name}: {failure}; attempt {attempt} of {self._retry_policy.max_retries + 1} failed,"
+                    f" retrying in {seconds:.0f} s"
+                )
                 time.sleep(seconds)
 
     def _request(self, session: requests.Session, gauge: Gauge) -> None:

@@ -20,10 +20,11 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.self
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import INSTALL, KEEP, REPLACE
 
+# done, and to be done
 _TRIAL_DESCRIPTIONS = {
-    trial.GPU: "forward and backward on each GPU, against torch's own operators",
-    trial.IMPORT: "imported",
-    trial.NONE: "not at all",
+    trial.GPU: ("forward and backward on each GPU, against torch's own operators",) * 2,
+    trial.IMPORT: ("imported", "import"),
+    trial.NONE: ("not at all",) * 2,
 }
 # where torch is, if not in the environment's own folder
 _PLACES = {USER: "of this user alone", VARIABLE: "on PYTHONPATH", ADDED: "added to the search path"}
@@ -82,7 +83,8 @@ def report_result(
         change = "kept" if is_kept else f"{'would be ' if is_prediction else ''}{participle}"
         lines += _report_wheel(wheel, outcome, change)
         if outcome.get("verify"):
-            lines.append(f"{'would be ' if is_prediction else ''}tried out: {_TRIAL_DESCRIPTIONS[outcome['verify']]}")
+            description = _TRIAL_DESCRIPTIONS[outcome["verify"]][is_prediction]
+            lines.append(f"{'would be ' if is_prediction else ''}tried out: {description}")
         for gpu in outcome.get("gpus") or []:
             lines.append(
                 f"on {gpu['device']} ({gpu['name']}): forward and backward in {gpu['seconds']} s, largest error"

@@ -78,7 +78,7 @@ def test_a_conflict_fails_the_task_unless_refuse_is_false(plan, venv, torch_libr
     extension_wheel(shelf, torch_libraries, "2.5")
     refused = plan(match="exact")
     assert refused["failed"]
-    assert f"cannot be put into {venv}/bin/python" in refused["msg"]
+    assert f"Nothing was changed in {venv}." in refused["msg"]
     assert "There is one for torch 2.5." in refused["msg"]
     planned = plan(match="exact", refuse=False)
     assert (planned["failed"], planned["plan"][0]["action"], planned["wheels"]) == (False, "refuse", [])

@@ -32,6 +32,9 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.
     choose_wheel,
     read_settings,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.requirement_list import (
+    whole_requirements,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.wheel_choice import (
     ProofResult,
     Unfit,
@@ -84,6 +87,7 @@ class ActionModule(NodeAction):
 
     def perform(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         _validated, arguments = self.validate_argument_spec(_ARGUMENTS)
+        arguments["packages"] = whole_requirements(arguments["packages"])
         self._arguments, self._task_vars = arguments, task_vars
         delivery = options.validate_delivery(arguments["delivery"], arguments["stage_dir"])
         info = {"environment": arguments["environment"]} if arguments["environment"] else self._probe()

@@ -48,6 +48,26 @@ options:
     type: list
     elements: str
     default: []
+  packages:
+    description:
+      - Requirements (PEP 508) of known packages, for which M(airgap.torch_extensions.wheel_plan) or the lookup
+        P(airgap.torch_extensions.wheel#lookup) will choose wheels by RV(environment). What they need for it is asked for, as if it stood
+        in O(distributions) and O(sdists).
+    type: list
+    elements: str
+    default: []
+  mode:
+    description:
+      - How the wheels of O(packages) will be installed, as in O(airgap.torch_extensions.torch_extension#module:mode). With
+        V(pip_cache), each of O(packages) that pins a version is asked for as in O(sdists).
+    type: str
+    choices: [install, pip_cache, find_links]
+    default: install
+  sdist_url:
+    description:
+      - The address of the sdists of O(packages), as in O(airgap.torch_extensions.wheel_plan#module:sdist_url). Those that have one
+        are not asked for as in O(sdists).
+    type: raw
   stage_dir:
     description:
       - The folder on the node that M(airgap.torch_extensions.torch_extension) brings wheels to. RV(staged) tells what is in it.
@@ -242,6 +262,10 @@ def main():
             "distributions": {"type": "list", "elements": "str", "default": []},
             "sdists": {"type": "list", "elements": "str", "default": []},
             "stage_dir": {"type": "path"},
+            # the action's, which makes distributions and sdists of them
+            "packages": {"type": "list", "elements": "str", "default": []},
+            "mode": {"type": "str", "choices": ["install", "pip_cache", "find_links"], "default": "install"},
+            "sdist_url": {"type": "raw"},
         },
         supports_check_mode=True,
     )

@@ -39,6 +39,8 @@ options:
       - Requirements (PEP 508) of known packages, as in V(flash-attn==2.8.3), V(flash-attn>=2.7,<2.9) or V(flash-attn).
       - One that leaves a choice means what is installed, if it meets it and fits the torch that is there; otherwise the newest
         version that has a wheel that fits.
+      - In a string they are separated by commas, as in V(flash-attn>=2.7,<2.9,causal-conv1d). A part that begins with an operator
+        belongs to the requirement before it.
     type: list
     elements: str
     required: true

@@ -67,6 +67,13 @@ def test_a_plan_has_the_nodes_environment_and_its_wheels_and_changes_nothing(pla
     assert planned["report"][0].startswith("found: Python ")
 
 
+def test_a_string_of_requirements_is_split_between_them_alone(plan, torch_libraries, shelf):
+    extension_wheel(shelf, torch_libraries, "2.6")
+    planned = plan(packages="flash-attn>=2.7,<2.9,causal-conv1d", refuse=False)
+    assert [item["requirement"] for item in planned["plan"]] == ["flash-attn>=2.7,<2.9", "causal-conv1d"]
+    assert [item["action"] for item in planned["plan"]] == ["install", "refuse"]
+
+
 def test_a_conflict_fails_the_task_unless_refuse_is_false(plan, venv, torch_libraries, shelf):
     extension_wheel(shelf, torch_libraries, "2.5")
     refused = plan(match="exact")

@@ -148,7 +148,7 @@ def test_a_survey_of_no_node_is_not_written(playbook, nodes, here):
         ("n1", "localhost,n1", "n1"),
         ("!n3", "localhost,all,!n3", "n1, n2"),
         ("all:!n3", "localhost:all:!n3", "n1, n2"),
-        ("n[2:3]", "localhost,n[2:3]", "n2, n3"),
+        ("all[1:2]", "localhost,all[1:2]", "n2, n3"),
     ],
 )
 def test_a_limit_that_leaves_out_localhost_is_refused_with_the_one_that_chooses_among_the_nodes_of_a_survey(

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""Find what a wheel requires and a node lacks, and download it with the control node's pip."""
+"""Find what wheels require, and download it with the control node's pip."""
 
 from __future__ import annotations
 
@@ -61,6 +61,23 @@ class NotCachedError(TorchExtensionError):
     """A file would have to be downloaded, and nothing may be."""
 
 
+class Unobtainable(TorchExtensionError):  # noqa: N818 (it is a fact as well, where the node has what cannot be had)
+    """There is no wheel of a requirement."""
+
+    def __init__(self, requirement: Requirement, required_by_file: str, reason: str, remedy: str) -> None:
+        """
+        :param required_by_file: name of the wheel that declares it
+        :param reason: completes a sentence that begins with the requirement
+        :param remedy: a sentence without its end
+        """
+        self.name = canonical(requirement.name)
+        self.fact = f"{self.name}{requirement.specifier}, which {required_by_file} requires"
+        self.reason, self.remedy = reason, remedy
+        super().__init__(
+            f"{self.fact} and the node lacks, {reason} {remedy}, or install {self.name} on the node beforehand."
+        )
+
+
 class RequirementFinder:
     """Finds what wheels require, in the cache or on an index; downloads each file once."""
 
@@ -74,6 +91,7 @@ class RequirementFinder:
         self._fetch = fetch
         self._offline = offline
         self._required: dict[tuple[str, str], Required] = {}
+        self._unobtainable: dict[tuple[str, str], Unobtainable] = {}
         #: paths of the files that were downloaded from an index
         self.downloaded: list[str] = []
 
@@ -90,26 +108,46 @@ class RequirementFinder:
         :param locked: the only files that may be taken, if there is a lock
         :raises TorchExtensionError: if one of them cannot be had
         """
-        markers = metadata.marker_environment(environment)
-        skipped = {name for name, version in environment["distributions"].items() if version is not None}
-        skipped.update(_NEVER_FETCHED)
-        required: dict[str, Required] = {}
-        required_by: dict[str, set[str]] = {}
-        queue: list[tuple[str, t.Collection[str]]] = [(wheel, ()) for wheel in wheels]
-        skipped.update(wheel_file.read_metadata(wheel).name for wheel, _extras in queue)
-        while queue:
-            wheel, extras = queue.pop()
-            for requirement in _declared_requirements(wheel, markers, extras):
-                name = canonical(requirement.name)
-                required_by.setdefault(name, set()).add(wheel_file.parse_name(os.path.basename(wheel)).name)
-                if name not in skipped and name not in required:
-                    if locked is None:
-                        required[name] = self._find_or_download(requirement, environment, os.path.basename(wheel))
-                    else:
-                        item = _find_in_lock(locked, requirement, os.path.basename(wheel))
-                        required[name] = self.get_locked(item, environment)
-                    queue.append((required[name].path, requirement.extras))
-        return [required[name]._replace(required_by=tuple(sorted(required_by[name]))) for name in sorted(required)]
+        installed = {name for name, version in environment["distributions"].items() if version is not None}
+        chosen: dict[str, Required] = {}
+
+        def find(requirement: Requirement, required_by_file: str) -> Required | None:
+            name = canonical(requirement.name)
+            if name not in installed and name not in chosen:
+                chosen[name] = self._find(requirement, environment, locked, required_by_file)
+            return chosen.get(name)
+
+        return _walk(wheels, environment, find)
+
+    def find_all(
+        self,
+        wheels: t.Iterable[str],
+        environment: t.Mapping[str, t.Any],
+        locked: t.Collection[t.Mapping[str, t.Any]] | None = None,
+    ) -> tuple[list[Required], list[Unobtainable]]:
+        """The wheels of all that wheels require, directly or not, whatever the node has; and what cannot be had.
+
+        Each requirement has a wheel that meets it, so that there may be several of one name: any of the wheels can be installed
+        without the others.
+
+        :param wheels: as for :meth:`find_missing`
+        :param environment: of a node, whose Python and platform count
+        :param locked: as for :meth:`find_missing`
+        """
+        unobtainable: dict[str, Unobtainable] = {}
+
+        def find(requirement: Requirement, required_by_file: str) -> Required | None:
+            try:
+                return self._find(requirement, environment, locked, required_by_file)
+            except Unobtainable as exc:
+                unobtainable.setdefault(exc.name, exc)
+                return None
+
+        return _walk(wheels, environment, find), [unobtainable[name] for name in sorted(unobtainable)]
+
+    def forget_found(self) -> None:
+        """Find all anew: what was downloaded since may meet a requirement for which something older was found."""
+        self._required.clear()
 
     def get_locked(self, item: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Required:
         """The very file that a lock names: from the cache, from its URL, or from the index of the control node's pip.
@@ -131,20 +169,70 @@ class RequirementFinder:
                 self.downloaded.append(path)
         return Required(name, filename, path, digest)
 
+    def _find(
+        self,
+        requirement: Requirement,
+        environment: t.Mapping[str, t.Any],
+        locked: t.Collection[t.Mapping[str, t.Any]] | None,
+        required_by_file: str,
+    ) -> Required:
+        if locked is not None:
+            return self.get_locked(_find_in_lock(locked, requirement, required_by_file), environment)
+        return self._find_or_download(requirement, environment, required_by_file)
+
     def _find_or_download(
         self, requirement: Requirement, environment: t.Mapping[str, t.Any], required_by_file: str
     ) -> Required:
         key = (str(requirement), _node_kind(environment))
+        if key in self._unobtainable:
+            raise self._unobtainable[key]
         if key not in self._required:
             path = _newest_cached(self._folder, requirement, environment)
             if path is None and self._offline:
                 raise NotCachedError(f"{requirement} is not in {self._folder}.")
             if path is None:
-                path = _download(requirement, environment, self._folder, required_by_file)
+                try:
+                    path = _download(requirement, environment, self._folder, required_by_file)
+                except Unobtainable as exc:
+                    self._unobtainable[key] = exc
+                    raise
                 self.downloaded.append(path)
             name = canonical(requirement.name)
             self._required[key] = Required(name, os.path.basename(path), path, sha256_of(path))
         return self._required[key]
+
+
+def _walk(
+    wheels: t.Iterable[str],
+    environment: t.Mapping[str, t.Any],
+    find: t.Callable[[Requirement, str], Required | None],
+) -> list[Required]:
+    """Go through all that wheels require, directly or not, but for torch and the wheels themselves.
+
+    :param find: gives the wheel of a requirement, which is gone through as well; None to leave the requirement out
+    """
+    markers = metadata.marker_environment(environment)
+    queue: list[tuple[str, frozenset[str]]] = [(wheel, frozenset()) for wheel in wheels]
+    skipped = {*_NEVER_FETCHED, *(wheel_file.read_metadata(wheel).name for wheel, _extras in queue)}
+    found: dict[str, Required] = {}
+    required_by: dict[str, set[str]] = {}
+    seen = set(queue)
+    while queue:
+        wheel, extras = queue.pop()
+        for requirement in _declared_requirements(wheel, markers, extras):
+            if canonical(requirement.name) in skipped:
+                continue
+            item = find(requirement, os.path.basename(wheel))
+            if item is None:
+                continue
+            found[item.filename] = item
+            required_by.setdefault(item.filename, set()).add(wheel_file.parse_name(os.path.basename(wheel)).name)
+            step = (item.path, frozenset(requirement.extras))
+            if step not in seen:
+                seen.add(step)
+                queue.append(step)
+    order = sorted(found.values(), key=lambda item: (item.name, item.filename))
+    return [item._replace(required_by=tuple(sorted(required_by[item.filename]))) for item in order]
 
 
 def _declared_requirements(wheel: str, markers: dict[str, str], extras: t.Collection[str]) -> list[Requirement]:
@@ -200,10 +288,11 @@ def _download(requirement: Requirement, environment: t.Mapping[str, t.Any], fold
         errors = _pip_download([specification], environment, part)
         files = os.listdir(part)
         if errors is not None or len(files) != 1:
-            raise TorchExtensionError(
-                f"{specification}, which {required_by_file} requires and the node lacks, cannot be had from the index of the control"
-                f" node: {errors or ''} Configure pip on the control node (index-url, proxy, cert in pip.conf, or"
-                " PIP_… in the environment), or install it on the node beforehand."
+            raise Unobtainable(
+                requirement,
+                required_by_file,
+                f"cannot be had from the index of the control node: {errors or ''}",
+                "Configure pip on the control node (index-url, proxy, cert in pip.conf, or PIP_… in the environment)",
             )
         path = os.path.join(folder, files[0])
         os.replace(os.path.join(part, files[0]), path)
@@ -217,10 +306,12 @@ def _find_in_lock(
     fitting = [item for item in of_name if requirement.specifier.contains(item["version"], prereleases=True)]
     if not fitting:
         versions = " and ".join(item["version"] for item in of_name)
-        raise TorchExtensionError(
-            f"{requirement}, which {required_by_file} requires and the node lacks, is not in the lock, which has"
-            f" {versions or 'none'} for nodes of this kind. Run the playbook lock again with this node, or install it on the"
-            " node beforehand."
+        name = canonical(requirement.name)
+        raise Unobtainable(
+            requirement,
+            required_by_file,
+            f"is not in the lock, which lists {f'{name} {versions}' if versions else f'no {name}'} for this kind of node.",
+            "Run the playbook lock again, and bundle where a bundle is used",
         )
     return max(fitting, key=lambda item: Version(item["version"]))
 

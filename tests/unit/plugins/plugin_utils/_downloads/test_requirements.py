@@ -255,3 +255,50 @@ def test_wheels_of_one_plan_may_require_each_other(publish, find_required, envir
     wheel = build_wheel(tmp_path / "wheels", requires=["causal-conv1d"])
     assert RequirementFinder(str(tmp_path / "cache")).find_missing([str(wheel), str(other)], environment) == []
     assert server.requests == []
+
+
+def test_all_that_wheels_require_is_found_whatever_the_node_has(publish, environment, tmp_path):
+    publish({"name": "a", "version": "1", "requires": ["b", "torch"]}, {"name": "b", "version": "1"})
+    wheel = build_wheel(tmp_path / "wheels", requires=["a", "torch"])
+    environment["distributions"].update(a="0.1", b="0.1")
+    finder = RequirementFinder(str(tmp_path / "cache"))
+    assert finder.find_missing([str(wheel)], environment) == []
+    found, unobtainable = finder.find_all([str(wheel)], environment)
+    assert [(item.name, item.required_by) for item in found] == [("a", ("flash-attn",)), ("b", ("a",))]
+    assert unobtainable == []
+
+
+def test_each_requirement_of_one_name_has_a_file_that_meets_it(publish, environment, tmp_path):
+    publish(
+        {"name": "a", "version": "1"}, {"name": "a", "version": "2", "requires": ["b"]}, {"name": "b", "version": "1"}
+    )
+    wheels = [
+        build_wheel(tmp_path / "wheels", requires=["a<2"]),
+        build_wheel(tmp_path / "wheels", name="causal-conv1d", version="1.6.0", requires=["a"]),
+    ]
+    found, _none = RequirementFinder(str(tmp_path / "cache")).find_all(map(str, wheels), environment)
+    assert [(item.filename, item.required_by) for item in found] == [
+        ("a-1-py3-none-any.whl", ("flash-attn",)),
+        ("a-2-py3-none-any.whl", ("causal-conv1d",)),
+        ("b-1-py3-none-any.whl", ("a",)),
+    ]
+
+
+def test_what_cannot_be_had_is_told_and_the_rest_is_found(publish, environment, tmp_path, server):
+    publish({"name": "a", "version": "1"})
+    wheel = build_wheel(tmp_path / "wheels", requires=["a", "c>=2", "b"])
+    finder = RequirementFinder(str(tmp_path / "cache"))
+    found, unobtainable = finder.find_all([str(wheel)], environment)
+    assert [item.name for item in found] == ["a"]
+    assert [each.name for each in unobtainable] == ["b", "c"]
+    assert unobtainable[1].fact == f"c>=2, which {wheel.name} requires"
+    server.requests.clear()
+    finder.forget_found()
+    assert finder.find_all([str(wheel)], environment)[1] == unobtainable
+    assert server.requests == [], "it is asked for once"
+
+
+def test_what_is_required_with_and_without_an_extra_has_what_the_extra_requires(publish, find_required, environment):
+    publish({"name": "a", "version": "1", "requires": ["b; extra == 'fast'"]}, {"name": "b", "version": "1"})
+    for order in (["a", "a[fast]"], ["a[fast]", "a"]):
+        assert find_required(environment, *order) == ["a-1-py3-none-any.whl", "b-1-py3-none-any.whl"]

@@ -159,13 +159,13 @@ def test_the_report_counts_kinds_of_nodes_files_and_bytes(
     size = sum(file.stat().st_size for file in files)
     result = write_lock(plans)
     assert (result["environments"], result["files"], result["size"]) == (2, 2, size)
-    assert result["report"] == [f"{lock_path} was written: 2 kinds of nodes, 2 files, {size} bytes"]
+    assert result["report"] == [f"{lock_path} was written: 2 kinds of nodes, 2 wheels, {size} bytes"]
     lock_path.unlink()
     predicted = write_lock(plans, predict=True)
-    assert predicted["report"] == [f"{lock_path} would be written: 2 kinds of nodes, 2 files, {size} bytes"]
+    assert predicted["report"] == [f"{lock_path} would be written: 2 kinds of nodes, 2 wheels, {size} bytes"]
     shutil.rmtree(cache)
     [line] = write_lock(plans, predict=True)["report"]
-    assert line.endswith(": 2 kinds of nodes, 1 file, 0 bytes (as far as is known without a download)")
+    assert line.endswith(": 2 kinds of nodes, 1 wheel, 0 bytes (as far as is known without a download)")
 
 
 def test_all_wheels_that_cannot_be_downloaded_are_named_and_nothing_is_locked(

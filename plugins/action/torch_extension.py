@@ -77,8 +77,9 @@ class ActionModule(DeliveringAction):
         if errors:
             raise TorchExtensionError("\n".join(errors))
         wheels, requirements = (arguments.get(name) or [] for name in ("wheels", "requirements"))
-        if "wheels" in arguments:
-            arguments["wheels"] = [for_node(wheel) for wheel in wheels]
+        for name in ("wheels", "requirements"):
+            if name in arguments:
+                arguments[name] = [for_node(file) for file in arguments[name] or []]
         facts, environment = (arguments.pop(name, None) for name in ("facts", "environment"))
         facts = facts or {}
         check_facts(facts)
@@ -104,7 +105,8 @@ class ActionModule(DeliveringAction):
         if failures:
             result["warnings"] = [*result.get("warnings", []), *failures]
         mode = arguments.get("mode", "install")
-        return {**result, "report": report_lines.report_result(wheels, result, mode, self._task.check_mode)}
+        report = report_lines.report_result(wheels, requirements, result, mode, self._task.check_mode)
+        return {**result, "report": report}
 
     def _install(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.sizes import format_size
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import COPY
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.self_description import (
     ADDED,
@@ -65,11 +66,16 @@ def _describe_gpus(gpus: t.Sequence[t.Mapping[str, t.Any]] | None) -> str:
 
 
 def report_result(
-    wheels: t.Iterable[t.Mapping[str, t.Any]], result: t.Mapping[str, t.Any], mode: str, is_prediction: bool
+    wheels: t.Sequence[t.Mapping[str, t.Any]],
+    requirements: t.Sequence[t.Mapping[str, t.Any]],
+    result: t.Mapping[str, t.Any],
+    mode: str,
+    is_prediction: bool,
 ) -> list[str]:
     """Report what has become of wheels on a node.
 
     :param wheels: as they were planned
+    :param requirements: what they require, as wheel_fetch returned it
     :param result: what torch_extension returned, and ``proofs`` and ``delivery``, if there are any
     :param mode: of the installation
     :param is_prediction: whether nothing was done yet (check mode)
@@ -93,7 +99,11 @@ def report_result(
     for proof in result.get("proofs") or []:
         because = f" (it {'; it '.join(proof['reasons'])})" if proof["reasons"] else ""
         lines.append(f"proof: {proof['verdict']}{because}")
-    lines += [f"{'would come ' if is_prediction else ''}with: {filename}" for filename in result["requirements"]]
+    sizes = {file["filename"]: file.get("size") for file in requirements}
+    lines += [
+        f"{'would come ' if is_prediction else ''}with: {_with_size(filename, sizes.get(filename))}"
+        for filename in result["requirements"]
+    ]
     lines += _report_delivery(result.get("delivery"))
     left = [*(result.get("leftovers") or []), *result["cleared"]]
     cleared = "would be cleared away" if is_prediction else "cleared away"
@@ -108,6 +118,10 @@ def _report_delivery(delivery: t.Mapping[str, t.Any] | None) -> list[str]:
     return [f"brought by: {delivery['way']}, {delivery.get('url') or delivery['folder']}"]
 
 
+def _with_size(file: str, size: int | None) -> str:
+    return f"{file} ({format_size(size)})" if size else file
+
+
 def explain_find_links(folder: str) -> list[str]:
     """How pip and uv on the node find the wheels in a folder of its environment."""
     return [
@@ -117,8 +131,9 @@ def explain_find_links(folder: str) -> list[str]:
 
 
 def _report_wheel(wheel: t.Mapping[str, t.Any], outcome: t.Mapping[str, t.Any], change: str) -> list[str]:
+    origin = wheel.get("url") or wheel.get("filename") or "nowhere that is recorded"
     return [
         f"{wheel['name']} {wheel['version']}: {change} (found: {outcome['reason']})",
-        f"from: {wheel.get('url') or wheel.get('filename') or 'nowhere that is recorded'}",
+        f"from: {_with_size(origin, None if outcome['action'] == KEEP else wheel.get('size'))}",
         f"why: {wheel.get('ground') or 'unknown'}",
     ]

@@ -24,7 +24,7 @@ def outcome(action="install", **more):
 
 def done(result=None, mode="install", predicts=False, wheels=(WHEEL,), **more):
     return report_lines.report_result(
-        wheels, {"wheels": [result or outcome()], "requirements": [], "cleared": [], **more}, mode, predicts
+        wheels, [], {"wheels": [result or outcome()], "requirements": [], "cleared": [], **more}, mode, predicts
     )
 
 
@@ -143,7 +143,7 @@ def test_check_mode_reports_nothing_as_done():
     wheel = {"name": "flash-attn", "version": "2.8.3", "filename": "f.whl"}
     outcome = {"filename": "f.whl", "action": "install", "reason": "flash-attn is not installed", "verify": "import"}
     result = {"wheels": [outcome], "requirements": ["einops.whl"], "cleared": ["old.part"]}
-    lines = report_lines.report_result([wheel], result, "install", is_prediction=True)
+    lines = report_lines.report_result([wheel], [], result, "install", is_prediction=True)
     assert [line.split(":")[0] for line in lines if line.split(":")[0] not in ("from", "why")] == [
         "flash-attn 2.8.3",
         "would be tried out",
@@ -151,3 +151,17 @@ def test_check_mode_reports_nothing_as_done():
         "would be cleared away, for a run that broke off left it",
     ]
     assert lines[0].startswith("flash-attn 2.8.3: would be installed")
+    assert "would be tried out: import" in lines
+
+
+@pytest.mark.parametrize(("size", "words"), [(250_300_000, " (250 MB)"), (None, "")])
+def test_how_much_is_brought_is_reported_as_far_as_it_is_known(size, words):
+    requirements = [{"filename": "einops.whl", "size": 64_200}]
+    result = {"wheels": [outcome()], "requirements": ["einops.whl"], "cleared": []}
+    lines = report_lines.report_result([{**WHEEL, "size": size}], requirements, result, "install", is_prediction=True)
+    assert f"from: https://gh.example/flash.whl{words}" in lines
+    assert "would come with: einops.whl (64 kB)" in lines
+    result = {**result, "wheels": [outcome("keep")], "requirements": []}
+    assert "from: https://gh.example/flash.whl" in report_lines.report_result(
+        [{**WHEEL, "size": size}], [], result, "install", is_prediction=True
+    ), "what is kept is not brought"

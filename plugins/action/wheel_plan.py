@@ -30,6 +30,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.
     INSTALLED,
     Decision,
     choose_wheel,
+    judge_environment,
     read_settings,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.requirement_list import (
@@ -52,6 +53,7 @@ _ARGUMENTS = {
     "python": {"type": "str", "default": "python3"},
     "environment": {"type": "dict"},
     "mode": {"type": "str", "choices": MODES, "default": INSTALL},
+    "choose": {"type": "bool", "default": True},
     "refuse": {"type": "bool", "default": True},
     "source": {"type": "list", "elements": "str", "default": [RELEASE]},
     "lock": {"type": "path"},
@@ -92,6 +94,8 @@ class ActionModule(NodeAction):
         delivery = options.validate_delivery(arguments["delivery"], arguments["stage_dir"])
         info = {"environment": arguments["environment"]} if arguments["environment"] else self._probe()
         environment = info["environment"]
+        if not arguments["choose"]:
+            return self._judge(environment, info.get("warnings", []))
         downloads: list[Download] = []
         with use_proxy(arguments["proxy"]):
             environment = self._find_open_sdists(environment)
@@ -129,6 +133,16 @@ class ActionModule(NodeAction):
             "report": report,
             "warnings": list(dict.fromkeys(warnings)),
         }
+
+    def _judge(self, environment: dict[str, t.Any], warnings: list[str]) -> dict[str, t.Any]:
+        """What can be told of a node without choosing a wheel."""
+        mode = self._arguments["mode"]
+        judged = [judge_environment(term, environment, mode == PIP_CACHE) for term in self._arguments["packages"]]
+        plan = node_plan.refuse_obstacles(judged, environment, mode)
+        reason = node_plan.explain_refusal(plan, environment["python"]["prefix"])
+        if reason and self._arguments["refuse"]:
+            raise TorchExtensionError(reason)
+        return {"changed": False, "environment": environment, "plan": plan, "wheels": [], "warnings": warnings}
 
     def _run_in_environment(
         self, name: str, arguments: dict[str, t.Any], check_mode: bool | None = None

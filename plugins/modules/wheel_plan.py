@@ -57,6 +57,12 @@ options:
     type: str
     choices: [install, pip_cache, find_links]
     default: install
+  choose:
+    description:
+      - Whether to choose wheels. If not, no source is asked, and C(conflicts) in RV(plan) tell only what no choice can change, such as
+        an environment without torch. RV(environment), RV(plan) and an empty RV(wheels) are returned then.
+    type: bool
+    default: true
   refuse:
     description:
       - Whether to fail where the node cannot have what it shall have. If not, C(conflicts) in RV(plan) tells.

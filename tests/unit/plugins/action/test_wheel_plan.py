@@ -91,6 +91,20 @@ def test_a_node_that_cannot_be_probed_fails_the_task(plan, tmp_path):
     assert "nowhere" in failed["msg"]
 
 
+def test_without_choosing_a_plan_tells_what_no_choice_can_change_and_asks_no_source(plan, torch_libraries, server):
+    unasked = {"choose": False, "source": [f"index:{server.url}/simple"], "mode": "pip_cache"}
+    planned = plan(**unasked)
+    assert (planned["plan"][0]["conflicts"], planned["plan"][0]["requirement"]) == ([], "flash-attn")
+    assert (planned["changed"], planned["wheels"]) == (False, [])
+    torch_libraries.with_name("version.py").write_text("__version__ = '2.6.0+cpu'\ncuda = None\nhip = None\n")
+    [refused] = plan(**unasked, refuse=False)["plan"]
+    assert "is built for the CPU only" in refused["conflicts"][0]
+    failed = plan(**unasked)
+    assert failed["failed"]
+    assert refused["conflicts"][0] in failed["msg"]
+    assert server.requests == []
+
+
 def test_with_a_given_environment_the_node_is_not_contacted(on_node, shelf, environment, tmp_path):
     environment["distributions"]["flash-attn"] = "2.8.3"  # nobody knows from which wheel
     wheel = shelf / "flash_attn-2.8.3+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"

@@ -39,7 +39,7 @@ class ActionModule(NodeAction):
         environment = result["environment"]
         packages = verification.judge_packages(result["packages"], wanted, environment, arguments["match"])
         broken = [package for package in packages if not package["ok"]]
-        warnings = [f"{verification.describe_name(each)} is broken: {each['reasons'][0]}" for each in broken]
+        warnings = [f"BROKEN: {verification.describe_name(each)}: {each['reasons'][0]}" for each in broken]
         return {
             **result,
             "ok": not broken,

@@ -56,7 +56,7 @@ _MEANINGS = (
     ("driver on your system is too old", "torch is for a newer CUDA than the driver serves: upgrade the driver"),
     ("driver version is insufficient", "torch is for a newer CUDA than the driver serves: upgrade the driver"),
     ("out of memory", "others use this GPU's memory: try again when it is free"),
-    ("not compiled with CUDA", "this torch is built for the CPU only"),
+    ("not compiled with CUDA", "this torch is built for the CPU only: install one for CUDA"),
     ("No CUDA GPUs are available", "torch sees none: look at the driver, and at CUDA_VISIBLE_DEVICES"),
     ("Found no NVIDIA driver", "torch sees none: look at the driver"),
 )

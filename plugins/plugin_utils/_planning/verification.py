@@ -83,7 +83,7 @@ def describe_name(package: Package) -> str:
 def _absent(name: str) -> dict[str, t.Any]:
     """A package that is wanted and not installed."""
     faults = [Fault("it is not installed", remedies.INSTALL_WANTED)]
-    package = {"name": name, "version": None, "filename": None, "verify": trial.NONE, "gpus": []}
+    package: dict[str, t.Any] = {"name": name, "version": None, "filename": None, "verify": trial.NONE, "gpus": []}
     return {**package, **describe_faults(faults)}
 
 

@@ -69,6 +69,7 @@ _ARGUMENTS = {
     "delivery": {"type": "dict", "default": {}},
     "match": {"type": "str", "choices": MATCHES, "default": PROVEN},
     "upgrade": {"type": "bool", "default": False},
+    "reinstall": {"type": "bool", "default": False},
     "suggest": {"type": "bool", "default": True},
     "place_urls": {"type": "dict", "default": {}},
     "unfit": {
@@ -182,7 +183,8 @@ class ActionModule(NodeAction):
         wheels = node_plan.wheels_to_examine(plan, mode)
         if not wheels:
             return {}
-        return self._run_in_environment("torch_extension", {"mode": mode, "wheels": wheels}, check_mode=True)
+        asked = {"mode": mode, "wheels": wheels, "reinstall": self._arguments["reinstall"]}
+        return self._run_in_environment("torch_extension", asked, check_mode=True)
 
     def _choose(self, term: str, environment: dict[str, t.Any], downloads: list[Download]) -> dict[str, t.Any]:
         """Choose the wheel for a requirement, with the help of the node where there is one.
@@ -261,5 +263,7 @@ class ActionModule(NodeAction):
 
 def _begin_decision(term: str, environment: dict[str, t.Any], arguments: t.Mapping[str, t.Any]) -> Decision:
     mode = arguments["mode"]
-    settings = read_settings(arguments.get)._replace(pip_cache=mode == PIP_CACHE, keeps_installed=mode == INSTALL)
+    settings = read_settings(arguments.get)._replace(
+        reinstall=arguments["reinstall"], pip_cache=mode == PIP_CACHE, keeps_installed=mode == INSTALL
+    )
     return Decision(term, environment, settings)

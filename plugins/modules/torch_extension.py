@@ -177,9 +177,18 @@ options:
     type: str
     choices: [install, pip_cache, find_links]
     default: install
+  reinstall:
+    description:
+      - Whether O(wheels) that are there are replaced all the same, which changes the node in each run. O(requirements) that are there
+        stay.
+      - A wheel that is installed and of which a file is missing, has another size or was changed after the installation is replaced
+        in any case with O(mode=install).
+    type: bool
+    default: false
   verify:
     description:
-      - How O(wheels) are tried out in a scratch place before the environment changes.
+      - How O(wheels) are tried out in a scratch place before the environment changes. Where nothing has to be installed, nothing is
+        tried out; M(airgap.torch_extensions.torch_verify) does that with what is installed.
       - V(gpu) imports them and runs a forward and a backward pass on every GPU that torch sees, against torch's own operators
         and within the tolerances of the packages' own tests. Without a GPU it fails before anything changes. A package for
         which no such check is known is imported.
@@ -391,6 +400,7 @@ _ARGUMENTS = {
     "keep_files": {"type": "bool", "default": True},
     "staged": {"type": "list", "elements": "str", "default": []},
     "mode": {"type": "str", "choices": MODES, "default": INSTALL},
+    "reinstall": {"type": "bool", "default": False},
     "verify": {"type": "str", "choices": trial.METHODS, "default": "auto"},
     "devices": {"type": "list", "elements": "str", "default": []},
 }

@@ -211,6 +211,19 @@ environment:
         flash-attn:
           filename: flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp311-cp311-linux_x86_64.whl
           sha256: 5a176a0589635270be7181c8b96c3bdf432a28f8d7a916ffce434cd43f982fda
+    damage:
+      description:
+        - Those of the extensions that O(distributions) names which are installed in C(python.site_packages) and not whole, with the
+          paths of their files in this folder. C(missing) are gone; C(changed) have another size than C(RECORD) tells, or are newer than
+          it and have another hash.
+        - Files that are older are not read; M(airgap.torch_extensions.torch_verify) reads all. What Python compiles does not count.
+          Nor does C(RECORD) count where conda has installed the extension, for it edits files afterwards.
+      returned: success
+      type: dict
+      sample:
+        flash-attn:
+          missing: []
+          changed: [flash_attn/__init__.py]
     shadows:
       description:
         - Copies of extensions that Python finds before C(python.site_packages), by the name of the distribution. What is installed

@@ -41,6 +41,8 @@ options:
         version that has a wheel that fits.
       - In a string they are separated by commas, as in V(flash-attn>=2.7,<2.9,causal-conv1d). A part that begins with an operator
         belongs to the requirement before it.
+      - What is installed and not whole (RV(airgap.torch_extensions.torch_info#module:environment.damage)) is replaced, by a wheel of the
+        same version if a O(source) still has one.
     type: list
     elements: str
     required: true
@@ -74,6 +76,13 @@ options:
         several packages, a dictionary from the package's name to its URL.
       - Without it, the node's own pip is asked, for requirements that pin a version.
     type: raw
+  reinstall:
+    description:
+      - Whether what is there is replaced all the same, as with O(airgap.torch_extensions.torch_extension#module:reinstall). With
+        O(mode=install), a requirement that leaves a choice means then the version that is installed, if it meets it and fits the torch
+        that is there and a O(source) still has a wheel of it; unless O(upgrade) is true.
+    type: bool
+    default: false
   unfit:
     description:
       - Wheels that M(airgap.torch_extensions.torch_extension) has found unfit for the node in this run, as in

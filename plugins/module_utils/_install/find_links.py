@@ -31,6 +31,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.ac
     KEEP,
     REPLACE,
     Action,
+    apply_reinstall,
 )
 
 _FOLDER = ("share", "airgap.torch_extensions", "wheels")
@@ -78,12 +79,15 @@ def plan_pip_conf(environment: t.Mapping[str, t.Any]) -> PipConfChange:
     return PipConfChange(path, before, configuration.add_find_links(before, link, effective, path))
 
 
-def decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], run: Run) -> Action:
+def decide_action(
+    wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], run: Run, reinstall: bool = False
+) -> Action:
     """What to do with a wheel in the folder of an environment.
 
+    :param reinstall: whether one that is there is put there again
     :raises TorchExtensionError: if it cannot be put there, or if the environment's installer would not take it from there
     """
-    action = _decide_action(wheel, environment)
+    action = apply_reinstall(_decide_action(wheel, environment), reinstall)
     if action.action != KEEP:
         check_ownership(environment, _written_folders(environment))
     reason = _explain_unused(wheel, environment, run)

@@ -58,10 +58,6 @@ def decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.An
     action = decide_from_environment(wheel, environment)
     if action.action != EXAMINE:
         return action
-    installed = distributions.find_installed([environment["python"]["site_packages"]]).get(wheel["name"])
-    missing = records.missing_files(installed) if installed else []
-    if missing:
-        return Action(REPLACE, f"{wheel['name']} {wheel['version']} is installed in part ({missing[0]} is missing)")
     failure = trial.try_import(environment, wheel["imports"], run).failure
     if failure is None:
         return Action(

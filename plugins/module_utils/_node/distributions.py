@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -71,11 +72,16 @@ def find_all_records(folders: t.Iterable[str]) -> dict[str, list[Distribution]]:
 
 
 def read_record(distribution: Distribution) -> list[RecordEntry]:
-    """The files of a distribution, as its installer wrote them down (PEP 376)."""
-    import csv  # a node compiles what it imports each time, and what describes an environment reads no RECORD
+    """The files of a distribution, as its installer wrote them down (PEP 376); of a RECORD that is damaged, what can be read."""
+    import csv  # a node compiles what it imports each time, and one without extensions needs no RECORD
 
-    with open(os.path.join(distribution.path, "RECORD"), encoding="utf-8", newline="") as file:
-        return [RecordEntry(*[*row, "", ""][:3]) for row in csv.reader(file) if row]
+    entries: list[RecordEntry] = []
+    path = os.path.join(distribution.path, "RECORD")
+    with open(path, encoding="utf-8", errors="replace", newline="") as file, contextlib.suppress(csv.Error):
+        for row in csv.reader(line.replace("\0", "") for line in file):
+            if row:
+                entries.append(RecordEntry(*[*row, "", ""][:3]))
+    return entries
 
 
 def _list_folder(folder: str) -> t.Iterator[Distribution]:

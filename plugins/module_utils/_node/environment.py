@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import typing as t
@@ -32,7 +33,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv i
     read_uv_version,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import settings
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import VARIABLES
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES, VARIABLES
 
 ALL_DISTRIBUTIONS = "*"
 
@@ -94,6 +95,7 @@ def describe_environment(
         torch_module and torch_module.file, installed.get("torch"), system.library_folders(interpreter)
     )
     names = {canonical(name) for name in distribution_names if name != ALL_DISTRIBUTIONS}
+    extensions = [installed[name] for name in sorted(names.intersection(PACKAGES, installed))]
     if ALL_DISTRIBUTIONS in distribution_names:
         names.update(installed)
     selected = [installed[name] for name in sorted(names) if name in installed]
@@ -130,6 +132,7 @@ def describe_environment(
         "variables": {name: environ[name] for name in VARIABLES if name in environ},
         "distributions": {name: installed[name].version if name in installed else None for name in sorted(names)},
         "origins": {name: origin for name, origin in origins.items() if origin is not None},
+        "damage": _find_damage(extensions, interpreter.site_packages),
         "shadows": shadows.find_shadows(interpreter),
         "leftovers": leftovers.find_leftovers(interpreter.site_packages),
     }
@@ -186,7 +189,24 @@ def _read_gpus_and_driver(run: Run) -> tuple[t.Any, t.Any, list[str]]:
     return system.read_gpus_and_driver(run, lambda name, search: shutil.which(name, path=search))
 
 
-# A node compiles what it imports each time, and only mode pip_cache needs these two.
+# A node compiles what it imports each time, and some need none of this.
+
+
+def _find_damage(
+    extensions: t.Sequence[distributions.Distribution], site_packages: str | None
+) -> dict[str, dict[str, list[str]]]:
+    """The files of extensions that are not as installed, in the environment's own folder of packages, which installers write to."""
+    if not extensions or site_packages is None:
+        return {}
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.damage import find_damage
+
+    found = {}
+    for extension in extensions:
+        with contextlib.suppress(OSError):  # as with its origin, it is then not known
+            damage = find_damage(extension) if os.path.samefile(extension.folder, site_packages) else None
+            if damage:
+                found[extension.name] = {"missing": damage.missing, "changed": damage.changed}
+    return found
 
 
 def _check_pinned(requirements: t.Sequence[str]) -> None:

@@ -202,6 +202,7 @@ def environment() -> dict:
         "variables": {},
         "distributions": {"flash-attn": None, "torch": "2.2.0+cu121"},
         "origins": {},
+        "damage": {},
         "shadows": {},
         "leftovers": [],
     }

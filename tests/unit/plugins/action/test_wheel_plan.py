@@ -247,6 +247,7 @@ def test_a_plan_from_cached_answers_imports_no_slow_modules(server, environment,
         "place_urls": {},
         "suggest": True,
         "upgrade": False,
+        "reinstall": False,
         "sha256": {},
         "match": "exact",
         "github_url": "https://github.com",
@@ -291,3 +292,44 @@ def test_a_version_that_another_package_does_without_is_planned_with_a_warning(
     (remark,) = package["remarks"]
     assert f"{package['name']} {package['version']}: {remark}".startswith(warning)
     assert verified["ok"], "it is not broken"
+
+
+def test_what_somebody_has_changed_is_planned_anew_with_the_file_until_it_is_whole_again(
+    plan, on_node, venv, torch_libraries, shelf
+):
+    wheel = extension_wheel(shelf, torch_libraries, "2.6")
+    arguments = {"python": str(venv), "folder": str(shelf)}
+    assert on_node("torch_extension", wheels=plan()["wheels"], **arguments)["changed"]
+    assert plan()["plan"][0]["action"] == "keep"
+    with (site_packages(venv) / "flash_attn/__init__.py").open("a") as file:
+        file.write("# patched\n")
+    planned = plan()
+    (item,) = planned["plan"]
+    assert (item["action"], item["filename"]) == ("replace", wheel.name)
+    assert item["reason"] == "flash-attn 2.8.3 is installed, but flash_attn/__init__.py is not as installed"
+    foretold, done = (
+        on_node("torch_extension", *how, wheels=planned["wheels"], **arguments) for how in (["--check"], [])
+    )
+    assert foretold["changed"]
+    assert done["changed"], done["output"]
+    assert done["report"][0] == f"flash-attn 2.8.3: replaced (found: {item['reason']})"
+    assert plan()["wheels"] == []
+
+
+@pytest.mark.parametrize("mode", ["install", "find_links", "pip_cache"])
+def test_with_reinstall_what_is_there_is_planned_and_put_there_in_each_run(
+    mode, plan, on_node, venv, torch_libraries, shelf
+):
+    extension_wheel(shelf, torch_libraries, "2.6")
+    where = {"mode": mode, "sdist_url": "https://mirror.example/flash_attn-2.8.3.tar.gz"}
+    arguments = {"python": str(venv), "folder": str(shelf), "mode": mode}
+    assert on_node("torch_extension", wheels=plan(**where)["wheels"], **arguments)["changed"]
+    assert plan(**where)["wheels"] == []
+    for _run in range(2):
+        (wheel,) = plan(reinstall=True, **where)["wheels"]
+        assert wheel["action"] == "replace"
+        assert wheel["reason"].endswith("; reinstall replaces it all the same")
+        for how in (["--check"], []):
+            done = on_node("torch_extension", *how, wheels=[wheel], reinstall=True, **arguments)
+            assert done["changed"], done["output"]
+    assert not on_node("torch_extension", wheels=[wheel], **arguments)["changed"]

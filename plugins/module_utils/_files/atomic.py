@@ -13,6 +13,8 @@ import shutil
 import tempfile
 import typing as t
 
+HALF_FILE_PREFIX = ".torch_extension-"  # of the name of a file until it is whole
+
 _CHUNK = 1 << 20  # bytes
 
 
@@ -35,7 +37,7 @@ def copy_file(source: str, path: str, mode: int = 0o644, like: os.stat_result | 
 
 
 def _write(path: str, write_content: t.Callable[[t.IO[bytes]], object], mode: int, like: os.stat_result | None) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=".torch_extension-", dir=os.path.dirname(path))
+    handle, temporary = tempfile.mkstemp(prefix=HALF_FILE_PREFIX, dir=os.path.dirname(path))
     try:
         with os.fdopen(handle, "wb") as file:
             write_content(file)

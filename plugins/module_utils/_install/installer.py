@@ -19,6 +19,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.owne
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import find_uv
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 
+_ERROR_MARKS = ("error", "\N{MULTIPLICATION SIGN}", "╰─>")  # pip >= 21.3 tells what an error is in the lines after it
+
 # python -m pip, without the search for garbage, which takes a tenth of its time for one wheel; what is frozen is not looked at.
 _PIP = """
 import atexit, gc, runpy
@@ -44,7 +46,14 @@ def install_files(
     sources = [_installer_argument(file, folder, environment) for file in files]
     target_arguments = ["--target", target] if target else []
     _run_installer(
-        ["install", "--no-index", "--no-deps", "--no-cache-dir", *(target_arguments or ["--force-reinstall"]), *sources],
+        [
+            "install",
+            "--no-index",
+            "--no-deps",
+            "--no-cache-dir",
+            *(target_arguments or ["--force-reinstall"]),
+            *sources,
+        ],
         ["install", "--offline", "--no-index", "--no-deps", *(target_arguments or ["--reinstall"]), *sources],
         f"install {', '.join(file['filename'] for file in files)}",
         environment,
@@ -108,6 +117,8 @@ def _run_installer(
     status, out, err = run(["env", *unset_variables, f"PIP_CONFIG_FILE={os.devnull}", *variables, *command])
     if status != 0:
         lines = [line for line in (err + "\n" + out).splitlines() if line.strip()]
-        errors = [line for line in lines if line.lower().startswith("error")] or lines[-1:] or [f"exit status {status}"]
+        errors = (
+            [line for line in lines if line.lower().startswith(_ERROR_MARKS)] or lines[-1:] or [f"exit status {status}"]
+        )
         name = "pip" if environment["installers"]["pip"] else "uv"
         raise TorchExtensionError(f"{name} of this node could not {wanted}: {' '.join(errors)}")

@@ -86,7 +86,7 @@ def install(
     files = [*wheels, *requirements]
     for file in files:
         wheel_file.check_tags(file["filename"], environment)
-    with _locked(python["site_packages"]):
+    with locked(python["site_packages"]):
         replacement.remove_leftovers(python["site_packages"], _leftover_names(wheels))
         with replacement.scratch_folder(python["site_packages"]) as new:
             _unpack(files, folder, new, environment, run)
@@ -143,7 +143,7 @@ def remove_leftovers(wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.M
     """
     folder = environment["python"]["site_packages"]
     check_ownership(environment, [folder])
-    with _locked(folder):
+    with locked(folder):
         return replacement.remove_leftovers(folder, _leftover_names(wheels))
 
 
@@ -152,7 +152,7 @@ def _leftover_names(wheels: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _locked(folder: str) -> t.Iterator[None]:
+def locked(folder: str) -> t.Iterator[None]:
     """One installation at a time: where a control node was lost, its installation may still run when the next one starts.
 
     :raises TorchExtensionError: if another one does not end

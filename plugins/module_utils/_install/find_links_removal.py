@@ -13,6 +13,7 @@ import os
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import find_links
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.removal import (
@@ -43,9 +44,11 @@ def plan_removal(names: t.Sequence[str], environment: Environment) -> Removal:
     return _plan(names, environment).removal
 
 
-def remove(names: t.Sequence[str], environment: Environment) -> Removal:
+def remove(names: t.Sequence[str], environment: Environment, _run: Run | None = None) -> Removal:
     """Remove the wheels of packages, and of what they alone require; parameters and errors as of :func:`plan_removal`."""
     plan, folder = _plan(names, environment), find_links.wheel_folder(environment)
+    if not plan.removal.changes:
+        return plan.removal
     if plan.settings:  # first: pip complains of a folder that is not there
         find_links.write_pip_conf(plan.settings, environment)
     for name in plan.files:

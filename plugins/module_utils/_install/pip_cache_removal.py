@@ -14,6 +14,7 @@ import os
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import pip_cache
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.removal import (
     Removal,
@@ -42,7 +43,7 @@ def plan_removal(names: t.Sequence[str], environment: Environment) -> Removal:
     return _describe(names, _find_entries(names, environment), environment)
 
 
-def remove(names: t.Sequence[str], environment: Environment) -> Removal:
+def remove(names: t.Sequence[str], environment: Environment, _run: Run | None = None) -> Removal:
     """Remove the entries of packages; parameters as of :func:`plan_removal`.
 
     :raises OSError: if something cannot be removed

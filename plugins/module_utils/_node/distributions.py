@@ -164,7 +164,7 @@ def read_requirements(distribution: Distribution) -> set[str]:
 
     :raises OSError: if its metadata cannot be read
     """
-    names = set()
+    names: set[str] = set()
     for file, pattern in (
         ("METADATA", r"^Requires-Dist:\s*([\w.-]+)"),
         ("PKG-INFO", r"^Requires-Dist:\s*([\w.-]+)"),

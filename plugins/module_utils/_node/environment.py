@@ -76,8 +76,12 @@ def describe_environment(
     run: Run,
     environ: t.Mapping[str, str],
     sdists: t.Sequence[str] = (),
+    needs_torch: bool = True,
 ) -> tuple[dict[str, t.Any], list[str]]:
-    """One environment as :func:`describe_environments` gives it, without the GPUs and their driver."""
+    """One environment as :func:`describe_environments` gives it, without the GPUs and their driver.
+
+    :param needs_torch: whether a torch that is broken is an error; if not, there is none then, and a warning
+    """
     interpreter = query_interpreter(python, run, ["torch", *shadows.watched_modules()], environ)
     folders = [entry.folder for entry in interpreter.path]
     try:
@@ -90,9 +94,14 @@ def describe_environment(
     found = shadows.find_records(interpreter, found)
     installed = {name: records[0] for name, records in found.items()}
     torch_module = interpreter.modules.get("torch")
-    torch, warnings = read_torch(
-        torch_module and torch_module.file, installed.get("torch"), system.library_folders(interpreter)
-    )
+    try:
+        torch, warnings = read_torch(
+            torch_module and torch_module.file, installed.get("torch"), system.library_folders(interpreter)
+        )
+    except TorchExtensionError as exc:
+        if needs_torch:
+            raise
+        torch, warnings = None, [str(exc)]
     names = {canonical(name) for name in distribution_names if name != ALL_DISTRIBUTIONS}
     if ALL_DISTRIBUTIONS in distribution_names:
         names.update(installed)

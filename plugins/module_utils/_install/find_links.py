@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import typing as t
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256, sha256_of
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.users import user_name
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import check_ownership
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import find_uv
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import configuration
@@ -222,24 +224,15 @@ def _check_delivered(wheel: t.Mapping[str, t.Any], folder: str, environment: t.M
 def _other_wheels(folder: str, name: str) -> list[str]:
     """Other wheels of the same distribution."""
     distribution = wheel_file.parse_name(name).name
-    others = []
-    for entry in os.listdir(folder):
-        try:
-            is_other = entry != name and wheel_file.parse_name(entry).name == distribution
-        except TorchExtensionError:
-            continue
-        if is_other:
-            others.append(entry)
-    return sorted(others)
+    wheels = {entry: wheel_file.parse_name_or_none(entry) for entry in os.listdir(folder)}
+    return sorted(entry for entry, wheel in wheels.items() if entry != name and wheel and wheel.name == distribution)
 
 
 def _make_folder(folder: str, owner: os.stat_result) -> None:
     """Make a folder that anybody may look into, as an environment's folders are."""
     if not os.path.isdir(folder):
         _make_folder(os.path.dirname(folder), owner)
-        os.mkdir(folder)
-        os.chmod(folder, 0o755)  # noqa: S103 (whoever uses the environment runs pip)
-        atomic.chown_like(folder, owner)
+        atomic.make_folder(folder, 0o755, owner)
 
 
 def _record_path(folder: str, name: str) -> str:
@@ -264,6 +257,12 @@ def _read_pip_conf(path: str) -> str:
             return file.read()
     except FileNotFoundError:
         return ""
+    except PermissionError as exc:
+        owner = user_name(os.stat(os.path.dirname(path)).st_uid)
+        raise TorchExtensionError(
+            f"{path} belongs to {user_name(os.stat(path).st_uid)}, and user {user_name(os.geteuid())} cannot read it. Nothing was changed."
+            f" As root, give it to the owner of the environment: chown {owner}: {shlex.quote(path)}"
+        ) from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise TorchExtensionError(
             f"{path} cannot be read ({type(exc).__name__}). Mend it, or become its owner (become, become_user)."

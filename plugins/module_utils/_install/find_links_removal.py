@@ -12,7 +12,6 @@ import contextlib
 import os
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import find_links
@@ -69,7 +68,9 @@ def _folders(environment: Environment) -> list[str]:
 def _plan(names: t.Sequence[str], environment: Environment) -> _Plan:
     folder = find_links.wheel_folder(environment)
     entries = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-    wheels = {entry: found for entry, found in ((entry, _read_name(entry)) for entry in entries) if found}
+    wheels = {
+        entry: found for entry, found in ((entry, wheel_file.parse_name_or_none(entry)) for entry in entries) if found
+    }
     records = {name: find_links.read_record(folder, name) for name in map(_package_of_record, entries) if name}
     required = _list_requirements({name: record for name, record in records.items() if name in names})
     required_by_others = _list_requirements({name: record for name, record in records.items() if name not in names})
@@ -101,13 +102,6 @@ def _plan(names: t.Sequence[str], environment: Environment) -> _Plan:
     # the records last: by them a run knows what one that was killed has left
     order = sorted(going, key=lambda entry: (entry in own_records, entry))
     return _Plan(removal, order, not rest, settings)
-
-
-def _read_name(entry: str) -> wheel_file.WheelName | None:
-    try:
-        return wheel_file.parse_name(entry)
-    except TorchExtensionError:
-        return None
 
 
 def _package_of_record(entry: str) -> str | None:

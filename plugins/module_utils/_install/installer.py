@@ -15,7 +15,10 @@ from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import explain_missing_installer
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import (
+    explain_missing_installer,
+    is_of_another_user,
+)
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import find_uv
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 
@@ -105,7 +108,18 @@ def _run_installer(
     python = environment["python"]
     uv = find_uv(python["prefix"])
     if environment["installers"]["pip"]:
-        command = [python["executable"], "-I", "-c", _PIP, "--isolated", "--disable-pip-version-check", "--no-input"]
+        # what root imports would leave files of root in another user's environment
+        no_bytecode = ["-B"] if is_of_another_user(python["site_packages"]) else []
+        command = [
+            python["executable"],
+            "-I",
+            *no_bytecode,
+            "-c",
+            _PIP,
+            "--isolated",
+            "--disable-pip-version-check",
+            "--no-input",
+        ]
         command += pip_arguments
     elif uv:
         command = [uv, "pip", uv_arguments[0], "--python", python["executable"], "--no-config", "--no-cache"]

@@ -17,6 +17,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import check_writable
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
     INSTALL,
@@ -33,8 +34,15 @@ RECORDS = (_ORIGIN, _MARK)  # beside a wheel
 def decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
     """What to do with a wheel in pip's cache.
 
-    :raises TorchExtensionError: if pip would not look there
+    :raises TorchExtensionError: if pip would not look there, or this user cannot put anything there that has to
     """
+    action = _decide_action(wheel, environment)
+    if action.action != KEEP:
+        check_writable(os.path.dirname(_checked_path(wheel, environment)), environment["pip_cache"]["dir"])
+    return action
+
+
+def _decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
     path = _checked_path(wheel, environment)
     others = _other_wheels(path)
     if others:

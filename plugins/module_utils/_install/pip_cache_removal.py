@@ -13,7 +13,6 @@ import glob
 import os
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import pip_cache
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.removal import (
@@ -21,6 +20,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.r
     not_there,
     removed,
 )
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import check_writable
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 
 Environment = t.Mapping[str, t.Any]
@@ -39,6 +39,7 @@ def plan_removal(names: t.Sequence[str], environment: Environment) -> Removal:
     """What a removal would do.
 
     :param names: normalised names of packages
+    :raises TorchExtensionError: if this user cannot remove what there is
     """
     return _describe(names, _find_entries(names, environment), environment)
 
@@ -58,10 +59,12 @@ def remove(names: t.Sequence[str], environment: Environment, _run: Run | None = 
 def _find_entries(names: t.Sequence[str], environment: Environment) -> list[_Entry]:
     entries = []
     for path in sorted(glob.glob(os.path.join(glob.escape(_wheels_folder(environment)), *["*"] * 4, "*.whl"))):
-        with contextlib.suppress(TorchExtensionError):
-            wheel = wheel_file.parse_name(os.path.basename(path))
-            if wheel.name in names:
-                entries.append(_Entry(path, wheel.name, wheel.version, pip_cache.is_ours(path)))
+        wheel = wheel_file.parse_name_or_none(os.path.basename(path))
+        if wheel is None or wheel.name not in names:
+            continue
+        entries.append(_Entry(path, wheel.name, wheel.version, pip_cache.is_ours(path)))
+        if entries[-1].is_ours:
+            check_writable(os.path.dirname(path), environment["pip_cache"]["dir"])
     return entries
 
 

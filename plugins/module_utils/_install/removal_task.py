@@ -96,10 +96,8 @@ class RemovalTask(Task):
         return [name for name in names if staging.is_part(name) or (not keep_files and self._is_of_packages(name))]
 
     def _is_of_packages(self, filename: str) -> bool:
-        try:
-            return wheel_file.parse_name(filename).name in self._names
-        except TorchExtensionError:
-            return False
+        wheel = wheel_file.parse_name_or_none(filename)
+        return wheel is not None and wheel.name in self._names
 
 
 def _list_going(removal: Removal) -> list[str]:

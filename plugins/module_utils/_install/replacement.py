@@ -23,6 +23,7 @@ import typing as t
 from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import records
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import (
     Distribution,
@@ -33,6 +34,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.left
     SCRATCH_PREFIX,
     find_leftovers,
 )
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import give_to_owner
 
 _NEW, _OLD, _PLAN = "new", "old", "plan.json"
 _MAX_FILES = 3  # that a message names
@@ -172,18 +174,15 @@ def syncing(new: str) -> t.Iterator[None]:
 
 
 def carry_out(exchange: Exchange, new: str, site_packages: str) -> None:
-    """Carry out a plan, all of it or, after an error, nothing.
+    """Carry out a plan, all of it or, after an error, nothing. What comes is the owner's of the folder then.
 
     :raises TorchExtensionError: if something cannot be renamed; all is then as it was
     """
     scratch = os.path.dirname(new)
+    give_to_owner(scratch, site_packages)  # who can finish it then, if we are killed
     _sync_tree(new)
     path = os.path.join(scratch, _PLAN)
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
-        json.dump(exchange._asdict(), file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(path + ".tmp", path)
+    atomic.write_bytes(path, json.dumps(exchange._asdict()).encode(), like=os.stat(site_packages))
     _sync_entry(scratch)
     try:
         _finish(exchange, scratch, site_packages)

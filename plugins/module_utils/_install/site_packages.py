@@ -18,13 +18,16 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.has
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import lock
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import installer, replacement
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, records
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import find_leftovers
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import (
+    find_leftovers,
+    list_entries,
+)
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.limits import explain_limit
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import (
     check_ownership,
     check_same_owner,
+    check_unlocked,
     explain_missing_installer,
-    give_to_owner,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.shadows import find_foreign_modules
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
@@ -102,7 +105,6 @@ def install(
                 installer.install_files(files, folder, None, environment, run)
                 _record_how_they_came(wheels, requirements, folder, python["site_packages"])
             else:
-                give_to_owner(new, python["site_packages"])
                 replacement.carry_out(exchange, new, python["site_packages"])
     installed = distributions.find_installed([python["site_packages"]])
     for wheel in wheels:
@@ -125,24 +127,34 @@ def check_environment_can_change(environment: t.Mapping[str, t.Any]) -> None:
 
     :raises TorchExtensionError: with what to do
     """
-    check_ownership(environment, [environment["python"]["site_packages"]])
+    python = environment["python"]
+    check_ownership(environment, [python["site_packages"]])
+    entries = list_entries(python["site_packages"])
+    check_unlocked([os.path.join(python["site_packages"], entry) for entry in entries], python["prefix"])
     missing = explain_missing_installer(environment)
     if missing:
         raise TorchExtensionError(missing)
 
 
 def list_leftovers(wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any]) -> list[str]:
-    """What killed runs have left of wheels in an environment: names in its folder of packages."""
-    return find_leftovers(environment["python"]["site_packages"], _leftover_names(wheels))
+    """What killed runs have left of wheels in an environment: names in its folder of packages.
+
+    :raises TorchExtensionError: if this user cannot clear it away
+    """
+    folder = environment["python"]["site_packages"]
+    leftovers = find_leftovers(folder, _leftover_names(wheels))
+    check_unlocked([os.path.join(folder, name) for name in leftovers], environment["python"]["prefix"])
+    return leftovers
 
 
 def remove_leftovers(wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any]) -> list[str]:
     """Finish or remove what killed runs have left of wheels. Returns its names.
 
-    :raises TorchExtensionError: if the environment is somebody else's
+    :raises TorchExtensionError: if it, or the environment, is somebody else's
     """
     folder = environment["python"]["site_packages"]
     check_ownership(environment, [folder])
+    list_leftovers(wheels, environment)
     with locked(folder):
         return replacement.remove_leftovers(folder, _leftover_names(wheels))
 

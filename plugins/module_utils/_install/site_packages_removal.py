@@ -29,6 +29,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.left
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import (
     check_ownership,
     check_same_owner,
+    check_unlocked,
     explain_missing_installer,
 )
 
@@ -92,6 +93,8 @@ def _plan(names: t.Sequence[str], environment: Environment) -> _Plan:
     if others:
         _check_installer(environment)
     plan = replacement.plan_removal(recorded, folder, python["prefix"])
+    going = [*plan.exchange.goes, *leftovers]
+    check_unlocked([os.path.normpath(os.path.join(folder, path)) for path in going], python["prefix"])
     stays = [explain_need(name, users) for name, users in requirements.needed.items()]
     stays += [f"{os.path.normpath(os.path.join(folder, path))} ({why})" for path, why in sorted(plan.stays.items())]
     stays += [line for name in names for line in _describe_copies(name, environment)]

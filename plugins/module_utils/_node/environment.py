@@ -125,7 +125,7 @@ def describe_environment(
             "program": interpreter.program,
             "site_packages": interpreter.site_packages,
             "search_path": [entry._asdict() for entry in interpreter.path],
-            "access": describe_access(interpreter.site_packages),
+            "access": _describe_access(interpreter.site_packages, interpreter.prefix),
         },
         "platform": platform,
         "torch": torch,
@@ -147,6 +147,12 @@ def describe_environment(
     if platform["libstdcxx"] is None:
         warnings.append(f"No libstdc++.so.6 was found for {interpreter.executable}: its version is not known.")
     return environment, warnings
+
+
+def _describe_access(site_packages: str | None, prefix: str) -> dict[str, t.Any] | None:
+    # to root all is open, and to find what there is takes time
+    entries = leftovers.list_entries(site_packages) if site_packages and os.geteuid() else ()
+    return describe_access(site_packages, prefix, entries)
 
 
 def _warn_of_others_torch(

@@ -117,7 +117,8 @@ environment:
         - C(search_path) holds the folders in which Python looks for packages, in its order. C(owner) is V(environment); V(system) for the
           Python that a venv is made of; V(user) for one user's own packages; V(variable) for C(PYTHONPATH); or V(added) for what a
           C(.pth) file or C(sitecustomize) has added.
-        - C(access) tells who asked, whose C(site_packages) is, and whether it can be written to.
+        - C(access) tells who asked, whose C(site_packages) and the environment are, whether it can be written to, and in C(locked),
+          if there is any reason, why what is installed there can neither be replaced nor removed by this user.
       returned: success
       type: dict
       sample:
@@ -131,7 +132,8 @@ environment:
         program: /usr/bin/python3.11
         site_packages: /opt/venv/lib/python3.11/site-packages
         search_path: [{folder: /opt/venv/lib/python3.11/site-packages, owner: environment}]
-        access: {user: trainer, owner: trainer, is_owner: true, writable: true, read_only: false}
+        access:
+          {user: trainer, owner: trainer, is_owner: true, writable: true, read_only: false, environment_owner: trainer, locked: null}
     platform:
       description:
         - Operating system, processor, C library, and the highest C(GLIBCXX) version of the C++ library.

@@ -46,6 +46,13 @@ options:
     type: list
     elements: str
     required: true
+  state:
+    description:
+      - V(absent) finds out what is to be removed so that O(packages) are not there, whatever version these ask for. Then only the
+        node is asked, no source and no lock.
+    type: str
+    choices: [present, absent]
+    default: present
   python:
     default: python3
   environment:
@@ -135,7 +142,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 environment:
-  description: As in RV(airgap.torch_extensions.torch_info#module:environment).
+  description: As in RV(airgap.torch_extensions.torch_info#module:environment); with O(state=absent) without GPUs and driver.
   returned: success
   type: dict
 plan:
@@ -151,6 +158,14 @@ wheels:
   returned: success
   type: list
   elements: dict
+removals:
+  description:
+    - With O(state=absent), the names of O(packages), if the node has anything to remove or to clear away, as
+      O(airgap.torch_extensions.torch_extension#module:packages) wants them. Otherwise empty.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 requirements:
   description: Whether what RV(wheels) require is wanted, too, as M(airgap.torch_extensions.wheel_fetch) wants to know.
   returned: success

@@ -43,7 +43,7 @@ def report_plan(environment: t.Mapping[str, t.Any], plan: t.Iterable[t.Mapping[s
         f"Python {python['version']} ({python['executable']})",
         *_describe_torch(environment["torch"], python),
         environment["platform"]["machine"],
-        f"GPUs: {_describe_gpus(environment.get('gpus'))}",
+        *([f"GPUs: {_describe_gpus(environment['gpus'])}"] if "gpus" in environment else []),
     ]
     kept = (line for wheel in plan if wheel["action"] == KEEP for line in _report_wheel(wheel, wheel, "kept"))
     return [f"found: {', '.join(facts)}", *kept]
@@ -105,10 +105,33 @@ def report_result(
         for filename in result["requirements"]
     ]
     lines += _report_delivery(result.get("delivery"))
-    left = [*(result.get("leftovers") or []), *result["cleared"]]
-    cleared = "would be cleared away" if is_prediction else "cleared away"
-    lines += [f"{cleared}, for a run that broke off left it: {name}" for name in left]
+    lines += _report_cleared(result, is_prediction)
     return [*lines, *(explain_find_links(result["find_links"]) if result.get("find_links") else [])]
+
+
+def report_removal(result: t.Mapping[str, t.Any], is_prediction: bool) -> list[str]:
+    """Report what has become of packages that shall not be on a node.
+
+    :param result: what torch_extension returned
+    :param is_prediction: whether nothing was done yet (check mode)
+    """
+    would_be = "would be " if is_prediction else ""
+    lines = []
+    for package in result["packages"]:
+        if package["action"] == KEEP:
+            lines.append(f"{package['name']}: nothing to remove (found: {package['reason']})")
+            continue
+        name = " ".join(filter(None, (package["name"], package["version"])))
+        lines.append(f"{name}: {would_be}removed (found: {package['reason']})")
+    lines += [f"{'would go ' if is_prediction else ''}with: {requirement}" for requirement in result["requirements"]]
+    lines += [f"stays: {line}" for line in result["stays"]]
+    return lines + _report_cleared(result, is_prediction)
+
+
+def _report_cleared(result: t.Mapping[str, t.Any], is_prediction: bool) -> list[str]:
+    cleared = "would be cleared away" if is_prediction else "cleared away"
+    left = [*(result.get("leftovers") or []), *result["cleared"]]
+    return [f"{cleared}, for a run that broke off left it: {name}" for name in left]
 
 
 def _report_delivery(delivery: t.Mapping[str, t.Any] | None) -> list[str]:

@@ -165,3 +165,29 @@ def test_how_much_is_brought_is_reported_as_far_as_it_is_known(size, words):
     assert "from: https://gh.example/flash.whl" in report_lines.report_result(
         [{**WHEEL, "size": size}], [], result, "install", is_prediction=True
     ), "what is kept is not brought"
+
+
+@pytest.mark.parametrize("predicts", [False, True])
+def test_what_has_gone_and_what_stays_is_reported(predicts):
+    removed = {"name": "flash-attn", "version": "2.8.3", "action": "remove", "reason": "flash-attn 2.8.3 is installed"}
+    absent = {"name": "natten", "version": None, "action": "keep", "reason": "natten is not installed in /site"}
+    result = {
+        "packages": [removed, absent],
+        "requirements": ["einops 0.8.1"],
+        "stays": ["packaging 24.0 (timm 1.0.3 needs it)"],
+        "leftovers": ["~lash_attn"],
+        "cleared": [],
+    }
+    would = "would be " if predicts else ""
+    assert report_lines.report_removal(result, predicts) == [
+        f"flash-attn 2.8.3: {would}removed (found: flash-attn 2.8.3 is installed)",
+        "natten: nothing to remove (found: natten is not installed in /site)",
+        f"{'would go ' if predicts else ''}with: einops 0.8.1",
+        "stays: packaging 24.0 (timm 1.0.3 needs it)",
+        f"{would}cleared away, for a run that broke off left it: ~lash_attn",
+    ]
+
+
+def test_gpus_that_were_not_asked_for_are_not_mentioned(environment):
+    del environment["gpus"]
+    assert "GPUs" not in report_lines.report_plan(environment, [])[0]

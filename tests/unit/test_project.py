@@ -106,6 +106,13 @@ def test_defaults_of_a_role_agree_with_its_argument_specs(role):
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_the_documentation_of_a_role_has_each_variable(role):
+    rows = [line for line in (ROOT / f"roles/{role}/README.md").read_text().splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(rf"`({role}_\w+)`", row.split("|")[1])}
+    assert (load(f"roles/{role}/defaults/main.yml") or {}).keys() - named == set()
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_variables_of_a_role_bear_its_name(role):
     options = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
     assert [name for name in options if not name.startswith(f"{role}_")] == []
@@ -258,6 +265,11 @@ def test_the_documentation_names_the_oldest_ansible_core_and_pythons():
     assert f'target-version = "py{python.replace(".", "")}"' in (ROOT / "ruff.toml").read_text()
     assert f"No Ansible, Python {python} |" in (ROOT / "docs/development.md").read_text()
     assert f"runs on Python {python}," in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+@pytest.mark.parametrize("path", ["README.md", "roles/torch_extension/meta/argument_specs.yml"])
+def test_the_documentation_names_all_packages(path):
+    assert PACKAGES.keys() - set(re.findall(r"[\w-]+", (ROOT / path).read_text())) == set()
 
 
 def test_the_documentation_has_the_table_of_known_places():

@@ -25,8 +25,10 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.ac
     KEEP,
     Action,
     decide_from_environment,
+    explain_damage,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, PROVEN
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.wheel_file import public_version
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import check_url
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess
@@ -90,6 +92,7 @@ class Settings(t.NamedTuple):
     require_sha256: bool = False
     match: str = PROVEN  # or EXACT: only wheels that are told to be for the node's torch
     upgrade: bool = False  # whether what is installed is asked for anew, though it meets an open requirement
+    reinstall: bool = False  # whether what is there is replaced all the same
     pip_cache: bool = False
     keeps_installed: bool = True  # whether what is installed is all that is wanted (and not a file somewhere)
 
@@ -152,17 +155,21 @@ class Decision:
         self._term, self._environment, self._settings = term, environment, settings
         self._search: WheelSearch | None = None
         self._left_out: dict[str, bool] = {}  # why a wheel cannot be used, and whether it is one that fits
+        self._damage: str | None = None  # why what is installed has to be replaced
+        self.reinstall = settings.reinstall
 
     def answers(self) -> t.Iterator[Answer]:
-        """The wheels to try, one after the other; what is installed first, where that may stay.
+        """The wheels to try, one after the other; what is installed first, where that may stay, else others of its version.
 
         :raises TorchExtensionError: for bad input
         """
         wanted = _check_suitable(self._term, self._environment)
         if not self._settings.lock:
             judging.parse_torch_version(self._environment["torch"]["version"])
+        self._damage = explain_damage(wanted.name, self._environment)
         installed = None if self._settings.lock else self._find_installed(wanted)
-        if installed:
+        is_replaced = bool(self._damage) or self._settings.reinstall
+        if installed and not is_replaced:
             yield installed
         if self._settings.lock:
             # with what reads locks comes YAML
@@ -170,6 +177,16 @@ class Decision:
 
             yield self._complete(read_lock(self._settings.lock).find(str(wanted), self._environment), wanted)
             return
+        offered = set()
+        if installed and is_replaced:  # a repair is no upgrade
+            same_version = parse_requirement(f"{wanted.name}=={public_version(installed.wheel['version'])}")
+            for answer in self._find_offered(same_version):
+                offered.add(answer.wheel["url"])
+                yield answer
+        yield from (answer for answer in self._find_offered(wanted) if answer.wheel["url"] not in offered)
+
+    def _find_offered(self, wanted: WheelRequirement) -> t.Iterator[Answer]:
+        """The wheels that sources have."""
         self._search = WheelSearch(wanted, self._environment, self._sources, self._settings.access)
         yield from self._usable(self._search.offers(), wanted)
         if self._settings.match != PROVEN:
@@ -202,6 +219,8 @@ class Decision:
 
         :param message: why
         """
+        if self._damage:
+            message = f"{message} It has to be replaced, for {self._damage}."
         return {**_EMPTY_ANSWER, "name": self._term, "requirement": self._term, "conflicts": [message], **_REFUSED}
 
     def explain_nothing_fits(self) -> str:
@@ -223,7 +242,7 @@ class Decision:
         except TorchExtensionError as exc:
             error = error or str(exc)
             answer["conflicts"] = [*answer["conflicts"], str(exc)]
-        answer.update(_choose_action(answer, environment)._asdict())
+        answer.update(_choose_action(answer, environment, settings.reinstall)._asdict())
         return Answer(answer, error=error)
 
     def _find_installed(self, wanted: WheelRequirement) -> Answer | None:
@@ -232,7 +251,7 @@ class Decision:
         if wanted.version or settings.upgrade or not settings.keeps_installed:
             return None
         version = self._environment["distributions"].get(wanted.name)
-        if version is None or not wanted.specifier.contains(version, prereleases=True):
+        if version is None or not wanted.is_met_by(version):
             return None
         origin = self._environment["origins"].get(wanted.name) or {}
         built_for = installed_mismatches(wanted.name, version, origin.get("filename"), self._environment)
@@ -471,12 +490,12 @@ def _upstream_spelling(pin: str, known_versions: t.Iterable[str]) -> str:
     return next((version for version in known_versions if Version(version) == Version(pin)), str(Version(pin)))
 
 
-def _choose_action(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
+def _choose_action(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], reinstall: bool) -> Action:
     if answer["conflicts"]:
         return Action("refuse", "the wheel cannot serve this node")
     if answer["pip_cache_path"]:
         return Action("examine", "only the node knows what its pip's cache holds")
-    return decide_from_environment(answer, environment)
+    return decide_from_environment(answer, environment, reinstall)
 
 
 def _operator_sdist_url(name: str, sdist_url: str | t.Mapping[str, str] | None) -> str | None:

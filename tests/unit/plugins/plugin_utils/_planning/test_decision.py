@@ -507,6 +507,74 @@ def test_what_is_installed_and_cannot_fit_is_replaced(filename, settings, instal
         decide(environment, tmp_path, **settings)
 
 
+@pytest.fixture
+def damaged(installed, environment):
+    """Says that flash-attn is installed, and that one of its files was changed."""
+    installed()
+    environment["damage"] = {"flash-attn": {"missing": [], "changed": ["flash_attn/__init__.py"]}}
+
+
+def choose(environment, folder, term="flash-attn", **settings):
+    """What is chosen from a folder."""
+    settings = Settings(SourceAccess(str(folder), suggest=False), (f"directory:{folder}",), **settings)
+    return choose_wheel(term, environment, settings, strict=False)
+
+
+def offer(folder, *versions):
+    for version in versions:
+        (folder / WHEEL.replace("2.5.3", version)).write_bytes(b"wheel")
+
+
+def test_what_is_not_whole_is_replaced_by_its_own_version(damaged, environment, tmp_path):
+    offer(tmp_path, "2.5.3", "2.5.4")
+    wheel = choose(environment, tmp_path)
+    assert (wheel["version"], wheel["action"]) == ("2.5.3", "replace")
+    assert wheel["reason"] == "flash-attn 2.5.3 is installed, but flash_attn/__init__.py is not as installed"
+    wheel = choose(environment, tmp_path, upgrade=True)
+    assert (wheel["version"], wheel["action"]) == ("2.5.4", "replace")
+
+
+def test_what_is_not_whole_and_is_no_longer_to_be_had_is_replaced_by_the_newest(damaged, environment, tmp_path):
+    offer(tmp_path, "2.5.2", "2.5.4")
+    assert choose(environment, tmp_path)["version"] == "2.5.4"
+    assert choose(environment, tmp_path, "flash-attn<2.5.4")["version"] == "2.5.2"
+
+
+def test_what_is_not_whole_and_does_not_fit_anyway_is_replaced_by_the_newest(damaged, installed, environment, tmp_path):
+    installed(filename=WHEEL.replace("cu122", "cu118"))
+    offer(tmp_path, "2.5.3", "2.5.4")
+    assert choose(environment, tmp_path)["version"] == "2.5.4"
+
+
+def test_where_nothing_can_replace_it_the_refusal_says_why_it_was_asked_for(damaged, environment, tmp_path):
+    for term in ("flash-attn", "flash-attn==2.5.3"):
+        (conflict,) = choose(environment, tmp_path, term)["conflicts"]
+        assert conflict.startswith("No wheel")
+        assert conflict.endswith(
+            "It has to be replaced, for flash-attn 2.5.3 is installed, but flash_attn/__init__.py is not as installed."
+        )
+
+
+def test_of_the_wheels_for_another_torch_each_is_offered_once_and_first_those_of_its_version(
+    damaged, environment, tmp_path
+):
+    for version in ("2.5.3", "2.5.4"):
+        (tmp_path / WHEEL.replace("2.5.3", version).replace("torch2.2", "torch2.1")).write_bytes(b"wheel")
+    settings = Settings(SourceAccess(str(tmp_path)), (f"directory:{tmp_path}",))
+    answers = list(Decision("flash-attn", environment, settings).answers())
+    assert [answer.wheel["version"] for answer in answers] == ["2.5.3", "2.5.4"]
+    assert all(answer.needs_proof for answer in answers)
+
+
+@pytest.mark.parametrize("term", ["flash-attn", "flash-attn==2.5.3"])
+def test_with_reinstall_what_is_installed_is_replaced_by_its_own_version(term, installed, environment, tmp_path):
+    offer(tmp_path, "2.5.3", "2.5.4")
+    installed(sha256=None)
+    wheel = choose(environment, tmp_path, term, reinstall=True)
+    assert (wheel["version"], wheel["action"]) == ("2.5.3", "replace")
+    assert choose(environment, tmp_path, term)["action"] == "keep"
+
+
 def test_a_fork_of_torch_is_refused_whatever_cuda_it_reports(environment, tmp_path):
     environment["torch"].update(version="2.8.0+metax3.7.1.3", cuda="11.6")
     with pytest.raises(TorchExtensionError, match=r"is the fork of torch by MetaX\. It is no torch for CUDA"):

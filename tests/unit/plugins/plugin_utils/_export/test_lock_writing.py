@@ -8,6 +8,7 @@ import os
 import shutil
 
 import pytest
+import yaml
 from wheels import build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -216,13 +217,31 @@ def test_a_prediction_downloads_nothing_and_says_what_it_cannot_know(
 ):
     wheel = publish(sha256=None)
     result = write_lock({"n1": make_plan(wheel)}, predict=True)
-    looked_at = [f"/{wheel['filename']}"]
-    assert (result["changed"], tls_server.requests, lock_path.exists()) == (True, looked_at, False)
+    looked_at = {f"/{wheel['filename']}"}  # by a server that gives no part of a file
+    assert (result["changed"], set(tls_server.requests), lock_path.exists()) == (True, looked_at, False)
     for field in ("sha256", "size"):
         assert f"{field}: (known when it is downloaded)\n" in result["diff"]["after"]
     [warning] = result["warnings"]
     assert "flash_attn-2.8.3+" in warning
     assert "what the wheels require" in warning
+
+
+def test_a_prediction_without_a_cache_has_the_requirements_too(
+    write_lock, make_plan, publish, index, environment, cache, tls_server, tmp_path, lock_path
+):
+    environment["distributions"]["einops"] = "0.7"
+    wheel = publish()
+    tls_server.serve_file(f"/{wheel['filename']}", (tmp_path / "published" / wheel["filename"]).read_bytes())
+    predicted = write_lock({"n1": make_plan(wheel)}, predict=True)
+    [einops] = yaml.safe_load(predicted["diff"]["after"])["environments"][0]["requirements"]
+    assert (einops["filename"], einops["size"]) == ("einops-0.8.1-py3-none-any.whl", "(known when it is downloaded)")
+    assert (predicted["environments"], predicted["files"], len(predicted["downloads"])) == (1, 2, 2)
+    assert predicted["report"][0].endswith(" (as far as is known without a download)")
+    assert list(cache.rglob("*.whl")) == []
+    write_lock({"n1": make_plan(wheel)})
+    assert lock_file.read_lock(str(lock_path)).requirements(environment)[0]["sha256"] == einops["sha256"]
+    shutil.rmtree(cache)
+    assert write_lock({"n1": make_plan(wheel)}, predict=True)["changed"] is False, "what is unknown is in the lock"
 
 
 def test_a_prediction_is_what_happens_where_all_files_are_cached(

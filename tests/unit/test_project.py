@@ -134,8 +134,8 @@ def entry_points(role: str) -> set[str]:
     tasks = {path.stem: path.read_text() for path in ROOT.glob(f"roles/{role}/tasks/*.yml")}
     included = re.findall(r"(?:import|include)_tasks: (\w+)\.yml", "\n".join(tasks.values()))
     included += re.findall(r"'(\w+)\.yml'", (ROOT / f"roles/{role}/vars/main.yml").read_text())
-    texts = [path.read_text() for path in [*ROOT.glob("playbooks/*.yml"), ROOT / f"roles/{role}/README.md"]]
-    named = re.findall(r"tasks_from: (\w+)\.yml", "\n".join(texts))
+    named = re.findall(r"tasks_from: (\w+)\.yml", "\n".join(path.read_text() for path in ROOT.glob("playbooks/*.yml")))
+    named += re.findall(r"^\| `(\w+)\.yml`", (ROOT / f"roles/{role}/README.md").read_text(), re.MULTILINE)
     return (set(tasks) - set(included)) | set(named)
 
 

@@ -135,7 +135,7 @@ def entry_points(role: str) -> set[str]:
     included = re.findall(r"(?:import|include)_tasks: (\w+)\.yml", "\n".join(tasks.values()))
     included += re.findall(r"'(\w+)\.yml'", (ROOT / f"roles/{role}/vars/main.yml").read_text())
     texts = [path.read_text() for path in [*ROOT.glob("playbooks/*.yml"), ROOT / f"roles/{role}/README.md"]]
-    named = re.findall(r"tasks_from: (\w+)\.yml", "\n".join(texts))
+    named = re.findall(r"tasks_from: (\w+)", "\n".join(texts))
     return (set(tasks) - set(included)) | set(named)
 
 

@@ -219,7 +219,7 @@ def test_files_of_another_distribution_in_the_same_folder_stay(node):
     assert [str(path.relative_to(node.packages)) for path in node.packages.glob("flash_attn/**/*.py*")] == [
         "flash_attn/cute/__init__.py"
     ]
-    assert missing_files(find_installed([str(node.packages)])["flash-attn-4"]) == []
+    assert find_damage(find_installed([str(node.packages)])["flash-attn-4"]).missing == []
 
 
 def test_what_a_record_names_outside_of_the_environment_stays(node, tmp_path):
@@ -406,7 +406,7 @@ def test_killed_at_any_moment_there_is_the_package_or_none_and_the_next_run_clea
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         found = find_installed([str(node.packages)]).get("flash-attn")
-        assert found is None or missing_files(found) == []
+        assert found is None or find_damage(found).missing == []
         node.remove()
         assert node.state() == empty
         assert leftovers.find_leftovers(str(node.packages)) == []

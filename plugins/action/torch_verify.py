@@ -9,40 +9,41 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import setup_py
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import judging, selection
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import MATCHES, PROVEN
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import NodeAction
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import coupling_check
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import verification
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import parse_requirement
+
+_ARGUMENTS = {
+    "python": {"type": "str", "required": True},
+    "packages": {"type": "list", "elements": "str", "default": []},
+    "verify": {"type": "str", "choices": trial.METHODS, "default": "auto"},
+    "devices": {"type": "list", "elements": "str", "default": []},
+    "match": {"type": "str", "choices": MATCHES, "default": PROVEN},
+}
 
 
 class ActionModule(NodeAction):
-    """Runs the module, and reports each wheel that was built for another torch than the node has by now, or is not used."""
+    """Runs the module, and adds what only the control node can tell: whether packages are the wanted ones, and fit by their names."""
 
     def perform(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         if not setup_py.HAS_PACKAGING:
             raise AnsibleActionFail("torch_verify needs packaging on the control node. See requirements.txt.")
-        result = self.run_module("torch_verify", self._task.args, task_vars)
-        match = self._task.args.get("match", selection.PROVEN)
-        unused = coupling_check.find_unused(result["environment"])
-        for package in result["packages"]:
-            package["reasons"] = [*_explain_mismatches(package, result["environment"], match), *package["reasons"]]
-            package["ok"] = not package["reasons"]
-            package["remarks"] = [each.reason for each in unused if each.name == package["name"]]
-            result["ok"] = result["ok"] and package["ok"]
-        return result
-
-
-def _explain_mismatches(package: dict[str, t.Any], environment: dict[str, t.Any], match: str) -> list[str]:
-    """Why the wheel that a package was installed from is not for the environment. What was built there has no label."""
-    if environment["torch"] is None:
-        return ["it needs torch, and the environment has none"]
-    if package["filename"] is None:
-        return []
-    asset = judging.Asset(package["filename"], url="")
-    return [
-        f"of the wheel it was installed from, {mismatch}"
-        if mismatch.sentence
-        else f"the wheel it was installed from is for {mismatch.part} {mismatch.wanted}, this node has {mismatch.found}"
-        for candidate in judging.judge_wheels(package["name"], [asset], environment).candidates
-        for mismatch in candidate.mismatches
-        if match == selection.EXACT or mismatch.part not in ("torch", "label")  # whether it loads here was tried
-    ]
+        _validated, arguments = self.validate_argument_spec(_ARGUMENTS)
+        wanted = arguments["packages"]
+        for term in wanted:
+            parse_requirement(term)  # refused before the node is asked
+        asked = {name: arguments[name] for name in ("python", "verify", "devices")}
+        result = self.run_module("torch_verify", asked, task_vars)
+        environment = result["environment"]
+        packages = verification.judge_packages(result["packages"], wanted, environment, arguments["match"])
+        broken = [package for package in packages if not package["ok"]]
+        warnings = [f"BROKEN: {verification.describe_name(each)}: {each['reasons'][0]}" for each in broken]
+        return {
+            **result,
+            "ok": not broken,
+            "packages": packages,
+            "report": verification.report_packages(packages, environment),
+            "warnings": [*result.get("warnings", []), *warnings],
+        }

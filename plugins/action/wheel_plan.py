@@ -10,13 +10,20 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import DOES_NOT_FIT, FITS, UNKNOWN
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import INSTALL, MODES, PIP_CACHE
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import (
+    ABSENT,
+    INSTALL,
+    MODES,
+    PIP_CACHE,
+    PRESENT,
+    STATES,
+)
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import MATCHES, PROVEN
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.control_node import (
     DOWNLOAD_ARGUMENTS,
     make_progress,
 )
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import NodeAction
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import ModuleFailedError, NodeAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import options
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
@@ -30,6 +37,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.
     INSTALLED,
     Decision,
     choose_wheel,
+    judge_environment,
     read_settings,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.requirement_list import (
@@ -49,9 +57,11 @@ if t.TYPE_CHECKING:
 _ARGUMENTS = {
     **DOWNLOAD_ARGUMENTS,
     "packages": {"type": "list", "elements": "str", "required": True},
+    "state": {"type": "str", "choices": STATES, "default": PRESENT},
     "python": {"type": "str", "default": "python3"},
     "environment": {"type": "dict"},
     "mode": {"type": "str", "choices": MODES, "default": INSTALL},
+    "choose": {"type": "bool", "default": True},
     "refuse": {"type": "bool", "default": True},
     "source": {"type": "list", "elements": "str", "default": [RELEASE]},
     "lock": {"type": "path"},
@@ -67,6 +77,7 @@ _ARGUMENTS = {
     "delivery": {"type": "dict", "default": {}},
     "match": {"type": "str", "choices": MATCHES, "default": PROVEN},
     "upgrade": {"type": "bool", "default": False},
+    "reinstall": {"type": "bool", "default": False},
     "suggest": {"type": "bool", "default": True},
     "place_urls": {"type": "dict", "default": {}},
     "unfit": {
@@ -90,8 +101,12 @@ class ActionModule(NodeAction):
         arguments["packages"] = whole_requirements(arguments["packages"])
         self._arguments, self._task_vars = arguments, task_vars
         delivery = options.validate_delivery(arguments["delivery"], arguments["stage_dir"])
+        if arguments["state"] == ABSENT:
+            return {**self._plan_removal(), "delivery": delivery, "stage_dir": arguments["stage_dir"], "unfit": []}
         info = {"environment": arguments["environment"]} if arguments["environment"] else self._probe()
         environment = info["environment"]
+        if not arguments["choose"]:
+            return self._judge(environment, info.get("warnings", []))
         downloads: list[Download] = []
         with use_proxy(arguments["proxy"]):
             environment = self._find_open_sdists(environment)
@@ -121,6 +136,7 @@ class ActionModule(NodeAction):
             "environment": environment,
             "plan": plan,
             "wheels": wheels,
+            "removals": [],
             "requirements": arguments["mode"] != PIP_CACHE,
             "delivery": delivery,
             "stage_dir": arguments["stage_dir"],
@@ -128,6 +144,55 @@ class ActionModule(NodeAction):
             "staged": node_plan.list_leftovers(plan, info.get("staged", []), arguments["keep_files"]),
             "report": report,
             "warnings": list(dict.fromkeys(warnings)),
+        }
+
+    def _judge(self, environment: dict[str, t.Any], warnings: list[str]) -> dict[str, t.Any]:
+        """What can be told of a node without choosing a wheel."""
+        mode = self._arguments["mode"]
+        judged = [judge_environment(term, environment, mode == PIP_CACHE) for term in self._arguments["packages"]]
+        plan = node_plan.refuse_obstacles(judged, environment, mode)
+        reason = node_plan.explain_refusal(plan, environment["python"]["prefix"])
+        if reason and self._arguments["refuse"]:
+            raise TorchExtensionError(reason)
+        return {"changed": False, "environment": environment, "plan": plan, "wheels": [], "warnings": warnings}
+
+    def _plan_removal(self) -> dict[str, t.Any]:
+        """What is to be removed; only the node is asked."""
+        arguments = self._arguments
+        if arguments["environment"]:
+            raise TorchExtensionError(
+                "What is to be removed only the node itself can tell, and environment is of another time. Leave it out, or set"
+                " torch_extension_state (option state) to present."
+            )
+        names = node_plan.package_names(arguments["packages"])
+        options = {name: arguments[name] for name in ("mode", "keep_files")}
+        if arguments["stage_dir"]:
+            options["folder"] = arguments["stage_dir"]
+        warnings: list[str] = []
+        try:
+            foreseen = self._run_in_environment(
+                "torch_extension", {"state": ABSENT, "packages": names, **options}, check_mode=True
+            )
+            plan = node_plan.plan_removal(foreseen["packages"])
+            warnings = foreseen.get("warnings", [])
+        except ModuleFailedError as exc:
+            if arguments["refuse"]:
+                raise
+            plan = node_plan.refuse_removal(names, exc.result.get("msg", ""))
+            foreseen = {"changed": False, "environment": self._probe()["environment"], "cleared": []}
+        report = report_lines.report_plan(foreseen["environment"], ())
+        if not foreseen["changed"] and "packages" in foreseen:
+            report += report_lines.report_removal(foreseen, True)
+        return {
+            "changed": False,
+            "environment": foreseen["environment"],
+            "plan": plan,
+            "wheels": [],
+            "removals": names if foreseen["changed"] else [],
+            "requirements": False,
+            "staged": foreseen["cleared"],
+            "report": report,
+            "warnings": warnings,
         }
 
     def _run_in_environment(
@@ -168,7 +233,8 @@ class ActionModule(NodeAction):
         wheels = node_plan.wheels_to_examine(plan, mode)
         if not wheels:
             return {}
-        return self._run_in_environment("torch_extension", {"mode": mode, "wheels": wheels}, check_mode=True)
+        asked = {"mode": mode, "wheels": wheels, "reinstall": self._arguments["reinstall"]}
+        return self._run_in_environment("torch_extension", asked, check_mode=True)
 
     def _choose(self, term: str, environment: dict[str, t.Any], downloads: list[Download]) -> dict[str, t.Any]:
         """Choose the wheel for a requirement, with the help of the node where there is one.
@@ -247,5 +313,7 @@ class ActionModule(NodeAction):
 
 def _begin_decision(term: str, environment: dict[str, t.Any], arguments: t.Mapping[str, t.Any]) -> Decision:
     mode = arguments["mode"]
-    settings = read_settings(arguments.get)._replace(pip_cache=mode == PIP_CACHE, keeps_installed=mode == INSTALL)
+    settings = read_settings(arguments.get)._replace(
+        reinstall=arguments["reinstall"], pip_cache=mode == PIP_CACHE, keeps_installed=mode == INSTALL
+    )
     return Decision(term, environment, settings)

@@ -117,7 +117,8 @@ environment:
         - C(search_path) holds the folders in which Python looks for packages, in its order. C(owner) is V(environment); V(system) for the
           Python that a venv is made of; V(user) for one user's own packages; V(variable) for C(PYTHONPATH); or V(added) for what a
           C(.pth) file or C(sitecustomize) has added.
-        - C(access) tells who asked, whose C(site_packages) is, and whether it can be written to.
+        - C(access) tells who asked, whose C(site_packages) and the environment are, whether it can be written to, and in C(locked),
+          if there is any reason, why what is installed there can neither be replaced nor removed by this user.
       returned: success
       type: dict
       sample:
@@ -131,7 +132,8 @@ environment:
         program: /usr/bin/python3.11
         site_packages: /opt/venv/lib/python3.11/site-packages
         search_path: [{folder: /opt/venv/lib/python3.11/site-packages, owner: environment}]
-        access: {user: trainer, owner: trainer, is_owner: true, writable: true, read_only: false}
+        access:
+          {user: trainer, owner: trainer, is_owner: true, writable: true, read_only: false, environment_owner: trainer, locked: null}
     platform:
       description:
         - Operating system, processor, C library, and the highest C(GLIBCXX) version of the C++ library.
@@ -211,6 +213,19 @@ environment:
         flash-attn:
           filename: flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp311-cp311-linux_x86_64.whl
           sha256: 5a176a0589635270be7181c8b96c3bdf432a28f8d7a916ffce434cd43f982fda
+    damage:
+      description:
+        - Those of the extensions that O(distributions) names which are installed in C(python.site_packages) and not whole, with the
+          paths of their files in this folder. C(missing) are gone; C(changed) have another size than C(RECORD) tells, or are newer than
+          it and have another hash.
+        - Files that are older are not read; M(airgap.torch_extensions.torch_verify) reads all. What Python compiles does not count.
+          Nor does C(RECORD) count where conda has installed the extension, for it edits files afterwards.
+      returned: success
+      type: dict
+      sample:
+        flash-attn:
+          missing: []
+          changed: [flash_attn/__init__.py]
     shadows:
       description:
         - Copies of extensions that Python finds before C(python.site_packages), by the name of the distribution. What is installed

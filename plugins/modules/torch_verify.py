@@ -4,7 +4,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# The action plugin of the same name judges by versions and the name of the wheel, for which a node has no packaging.
+# The action plugin of the same name judges by versions, requirements and the name of the wheel, for which a node has no packaging.
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ description:
   - For each it tells whether the wheel that it was installed from is for the torch, CUDA, C++ ABI and Python that are there now;
     whether all its files are as they were installed; whether it can be imported, with all symbols bound; and, where there are
     GPUs, whether it computes right on each of them, forward and backward.
-  - What is broken is no failure of the module. It is told in RV(ok) and RV(packages[].reasons).
+  - What is broken is no failure of the module, but a warning. RV(ok), RV(report) and RV(packages[].reasons) tell of it.
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 requirements:
@@ -29,6 +29,14 @@ extends_documentation_fragment:
 options:
   python:
     required: true
+  packages:
+    description:
+      - Requirements (PEP 508) of known packages that the node has to meet, as in V(flash-attn==2.8.3) or V(flash-attn). One that is not
+        installed, or in another version, counts as broken.
+      - Without any, what is not installed is no fault, nor is an environment without torch.
+    type: list
+    elements: str
+    default: []
   verify:
     description:
       - V(gpu) runs a forward and a backward pass on every GPU that torch sees, against torch's own operators and within the
@@ -56,20 +64,22 @@ EXAMPLES = r"""
     python: /opt/venv
   register: verified
 
-- name: Stop where something is broken
-  ansible.builtin.assert:
-    that: verified.ok
-    fail_msg: "{{ verified.packages | map(attribute='reasons') | flatten | join('; ') }}"
+- name: Stop where flash-attn is missing, older or broken
+  airgap.torch_extensions.torch_verify:
+    python: /opt/venv
+    packages: [flash-attn>=2.8.3]
+  register: verified
+  failed_when: not verified.ok
 """
 
 RETURN = r"""
 ok:
-  description: Whether nothing is broken. It is also true where no extension is installed.
+  description: Whether nothing is broken. Without O(packages) it is also true where no extension is installed.
   returned: success
   type: bool
   sample: false
 packages:
-  description: The known extensions that are installed, by name.
+  description: The known extensions that are installed, and those of O(packages) that are not, by name.
   returned: success
   type: list
   elements: dict
@@ -80,7 +90,7 @@ packages:
       returned: success
       sample: flash-attn
     version:
-      description: Its version, or null for a package that no distribution is known of.
+      description: Its version, or null for a package that is not installed or that no distribution is known of.
       type: str
       returned: success
       sample: 2.8.3
@@ -102,6 +112,11 @@ packages:
       sample:
         - the wheel it was installed from is for torch 2.8, this node has torch 2.9.0+cu128
         - "it cannot be imported: undefined symbol: _ZN3c105ErrorC2"
+    remedy:
+      description: What repairs it, or null where nothing is wrong or RV(packages[].reasons) say what to do.
+      type: str
+      returned: success
+      sample: run the role (playbook install_flash_attn) again, which takes a wheel for what the node has now
     remarks:
       description:
         - What is no fault of it, and yet seldom wanted, as that another package is there and does not use this version.
@@ -131,6 +146,17 @@ packages:
           seconds: 0.8
           max_error: 0.0074
           failure:
+report:
+  description:
+    - In words for people, a line a fact. The first line is C(ok), C(BROKEN) or C(nothing installed); the last ones say what repairs it.
+    - It has nothing in it that is measured, so that nodes that are alike have the same.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - BROKEN
+    - "flash-attn 2.8.3: flash_attn/__init__.py is not as installed"
+    - "to repair it: run the role (playbook install_flash_attn) again, which replaces what is not whole"
 environment:
   description: The environment, as in RV(airgap.torch_extensions.torch_info#module:environment).
   returned: success
@@ -153,6 +179,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "python": {"type": "str", "required": True},
+            "packages": {"type": "list", "elements": "str", "default": []},  # the action's
             "verify": {"type": "str", "choices": trial.METHODS, "default": "auto"},
             "devices": {"type": "list", "elements": "str", "default": []},
             "match": {"type": "str", "choices": ["exact", "proven"], "default": "proven"},  # the action's

@@ -130,11 +130,12 @@ def variables_read(text: str, role: str) -> set[str]:
 
 
 def entry_points(role: str) -> set[str]:
-    """The files of tasks that people include: those that playbooks name, and those that no other of them includes."""
+    """The files of tasks that people include: those that playbooks and the README name, and those that no other of them includes."""
     tasks = {path.stem: path.read_text() for path in ROOT.glob(f"roles/{role}/tasks/*.yml")}
     included = re.findall(r"(?:import|include)_tasks: (\w+)\.yml", "\n".join(tasks.values()))
     included += re.findall(r"'(\w+)\.yml'", (ROOT / f"roles/{role}/vars/main.yml").read_text())
-    named = re.findall(r"tasks_from: (\w+)\.yml", "\n".join(path.read_text() for path in ROOT.glob("playbooks/*.yml")))
+    texts = [path.read_text() for path in [*ROOT.glob("playbooks/*.yml"), ROOT / f"roles/{role}/README.md"]]
+    named = re.findall(r"tasks_from: (\w+)\.yml", "\n".join(texts))
     return (set(tasks) - set(included)) | set(named)
 
 
@@ -167,7 +168,7 @@ def test_each_variable_that_a_playbook_reads_is_documented(role):
         for path in ROOT.glob(f"roles/{role}/tasks/*.yml")
         for name in re.findall(r"register: (\w+)", path.read_text())
     }
-    texts = [path.read_text() for path in [*ROOT.glob("playbooks/*.yml"), *ROOT.glob("playbooks/vars/*.yml")]]
+    texts = [path.read_text() for path in ROOT.glob("playbooks/**/*.yml")]
     read = set(re.findall(rf"(?<!_)\b{role}_\w+", "\n".join(texts)))
     assert f"{role}_hosts" in read
     assert read - documented - registered == set()

@@ -26,6 +26,17 @@ def check_environment(environment: t.Any) -> None:
     missing = [key for key in _ENVIRONMENT_KEYS if key not in environment]
     if missing:
         raise TorchExtensionError(f"environment lacks {', '.join(missing)}: {expected}")
+    damage = environment.get("damage", {})  # which a survey leaves out
+    if not isinstance(damage, t.Mapping) or not all(map(_is_damage, damage.values())):
+        raise TorchExtensionError(f"damage in environment does not list files that are missing or changed: {expected}")
+
+
+def _is_damage(files: t.Any) -> bool:
+    return (
+        isinstance(files, t.Mapping)
+        and set(files) == {"missing", "changed"}
+        and all(isinstance(paths, list) and all(isinstance(path, str) for path in paths) for paths in files.values())
+    )
 
 
 def check_facts(facts: t.Any) -> None:

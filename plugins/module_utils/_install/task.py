@@ -22,7 +22,12 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.envi
     describe_environment,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP, Action, explain_shadow
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
+    KEEP,
+    Action,
+    apply_reinstall,
+    explain_shadow,
+)
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import (
     FIND_LINKS,
     INSTALL,
@@ -172,7 +177,8 @@ class Task:
         if wheel["conflicts"]:
             raise TorchExtensionError(f"{wheel['filename']} cannot serve this node: {'; '.join(wheel['conflicts'])}.")
         if self._mode == INSTALL:
-            action: Action = self._installer().decide_action(wheel, environment, self._run)
+            decided = self._installer().decide_action(wheel, environment, self._run)
+            action = apply_reinstall(decided, self._params["reinstall"])
             shadow = explain_shadow(wheel["name"], action.action, environment)
             if shadow:
                 raise TorchExtensionError(
@@ -180,8 +186,8 @@ class Task:
                 )
             return action
         if self._mode == FIND_LINKS:
-            return self._installer().decide_action(wheel, environment, self._run)
-        return self._installer().decide_action(wheel, environment)
+            return self._installer().decide_action(wheel, environment, self._run, self._params["reinstall"])
+        return apply_reinstall(self._installer().decide_action(wheel, environment), self._params["reinstall"])
 
     def _check_owners(self, needed: t.Sequence[Wheel], environment: Environment) -> None:
         """Refuse wheels that would overwrite files of other distributions, as far as it is known what is in them."""

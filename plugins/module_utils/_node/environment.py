@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import typing as t
@@ -32,7 +33,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv i
     read_uv_version,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import settings
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import VARIABLES
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES, VARIABLES
 
 ALL_DISTRIBUTIONS = "*"
 
@@ -76,8 +77,12 @@ def describe_environment(
     run: Run,
     environ: t.Mapping[str, str],
     sdists: t.Sequence[str] = (),
+    needs_torch: bool = True,
 ) -> tuple[dict[str, t.Any], list[str]]:
-    """One environment as :func:`describe_environments` gives it, without the GPUs and their driver."""
+    """One environment as :func:`describe_environments` gives it, without the GPUs and their driver.
+
+    :param needs_torch: whether a torch that is broken is an error; if not, there is none then, and a warning
+    """
     interpreter = query_interpreter(python, run, ["torch", *shadows.watched_modules()], environ)
     folders = [entry.folder for entry in interpreter.path]
     try:
@@ -90,10 +95,16 @@ def describe_environment(
     found = shadows.find_records(interpreter, found)
     installed = {name: records[0] for name, records in found.items()}
     torch_module = interpreter.modules.get("torch")
-    torch, warnings = read_torch(
-        torch_module and torch_module.file, installed.get("torch"), system.library_folders(interpreter)
-    )
+    try:
+        torch, warnings = read_torch(
+            torch_module and torch_module.file, installed.get("torch"), system.library_folders(interpreter)
+        )
+    except TorchExtensionError as exc:
+        if needs_torch:
+            raise
+        torch, warnings = None, [str(exc)]
     names = {canonical(name) for name in distribution_names if name != ALL_DISTRIBUTIONS}
+    extensions = [installed[name] for name in sorted(names.intersection(PACKAGES, installed))]
     if ALL_DISTRIBUTIONS in distribution_names:
         names.update(installed)
     selected = [installed[name] for name in sorted(names) if name in installed]
@@ -116,7 +127,7 @@ def describe_environment(
             "program": interpreter.program,
             "site_packages": interpreter.site_packages,
             "search_path": [entry._asdict() for entry in interpreter.path],
-            "access": describe_access(interpreter.site_packages),
+            "access": _describe_access(interpreter.site_packages, interpreter.prefix),
         },
         "platform": platform,
         "torch": torch,
@@ -130,6 +141,7 @@ def describe_environment(
         "variables": {name: environ[name] for name in VARIABLES if name in environ},
         "distributions": {name: installed[name].version if name in installed else None for name in sorted(names)},
         "origins": {name: origin for name, origin in origins.items() if origin is not None},
+        "damage": _find_damage(extensions, interpreter.site_packages),
         "shadows": shadows.find_shadows(interpreter),
         "leftovers": leftovers.find_leftovers(interpreter.site_packages),
     }
@@ -138,6 +150,12 @@ def describe_environment(
     if platform["libstdcxx"] is None:
         warnings.append(f"No libstdc++.so.6 was found for {interpreter.executable}: its version is not known.")
     return environment, warnings
+
+
+def _describe_access(site_packages: str | None, prefix: str) -> dict[str, t.Any] | None:
+    # to root all is open, and to find what there is takes time
+    entries = leftovers.list_entries(site_packages) if site_packages and os.geteuid() else ()
+    return describe_access(site_packages, prefix, entries)
 
 
 def _warn_of_others_torch(
@@ -186,7 +204,24 @@ def _read_gpus_and_driver(run: Run) -> tuple[t.Any, t.Any, list[str]]:
     return system.read_gpus_and_driver(run, lambda name, search: shutil.which(name, path=search))
 
 
-# A node compiles what it imports each time, and only mode pip_cache needs these two.
+# A node compiles what it imports each time, and some need none of this.
+
+
+def _find_damage(
+    extensions: t.Sequence[distributions.Distribution], site_packages: str | None
+) -> dict[str, dict[str, list[str]]]:
+    """The files of extensions that are not as installed, in the environment's own folder of packages, which installers write to."""
+    if not extensions or site_packages is None:
+        return {}
+    from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.damage import find_damage
+
+    found = {}
+    for extension in extensions:
+        with contextlib.suppress(OSError):  # as with its origin, it is then not known
+            damage = find_damage(extension) if os.path.samefile(extension.folder, site_packages) else None
+            if damage:
+                found[extension.name] = {"missing": damage.missing, "changed": damage.changed}
+    return found
 
 
 def _check_pinned(requirements: t.Sequence[str]) -> None:

@@ -4,11 +4,10 @@
 
 # Private to this collection: it may change in any release.
 
-"""The files of installed distributions, as their installers wrote them down: hold them against the disk, amend, remove."""
+"""The files of installed distributions, as their installers wrote them down: whose files they are; amend, remove."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import csv
 import io
@@ -19,42 +18,17 @@ import typing as t
 from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.damage import record_hash
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import (
     Distribution,
+    RecordEntry,
     find_all_records,
     find_installed,
     read_origin,
     read_record,
 )
 
-
-def missing_files(distribution: Distribution) -> list[str]:
-    """The files that the RECORD of a distribution lists and that do not exist: after an installation that broke off, some.
-
-    The distribution's own metadata does not count. Importing proves nothing: a package without its ``__init__.py`` can still
-    be imported.
-    """
-    if not distribution.is_complete:
-        return [os.path.join(os.path.basename(distribution.path), "RECORD")]
-    folder, metadata = os.path.split(distribution.path)
-    paths = [row.path for row in read_record(distribution)]
-    return [path for path in paths if not path.startswith(metadata) and not os.path.exists(os.path.join(folder, path))]
-
-
-def changed_files(distribution: Distribution) -> list[str]:
-    """The files of a distribution that exist, but differ from its RECORD in size or SHA-256.
-
-    Files without a hash (what Python compiles) do not count.
-    """
-    changed = []
-    for row in read_record(distribution) if distribution.is_complete else []:
-        path = os.path.join(os.path.dirname(distribution.path), row.path)
-        if not row.hash.startswith("sha256=") or not os.path.exists(path):
-            continue
-        if (row.size and int(row.size) != os.path.getsize(path)) or _record_hash(path) != row.hash:
-            changed.append(row.path)
-    return changed
+_REQUESTED = "REQUESTED"
 
 
 def find_owners(paths: t.Collection[str], folder: str, except_for: t.Container[str]) -> dict[str, list[str]]:
@@ -112,11 +86,27 @@ def record_origin(distribution: Distribution, filename: str, sha256: str) -> Non
     atomic.write_bytes(path, text.encode())
     name = f"{os.path.basename(distribution.path)}/direct_url.json"
     rows = [row for row in read_record(distribution) if row.path != name]
+    _write_record(distribution, [*rows, RecordEntry(name, record_hash(path), str(os.path.getsize(path)))])
+
+
+def is_requested(distribution: Distribution) -> bool:
+    """Whether somebody has asked for a distribution itself, by the mark that installers give it then (PEP 376)."""
+    return os.path.exists(os.path.join(distribution.path, _REQUESTED))
+
+
+def mark_as_requirement(distribution: Distribution) -> None:
+    """Record that nobody has asked for a distribution itself: it has come because another one requires it.
+
+    An installer that is handed the file of a requirement takes it for asked for.
+    """
+    if not distribution.is_complete or not is_requested(distribution):
+        return
+    name = f"{os.path.basename(distribution.path)}/{_REQUESTED}"
+    _write_record(distribution, [row for row in read_record(distribution) if row.path != name])
+    os.unlink(os.path.join(distribution.path, _REQUESTED))
+
+
+def _write_record(distribution: Distribution, rows: t.Iterable[RecordEntry]) -> None:
     lines = io.StringIO(newline="")
-    csv.writer(lines, lineterminator="\n").writerows([*rows, (name, _record_hash(path), str(os.path.getsize(path)))])
+    csv.writer(lines, lineterminator="\n").writerows(rows)
     atomic.write_bytes(os.path.join(distribution.path, "RECORD"), lines.getvalue().encode())
-
-
-def _record_hash(path: str) -> str:
-    """The SHA-256 of a file as RECORD has it."""
-    return "sha256=" + base64.urlsafe_b64encode(bytes.fromhex(sha256_of(path))).rstrip(b"=").decode()

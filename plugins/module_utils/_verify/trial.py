@@ -56,7 +56,7 @@ _MEANINGS = (
     ("driver on your system is too old", "torch is for a newer CUDA than the driver serves: upgrade the driver"),
     ("driver version is insufficient", "torch is for a newer CUDA than the driver serves: upgrade the driver"),
     ("out of memory", "others use this GPU's memory: try again when it is free"),
-    ("not compiled with CUDA", "this torch is built for the CPU only"),
+    ("not compiled with CUDA", "this torch is built for the CPU only: install one for CUDA"),
     ("No CUDA GPUs are available", "torch sees none: look at the driver, and at CUDA_VISIBLE_DEVICES"),
     ("Found no NVIDIA driver", "torch sees none: look at the driver"),
 )
@@ -165,13 +165,18 @@ def _import_gpu_check() -> t.Any:
     return gpu_check
 
 
+def find_meaning(failure: str) -> str | None:
+    """What an error message of CUDA, torch or a package means for an operator, and what to do; None for one that is not known."""
+    return next((meaning for words, meaning in _MEANINGS if words in failure), None)
+
+
 def explain_failure(result: t.Mapping[str, t.Any]) -> str:
     """What failed on which GPU, and what that means, without a full stop."""
     gpu = "any GPU"
     if result["device"] is not None:
         capability = f", compute capability {result['compute_capability']}" if result["compute_capability"] else ""
         gpu = f"{result['device']} ({result['name']}{capability})"
-    meaning = next((meaning for words, meaning in _MEANINGS if words in result["failure"]), None)
+    meaning = find_meaning(result["failure"])
     return f"does not work on {gpu}: {result['failure']}{f' ({meaning})' if meaning else ''}"
 
 

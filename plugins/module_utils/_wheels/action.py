@@ -16,6 +16,9 @@ INSTALL = "install"  # it is not there
 REPLACE = "replace"  # another one is there
 KEEP = "keep"  # it is there
 EXAMINE = "examine"  # the environment does not tell; only the node can
+REMOVE = "remove"  # it shall not be there
+
+_MAX_FILES = 3  # that a reason names
 
 
 class Action(t.NamedTuple):
@@ -25,7 +28,9 @@ class Action(t.NamedTuple):
     reason: str
 
 
-def decide_from_environment(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
+def decide_from_environment(
+    wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], reinstall: bool = False
+) -> Action:
     """What to do with a wheel in the environment that pip installs into.
 
     A wheel is identified by its file name, which says for which torch, CUDA, Python and ABI it was built: if torch has been
@@ -33,7 +38,19 @@ def decide_from_environment(wheel: t.Mapping[str, t.Any], environment: t.Mapping
 
     :param wheel: ``name``, ``version``, ``filename`` and ``sha256`` of the wheel to install (``sha256`` may be None)
     :param environment: as torch_info returns it
+    :param reinstall: whether one that is there is installed again
     """
+    return apply_reinstall(_decide(wheel, environment), reinstall)
+
+
+def apply_reinstall(action: Action, reinstall: bool) -> Action:
+    """What to do with a wheel, where the operator may want to have it again although it is there."""
+    if reinstall and action.action == KEEP:
+        return Action(REPLACE, f"{action.reason}; reinstall replaces it all the same")
+    return action
+
+
+def _decide(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
     name, version = wheel["name"], wheel["version"]
     if name not in environment["distributions"]:
         return Action(EXAMINE, f"whether {name} is installed was not asked")
@@ -42,6 +59,9 @@ def decide_from_environment(wheel: t.Mapping[str, t.Any], environment: t.Mapping
         return Action(INSTALL, f"{name} is not installed")
     if public_version(installed) != version:
         return Action(REPLACE, f"{name} {installed} is installed")
+    damage = explain_damage(name, environment)
+    if damage:
+        return Action(REPLACE, damage)
     origin = environment["origins"].get(name)
     if origin is None:
         return Action(EXAMINE, f"{name} {installed} is installed, from which wheel is not recorded")
@@ -57,6 +77,27 @@ def decide_from_environment(wheel: t.Mapping[str, t.Any], environment: t.Mapping
             REPLACE, f"{name} {installed} is installed from a file of this name with sha256 {origin['sha256']}"
         )
     return Action(KEEP, f"{name} {installed} is installed from this wheel")
+
+
+def explain_damage(name: str, environment: t.Mapping[str, t.Any]) -> str | None:
+    """That an installed distribution is not whole, with its files; None where nothing tells that it is not.
+
+    :param environment: as torch_info returns it; one of a survey tells nothing of damage
+    """
+    damage = environment.get("damage", {}).get(name)
+    if not damage:
+        return None
+    return f"{name} {environment['distributions'][name]} is installed, but {' and '.join(describe_files(**damage))}"
+
+
+def describe_files(missing: t.Sequence[str], changed: t.Sequence[str]) -> list[str]:
+    """What is wrong with files of a distribution, by their paths."""
+    lines = []
+    for paths, fault in ((missing, "missing"), (changed, "not as installed")):
+        if paths:
+            more = f" and {len(paths) - _MAX_FILES} more" if len(paths) > _MAX_FILES else ""
+            lines.append(f"{', '.join(paths[:_MAX_FILES])}{more} {'is' if len(paths) == 1 else 'are'} {fault}")
+    return lines
 
 
 def explain_shadow(name: str, action: str, environment: t.Mapping[str, t.Any]) -> str | None:

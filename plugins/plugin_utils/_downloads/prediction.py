@@ -8,14 +8,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads import local_files
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.provenance import Provenance

@@ -8,16 +8,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.pip_index import Unobtainable
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import (
+    Declaring,
     NotCachedError,
     Required,
     RequirementFinder,
-    Unobtainable,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import locked_requirements
 
@@ -64,7 +64,9 @@ def _find_for_node(node: WantedFiles, finder: RequirementFinder) -> NodeRequirem
     if len(node.paths) < len(node.wheels):
         return NodeRequirements()
     try:
-        required, unobtainable = finder.find_all(node.paths, node.environment, locked_requirements(node.wheels))
+        required, unobtainable = finder.find_all(
+            map(Declaring.read, node.paths), node.environment, locked_requirements(node.wheels)
+        )
     except NotCachedError:
         return NodeRequirements()
     except TorchExtensionError as exc:
@@ -82,7 +84,7 @@ def _lock_entry(item: Required) -> dict[str, t.Any]:
         "name": item.name,
         "version": item.version,
         "filename": item.filename,
-        "size": os.path.getsize(item.path),
+        "size": item.size,
         "sha256": item.sha256,
         "required_by": list(item.required_by),
     }

@@ -15,7 +15,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch_for_nodes
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import Unobtainable
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.pip_index import Unobtainable
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.diff import build_diff
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
     build_lock,

@@ -343,5 +343,3 @@ def _validator(response: requests.Response) -> str | None:
         age = parsedate_to_datetime(response.headers["Date"]) - parsedate_to_datetime(last_modified)
         return last_modified if age.total_seconds() > 1 else None
     return None
-
-

@@ -20,11 +20,15 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip impor
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import packages, setup_py
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import judging, labels
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
+    EXAMINE,
+    INSTALL,
     KEEP,
     Action,
     decide_from_environment,
+    explain_damage,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, PROVEN
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.wheel_file import public_version
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import check_url
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess
@@ -88,6 +92,7 @@ class Settings(t.NamedTuple):
     require_sha256: bool = False
     match: str = PROVEN  # or EXACT: only wheels that are told to be for the node's torch
     upgrade: bool = False  # whether what is installed is asked for anew, though it meets an open requirement
+    reinstall: bool = False  # whether what is there is replaced all the same
     pip_cache: bool = False
     keeps_installed: bool = True  # whether what is installed is all that is wanted (and not a file somewhere)
 
@@ -150,20 +155,21 @@ class Decision:
         self._term, self._environment, self._settings = term, environment, settings
         self._search: WheelSearch | None = None
         self._left_out: dict[str, bool] = {}  # why a wheel cannot be used, and whether it is one that fits
+        self._damage: str | None = None  # why what is installed has to be replaced
+        self.reinstall = settings.reinstall
 
     def answers(self) -> t.Iterator[Answer]:
-        """The wheels to try, one after the other; what is installed first, where that may stay.
+        """The wheels to try, one after the other; what is installed first, where that may stay, else others of its version.
 
         :raises TorchExtensionError: for bad input
         """
-        wanted = parse_requirement(self._term)
-        torch = self._environment["torch"]
-        setup_py.check_torch(str(wanted), torch)
-        _check_no_fork(torch)
+        wanted = _check_suitable(self._term, self._environment)
         if not self._settings.lock:
-            judging.parse_torch_version(torch["version"])
+            judging.parse_torch_version(self._environment["torch"]["version"])
+        self._damage = explain_damage(wanted.name, self._environment)
         installed = None if self._settings.lock else self._find_installed(wanted)
-        if installed:
+        is_replaced = bool(self._damage) or self._settings.reinstall
+        if installed and not is_replaced:
             yield installed
         if self._settings.lock:
             # with what reads locks comes YAML
@@ -171,6 +177,16 @@ class Decision:
 
             yield self._complete(read_lock(self._settings.lock).find(str(wanted), self._environment), wanted)
             return
+        offered = set()
+        if installed and is_replaced:  # a repair is no upgrade
+            same_version = parse_requirement(f"{wanted.name}=={public_version(installed.wheel['version'])}")
+            for answer in self._find_offered(same_version):
+                offered.add(answer.wheel["url"])
+                yield answer
+        yield from (answer for answer in self._find_offered(wanted) if answer.wheel["url"] not in offered)
+
+    def _find_offered(self, wanted: WheelRequirement) -> t.Iterator[Answer]:
+        """The wheels that sources have."""
         self._search = WheelSearch(wanted, self._environment, self._sources, self._settings.access)
         yield from self._usable(self._search.offers(), wanted)
         if self._settings.match != PROVEN:
@@ -203,6 +219,8 @@ class Decision:
 
         :param message: why
         """
+        if self._damage:
+            message = f"{message} It has to be replaced, for {self._damage}."
         return {**_EMPTY_ANSWER, "name": self._term, "requirement": self._term, "conflicts": [message], **_REFUSED}
 
     def explain_nothing_fits(self) -> str:
@@ -224,7 +242,7 @@ class Decision:
         except TorchExtensionError as exc:
             error = error or str(exc)
             answer["conflicts"] = [*answer["conflicts"], str(exc)]
-        answer.update(_choose_action(answer, environment)._asdict())
+        answer.update(_choose_action(answer, environment, settings.reinstall)._asdict())
         return Answer(answer, error=error)
 
     def _find_installed(self, wanted: WheelRequirement) -> Answer | None:
@@ -233,7 +251,7 @@ class Decision:
         if wanted.version or settings.upgrade or not settings.keeps_installed:
             return None
         version = self._environment["distributions"].get(wanted.name)
-        if version is None or not wanted.specifier.contains(version, prereleases=True):
+        if version is None or not wanted.is_met_by(version):
             return None
         origin = self._environment["origins"].get(wanted.name) or {}
         built_for = installed_mismatches(wanted.name, version, origin.get("filename"), self._environment)
@@ -285,6 +303,28 @@ def choose_wheel(term: str, environment: t.Any, settings: Settings, strict: bool
         return {**decision.refusal(str(exc)), "provable": provable}
 
 
+def judge_environment(term: str, environment: t.Any, pip_cache: bool = False) -> dict[str, t.Any]:
+    """What an environment tells of a requirement before any source is asked; ``conflicts``, if no wheel can serve it.
+
+    :param pip_cache: whether the wheel is for pip's cache
+    :returns: as the lookup ``wheel`` returns it
+    :raises TorchExtensionError: if this is no environment
+    """
+    require_library("packaging", PACKAGING_IMPORT_ERROR)
+    check_environment(environment)
+    answer = {**_EMPTY_ANSWER, "name": term, "requirement": term}
+    try:
+        wanted = _check_suitable(term, environment)
+        judging.parse_torch_version(environment["torch"]["version"])
+        if pip_cache:
+            cache.check_cache_usable(wanted.name, environment)
+    except TorchExtensionError as exc:
+        return {**answer, "conflicts": [str(exc)], **_REFUSED}
+    is_installed = environment["distributions"].get(wanted.name) is not None
+    action = Action(EXAMINE, "it is installed") if is_installed else Action(INSTALL, "it is not installed")
+    return {**answer, "name": wanted.name, **action._asdict()}
+
+
 def installed_mismatches(
     name: str, version: str, filename: str | None, environment: t.Mapping[str, t.Any]
 ) -> list[judging.Mismatch] | None:
@@ -297,6 +337,17 @@ def installed_mismatches(
     if candidate is None or not (candidate.tells_torch or candidate.mismatches):
         return None
     return list(candidate.mismatches)
+
+
+def _check_suitable(term: str, environment: t.Mapping[str, t.Any]) -> WheelRequirement:
+    """Read a requirement, and refuse an environment for which there can be no wheel.
+
+    :raises TorchExtensionError: if it is no requirement of a known package, or the environment has no torch for CUDA or ROCm
+    """
+    wanted = parse_requirement(term)
+    setup_py.check_torch(str(wanted), environment["torch"])
+    _check_no_fork(environment["torch"])
+    return wanted
 
 
 def _check_no_fork(torch: t.Mapping[str, t.Any]) -> None:
@@ -439,12 +490,12 @@ def _upstream_spelling(pin: str, known_versions: t.Iterable[str]) -> str:
     return next((version for version in known_versions if Version(version) == Version(pin)), str(Version(pin)))
 
 
-def _choose_action(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
+def _choose_action(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], reinstall: bool) -> Action:
     if answer["conflicts"]:
         return Action("refuse", "the wheel cannot serve this node")
     if answer["pip_cache_path"]:
         return Action("examine", "only the node knows what its pip's cache holds")
-    return decide_from_environment(answer, environment)
+    return decide_from_environment(answer, environment, reinstall)
 
 
 def _operator_sdist_url(name: str, sdist_url: str | t.Mapping[str, str] | None) -> str | None:

@@ -32,6 +32,8 @@ _ADVICE_FOR_GUESSES = (
 
 #: keys of a planned wheel that no module reads, and whose values are long
 _OPERATOR_ONLY_KEYS = ("refused", "newer", "warnings")
+#: what else is told of a planned wheel, where packages are removed
+_NO_WHEEL: dict[str, t.Any] = {"filename": None, "url": None, "conflicts": [], "warnings": []}
 
 
 class ProbeOptions(t.NamedTuple):
@@ -63,6 +65,34 @@ def probe_options(terms: t.Iterable[str], mode: str, sdist_url: str | t.Mapping[
         if needs_sdists and requirement.version and requirement.name not in names_with_url
     ]
     return ProbeOptions(["*", *(requirement.name for requirement in requirements)], sdists)
+
+
+def package_names(terms: t.Iterable[str]) -> list[str]:
+    """The normalised names in requirements of known packages, each once.
+
+    :raises TorchExtensionError: if a term is no requirement, or of another package
+    """
+    return list(dict.fromkeys(parse_requirement(term).name for term in terms))
+
+
+def plan_removal(packages: t.Iterable[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
+    """What is planned for packages that shall not be there.
+
+    :param packages: as torch_extension returned them in check mode
+    """
+    return [{**_NO_WHEEL, **package} for package in packages]
+
+
+def refuse_removal(names: t.Iterable[str], reason: str) -> list[dict[str, t.Any]]:
+    """A plan for packages that a node has and that cannot be removed."""
+    refusal = {
+        **_NO_WHEEL,
+        "version": None,
+        "action": "refuse",
+        "reason": "it cannot be removed",
+        "conflicts": [reason],
+    }
+    return [{**refusal, "name": name} for name in names]
 
 
 def wheels_to_examine(plan: Plan, mode: str) -> list[dict[str, t.Any]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.sizes import format_size
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import COPY
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.self_description import (
     ADDED,
@@ -42,7 +43,7 @@ def report_plan(environment: t.Mapping[str, t.Any], plan: t.Iterable[t.Mapping[s
         f"Python {python['version']} ({python['executable']})",
         *_describe_torch(environment["torch"], python),
         environment["platform"]["machine"],
-        f"GPUs: {_describe_gpus(environment.get('gpus'))}",
+        *([f"GPUs: {_describe_gpus(environment['gpus'])}"] if "gpus" in environment else []),
     ]
     kept = (line for wheel in plan if wheel["action"] == KEEP for line in _report_wheel(wheel, wheel, "kept"))
     return [f"found: {', '.join(facts)}", *kept]
@@ -65,11 +66,16 @@ def _describe_gpus(gpus: t.Sequence[t.Mapping[str, t.Any]] | None) -> str:
 
 
 def report_result(
-    wheels: t.Iterable[t.Mapping[str, t.Any]], result: t.Mapping[str, t.Any], mode: str, is_prediction: bool
+    wheels: t.Sequence[t.Mapping[str, t.Any]],
+    requirements: t.Sequence[t.Mapping[str, t.Any]],
+    result: t.Mapping[str, t.Any],
+    mode: str,
+    is_prediction: bool,
 ) -> list[str]:
     """Report what has become of wheels on a node.
 
     :param wheels: as they were planned
+    :param requirements: what they require, as wheel_fetch returned it
     :param result: what torch_extension returned, and ``proofs`` and ``delivery``, if there are any
     :param mode: of the installation
     :param is_prediction: whether nothing was done yet (check mode)
@@ -93,12 +99,39 @@ def report_result(
     for proof in result.get("proofs") or []:
         because = f" (it {'; it '.join(proof['reasons'])})" if proof["reasons"] else ""
         lines.append(f"proof: {proof['verdict']}{because}")
-    lines += [f"{'would come ' if is_prediction else ''}with: {filename}" for filename in result["requirements"]]
+    sizes = {file["filename"]: file.get("size") for file in requirements}
+    lines += [
+        f"{'would come ' if is_prediction else ''}with: {_with_size(filename, sizes.get(filename))}"
+        for filename in result["requirements"]
+    ]
     lines += _report_delivery(result.get("delivery"))
-    left = [*(result.get("leftovers") or []), *result["cleared"]]
-    cleared = "would be cleared away" if is_prediction else "cleared away"
-    lines += [f"{cleared}, for a run that broke off left it: {name}" for name in left]
+    lines += _report_cleared(result, is_prediction)
     return [*lines, *(explain_find_links(result["find_links"]) if result.get("find_links") else [])]
+
+
+def report_removal(result: t.Mapping[str, t.Any], is_prediction: bool) -> list[str]:
+    """Report what has become of packages that shall not be on a node.
+
+    :param result: what torch_extension returned
+    :param is_prediction: whether nothing was done yet (check mode)
+    """
+    would_be = "would be " if is_prediction else ""
+    lines = []
+    for package in result["packages"]:
+        if package["action"] == KEEP:
+            lines.append(f"{package['name']}: nothing to remove (found: {package['reason']})")
+            continue
+        name = " ".join(filter(None, (package["name"], package["version"])))
+        lines.append(f"{name}: {would_be}removed (found: {package['reason']})")
+    lines += [f"{'would go ' if is_prediction else ''}with: {requirement}" for requirement in result["requirements"]]
+    lines += [f"stays: {line}" for line in result["stays"]]
+    return lines + _report_cleared(result, is_prediction)
+
+
+def _report_cleared(result: t.Mapping[str, t.Any], is_prediction: bool) -> list[str]:
+    cleared = "would be cleared away" if is_prediction else "cleared away"
+    left = [*(result.get("leftovers") or []), *result["cleared"]]
+    return [f"{cleared}, for a run that broke off left it: {name}" for name in left]
 
 
 def _report_delivery(delivery: t.Mapping[str, t.Any] | None) -> list[str]:
@@ -106,6 +139,10 @@ def _report_delivery(delivery: t.Mapping[str, t.Any] | None) -> list[str]:
     if not delivery or delivery["way"] == COPY:
         return []
     return [f"brought by: {delivery['way']}, {delivery.get('url') or delivery['folder']}"]
+
+
+def _with_size(file: str, size: int | None) -> str:
+    return f"{file} ({format_size(size)})" if size else file
 
 
 def explain_find_links(folder: str) -> list[str]:
@@ -117,8 +154,9 @@ def explain_find_links(folder: str) -> list[str]:
 
 
 def _report_wheel(wheel: t.Mapping[str, t.Any], outcome: t.Mapping[str, t.Any], change: str) -> list[str]:
+    origin = wheel.get("url") or wheel.get("filename") or "nowhere that is recorded"
     return [
         f"{wheel['name']} {wheel['version']}: {change} (found: {outcome['reason']})",
-        f"from: {wheel.get('url') or wheel.get('filename') or 'nowhere that is recorded'}",
+        f"from: {_with_size(origin, None if outcome['action'] == KEEP else wheel.get('size'))}",
         f"why: {wheel.get('ground') or 'unknown'}",
     ]

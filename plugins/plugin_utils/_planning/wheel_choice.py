@@ -77,7 +77,7 @@ def choose_serving(
             if result is None:
                 return _with_refused({**wheel, "warnings": [*wheel["warnings"], _unproven_warning(wheel)]}, refused)
             if result.verdict == FITS:
-                return _with_refused(_proven(wheel, result, environment), refused)
+                return _with_refused(_proven(wheel, result, environment, decision.reinstall), refused)
             is_known = result.verdict != UNKNOWN
             reason = f"{f'{result.verdict}: ' if is_known else ''}it {'; it '.join(result.reasons)}"
             refused.append(Unfit(wheel["url"], wheel["filename"] or wheel["name"], reason, is_known))
@@ -91,7 +91,7 @@ def choose_serving(
     return {**decision.refusal(" ".join([message, *map(str, refused)])), "refused": _as_groups(refused)}
 
 
-def _proven(wheel: Wheel, result: ProofResult, environment: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+def _proven(wheel: Wheel, result: ProofResult, environment: t.Mapping[str, t.Any], reinstall: bool) -> dict[str, t.Any]:
     proven = {**wheel, "sha256": result.sha256 or wheel["sha256"], "size": result.size or wheel["size"]}
     by = (
         "its binaries need only the part of torch that stays stable, which this torch has"
@@ -99,7 +99,7 @@ def _proven(wheel: Wheel, result: ProofResult, environment: t.Mapping[str, t.Any
         else "this node has all that its binaries need"
     )
     is_fixed = wheel["pip_cache_path"] or wheel["source"] == INSTALLED
-    action = {} if is_fixed else decide_from_environment(proven, environment)._asdict()
+    action = {} if is_fixed else decide_from_environment(proven, environment, reinstall)._asdict()
     return {**proven, **action, "ground": f"{wheel['ground']}; {by}, as was proven"}
 
 

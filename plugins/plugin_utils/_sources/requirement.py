@@ -8,10 +8,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import labels
+
+with contextlib.suppress(ImportError):  # whoever reads a requirement says so before
+    from packaging.version import InvalidVersion
 
 if t.TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
@@ -28,6 +32,13 @@ class WheelRequirement(t.NamedTuple):
     def __str__(self) -> str:
         """Without the label, by which nothing is listed."""
         return f"{self.name}{self.specifier}"
+
+    def is_met_by(self, version: str) -> bool:
+        """Whether an installed version will do, as pip has it."""
+        try:
+            return self.specifier.contains(version, prereleases=True)
+        except InvalidVersion:
+            return False
 
     def label_mismatch(self, filename: str) -> str | None:
         """How the label of a wheel differs from the one that is asked for, in words that follow "it"; None if it does not."""

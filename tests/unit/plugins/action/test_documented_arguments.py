@@ -16,6 +16,7 @@ import yaml
 
 import ansible_collections
 from ansible_collections.airgap.torch_extensions.plugins.action import (
+    torch_verify,
     wheel_broadcast,
     wheel_bundle,
     wheel_fetch,
@@ -32,6 +33,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.c
 
 FACTS = ("type", "elements", "default", "choices", "required")
 ARGUMENTS = {
+    "torch_verify": torch_verify._ARGUMENTS,
     "wheel_broadcast": wheel_broadcast._ARGUMENTS,
     "wheel_bundle": {**DOWNLOAD_ARGUMENTS, **wheel_bundle.ActionModule.arguments},
     "wheel_fetch": {**DOWNLOAD_ARGUMENTS, **wheel_fetch.ActionModule.arguments},

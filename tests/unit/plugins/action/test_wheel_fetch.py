@@ -36,7 +36,9 @@ def test_the_action_runs_on_the_control_node_through_a_proxy_and_predicts_in_che
     plan = {"environment": environment, "wheels": [known]}
     arguments = {"plans": {"node": plan}, "cache_dir": str(tmp_path / "cache"), "proxy": server.url}
     status, output = wheel_fetch("--check", **arguments)
-    assert (status, "node | SUCCESS" in output, server.requests) == (0, True, []), output
+    assert (status, "node | SUCCESS" in output, server.requests) == (0, True, [url]), output
+    assert not list((tmp_path / "cache").rglob(wheel.name)), output
+    server.requests.clear()
     status, output = wheel_fetch("--become", **arguments)
     assert (status, "node | CHANGED" in output, server.requests) == (0, True, [url]), output
     [cached] = (tmp_path / "cache" / "wheels").glob(f"*/{wheel.name}")

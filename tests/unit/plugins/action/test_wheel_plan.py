@@ -12,7 +12,7 @@ import pytest
 from github_server import Api, asset, release
 from nodes import extension_wheel, stable_wheel
 from venvs import site_packages
-from wheels import build_sdist, sha256, tree_state
+from wheels import as_wanted, build_sdist, build_wheel, sha256, tree_state
 
 # What asks, shows, unpacks or reads binaries; a tenth of a second, and 7 MB of which each node's process on the control node
 # gets a copy.
@@ -89,6 +89,20 @@ def test_a_node_that_cannot_be_probed_fails_the_task(plan, tmp_path):
     failed = plan(python=str(tmp_path / "nowhere"))
     assert failed["failed"]
     assert "nowhere" in failed["msg"]
+
+
+def test_without_choosing_a_plan_tells_what_no_choice_can_change_and_asks_no_source(plan, torch_libraries, server):
+    unasked = {"choose": False, "source": [f"index:{server.url}/simple"], "mode": "pip_cache"}
+    planned = plan(**unasked)
+    assert (planned["plan"][0]["conflicts"], planned["plan"][0]["requirement"]) == ([], "flash-attn")
+    assert (planned["changed"], planned["wheels"]) == (False, [])
+    torch_libraries.with_name("version.py").write_text("__version__ = '2.6.0+cpu'\ncuda = None\nhip = None\n")
+    [refused] = plan(**unasked, refuse=False)["plan"]
+    assert "is built for the CPU only" in refused["conflicts"][0]
+    failed = plan(**unasked)
+    assert failed["failed"]
+    assert refused["conflicts"][0] in failed["msg"]
+    assert server.requests == []
 
 
 def test_with_a_given_environment_the_node_is_not_contacted(on_node, shelf, environment, tmp_path):
@@ -233,6 +247,7 @@ def test_a_plan_from_cached_answers_imports_no_slow_modules(server, environment,
         "place_urls": {},
         "suggest": True,
         "upgrade": False,
+        "reinstall": False,
         "sha256": {},
         "match": "exact",
         "github_url": "https://github.com",
@@ -277,3 +292,100 @@ def test_a_version_that_another_package_does_without_is_planned_with_a_warning(
     (remark,) = package["remarks"]
     assert f"{package['name']} {package['version']}: {remark}".startswith(warning)
     assert verified["ok"], "it is not broken"
+
+
+def test_what_somebody_has_changed_is_planned_anew_with_the_file_until_it_is_whole_again(
+    plan, on_node, venv, torch_libraries, shelf
+):
+    wheel = extension_wheel(shelf, torch_libraries, "2.6")
+    arguments = {"python": str(venv), "folder": str(shelf)}
+    assert on_node("torch_extension", wheels=plan()["wheels"], **arguments)["changed"]
+    assert plan()["plan"][0]["action"] == "keep"
+    with (site_packages(venv) / "flash_attn/__init__.py").open("a") as file:
+        file.write("# patched\n")
+    planned = plan()
+    (item,) = planned["plan"]
+    assert (item["action"], item["filename"]) == ("replace", wheel.name)
+    assert item["reason"] == "flash-attn 2.8.3 is installed, but flash_attn/__init__.py is not as installed"
+    foretold, done = (
+        on_node("torch_extension", *how, wheels=planned["wheels"], **arguments) for how in (["--check"], [])
+    )
+    assert foretold["changed"]
+    assert done["changed"], done["output"]
+    assert done["report"][0] == f"flash-attn 2.8.3: replaced (found: {item['reason']})"
+    assert plan()["wheels"] == []
+
+
+@pytest.mark.parametrize("mode", ["install", "find_links", "pip_cache"])
+def test_with_reinstall_what_is_there_is_planned_and_put_there_in_each_run(
+    mode, plan, on_node, venv, torch_libraries, shelf
+):
+    extension_wheel(shelf, torch_libraries, "2.6")
+    where = {"mode": mode, "sdist_url": "https://mirror.example/flash_attn-2.8.3.tar.gz"}
+    arguments = {"python": str(venv), "folder": str(shelf), "mode": mode}
+    assert on_node("torch_extension", wheels=plan(**where)["wheels"], **arguments)["changed"]
+    assert plan(**where)["wheels"] == []
+    for _run in range(2):
+        (wheel,) = plan(reinstall=True, **where)["wheels"]
+        assert wheel["action"] == "replace"
+        assert wheel["reason"].endswith("; reinstall replaces it all the same")
+        for how in (["--check"], []):
+            done = on_node("torch_extension", *how, wheels=[wheel], reinstall=True, **arguments)
+            assert done["changed"], done["output"]
+    assert not on_node("torch_extension", wheels=[wheel], **arguments)["changed"]
+
+
+def test_a_removal_is_planned_without_a_source_a_lock_or_torch(on_node, venv, packages, shelf, tmp_path):
+    nothing = {"source": ["index:https://nobody.invalid/"], "lock": str(tmp_path / "none.yml"), "python": str(venv)}
+    arguments = {**nothing, "packages": ["flash-attn==1.0", "causal-conv1d>=2"], "state": "absent"}
+    absent = on_node("wheel_plan", **arguments)
+    assert (absent["failed"], absent["changed"], absent["removals"]) == (False, False, []), absent["output"]
+    assert [(each["name"], each["action"], each["conflicts"]) for each in absent["plan"]] == [
+        ("flash-attn", "keep", []), ("causal-conv1d", "keep", [])
+    ]  # fmt: skip
+    assert absent["report"][1] == (f"flash-attn: nothing to remove (found: flash-attn is not installed in {packages})")
+    wheel = build_wheel(shelf)
+    assert on_node("torch_extension", python=str(venv), wheels=[as_wanted(wheel)], folder=str(shelf))["changed"]
+    before = tree_state(venv)
+    planned = on_node("wheel_plan", **arguments)
+    assert tree_state(venv) == before
+    assert [(each["name"], each["version"], each["action"]) for each in planned["plan"]] == [
+        ("flash-attn", "2.8.3", "remove"), ("causal-conv1d", None, "keep")
+    ]  # fmt: skip
+    assert (planned["removals"], planned["wheels"], planned["staged"]) == (["flash-attn", "causal-conv1d"], [], [])
+    removal = {"python": str(venv), "state": "absent", "packages": planned["removals"], "wheels": []}
+    foretold = on_node("torch_extension", "--check", **removal)
+    assert foretold["report"][0] == "flash-attn 2.8.3: would be removed (found: flash-attn 2.8.3 is installed)"
+    done = on_node("torch_extension", **removal)
+    assert (done["changed"], done["unfit"]) == (True, [])
+    assert done["report"][0] == "flash-attn 2.8.3: removed (found: flash-attn 2.8.3 is installed)"
+    assert on_node("wheel_plan", **arguments)["removals"] == []
+
+
+def test_a_removal_that_cannot_be_done_fails_the_task_unless_refuse_is_false(on_node, venv, packages):
+    info = packages / "flash_attn-2.8.3.egg-info"
+    info.mkdir()
+    (info / "PKG-INFO").write_text("Name: flash-attn\nVersion: 2.8.3\n")
+    for path in packages.glob("pip*"):
+        path.unlink()
+    arguments = {"python": str(venv), "packages": ["flash-attn"], "state": "absent"}
+    refused = on_node("wheel_plan", **arguments)
+    assert (refused["failed"], "has no pip, and" in refused["msg"]) == (True, True)
+    told = on_node("wheel_plan", **arguments, refuse=False)
+    assert (told["failed"], told["plan"][0]["action"], told["removals"]) == (False, "refuse", [])
+    assert told["plan"][0]["conflicts"] == [refused["msg"]]
+    assert told["report"][0].startswith("found: Python ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"packages": ["torch"]}, "torch"),
+        ({"packages": ["flash-attn"], "environment": {"python": {}}}, "only the node itself can tell"),
+    ],
+    ids=["a stranger", "a survey"],
+)
+def test_what_cannot_be_planned_to_go_is_refused(arguments, words, on_node, venv):
+    refused = on_node("wheel_plan", python=str(venv), state="absent", **arguments)
+    assert refused["failed"]
+    assert words in refused["msg"]

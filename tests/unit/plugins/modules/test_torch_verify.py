@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from wheels import build_wheel, tree_state
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import system
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.damage import record_hash
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.modules import torch_verify
 
@@ -39,9 +42,23 @@ def flash_attn(venv, run, tmp_path):
     wheel = build_wheel(
         tmp_path,
         label="cu12torch2.6cxx11abiFALSE",
-        files={"flash_attn/__init__.py": "import flash_attn.more\n", "flash_attn/more.py": ""},
+        files={"flash_attn/__init__.py": "import flash_attn.more\n", "flash_attn/more.py": "\n"},
     )
     assert run([str(venv / "bin/python"), "-m", "pip", "install", "--no-index", "--no-compile", str(wheel)])[0] == 0
+
+
+def write_unnoticed(path, text):
+    times = path.stat()
+    path.write_text(text)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def write_with_record(folder, name, text):
+    """As if it had been installed so."""
+    (folder / name).write_text(text)
+    (record,) = folder.glob("flash_attn-*/RECORD")
+    rows = [row for row in record.read_text().splitlines() if not row.startswith(name)]
+    record.write_text("\n".join([*rows, f"{name},{record_hash(str(folder / name))},{len(text)}"]))
 
 
 def test_nothing_installed_is_well(verify):
@@ -64,31 +81,46 @@ def test_what_is_whole_and_can_be_imported_is_well(flash_attn, verify):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "reasons"),
+    ("spoil", "reasons", "remedy"),
     [
         (
             lambda folder: (folder / "flash_attn/more.py").unlink(),
             [
-                "flash_attn/more.py of it is missing",
+                "flash_attn/more.py is missing",
                 "it cannot be imported: ModuleNotFoundError: No module named 'flash_attn.more'",
             ],
+            "again, which replaces what is not whole",
         ),
         (
             lambda folder: (folder / "flash_attn/more.py").write_text("V = 1\n"),
-            ["flash_attn/more.py of it is not as installed"],
+            ["flash_attn/more.py is not as installed"],
+            "again, which replaces what is not whole",
+        ),
+        (
+            lambda folder: write_unnoticed(folder / "flash_attn/more.py", "#"),
+            ["flash_attn/more.py is not as installed, though size and time are"],
+            "with torch_extension_reinstall=true",
         ),
         (
             lambda folder: next(folder.glob("flash_attn-*/RECORD")).unlink(),
-            ["flash_attn-2.8.3.dist-info/RECORD of it is missing"],
+            ["flash_attn-2.8.3.dist-info/RECORD is missing"],
+            "again, which replaces what is not whole",
+        ),
+        (
+            lambda folder: write_with_record(folder, "flash_attn/more.py", "import einops\n"),
+            ["it cannot be imported: ModuleNotFoundError: No module named 'einops'"],
+            "with torch_extension_reinstall=true, which also brings what the package requires",
         ),
     ],
-    ids=["lost", "changed", "broken off"],
+    ids=["lost", "changed", "changed unnoticed", "broken off", "whole"],
 )
-def test_what_is_broken_is_told(spoil, reasons, flash_attn, verify, packages):
+def test_what_is_broken_is_named_and_what_repairs_it(spoil, reasons, remedy, flash_attn, verify, packages):
     spoil(packages)
     result = verify()
     assert not result["ok"]
-    assert result["packages"][0]["reasons"] == reasons
+    (package,) = result["packages"]
+    assert package["reasons"] == reasons
+    assert remedy in package["remedy"]
 
 
 def test_a_package_that_nobody_knows_of_is_the_rest_of_an_installation(verify, packages):
@@ -106,6 +138,11 @@ def test_a_gpu_on_which_it_fails_is_named(flash_attn, verify, gpus, monkeypatch)
     (package,) = verify()["packages"]
     assert (package["verify"], package["gpus"]) == ("gpu", [result])
     assert package["reasons"] == [f"it does not work on cuda:0 (A100, compute capability 8.0): {result['failure']}"]
+    assert package["remedy"].startswith("take another version in torch_extension_packages")
+    result["failure"] = "RuntimeError: CUDA driver version is insufficient for CUDA runtime version"
+    (package,) = verify()["packages"]
+    assert package["reasons"][0].endswith("upgrade the driver)")
+    assert package["remedy"] is None, "the reason says what to do"
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,16 @@ def test_an_incomplete_environment_is_refused_with_the_missing_key_and_where_to_
         check_environment(rest)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [["flash-attn"], {"flash-attn": ["a"]}, {"flash-attn": {"missing": ["a"]}}, {"a": {"missing": [], "changed": [1]}}],
+)
+def test_damage_in_another_form_is_refused(damage, environment):
+    check_environment({**environment, "damage": {"flash-attn": {"missing": ["a"], "changed": []}}})
+    with pytest.raises(TorchExtensionError, match=r"damage in environment does not list files .* torch_info returns"):
+        check_environment({**environment, "damage": damage})
+
+
 class TaggedList(list):
     """As ansible-core makes one."""
 

@@ -141,6 +141,33 @@ def test_a_copy_that_comes_first_is_a_shadow_with_its_version_and_place(make_ven
     assert shadowed["distributions"]["flash-attn"] == "2.7.3"
 
 
+def test_of_the_extensions_that_are_asked_for_by_name_those_that_are_not_whole_are_told(venv, packages, tmp_path, run):
+    install(venv, build_wheel(tmp_path))
+    install(venv, build_wheel(tmp_path, name="einops", version="0.8.1"))
+
+    def damage(*names):
+        return describe_environment(str(venv), names, run, os.environ)[0]["damage"]
+
+    assert damage("flash-attn", "einops") == {}
+    (packages / "flash_attn" / "__init__.py").write_text("# patched\n")
+    (packages / "einops" / "__init__.py").write_text("# patched\n")
+    assert damage(ALL_DISTRIBUTIONS) == {}
+    assert damage(ALL_DISTRIBUTIONS, "Flash_Attn", "einops") == {
+        "flash-attn": {"missing": [], "changed": ["flash_attn/__init__.py"]}
+    }
+
+
+def test_files_of_an_extension_that_is_elsewhere_are_not_looked_at(make_venv, tmp_path, run, monkeypatch):
+    venv, elsewhere = make_venv(), tmp_path / "elsewhere"
+    metadata = elsewhere / "flash_attn-2.8.3.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Name: flash-attn\n")
+    (metadata / "RECORD").write_text("flash_attn/__init__.py,,\n")
+    monkeypatch.setenv("PYTHONPATH", str(elsewhere))
+    environment, _warnings = describe_environment(str(venv), ["flash-attn"], run, os.environ)
+    assert (environment["distributions"], environment["damage"]) == ({"flash-attn": "2.8.3"}, {})
+
+
 def test_a_record_whose_files_are_gone_does_not_hide_what_is_imported(make_venv, run, tmp_path, monkeypatch):
     packages, apps = site_packages(make_venv()), tmp_path / "apps"
     (packages / "flash_attn").mkdir()

@@ -18,9 +18,17 @@ FILE = "flash_attn-2.8.3+cu12torch2.6cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
 OTHER_TORCH = FILE.replace("torch2.6", "torch2.5")
 
 
-def node(installed, filename=None, sha256=None):
+WANTED = {"name": "flash-attn", "version": "2.8.3", "filename": FILE, "sha256": None}
+
+
+def node(installed, filename=None, sha256=None, **damage):
     origins = {"flash-attn": {"filename": filename, "sha256": sha256}} if filename else {}
-    return {"distributions": {"flash-attn": installed}, "origins": origins}
+    files = {"missing": [], "changed": [], **damage}
+    return {
+        "distributions": {"flash-attn": installed},
+        "origins": origins,
+        "damage": {"flash-attn": files} if damage else {},
+    }
 
 
 @pytest.mark.parametrize(
@@ -55,7 +63,39 @@ def node(installed, filename=None, sha256=None):
     ],
 )
 def test_the_action_follows_from_what_is_installed(environment, wanted_sha256, action, words):
-    wheel = {"name": "flash-attn", "version": "2.8.3", "filename": FILE, "sha256": wanted_sha256}
-    decided = decide_from_environment(wheel, environment)
+    decided = decide_from_environment({**WANTED, "sha256": wanted_sha256}, environment)
     assert decided.action == action
     assert words in decided.reason
+
+
+@pytest.mark.parametrize("filename", [FILE, None], ids=["this wheel", "unknown origin"])
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ({"changed": ["flash_attn/__init__.py"]}, "flash_attn/__init__.py is not as installed"),
+        ({"missing": ["a", "b"]}, "a, b are missing"),
+        (
+            {"missing": ["a"], "changed": ["b", "c", "d", "e"]},
+            "a is missing and b, c, d and 1 more are not as installed",
+        ),
+    ],
+)
+def test_what_is_not_whole_is_replaced_and_the_files_are_named(damage, words, filename):
+    decided = decide_from_environment(WANTED, node("2.8.3", filename, **damage))
+    assert decided == (REPLACE, f"flash-attn 2.8.3 is installed, but {words}")
+
+
+def test_an_environment_of_a_survey_says_nothing_of_damage():
+    environment = node("2.8.3", FILE)
+    del environment["damage"]
+    assert decide_from_environment(WANTED, environment).action == KEEP
+
+
+def test_with_reinstall_what_would_be_kept_is_replaced_and_nothing_else_is_different():
+    reason = decide_from_environment(WANTED, node("2.8.3", FILE)).reason
+    replaced = decide_from_environment(WANTED, node("2.8.3", FILE), reinstall=True)
+    assert replaced == (REPLACE, f"{reason}; reinstall replaces it all the same")
+    for environment in (node(None), node("2.8.2"), node("2.8.3"), node("2.8.3", FILE, changed=["a"])):
+        assert decide_from_environment(WANTED, environment, reinstall=True) == decide_from_environment(
+            WANTED, environment
+        )

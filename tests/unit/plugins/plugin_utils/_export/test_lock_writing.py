@@ -11,7 +11,10 @@ import pytest
 from wheels import build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import RequirementFinder
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import (
+    Declaring,
+    RequirementFinder,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
 
 pytestmark = pytest.mark.slow  # most of them run pip
@@ -211,9 +214,10 @@ def test_a_lock_that_cannot_be_written_is_an_error(write_lock, make_plan, publis
 def test_a_prediction_downloads_nothing_and_says_what_it_cannot_know(
     write_lock, make_plan, publish, index, lock_path, tls_server
 ):
-    wheel = publish(url="https://github.example/wheel", sha256=None)
+    wheel = publish(sha256=None)
     result = write_lock({"n1": make_plan(wheel)}, predict=True)
-    assert (result["changed"], tls_server.requests, lock_path.exists()) == (True, [], False)
+    looked_at = [f"/{wheel['filename']}"]
+    assert (result["changed"], tls_server.requests, lock_path.exists()) == (True, looked_at, False)
     for field in ("sha256", "size"):
         assert f"{field}: (known when it is downloaded)\n" in result["diff"]["after"]
     [warning] = result["warnings"]
@@ -252,14 +256,14 @@ def test_a_node_gets_the_locked_requirements_and_nothing_newer(
     index({"name": "einops", "version": "0.9"})
     [file] = map(str, (cache / "wheels").glob(f"*/{wheel['filename']}"))
     other = RequirementFinder(str(tmp_path / "other"))
-    assert [item.filename for item in other.find_missing([file], environment, locked)] == [
+    assert [item.filename for item in other.find_missing([Declaring.read(file)], environment, locked)] == [
         "einops-0.8.1-py3-none-any.whl"
     ]
     assert len(other.downloaded) == 1
     tls_server.requests.clear()
-    assert [item.name for item in other.find_missing([file], environment, locked)] == ["einops"]
+    assert [item.name for item in other.find_missing([Declaring.read(file)], environment, locked)] == ["einops"]
     environment["distributions"]["einops"] = "0.7"
-    assert other.find_missing([file], environment, locked) == [], "the node has one"
+    assert other.find_missing([Declaring.read(file)], environment, locked) == [], "the node has one"
     assert tls_server.requests == []
 
 
@@ -270,7 +274,7 @@ def test_a_requirement_that_the_lock_lacks_is_refused(publish, environment, tmp_
         TorchExtensionError,
         match=r"einops, which flash_attn.* and the node lacks, is not in the lock, which lists no einops for this kind of node\. Run",
     ):
-        requirements.find_missing([str(wheel)], environment, [])
+        requirements.find_missing([Declaring.read(str(wheel))], environment, [])
     assert tls_server.requests == []
 
 
@@ -288,6 +292,8 @@ def test_a_locked_requirement_of_a_bundle_comes_from_the_bundle(publish, environ
 
     item = {"name": "einops", "version": "0.8.1", "filename": einops.name, "size": 5, "sha256": sha256(einops)}
     locked = [{**item, "url": einops.as_uri()}]
-    [found] = RequirementFinder(str(tmp_path / "cache"), get).find_missing([str(wheel)], environment, locked)
+    [found] = RequirementFinder(str(tmp_path / "cache"), get).find_missing(
+        [Declaring.read(str(wheel))], environment, locked
+    )
     assert (found.path, requests) == (str(einops), [(einops.as_uri(), einops.name, sha256(einops), 5)])
     assert tls_server.requests == []

@@ -13,6 +13,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.
     Decision,
     Settings,
     choose_wheel,
+    judge_environment,
     parse_requirement,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess
@@ -506,6 +507,74 @@ def test_what_is_installed_and_cannot_fit_is_replaced(filename, settings, instal
         decide(environment, tmp_path, **settings)
 
 
+@pytest.fixture
+def damaged(installed, environment):
+    """Says that flash-attn is installed, and that one of its files was changed."""
+    installed()
+    environment["damage"] = {"flash-attn": {"missing": [], "changed": ["flash_attn/__init__.py"]}}
+
+
+def choose(environment, folder, term="flash-attn", **settings):
+    """What is chosen from a folder."""
+    settings = Settings(SourceAccess(str(folder), suggest=False), (f"directory:{folder}",), **settings)
+    return choose_wheel(term, environment, settings, strict=False)
+
+
+def offer(folder, *versions):
+    for version in versions:
+        (folder / WHEEL.replace("2.5.3", version)).write_bytes(b"wheel")
+
+
+def test_what_is_not_whole_is_replaced_by_its_own_version(damaged, environment, tmp_path):
+    offer(tmp_path, "2.5.3", "2.5.4")
+    wheel = choose(environment, tmp_path)
+    assert (wheel["version"], wheel["action"]) == ("2.5.3", "replace")
+    assert wheel["reason"] == "flash-attn 2.5.3 is installed, but flash_attn/__init__.py is not as installed"
+    wheel = choose(environment, tmp_path, upgrade=True)
+    assert (wheel["version"], wheel["action"]) == ("2.5.4", "replace")
+
+
+def test_what_is_not_whole_and_is_no_longer_to_be_had_is_replaced_by_the_newest(damaged, environment, tmp_path):
+    offer(tmp_path, "2.5.2", "2.5.4")
+    assert choose(environment, tmp_path)["version"] == "2.5.4"
+    assert choose(environment, tmp_path, "flash-attn<2.5.4")["version"] == "2.5.2"
+
+
+def test_what_is_not_whole_and_does_not_fit_anyway_is_replaced_by_the_newest(damaged, installed, environment, tmp_path):
+    installed(filename=WHEEL.replace("cu122", "cu118"))
+    offer(tmp_path, "2.5.3", "2.5.4")
+    assert choose(environment, tmp_path)["version"] == "2.5.4"
+
+
+def test_where_nothing_can_replace_it_the_refusal_says_why_it_was_asked_for(damaged, environment, tmp_path):
+    for term in ("flash-attn", "flash-attn==2.5.3"):
+        (conflict,) = choose(environment, tmp_path, term)["conflicts"]
+        assert conflict.startswith("No wheel")
+        assert conflict.endswith(
+            "It has to be replaced, for flash-attn 2.5.3 is installed, but flash_attn/__init__.py is not as installed."
+        )
+
+
+def test_of_the_wheels_for_another_torch_each_is_offered_once_and_first_those_of_its_version(
+    damaged, environment, tmp_path
+):
+    for version in ("2.5.3", "2.5.4"):
+        (tmp_path / WHEEL.replace("2.5.3", version).replace("torch2.2", "torch2.1")).write_bytes(b"wheel")
+    settings = Settings(SourceAccess(str(tmp_path)), (f"directory:{tmp_path}",))
+    answers = list(Decision("flash-attn", environment, settings).answers())
+    assert [answer.wheel["version"] for answer in answers] == ["2.5.3", "2.5.4"]
+    assert all(answer.needs_proof for answer in answers)
+
+
+@pytest.mark.parametrize("term", ["flash-attn", "flash-attn==2.5.3"])
+def test_with_reinstall_what_is_installed_is_replaced_by_its_own_version(term, installed, environment, tmp_path):
+    offer(tmp_path, "2.5.3", "2.5.4")
+    installed(sha256=None)
+    wheel = choose(environment, tmp_path, term, reinstall=True)
+    assert (wheel["version"], wheel["action"]) == ("2.5.3", "replace")
+    assert choose(environment, tmp_path, term)["action"] == "keep"
+
+
 def test_a_fork_of_torch_is_refused_whatever_cuda_it_reports(environment, tmp_path):
     environment["torch"].update(version="2.8.0+metax3.7.1.3", cuda="11.6")
     with pytest.raises(TorchExtensionError, match=r"is the fork of torch by MetaX\. It is no torch for CUDA"):
@@ -517,3 +586,36 @@ def test_a_torch_whose_version_has_no_number_is_refused_in_words(environment, tm
     (tmp_path / WHEEL).write_bytes(b"wheel")
     with pytest.raises(TorchExtensionError, match="its version is 'nightly'"):
         choose_wheel("flash-attn", environment, Settings(SourceAccess(str(tmp_path)), (f"directory:{tmp_path}",)))
+
+
+@pytest.mark.parametrize(
+    ("term", "torch", "words"),
+    [
+        ("flash-attn", None, "needs torch, and the environment has none"),
+        ("flash-attn", {"version": "2.9.0+cpu", "cuda": None, "hip": None}, "is built for the CPU only"),
+        ("flash-attn", {"version": "2.6.0+metax3.2"}, "is the fork of torch by MetaX"),
+        ("flash-attn", {"version": "HEAD"}, "HEAD"),
+        ("xformers2", {}, "xformers2"),
+    ],
+)
+def test_an_environment_is_judged_as_the_plan_refuses_it_later(term, torch, words, environment, tmp_path):
+    environment["torch"] = torch if torch is None else {**environment["torch"], **torch}
+    [conflict] = judge_environment(term, environment)["conflicts"]
+    assert words in conflict
+    with pytest.raises(TorchExtensionError) as refusal:
+        decide(environment, tmp_path, term)
+    assert conflict == str(refusal.value)
+
+
+def test_what_any_source_may_have_is_left_open(environment):
+    judged = judge_environment("flash-attn>=2.7", environment)
+    assert (judged["name"], judged["conflicts"], judged["action"]) == ("flash-attn", [], "install")
+    environment["distributions"]["flash-attn"] = "2.8.3"
+    assert judge_environment("flash-attn>=2.7", environment)["action"] == "examine"
+
+
+def test_a_cache_that_pip_does_not_use_is_judged_if_wheels_are_for_it(environment):
+    environment["pip_cache"].update(usable=False, reason="it is off")
+    assert judge_environment("flash-attn", environment)["conflicts"] == []
+    [conflict] = judge_environment("flash-attn", environment, pip_cache=True)["conflicts"]
+    assert "it is off" in conflict

@@ -43,6 +43,8 @@ def offered(torch, needs_proof=True, **more):
 class Offers:
     """Stands for a decision whose answers are known."""
 
+    reinstall = False
+
     def __init__(self, *answers):
         self.asked = 0
         self._answers = answers

@@ -48,9 +48,10 @@ def test_what_is_broken_fails_no_task_and_is_a_warning(flash_attn, verify, venv)
 
 
 def test_an_older_version_than_is_wanted_is_broken(flash_attn, verify):
-    assert verify(packages=["flash-attn>=2.8.4"])["report"][:2] == [
+    assert verify(packages="flash-attn>=2.8,<2.9")["report"][0] == "ok"
+    assert verify(packages="flash-attn>=2.8.4,<3")["report"][:2] == [
         "BROKEN",
-        "flash-attn 2.8.3: wanted is flash-attn>=2.8.4",
+        "flash-attn 2.8.3: wanted is flash-attn>=2.8.4,<3",
     ]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import typing as t
 from urllib.parse import quote
 
@@ -106,6 +107,8 @@ def install(
             with replacement.syncing(new):
                 results = _try_out(wheels, new, environment, run, verify, devices)
             if exchange is None:
+                for unrecorded in replacement.find_unrecorded(_list_installed(files, python["site_packages"])):
+                    shutil.rmtree(unrecorded.path)  # the installer would refuse to replace it
                 _run_installer(files, folder, None, environment, run)
                 _record_origins(files, folder, python["site_packages"])
             else:
@@ -242,6 +245,13 @@ def _unpack(
         raise
     for file in files:
         wheel_file.check_metadata(wheel_file.delivered_path(file, folder), file["filename"])
+
+
+def _list_installed(files: t.Iterable[t.Mapping[str, t.Any]], site_packages: str) -> list[distributions.Distribution]:
+    """What is installed of the distributions that wheels bring."""
+    installed = distributions.find_installed([site_packages])
+    names = (wheel_file.parse_name(file["filename"]).name for file in files)
+    return [installed[name] for name in names if name in installed]
 
 
 def _record_origins(files: t.Iterable[t.Mapping[str, t.Any]], folder: str, site_packages: str) -> None:

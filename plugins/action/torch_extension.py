@@ -17,7 +17,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import COPY, PULL, SHARED, SLURM
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import DOES_NOT_FIT
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import for_node
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import ABSENT, for_node
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivery import DeliveringAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import ModuleFailedError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
@@ -77,9 +77,13 @@ class ActionModule(DeliveringAction):
         if errors:
             raise TorchExtensionError("\n".join(errors))
         wheels, requirements = (arguments.get(name) or [] for name in ("wheels", "requirements"))
-        if "wheels" in arguments:
-            arguments["wheels"] = [for_node(wheel) for wheel in wheels]
+        for name in ("wheels", "requirements"):
+            if name in arguments:
+                arguments[name] = [for_node(file) for file in arguments[name] or []]
         facts, environment = (arguments.pop(name, None) for name in ("facts", "environment"))
+        if arguments.get("state") == ABSENT:
+            result = self.run_module("torch_extension", arguments, task_vars)
+            return {**result, "report": report_lines.report_removal(result, self._task.check_mode)}
         facts = facts or {}
         check_facts(facts)
         wheel_facts = {wheel["sha256"]: facts[wheel["sha256"]] for wheel in wheels if wheel.get("sha256") in facts}
@@ -104,7 +108,8 @@ class ActionModule(DeliveringAction):
         if failures:
             result["warnings"] = [*result.get("warnings", []), *failures]
         mode = arguments.get("mode", "install")
-        return {**result, "report": report_lines.report_result(wheels, result, mode, self._task.check_mode)}
+        report = report_lines.report_result(wheels, requirements, result, mode, self._task.check_mode)
+        return {**result, "report": report}
 
     def _install(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         try:

@@ -19,6 +19,7 @@ class ActionModule(ControlNodeAction):
     arguments: t.ClassVar[dict[str, t.Any]] = {
         "plans": {"type": "dict", "required": True},
         "path": {"type": "path", "required": True},
+        "skip_refused": {"type": "bool", "default": False},
     }
 
     def perform(self, arguments: t.Mapping[str, t.Any], context: DownloadContext) -> dict[str, t.Any]:
@@ -26,5 +27,9 @@ class ActionModule(ControlNodeAction):
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_writing import write_lock
 
         return write_lock(
-            arguments["plans"], os.path.realpath(arguments["path"]), context, predict=self._task.check_mode
+            arguments["plans"],
+            os.path.realpath(arguments["path"]),
+            context,
+            predict=self._task.check_mode,
+            skip_refused=arguments["skip_refused"],
         )

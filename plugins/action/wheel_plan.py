@@ -10,13 +10,20 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import DOES_NOT_FIT, FITS, UNKNOWN
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import INSTALL, MODES, PIP_CACHE
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import (
+    ABSENT,
+    INSTALL,
+    MODES,
+    PIP_CACHE,
+    PRESENT,
+    STATES,
+)
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import MATCHES, PROVEN
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.control_node import (
     DOWNLOAD_ARGUMENTS,
     make_progress,
 )
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import NodeAction
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import ModuleFailedError, NodeAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import options
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
@@ -30,7 +37,11 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.
     INSTALLED,
     Decision,
     choose_wheel,
+    judge_environment,
     read_settings,
+)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.requirement_list import (
+    whole_requirements,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.wheel_choice import (
     ProofResult,
@@ -46,9 +57,11 @@ if t.TYPE_CHECKING:
 _ARGUMENTS = {
     **DOWNLOAD_ARGUMENTS,
     "packages": {"type": "list", "elements": "str", "required": True},
+    "state": {"type": "str", "choices": STATES, "default": PRESENT},
     "python": {"type": "str", "default": "python3"},
     "environment": {"type": "dict"},
     "mode": {"type": "str", "choices": MODES, "default": INSTALL},
+    "choose": {"type": "bool", "default": True},
     "refuse": {"type": "bool", "default": True},
     "source": {"type": "list", "elements": "str", "default": [RELEASE]},
     "lock": {"type": "path"},
@@ -85,10 +98,15 @@ class ActionModule(NodeAction):
 
     def perform(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         _validated, arguments = self.validate_argument_spec(_ARGUMENTS)
+        arguments["packages"] = whole_requirements(arguments["packages"])
         self._arguments, self._task_vars = arguments, task_vars
         delivery = options.validate_delivery(arguments["delivery"], arguments["stage_dir"])
+        if arguments["state"] == ABSENT:
+            return {**self._plan_removal(), "delivery": delivery, "stage_dir": arguments["stage_dir"], "unfit": []}
         info = {"environment": arguments["environment"]} if arguments["environment"] else self._probe()
         environment = info["environment"]
+        if not arguments["choose"]:
+            return self._judge(environment, info.get("warnings", []))
         downloads: list[Download] = []
         with use_proxy(arguments["proxy"]):
             environment = self._find_open_sdists(environment)
@@ -96,14 +114,14 @@ class ActionModule(NodeAction):
         plan = node_plan.refuse_obstacles(plan, environment, arguments["mode"])
         warnings = [*info.get("warnings", []), *(warning for wheel in plan for warning in wheel["warnings"])]
         warnings += [file.warning for file in downloads if file.warning]
-        reason = node_plan.explain_refusal(plan, environment["python"]["executable"])
+        reason = node_plan.explain_refusal(plan, environment["python"]["prefix"])
         if reason and arguments["refuse"]:
             raise TorchExtensionError(reason)
         examination = {} if reason or arguments["environment"] else self._examine(plan)
         plan = node_plan.apply_examination(plan, examination.get("wheels", []))
         if examination:
             plan = node_plan.refuse_obstacles(plan, environment, arguments["mode"])
-            reason = node_plan.explain_refusal(plan, environment["python"]["executable"])
+            reason = node_plan.explain_refusal(plan, environment["python"]["prefix"])
             if reason and arguments["refuse"]:
                 raise TorchExtensionError(reason)
         warnings += explain_unused(environment, plan)
@@ -118,6 +136,7 @@ class ActionModule(NodeAction):
             "environment": environment,
             "plan": plan,
             "wheels": wheels,
+            "removals": [],
             "requirements": arguments["mode"] != PIP_CACHE,
             "delivery": delivery,
             "stage_dir": arguments["stage_dir"],
@@ -125,6 +144,55 @@ class ActionModule(NodeAction):
             "staged": node_plan.list_leftovers(plan, info.get("staged", []), arguments["keep_files"]),
             "report": report,
             "warnings": list(dict.fromkeys(warnings)),
+        }
+
+    def _judge(self, environment: dict[str, t.Any], warnings: list[str]) -> dict[str, t.Any]:
+        """What can be told of a node without choosing a wheel."""
+        mode = self._arguments["mode"]
+        judged = [judge_environment(term, environment, mode == PIP_CACHE) for term in self._arguments["packages"]]
+        plan = node_plan.refuse_obstacles(judged, environment, mode)
+        reason = node_plan.explain_refusal(plan, environment["python"]["prefix"])
+        if reason and self._arguments["refuse"]:
+            raise TorchExtensionError(reason)
+        return {"changed": False, "environment": environment, "plan": plan, "wheels": [], "warnings": warnings}
+
+    def _plan_removal(self) -> dict[str, t.Any]:
+        """What is to be removed; only the node is asked."""
+        arguments = self._arguments
+        if arguments["environment"]:
+            raise TorchExtensionError(
+                "What is to be removed only the node itself can tell, and environment is of another time. Leave it out, or set"
+                " torch_extension_state (option state) to present."
+            )
+        names = node_plan.package_names(arguments["packages"])
+        options = {name: arguments[name] for name in ("mode", "keep_files")}
+        if arguments["stage_dir"]:
+            options["folder"] = arguments["stage_dir"]
+        warnings: list[str] = []
+        try:
+            foreseen = self._run_in_environment(
+                "torch_extension", {"state": ABSENT, "packages": names, **options}, check_mode=True
+            )
+            plan = node_plan.plan_removal(foreseen["packages"])
+            warnings = foreseen.get("warnings", [])
+        except ModuleFailedError as exc:
+            if arguments["refuse"]:
+                raise
+            plan = node_plan.refuse_removal(names, exc.result.get("msg", ""))
+            foreseen = {"changed": False, "environment": self._probe()["environment"], "cleared": []}
+        report = report_lines.report_plan(foreseen["environment"], ())
+        if not foreseen["changed"] and "packages" in foreseen:
+            report += report_lines.report_removal(foreseen, True)
+        return {
+            "changed": False,
+            "environment": foreseen["environment"],
+            "plan": plan,
+            "wheels": [],
+            "removals": names if foreseen["changed"] else [],
+            "requirements": False,
+            "staged": foreseen["cleared"],
+            "report": report,
+            "warnings": warnings,
         }
 
     def _run_in_environment(

@@ -14,8 +14,7 @@ options:
     description:
       - Where wheels come from, in this order; the first that has one that fits answers. Each is a word, or a word and a place.
       - V(release) is what the project's own release on GitHub really holds, as GitHub's API tells it, with size and, for files
-        uploaded since June 2025, SHA-256. If the API cannot be asked and has not been before, V(guess) takes its place, with a
-        warning, for a requirement that pins one version.
+        uploaded since June 2025, SHA-256. If the API cannot be asked, the last answer serves, with a warning.
       - V(github:OWNER/NAME) is all releases of a repository of others. A wheel whose name tells no C++11 ABI counts as built for
         torch as the package index has it.
       - V(index:URL) is an index (PEP 503, PEP 691), its page for the package, or any page with links to wheels.

@@ -242,6 +242,9 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.
     choose_wheel,
     read_settings,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.requirement_list import (
+    whole_requirements,
+)
 
 display = Display()
 
@@ -255,8 +258,8 @@ class LookupModule(LookupBase):
         try:
             with use_proxy(self.get_option("proxy")):
                 answers = [
-                    choose_wheel(str(term), self.get_option("environment"), settings, strict=self.get_option("strict"))
-                    for term in self._flatten(terms)
+                    choose_wheel(term, self.get_option("environment"), settings, strict=self.get_option("strict"))
+                    for term in whole_requirements([str(term) for term in self._flatten(terms)])
                 ]
         except TorchExtensionError as exc:
             raise AnsibleLookupError(str(exc)) from exc

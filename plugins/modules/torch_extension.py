@@ -21,6 +21,7 @@ description:
   - A wheel of the wanted version that was built for another torch than the plan's is replaced.
   - With O(mode=pip_cache) the wheels are put where the environment's pip looks for wheels that it built itself.
   - With O(mode=find_links) they are kept in a folder of the environment, which its pip is told to look into.
+  - With O(state=absent) it removes packages, and what it has brought with them and nothing else needs.
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 extends_documentation_fragment:
@@ -31,13 +32,36 @@ extends_documentation_fragment:
 options:
   python:
     required: true
+  state:
+    description:
+      - V(present) has O(wheels) be there, V(absent) has O(packages) not be there. For the latter neither torch nor any file is needed.
+      - With V(absent) and O(mode=install), what the packages have recorded as theirs is removed by renames, so that a run that is
+        killed leaves them whole or is finished by the next one; what another distribution has recorded, too, stays. A package
+        without such a record, as C(setup.py install) leaves it, is removed by the environment's own installer. Copies in other
+        folders of the search path are left alone, and RV(stays) tells them.
+      - So are removed those of their requirements that came with them, unless any distribution on the search path requires them,
+        be it for an extra or another machine alone. A requirement has come with a package if it was installed from a file and
+        nobody has asked for it, which pip and uv record (C(direct_url.json), C(REQUESTED)). What this module had installed before
+        it kept to that counts as asked for, and stays.
+      - With O(mode=find_links), the wheels of the packages and those of what they alone require are removed from the folder of the
+        environment. With the last of them go the folder, its mention in C(pip.conf), and a C(pip.conf) that says nothing else.
+      - With O(mode=pip_cache), what this module has put into the cache of the current user is removed. What pip itself has
+        built stays.
+    type: str
+    choices: [present, absent]
+    default: present
+  packages:
+    description:
+      - Names of the packages to remove, in whatever version. Needed with O(state=absent).
+    type: list
+    elements: str
   wheels:
     description:
       - The wheels that shall be there, each as the lookup P(airgap.torch_extensions.wheel#lookup) returns it. What else that
         tells of a wheel is not sent to the node.
+      - Needed with O(state=present).
     type: list
     elements: dict
-    required: true
     suboptions:
       name:
         description: Name of the distribution.
@@ -161,6 +185,7 @@ options:
     description:
       - Names of files in O(folder) that earlier runs have left, as RV(airgap.torch_extensions.wheel_plan#module:staged) tells. They are
         removed in the end; wheels that are whole only with O(keep_files=false).
+      - With O(state=absent) they need not be named; they are parts of any wheel and, with O(keep_files=false), wheels of O(packages).
     type: list
     elements: str
     default: []
@@ -240,6 +265,12 @@ EXAMPLES = r"""
         filename: einops-0.8.1-py3-none-any.whl
     folder: /root/wheels
 
+- name: Remove what it has installed
+  airgap.torch_extensions.torch_extension:
+    python: /opt/venv
+    state: absent
+    packages: [flash-attn]
+
 - name: Tell whether the planned wheels are installed, changing nothing
   airgap.torch_extensions.torch_extension:
     python: /opt/venv
@@ -251,7 +282,7 @@ EXAMPLES = r"""
 RETURN = r"""
 wheels:
   description: What was done, or would be done in check mode, with each of O(wheels), in its order.
-  returned: success
+  returned: with O(state=present)
   type: list
   elements: dict
   contains:
@@ -300,20 +331,55 @@ wheels:
           seconds: 0.8
           max_error: 0.0074
           failure:
+packages:
+  description: What was done, or would be done in check mode, with each of O(packages), in its order.
+  returned: with O(state=absent)
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the package.
+      type: str
+      sample: flash-attn
+    version:
+      description: The version that was there, or null.
+      type: str
+      sample: 2.8.3
+    action:
+      description: V(remove), or V(keep) where it is not there.
+      type: str
+      sample: remove
+    reason:
+      description: Why.
+      type: str
+      sample: flash-attn 2.8.3 is installed
+stays:
+  description: What one may think that it goes, and stays, and why, in words.
+  returned: with O(state=absent)
+  type: list
+  elements: str
+  sample: ["einops 0.8.1 (timm 1.0.3 needs it)"]
+environment:
+  description: As in RV(airgap.torch_extensions.torch_info#module:environment), without GPUs and driver.
+  returned: with O(state=absent), in check mode
+  type: dict
 requirements:
-  description: File names of those O(requirements) that were installed or put in place, or would be.
+  description:
+    - File names of those O(requirements) that were installed or put in place, or would be.
+    - With O(state=absent), what came with the packages and was removed, or would be; names and versions, or with
+      O(mode=find_links) names of files.
   returned: success
   type: list
   elements: str
   sample: [einops-0.8.1-py3-none-any.whl]
 leftovers:
-  description: What killed runs had left in the folder of packages and was finished or removed, or would be.
-  returned: with O(mode=install)
+  description: What killed runs had left in the folder of packages, or of wheels, and was finished or removed, or would be.
+  returned: with O(mode=install) or O(state=absent)
   type: list
   elements: str
   sample: [~lash_attn]
 cleared:
-  description: Those of O(staged) that were not wanted any more and were removed, or would be.
+  description: Those of O(staged), or what O(state=absent) takes for these, that were not wanted any more and were removed, or would be.
   returned: success
   type: list
   elements: str
@@ -373,18 +439,24 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import options
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.removal_task import RemovalTask
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.task import MisfitError, Task
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import (
+    ABSENT,
     FILE,
     INSTALL,
     MODES,
+    PRESENT,
+    STATES,
     WHEEL,
 )
 
 _ARGUMENTS = {
     "python": {"type": "str", "required": True},
-    "wheels": {"type": "list", "elements": "dict", "required": True, "options": WHEEL},
+    "state": {"type": "str", "choices": STATES, "default": PRESENT},
+    "packages": {"type": "list", "elements": "str"},
+    "wheels": {"type": "list", "elements": "dict", "options": WHEEL},
     "requirements": {"type": "list", "elements": "dict", "default": [], "options": FILE},
     "facts": {"type": "dict", "default": {}},
     "environment": {"type": "dict"},
@@ -408,12 +480,14 @@ _ARGUMENTS = {
 
 def main():
     gc.freeze()  # what Ansible has loaded: to search that for garbage takes long, and this process ends soon
-    module = AnsibleModule(argument_spec=_ARGUMENTS, supports_check_mode=True)
+    required = [("state", PRESENT, ["wheels"]), ("state", ABSENT, ["packages"])]
+    module = AnsibleModule(argument_spec=_ARGUMENTS, required_if=required, supports_check_mode=True)
 
     def run(command):
         return module.run_command(list(command), environ_update={"LC_ALL": "C", "LD_BIND_NOW": "1"})
 
-    task = Task(module.params, module.check_mode, run, module.warn)
+    make_task = RemovalTask if module.params["state"] == ABSENT else Task
+    task = make_task(module.params, module.check_mode, run, module.warn)
     try:
         try:
             result = task.perform()

@@ -48,6 +48,26 @@ options:
     type: list
     elements: str
     default: []
+  packages:
+    description:
+      - Requirements (PEP 508) of known packages, for which M(airgap.torch_extensions.wheel_plan) or the lookup
+        P(airgap.torch_extensions.wheel#lookup) will choose wheels by RV(environment). What they need for it is asked for, as if it stood
+        in O(distributions) and O(sdists).
+    type: list
+    elements: str
+    default: []
+  mode:
+    description:
+      - How the wheels of O(packages) will be installed, as in O(airgap.torch_extensions.torch_extension#module:mode). With
+        V(pip_cache), each of O(packages) that pins a version is asked for as in O(sdists).
+    type: str
+    choices: [install, pip_cache, find_links]
+    default: install
+  sdist_url:
+    description:
+      - The address of the sdists of O(packages), as in O(airgap.torch_extensions.wheel_plan#module:sdist_url). Those that have one
+        are not asked for as in O(sdists).
+    type: raw
   stage_dir:
     description:
       - The folder on the node that M(airgap.torch_extensions.torch_extension) brings wheels to. RV(staged) tells what is in it.
@@ -97,7 +117,8 @@ environment:
         - C(search_path) holds the folders in which Python looks for packages, in its order. C(owner) is V(environment); V(system) for the
           Python that a venv is made of; V(user) for one user's own packages; V(variable) for C(PYTHONPATH); or V(added) for what a
           C(.pth) file or C(sitecustomize) has added.
-        - C(access) tells who asked, whose C(site_packages) is, and whether it can be written to.
+        - C(access) tells who asked, whose C(site_packages) and the environment are, whether it can be written to, and in C(locked),
+          if there is any reason, why what is installed there can neither be replaced nor removed by this user.
       returned: success
       type: dict
       sample:
@@ -111,7 +132,8 @@ environment:
         program: /usr/bin/python3.11
         site_packages: /opt/venv/lib/python3.11/site-packages
         search_path: [{folder: /opt/venv/lib/python3.11/site-packages, owner: environment}]
-        access: {user: trainer, owner: trainer, is_owner: true, writable: true, read_only: false}
+        access:
+          {user: trainer, owner: trainer, is_owner: true, writable: true, read_only: false, environment_owner: trainer, locked: null}
     platform:
       description:
         - Operating system, processor, C library, and the highest C(GLIBCXX) version of the C++ library.
@@ -255,6 +277,10 @@ def main():
             "distributions": {"type": "list", "elements": "str", "default": []},
             "sdists": {"type": "list", "elements": "str", "default": []},
             "stage_dir": {"type": "path"},
+            # the action's, which makes distributions and sdists of them
+            "packages": {"type": "list", "elements": "str", "default": []},
+            "mode": {"type": "str", "choices": ["install", "pip_cache", "find_links"], "default": "install"},
+            "sdist_url": {"type": "raw"},
         },
         supports_check_mode=True,
     )

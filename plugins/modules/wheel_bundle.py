@@ -74,6 +74,17 @@ files:
     - requirements/einops-0.8.2-py3-none-any.whl
     - wheels.lock.yml
     - wheels/flash_attn-2.8.3+cu12torch2.8cxx11abiTRUE-cp311-cp311-linux_x86_64.whl
+size:
+  description: The bytes of the wheels in it and of what these require.
+  returned: success
+  type: int
+  sample: 256043921
+report:
+  description: What was written and what is in it, in words for people, a line a fact.
+  returned: success
+  type: list
+  elements: str
+  sample: ["/home/user/cluster/bundle.tar was written: 2 kinds of nodes, 3 files, 256.0 MB (256043921 bytes)"]
 downloads:
   description: What came over the network in this run; each with C(url) and C(size) (bytes).
   returned: success

@@ -17,9 +17,12 @@ description:
     kind of node the exact files, URLs, sizes, SHA-256 hashes, and why.
   - The lock is made for review in git. Its order is stable, it holds no dates, no names of nodes and none of their paths, and
     the same input gives the same bytes.
-  - What the wheels require and a node lacks is locked without a URL. It comes from whatever index the control node's C(pip)
-    has, by its hash. What an earlier lock in O(path) had brought to a node counts as lacking.
-  - Nothing is written if one node's plan has conflicts, or if one file cannot be had.
+  - All that the wheels require, directly or not, is locked as well, but for torch; whether a node has it already or not. It has no
+    URL, and comes from whatever index the control node's C(pip) has, by its hash. A file that is in the cache of the control node
+    and meets the requirement is preferred to a newer one on the index.
+  - A requirement of which the index has no wheel is left out with a warning, if all nodes of that kind have it; otherwise it is an
+    error.
+  - Nothing is written if one node was refused or its plan has conflicts, unless O(skip_refused) is true; or if one file cannot be had.
   - It runs on the control node as the user who runs Ansible, whatever C(become), C(delegate_to) and C(connection) say, and
     touches no node. Run it with C(run_once).
 author:
@@ -41,6 +44,8 @@ options:
       - For each node its name and a dictionary with C(environment), from
         RV(airgap.torch_extensions.torch_info#module:environment) with all its distributions; and C(wheels), a list from the
         lookup P(airgap.torch_extensions.wheel#lookup).
+      - For a node that could not be planned for, C(refused) in place of these is the reason.
+      - Where one node stands for several that are alike, C(nodes) are the names of all.
     type: dict
     required: true
   path:
@@ -48,6 +53,12 @@ options:
       - The file to write. A relative path is relative to the folder in which Ansible was started.
     type: path
     required: true
+  skip_refused:
+    description:
+      - Whether to leave out the nodes that were refused or whose plans have conflicts, and lock the others.
+      - A file that cannot be downloaded is an error in any case.
+    type: bool
+    default: false
 seealso:
   - module: airgap.torch_extensions.wheel_bundle
   - module: airgap.torch_extensions.wheel_fetch
@@ -80,6 +91,28 @@ environments:
   returned: success
   type: int
   sample: 2
+files:
+  description: The number of distinct files in it. In check mode, of those that are known.
+  returned: success
+  type: int
+  sample: 3
+size:
+  description: The bytes that these have together.
+  returned: success
+  type: int
+  sample: 256043921
+left_out:
+  description: The nodes that are not in it because of O(skip_refused); by reason, each with C(nodes) and C(reason).
+  returned: success
+  type: list
+  elements: dict
+  sample: []
+report:
+  description: What was written and what is in it, and which nodes were left out, in words for people, a line a fact.
+  returned: success
+  type: list
+  elements: str
+  sample: ["/home/user/cluster/wheels.lock.yml was written: 2 kinds of nodes, 3 files, 256.0 MB (256043921 bytes)"]
 downloads:
   description: What came over the network in this run, or would in check mode; each with C(url) and C(size) (bytes).
   returned: success

@@ -39,11 +39,20 @@ options:
       - Requirements (PEP 508) of known packages, as in V(flash-attn==2.8.3), V(flash-attn>=2.7,<2.9) or V(flash-attn).
       - One that leaves a choice means what is installed, if it meets it and fits the torch that is there; otherwise the newest
         version that has a wheel that fits.
+      - In a string they are separated by commas, as in V(flash-attn>=2.7,<2.9,causal-conv1d). A part that begins with an operator
+        belongs to the requirement before it.
       - What is installed and not whole (RV(airgap.torch_extensions.torch_info#module:environment.damage)) is replaced, by a wheel of the
         same version if a O(source) still has one.
     type: list
     elements: str
     required: true
+  state:
+    description:
+      - V(absent) finds out what is to be removed so that O(packages) are not there, whatever version these ask for. Then only the
+        node is asked, no source and no lock.
+    type: str
+    choices: [present, absent]
+    default: present
   python:
     default: python3
   environment:
@@ -57,6 +66,12 @@ options:
     type: str
     choices: [install, pip_cache, find_links]
     default: install
+  choose:
+    description:
+      - Whether to choose wheels. If not, no source is asked, and C(conflicts) in RV(plan) tell only what no choice can change, such as
+        an environment without torch. RV(environment), RV(plan) and an empty RV(wheels) are returned then.
+    type: bool
+    default: true
   refuse:
     description:
       - Whether to fail where the node cannot have what it shall have. If not, C(conflicts) in RV(plan) tells.
@@ -127,7 +142,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 environment:
-  description: As in RV(airgap.torch_extensions.torch_info#module:environment).
+  description: As in RV(airgap.torch_extensions.torch_info#module:environment); with O(state=absent) without GPUs and driver.
   returned: success
   type: dict
 plan:
@@ -143,6 +158,14 @@ wheels:
   returned: success
   type: list
   elements: dict
+removals:
+  description:
+    - With O(state=absent), the names of O(packages), if the node has anything to remove or to clear away, as
+      O(airgap.torch_extensions.torch_extension#module:packages) wants them. Otherwise empty.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 requirements:
   description: Whether what RV(wheels) require is wanted, too, as M(airgap.torch_extensions.wheel_fetch) wants to know.
   returned: success

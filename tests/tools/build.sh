@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# build.sh: builds the collection, looks into the artefact, installs it and uses what was installed; then Galaxy's own checks
+# build.sh: builds the collection, looks into the artefact, installs it and uses what was installed, also where there is no network;
+# then Galaxy's own checks
 set -euo pipefail
 root=$PWD
 built=$PWD/.build/artefact
@@ -42,6 +43,7 @@ cd "$built"
 without_warning ansible-playbook --syntax-check --inventory node, airgap.torch_extensions.install_flash_attn
 
 (cd "$root" && tests/tools/execution_environment.sh "$artefact")
+(cd "$root" && tests/tools/carry.sh)
 
 log=$built/galaxy-importer.log
 python -m galaxy_importer.main "$artefact" > "$log" 2>&1 || { cat "$log"; exit 1; }

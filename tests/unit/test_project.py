@@ -106,9 +106,72 @@ def test_defaults_of_a_role_agree_with_its_argument_specs(role):
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_the_documentation_of_a_role_has_each_variable(role):
+    rows = [line for line in (ROOT / f"roles/{role}/README.md").read_text().splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(rf"`({role}_\w+)`", row.split("|")[1])}
+    assert (load(f"roles/{role}/defaults/main.yml") or {}).keys() - named == set()
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_variables_of_a_role_bear_its_name(role):
     options = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
     assert [name for name in options if not name.startswith(f"{role}_")] == []
+
+
+def variables_read(text: str, role: str) -> set[str]:
+    """The names of variables that tasks read, and what those of the role are made of reads."""
+    internal = load(f"roles/{role}/vars/main.yml")
+    found, unread = set(), [text]
+    while unread:
+        new = set(re.findall(rf"\b(?:__)?{role}_\w+", unread.pop())) - found
+        found |= new
+        unread += [str(internal[name]) for name in new if name in internal]
+    return found
+
+
+def entry_points(role: str) -> set[str]:
+    """The files of tasks that people include: those that playbooks and the README name, and those that no other of them includes."""
+    tasks = {path.stem: path.read_text() for path in ROOT.glob(f"roles/{role}/tasks/*.yml")}
+    included = re.findall(r"(?:import|include)_tasks: (\w+)\.yml", "\n".join(tasks.values()))
+    included += re.findall(r"'(\w+)\.yml'", (ROOT / f"roles/{role}/vars/main.yml").read_text())
+    texts = [path.read_text() for path in [*ROOT.glob("playbooks/*.yml"), ROOT / f"roles/{role}/README.md"]]
+    named = re.findall(r"tasks_from: (\w+)\.yml", "\n".join(texts))
+    return (set(tasks) - set(included)) | set(named)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_entry_point_of_a_role_is_documented(role):
+    documented = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]
+    assert {"main", "plan", "report"} <= entry_points(role)
+    assert entry_points(role) <= set(documented)
+    playbooks = {path.stem for path in ROOT.glob("playbooks/*.yml")}
+    assert set(documented) <= entry_points(role) | playbooks
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_entry_point_of_a_role_documents_the_variables_that_it_reads(role):
+    documented = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]
+    of_main = documented["main"]["options"]
+    for name in entry_points(role) - {"main"}:
+        options = documented[name]["options"]
+        read = variables_read((ROOT / f"roles/{role}/tasks/{name}.yml").read_text(), role)
+        assert options.keys() & of_main.keys() == read & of_main.keys(), name
+        assert {option: spec for option, spec in options.items() if of_main.get(option, spec) != spec} == {}, name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_variable_that_a_playbook_reads_is_documented(role):
+    entries = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"].values()
+    documented = {option for entry in entries for option in entry["options"]}
+    registered = {
+        name
+        for path in ROOT.glob(f"roles/{role}/tasks/*.yml")
+        for name in re.findall(r"register: (\w+)", path.read_text())
+    }
+    texts = [path.read_text() for path in ROOT.glob("playbooks/**/*.yml")]
+    read = set(re.findall(rf"(?<!_)\b{role}_\w+", "\n".join(texts)))
+    assert f"{role}_hosts" in read
+    assert read - documented - registered == set()
 
 
 @pytest.mark.parametrize("tasks", ["plan", "install"])
@@ -202,6 +265,11 @@ def test_the_documentation_names_the_oldest_ansible_core_and_pythons():
     assert f'target-version = "py{python.replace(".", "")}"' in (ROOT / "ruff.toml").read_text()
     assert f"No Ansible, Python {python} |" in (ROOT / "docs/development.md").read_text()
     assert f"runs on Python {python}," in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+@pytest.mark.parametrize("path", ["README.md", "roles/torch_extension/meta/argument_specs.yml"])
+def test_the_documentation_names_all_packages(path):
+    assert PACKAGES.keys() - set(re.findall(r"[\w-]+", (ROOT / path).read_text())) == set()
 
 
 def test_the_documentation_has_the_table_of_known_places():

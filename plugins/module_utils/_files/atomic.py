@@ -13,6 +13,8 @@ import shutil
 import tempfile
 import typing as t
 
+HALF_FILE_PREFIX = ".torch_extension-"  # of the name of a file until it is whole
+
 _CHUNK = 1 << 20  # bytes
 
 
@@ -35,21 +37,32 @@ def copy_file(source: str, path: str, mode: int = 0o644, like: os.stat_result | 
 
 
 def _write(path: str, write_content: t.Callable[[t.IO[bytes]], object], mode: int, like: os.stat_result | None) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=".torch_extension-", dir=os.path.dirname(path))
+    handle, temporary = tempfile.mkstemp(prefix=HALF_FILE_PREFIX, dir=os.path.dirname(path))
     try:
         with os.fdopen(handle, "wb") as file:
             write_content(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, mode)
-        chown_like(temporary, like)
+            # by the open file: in a folder of another user, something else may have taken the place of its name
+            os.fchmod(file.fileno(), mode)
+            _chown_like(file.fileno(), like)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
 
 
-def chown_like(path: str, like: os.stat_result | None) -> None:
-    """Give a file or folder the owner of another one, where we are root and may."""
+def make_folder(path: str, mode: int, like: os.stat_result) -> None:
+    """Make a folder, with the owner of another one where we are root and may."""
+    os.mkdir(path)
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        os.fchmod(handle, mode)
+        _chown_like(handle, like)
+    finally:
+        os.close(handle)
+
+
+def _chown_like(handle: int, like: os.stat_result | None) -> None:
     if like is not None and os.geteuid() == 0:
-        os.chown(path, like.st_uid, like.st_gid, follow_symlinks=False)
+        os.fchown(handle, like.st_uid, like.st_gid)

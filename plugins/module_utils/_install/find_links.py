@@ -11,13 +11,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import typing as t
 from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256, sha256_of
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.users import user_name
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import check_ownership
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import find_uv
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import configuration
@@ -33,6 +36,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.ac
     Action,
     apply_reinstall,
 )
+
+RECORD_SUFFIX = ".json"  # of the record of a package, which bears its name
 
 _FOLDER = ("share", "airgap.torch_extensions", "wheels")
 _CREDENTIALS = r"(://)[^/@\s]+@"
@@ -62,12 +67,8 @@ def plan_pip_conf(environment: t.Mapping[str, t.Any]) -> PipConfChange:
     :raises TorchExtensionError: if that would do harm
     """
     prefix = environment["python"]["prefix"]
-    path, folder = os.path.join(prefix, "pip.conf"), wheel_folder(environment)
-    # pip splits the setting at white space
-    link = f"file://{quote(folder)}" if re.search(r"\s", folder) else folder
-    # without PIP_…, which are set for this run alone
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
-    effective = read_pip_settings(prefix, environ).get("find-links", "").split()
+    path, link = os.path.join(prefix, "pip.conf"), _link(environment)
+    effective = _effective_links(prefix)
     before = _read_pip_conf(path)
     if link in effective:
         return PipConfChange(path, before, before)
@@ -77,6 +78,33 @@ def plan_pip_conf(environment: t.Mapping[str, t.Any]) -> PipConfChange:
             f" anybody may read. Put them into {path} yourself, or use torch_extension_mode: install."
         )
     return PipConfChange(path, before, configuration.add_find_links(before, link, effective, path))
+
+
+def plan_pip_conf_without(environment: t.Mapping[str, t.Any]) -> PipConfChange:
+    """What makes the pip.conf of an environment name the folder of wheels no longer; with no text, the file is to go.
+
+    :raises TorchExtensionError: if the file is written in a way that is not understood here
+    """
+    path, link = os.path.join(environment["python"]["prefix"], "pip.conf"), _link(environment)
+    before = _read_pip_conf(path)
+    if link not in before:
+        return PipConfChange(path, before, before)
+    return PipConfChange(
+        path, before, configuration.remove_find_links(before, link, _effective_links(os.devnull), path)
+    )
+
+
+def _link(environment: t.Mapping[str, t.Any]) -> str:
+    """The folder of wheels as find-links names it."""
+    folder = wheel_folder(environment)
+    return f"file://{quote(folder)}" if re.search(r"\s", folder) else folder  # pip splits the setting at white space
+
+
+def _effective_links(prefix: str) -> list[str]:
+    """The find-links of pip, with the pip.conf of an environment; what is not the folder of one has none."""
+    # without PIP_…, which are set for this run alone
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    return read_pip_settings(prefix, environ).get("find-links", "").split()
 
 
 def decide_action(
@@ -89,7 +117,7 @@ def decide_action(
     """
     action = apply_reinstall(_decide_action(wheel, environment), reinstall)
     if action.action != KEEP:
-        check_ownership(environment, _written_folders(environment))
+        check_ownership(environment, written_folders(environment))
     reason = _explain_unused(wheel, environment, run)
     if reason:
         raise TorchExtensionError(f"{wheel['filename']} would be put in place in vain: {reason}. Nothing was changed.")
@@ -123,7 +151,7 @@ def add_wheels(
     :param folder: where they lie (``wheel_file.delivered_path``)
     :raises TorchExtensionError: if something is wrong; nothing is changed then
     """
-    check_ownership(environment, _written_folders(environment))
+    check_ownership(environment, written_folders(environment))
     change = plan_pip_conf(environment)
     files = [*wheels, *requirements]
     pip_names = {file["filename"]: _check_delivered(file, folder, environment) for file in files}
@@ -146,14 +174,14 @@ def add_wheels(
             "requirements": {file["filename"]: hashes[pip_names[file["filename"]]] for file in requirements},
         }
         text = json.dumps(record, indent=2, sort_keys=True) + "\n"
-        atomic.write_bytes(_record_path(target, wheel["filename"]), text.encode(), like=owner)
+        atomic.write_bytes(_record_path(target, wheel["name"]), text.encode(), like=owner)
     if change.after != change.before:
-        _write_pip_conf(change, owner)
+        write_pip_conf(change, environment)
 
 
 def _decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
     folder, change = wheel_folder(environment), plan_pip_conf(environment)
-    record = _read_record(folder, wheel["filename"])
+    record = read_record(folder, wheel["name"])
     if record is None:
         return Action(INSTALL, f"{folder} has no wheel of {wheel['name']}")
     if record["wheel"] != wheel["filename"]:
@@ -178,7 +206,7 @@ def _decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.A
     return Action(KEEP, f"{folder} holds this wheel")
 
 
-def _written_folders(environment: t.Mapping[str, t.Any]) -> tuple[str, str]:
+def written_folders(environment: t.Mapping[str, t.Any]) -> tuple[str, str]:
     """The folders that are written to: the environment's own, for its pip.conf, and the nearest existing one for the wheels."""
     folder = wheel_folder(environment)
     while not os.path.lexists(folder):
@@ -200,37 +228,28 @@ def _check_delivered(wheel: t.Mapping[str, t.Any], folder: str, environment: t.M
 def _other_wheels(folder: str, name: str) -> list[str]:
     """Other wheels of the same distribution."""
     distribution = wheel_file.parse_name(name).name
-    others = []
-    for entry in os.listdir(folder):
-        try:
-            is_other = entry != name and wheel_file.parse_name(entry).name == distribution
-        except TorchExtensionError:
-            continue
-        if is_other:
-            others.append(entry)
-    return sorted(others)
+    wheels = {entry: wheel_file.parse_name_or_none(entry) for entry in os.listdir(folder)}
+    return sorted(entry for entry, wheel in wheels.items() if entry != name and wheel and wheel.name == distribution)
 
 
 def _make_folder(folder: str, owner: os.stat_result) -> None:
     """Make a folder that anybody may look into, as an environment's folders are."""
     if not os.path.isdir(folder):
         _make_folder(os.path.dirname(folder), owner)
-        os.mkdir(folder)
-        os.chmod(folder, 0o755)  # noqa: S103 (whoever uses the environment runs pip)
-        atomic.chown_like(folder, owner)
+        atomic.make_folder(folder, 0o755, owner)
 
 
-def _record_path(folder: str, filename: str) -> str:
-    return os.path.join(folder, f"{wheel_file.parse_name(filename).name}.json")
+def _record_path(folder: str, name: str) -> str:
+    return os.path.join(folder, canonical(name) + RECORD_SUFFIX)
 
 
-def _read_record(folder: str, filename: str) -> dict[str, t.Any] | None:
-    """What we recorded of a wheel: in the folder, its file name has lost the label that says for which torch it is."""
+def read_record(folder: str, name: str) -> dict[str, t.Any] | None:
+    """What we recorded of a package's wheel: in the folder, its file name has lost the label that says for which torch it is."""
     try:
-        with open(_record_path(folder, filename), encoding="utf-8") as file:
+        with open(_record_path(folder, name), encoding="utf-8") as file:
             record = json.load(file)
-        for name in (record["file"], *record["requirements"]):
-            wheel_file.parse_name(name)  # holds no path
+        for filename in (record["file"], *record["requirements"]):
+            wheel_file.parse_name(filename)  # holds no path
         return {key: record[key] for key in ("wheel", "file", "sha256", "requirements")}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, TorchExtensionError):
         return None
@@ -242,16 +261,26 @@ def _read_pip_conf(path: str) -> str:
             return file.read()
     except FileNotFoundError:
         return ""
+    except PermissionError as exc:
+        owner = user_name(os.stat(os.path.dirname(path)).st_uid)
+        raise TorchExtensionError(
+            f"{path} belongs to {user_name(os.stat(path).st_uid)}, and user {user_name(os.geteuid())} cannot read it. Nothing was changed."
+            f" As root, give it to the owner of the environment: chown {owner}: {shlex.quote(path)}"
+        ) from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise TorchExtensionError(
             f"{path} cannot be read ({type(exc).__name__}). Mend it, or become its owner (become, become_user)."
         ) from exc
 
 
-def _write_pip_conf(change: PipConfChange, owner: os.stat_result) -> None:
+def write_pip_conf(change: PipConfChange, environment: t.Mapping[str, t.Any]) -> None:
+    """Write a pip.conf as it has to be; one that sets nothing any more is removed."""
     path = os.path.realpath(change.path)  # a link stays one
-    mode = 0o644
+    owner, mode = os.stat(environment["python"]["prefix"]), 0o644
     if os.path.exists(path):
         owner = os.stat(path)
         mode = owner.st_mode & 0o7777
-    atomic.write_bytes(path, change.after.encode(), mode, owner)
+    if change.after or os.path.islink(change.path):
+        atomic.write_bytes(path, change.after.encode(), mode, owner)
+    else:
+        os.unlink(path)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import check_writable
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
     INSTALL,
@@ -25,13 +27,22 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.ac
 )
 
 _ORIGIN = "origin.json"  # pip >= 22.2; hash-checking mode (pip >= 23.1) wants the sdist's hash in it
+_MARK = "airgap.torch_extensions.json"  # which wheel we have put there; pip looks at wheels and its own files alone
+RECORDS = (_ORIGIN, _MARK)  # beside a wheel
 
 
 def decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
     """What to do with a wheel in pip's cache.
 
-    :raises TorchExtensionError: if pip would not look there
+    :raises TorchExtensionError: if pip would not look there, or this user cannot put anything there that has to
     """
+    action = _decide_action(wheel, environment)
+    if action.action != KEEP:
+        check_writable(os.path.dirname(_checked_path(wheel, environment)), environment["pip_cache"]["dir"])
+    return action
+
+
+def _decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
     path = _checked_path(wheel, environment)
     others = _other_wheels(path)
     if others:
@@ -66,11 +77,29 @@ def add_wheel(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[
         )
     target = os.path.dirname(path)
     os.makedirs(target, exist_ok=True)
+    mark = json.dumps({"wheel": wheel["filename"]})
+    atomic.write_bytes(os.path.join(target, _MARK), mark.encode())
     atomic.copy_file(source, path)
     origin = json.dumps(_direct_url(wheel["sdist_url"]))
     atomic.write_bytes(os.path.join(target, _ORIGIN), origin.encode())
     for other in _other_wheels(path):
         os.remove(os.path.join(target, other))
+
+
+def is_ours(path: str) -> bool:
+    """Whether a wheel in pip's cache was put there by us, and not built by pip.
+
+    pip names a wheel after its METADATA, and the projects' own have a label in the name alone.
+    """
+    folder, filename = os.path.split(path)
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError), open(
+        os.path.join(folder, _MARK), encoding="utf-8"
+    ) as file:
+        if json.load(file)["wheel"] == filename:
+            return True
+    with contextlib.suppress(TorchExtensionError):
+        return wheel_file.read_metadata(path).version != wheel_file.parse_name(filename).version
+    return False
 
 
 def _checked_path(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> str:

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""Put unpacked distributions in the place of installed ones by renames, and clear away what killed runs have left.
+"""Put unpacked distributions in the place of installed ones by renames, or remove these, and clear away what killed runs have left.
 
 pip removes the old version before it unpacks the new one, which takes seconds: a run that is killed then leaves neither. Here
 the new one is whole, and on the disk, in a scratch folder beside the packages before the first rename. A rename is atomic;
@@ -20,8 +20,10 @@ import shutil
 import tempfile
 import threading
 import typing as t
+from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import records
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.damage import has_sound_record
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import (
@@ -33,16 +35,25 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.left
     SCRATCH_PREFIX,
     find_leftovers,
 )
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import give_to_owner
 
 _NEW, _OLD, _PLAN = "new", "old", "plan.json"
 _MAX_FILES = 3  # that a message names
+_COMPILED = "__pycache__"
 
 
 class Exchange(t.NamedTuple):
-    """Names in the folder of packages: what goes, and what comes, whether it replaces something or not."""
+    """Paths in the folder of packages: what goes, and names of what comes, whether it replaces something or not."""
 
     goes: list[str]
     comes: list[str]
+
+
+class RemovalPlan(t.NamedTuple):
+    """What to do so that distributions are not installed any more."""
+
+    exchange: Exchange  # in which nothing comes
+    stays: dict[str, str]  # why, by the path of what stays though it lies where files go
 
 
 @contextlib.contextmanager
@@ -106,6 +117,36 @@ def _is_dist_info(distribution: Distribution) -> bool:
     return distribution.path.endswith(".dist-info")
 
 
+def plan_removal(leaving: t.Collection[Distribution], site_packages: str, prefix: str) -> RemovalPlan:
+    """What has to go so that distributions are not installed any more: what they have recorded, but nobody else.
+
+    :param leaving: distributions of the folder, each with a RECORD
+    :param prefix: folder of the environment, outside of which nothing goes
+    """
+    metadata = {os.path.basename(distribution.path) for distribution in leaving}
+    recorded = {os.path.relpath(os.path.join(site_packages, path), site_packages) for path in _recorded_files(leaving)}
+    recorded = {path for path in recorded if path.split("/", 1)[0] not in metadata and not _is_in_cache(path)}
+    stays = {
+        path: "it is outside of the environment" for path in recorded if not _is_below(path, site_packages, prefix)
+    }
+    if recorded:  # to read all records takes long
+        names = [distribution.name for distribution in leaving]
+        for owner, files in records.find_owners(recorded, site_packages, names).items():
+            stays.update((path, f"{owner} has it, too") for path in files)
+    goes = {path for path in recorded - set(stays) if os.path.lexists(os.path.join(site_packages, path))}
+    for name in _list_folders(goes):
+        below = set(_files_below(site_packages, name))
+        compiled = {path for path in below - recorded if _is_compiled_from(path, goes, site_packages)}
+        others = {path for path in below - recorded - compiled if not _is_in_cache(path)}
+        stays.update((path, "no distribution has recorded it") for path in others)
+        if below <= goes | compiled or os.path.islink(os.path.join(site_packages, name)):
+            goes = {path for path in goes if path.split("/", 1)[0] != name} | {name}
+        else:
+            goes |= compiled
+    # the metadata first: where it exists, the distribution is whole
+    return RemovalPlan(Exchange([*sorted(metadata), *sorted(goes)], []), stays)
+
+
 def check_owners(paths: t.Collection[str], site_packages: str, names: t.Collection[str]) -> None:
     """Refuse to write over files of other distributions: they would break, and break again when what has overwritten them goes.
 
@@ -146,18 +187,15 @@ def syncing(new: str) -> t.Iterator[None]:
 
 
 def carry_out(exchange: Exchange, new: str, site_packages: str) -> None:
-    """Carry out a plan, all of it or, after an error, nothing.
+    """Carry out a plan, all of it or, after an error, nothing. What comes is the owner's of the folder then.
 
     :raises TorchExtensionError: if something cannot be renamed; all is then as it was
     """
     scratch = os.path.dirname(new)
+    give_to_owner(scratch, site_packages)  # who can finish it then, if we are killed
     _sync_tree(new)
     path = os.path.join(scratch, _PLAN)
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
-        json.dump(exchange._asdict(), file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(path + ".tmp", path)
+    atomic.write_bytes(path, json.dumps(exchange._asdict()).encode(), like=os.stat(site_packages))
     _sync_entry(scratch)
     try:
         _finish(exchange, scratch, site_packages)
@@ -165,7 +203,7 @@ def carry_out(exchange: Exchange, new: str, site_packages: str) -> None:
         _undo(exchange, scratch, site_packages)
         os.unlink(path)
         raise TorchExtensionError(
-            f"{exc.filename} cannot be replaced: {exc.strerror}. Nothing was changed. All of {site_packages} should belong"
+            f"{exc.filename} cannot be {'replaced' if exchange.comes else 'removed'}: {exc.strerror}. Nothing was changed. All of {site_packages} should belong"
             " to one user; become that one (become, become_user)."
         ) from exc
     _sync_entry(site_packages)
@@ -201,25 +239,65 @@ def _remove_stale_record(name: str, site_packages: str) -> None:
 
 def _finish(exchange: Exchange, scratch: str, site_packages: str) -> None:
     """Rename what is not renamed yet: what comes is still in the scratch folder then."""
-    for name in exchange.goes:
-        _move(name, site_packages, os.path.join(scratch, _OLD))
+    for path in exchange.goes:
+        _move(os.path.join(site_packages, path), _kept(path, scratch))
     for name in exchange.comes:
         if os.path.lexists(os.path.join(scratch, _NEW, name)):
-            _move(name, site_packages, os.path.join(scratch, _OLD))
-            _move(name, os.path.join(scratch, _NEW), site_packages)
+            _move(os.path.join(site_packages, name), _kept(name, scratch))
+            _move(os.path.join(scratch, _NEW, name), os.path.join(site_packages, name))
+    for path in exchange.goes:
+        _remove_empty_folders(os.path.dirname(path), site_packages)
 
 
 def _undo(exchange: Exchange, scratch: str, site_packages: str) -> None:
     for name in exchange.comes:
         if not os.path.lexists(os.path.join(scratch, _NEW, name)):
-            _move(name, site_packages, os.path.join(scratch, _NEW))
-    for name in (*exchange.comes, *exchange.goes):
-        _move(name, os.path.join(scratch, _OLD), site_packages)
+            _move(os.path.join(site_packages, name), os.path.join(scratch, _NEW, name))
+    for path in (*exchange.comes, *exchange.goes):
+        _move(_kept(path, scratch), os.path.join(site_packages, path))
 
 
-def _move(name: str, source: str, target: str) -> None:
-    if os.path.lexists(os.path.join(source, name)):
-        os.rename(os.path.join(source, name), os.path.join(target, name))
+def _kept(path: str, scratch: str) -> str:
+    """Where what goes is until all is done: beside each other, whatever folders it was in."""
+    return os.path.join(scratch, _OLD, quote(path, safe=""))
+
+
+def _move(source: str, target: str) -> None:
+    if os.path.lexists(source):
+        os.rename(source, target)
+
+
+def _remove_empty_folders(path: str, site_packages: str) -> None:
+    """Remove a folder in the folder of packages, and those above it there, as far as they are empty."""
+    while path and not path.startswith(".."):
+        for name in (os.path.join(path, _COMPILED), path):
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.join(site_packages, name))
+        path = os.path.dirname(path)
+
+
+def _is_below(path: str, site_packages: str, prefix: str) -> bool:
+    return (os.path.realpath(os.path.join(site_packages, os.path.dirname(path))) + os.sep).startswith(
+        os.path.realpath(prefix).rstrip(os.sep) + os.sep
+    )
+
+
+def _list_folders(paths: t.Collection[str]) -> set[str]:
+    """The folders, at the top of the folder of packages, of files and of what Python compiles from these."""
+    folders = {path.split("/", 1)[0] for path in paths if "/" in path and not path.startswith("..")}
+    return folders | ({_COMPILED} if any("/" not in path and path.endswith(".py") for path in paths) else set())
+
+
+def _is_in_cache(path: str) -> bool:
+    """Whether a file is of those that Python makes for itself, whose owner is that of the module."""
+    return os.path.basename(os.path.dirname(path)) == _COMPILED
+
+
+def _is_compiled_from(path: str, sources: t.Container[str], site_packages: str) -> bool:
+    """Whether Python has compiled a file from one of some modules, or from one that does not exist any more."""
+    folder, name = os.path.split(path)
+    source = os.path.join(os.path.dirname(folder), name.split(".", 1)[0] + ".py")
+    return _is_in_cache(path) and (source in sources or not os.path.lexists(os.path.join(site_packages, source)))
 
 
 def _recorded_files(distributions: t.Iterable[Distribution]) -> set[str]:

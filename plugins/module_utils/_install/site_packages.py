@@ -10,27 +10,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import typing as t
-from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import lock
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import replacement
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import installer, replacement
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, records
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import find_leftovers
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import (
+    find_leftovers,
+    list_entries,
+)
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.limits import explain_limit
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import (
     check_ownership,
     check_same_owner,
+    check_unlocked,
     explain_missing_installer,
-    give_to_owner,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.shadows import find_foreign_modules
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import find_uv
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
@@ -40,14 +40,6 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.ac
     Action,
     decide_from_environment,
 )
-
-# python -m pip, without the search for garbage, which takes a tenth of its time for one wheel; what is frozen is not looked at.
-_PIP = """
-import atexit, gc, runpy
-gc.disable()
-atexit.register(gc.freeze)
-runpy.run_module("pip", run_name="__main__", alter_sys=True)
-"""
 
 
 def decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], run: Run) -> Action:
@@ -94,11 +86,11 @@ def install(
     files = [*wheels, *requirements]
     for file in files:
         wheel_file.check_tags(file["filename"], environment)
-    with _locked(python["site_packages"]):
+    with locked(python["site_packages"]):
         replacement.remove_leftovers(python["site_packages"], _leftover_names(wheels))
         with replacement.scratch_folder(python["site_packages"]) as new:
             _unpack(files, folder, new, environment, run)
-            _record_origins(files, folder, new)
+            _record_how_they_came(wheels, requirements, folder, new)
             exchange = replacement.plan_exchange(new, python["site_packages"])
             if exchange is None:
                 check_same_owner(python["site_packages"])
@@ -109,10 +101,9 @@ def install(
             if exchange is None:
                 for unrecorded in replacement.find_unrecorded(_list_installed(files, python["site_packages"])):
                     shutil.rmtree(unrecorded.path)  # the installer would refuse to replace it
-                _run_installer(files, folder, None, environment, run)
-                _record_origins(files, folder, python["site_packages"])
+                installer.install_files(files, folder, None, environment, run)
+                _record_how_they_came(wheels, requirements, folder, python["site_packages"])
             else:
-                give_to_owner(new, python["site_packages"])
                 replacement.carry_out(exchange, new, python["site_packages"])
     installed = distributions.find_installed([python["site_packages"]])
     for wheel in wheels:
@@ -135,25 +126,35 @@ def check_environment_can_change(environment: t.Mapping[str, t.Any]) -> None:
 
     :raises TorchExtensionError: with what to do
     """
-    check_ownership(environment, [environment["python"]["site_packages"]])
+    python = environment["python"]
+    check_ownership(environment, [python["site_packages"]])
+    entries = list_entries(python["site_packages"])
+    check_unlocked([os.path.join(python["site_packages"], entry) for entry in entries], python["prefix"])
     missing = explain_missing_installer(environment)
     if missing:
         raise TorchExtensionError(missing)
 
 
 def list_leftovers(wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any]) -> list[str]:
-    """What killed runs have left of wheels in an environment: names in its folder of packages."""
-    return find_leftovers(environment["python"]["site_packages"], _leftover_names(wheels))
+    """What killed runs have left of wheels in an environment: names in its folder of packages.
+
+    :raises TorchExtensionError: if this user cannot clear it away
+    """
+    folder = environment["python"]["site_packages"]
+    leftovers = find_leftovers(folder, _leftover_names(wheels))
+    check_unlocked([os.path.join(folder, name) for name in leftovers], environment["python"]["prefix"])
+    return leftovers
 
 
 def remove_leftovers(wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any]) -> list[str]:
     """Finish or remove what killed runs have left of wheels. Returns its names.
 
-    :raises TorchExtensionError: if the environment is somebody else's
+    :raises TorchExtensionError: if it, or the environment, is somebody else's
     """
     folder = environment["python"]["site_packages"]
     check_ownership(environment, [folder])
-    with _locked(folder):
+    list_leftovers(wheels, environment)
+    with locked(folder):
         return replacement.remove_leftovers(folder, _leftover_names(wheels))
 
 
@@ -162,7 +163,7 @@ def _leftover_names(wheels: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _locked(folder: str) -> t.Iterator[None]:
+def locked(folder: str) -> t.Iterator[None]:
     """One installation at a time: where a control node was lost, its installation may still run when the next one starts.
 
     :raises TorchExtensionError: if another one does not end
@@ -235,10 +236,10 @@ def _unpack(
     :raises TorchExtensionError: if one is something else
     """
     for file in files:
-        if not _is_hashed_by_pip(file, environment):
+        if not installer.is_hashed_by_pip(file, environment):
             wheel_file.check_delivered(file, folder, environment)
     try:
-        _run_installer(files, folder, target, environment, run)
+        installer.install_files(files, folder, target, environment, run)
     except TorchExtensionError:
         for file in files:  # for a clearer message than pip's
             wheel_file.check_delivered(file, folder, environment)
@@ -254,64 +255,22 @@ def _list_installed(files: t.Iterable[t.Mapping[str, t.Any]], site_packages: str
     return [installed[name] for name in names if name in installed]
 
 
-def _record_origins(files: t.Iterable[t.Mapping[str, t.Any]], folder: str, site_packages: str) -> None:
-    """Write down from which files distributions were installed: by it the next run knows them."""
-    installed = distributions.find_installed([site_packages])
-    for file in files:
-        found = installed.get(wheel_file.parse_name(file["filename"]).name)
-        if found is not None:
-            digest = file["sha256"] or sha256_of(wheel_file.delivered_path(file, folder))
-            records.record_origin(found, file["filename"], digest)
-
-
-def _is_hashed_by_pip(file: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> bool:
-    """Whether pip itself checks a file against its hash before it unpacks it.
-
-    It does so with a hash in the fragment of the file's URL (tried with 9.0.3, 18.1, 19.2.3, 20.0.2; scenario pips has later ones),
-    and takes what does not look like one for none.
-    Without, it reads the whole file all the same, to tell its hash in direct_url.json (PEP 610): here, too, would be twice.
-    """
-    return bool(environment["installers"]["pip"] and re.match(r"[0-9a-fA-F]{64}\Z", file["sha256"] or ""))
-
-
-def _installer_argument(file: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[str, t.Any]) -> str:
-    """The argument for an installer that names a file: its path or, with the hash to check, its URL."""
-    path = wheel_file.delivered_path(file, folder)
-    if not _is_hashed_by_pip(file, environment):
-        return path
-    return f"file://{quote(os.fsencode(os.path.abspath(path)))}#sha256={file['sha256'].lower()}"
-
-
-def _run_installer(
-    files: t.Sequence[t.Mapping[str, t.Any]],
+def _record_how_they_came(
+    wheels: t.Iterable[t.Mapping[str, t.Any]],
+    requirements: t.Sequence[t.Mapping[str, t.Any]],
     folder: str,
-    target: str | None,
-    environment: t.Mapping[str, t.Any],
-    run: Run,
+    site_packages: str,
 ) -> None:
-    """Run pip or uv offline, on files alone, without anybody's settings: neither index nor build nor dependencies."""
-    python = environment["python"]
-    uv = find_uv(python["prefix"])
-    target_arguments = ["--target", target] if target else []
-    if environment["installers"]["pip"]:
-        command = [python["executable"], "-I", "-c", _PIP, "--isolated", "--disable-pip-version-check", "--no-input"]
-        command += ["install", "--no-index", "--no-deps", "--no-cache-dir"]
-        command += target_arguments or ["--force-reinstall"]
-    elif uv:
-        command = [uv, "pip", "install", "--python", python["executable"], "--offline", "--no-index", "--no-deps"]
-        command += ["--no-config", "--no-cache", *target_arguments] + ([] if target else ["--reinstall"])
-    else:
-        raise TorchExtensionError(explain_missing_installer(environment) or "uv has gone from this node.")
-    # pip's --isolated still reads the pip.conf of the environment and of the system, uv's --no-config still UV_….
-    unset_variables = [word for name in sorted(os.environ) if name.startswith(("PIP_", "UV_")) for word in ("-u", name)]
-    # pip unpacks in TMPDIR first: /tmp may be small or another file system
-    temporary = [f"TMPDIR={os.path.dirname(target)}"] if target else []
-    sources = [_installer_argument(file, folder, environment) for file in files]
-    status, out, err = run(["env", *unset_variables, f"PIP_CONFIG_FILE={os.devnull}", *temporary, *command, *sources])
-    if status != 0:
-        lines = [line for line in (err + "\n" + out).splitlines() if line.strip()]
-        errors = [line for line in lines if line.lower().startswith("error")] or lines[-1:] or [f"exit status {status}"]
-        raise TorchExtensionError(
-            f"{'pip' if environment['installers']['pip'] else 'uv'} of this node could not install"
-            f" {', '.join(file['filename'] for file in files)}: {' '.join(errors)}"
-        )
+    """Write down from which files distributions were installed, by which the next run knows them; and which nobody has asked for.
+
+    By that a removal knows which requirements have come with a wheel.
+    """
+    installed = distributions.find_installed([site_packages])
+    for file in (*wheels, *requirements):
+        found = installed.get(wheel_file.parse_name(file["filename"]).name)
+        if found is None:
+            continue
+        digest = file["sha256"] or sha256_of(wheel_file.delivered_path(file, folder))
+        records.record_origin(found, file["filename"], digest)
+        if file in requirements:
+            records.mark_as_requirement(found)

@@ -142,11 +142,8 @@ def read_origin(distribution: Distribution) -> dict[str, str | None] | None:
     Installers record it in direct_url.json (PEP 610) when they are given a file, as this collection does; uv leaves
     out the hash.
     """
-    if not distribution.is_complete:
-        return None
     try:
-        with open(os.path.join(distribution.path, "direct_url.json"), encoding="utf-8") as file:
-            record = json.load(file)
+        record = _read_direct_url(distribution)
         archive = record["archive_info"]
         filename = os.path.basename(unquote(urlsplit(record["url"]).path))
         hashes = dict([archive["hash"].split("=", 1)]) if archive.get("hash") else {}
@@ -154,3 +151,39 @@ def read_origin(distribution: Distribution) -> dict[str, str | None] | None:
         return {"filename": filename, "sha256": hashes.get("sha256")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def came_from_file(distribution: Distribution) -> bool:
+    """Whether pip or uv has installed a distribution from a file on this machine, as for this collection."""
+    try:
+        record = _read_direct_url(distribution)
+        with open(os.path.join(distribution.path, "INSTALLER"), encoding="utf-8") as file:
+            installer = file.read().strip()
+        return "archive_info" in record and urlsplit(record["url"]).scheme == "file" and installer in ("pip", "uv")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def read_requirements(distribution: Distribution) -> set[str]:
+    """The normalised names of the distributions that one requires, be it with an extra or on another machine.
+
+    :raises OSError: if its metadata cannot be read
+    """
+    names: set[str] = set()
+    for file, pattern in (
+        ("METADATA", r"^Requires-Dist:\s*([\w.-]+)"),
+        ("PKG-INFO", r"^Requires-Dist:\s*([\w.-]+)"),
+        ("requires.txt", r"^([A-Za-z0-9][\w.-]*)"),  # of an egg
+    ):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), open(
+            os.path.join(distribution.path, file), encoding="utf-8", errors="replace"
+        ) as opened:
+            names.update(canonical(name) for name in re.findall(pattern, opened.read(), re.MULTILINE))
+    return names
+
+
+def _read_direct_url(distribution: Distribution) -> t.Any:
+    if not distribution.is_complete:
+        return None
+    with open(os.path.join(distribution.path, "direct_url.json"), encoding="utf-8") as file:
+        return json.load(file)

@@ -77,8 +77,12 @@ def describe_environment(
     run: Run,
     environ: t.Mapping[str, str],
     sdists: t.Sequence[str] = (),
+    needs_torch: bool = True,
 ) -> tuple[dict[str, t.Any], list[str]]:
-    """One environment as :func:`describe_environments` gives it, without the GPUs and their driver."""
+    """One environment as :func:`describe_environments` gives it, without the GPUs and their driver.
+
+    :param needs_torch: whether a torch that is broken is an error; if not, there is none then, and a warning
+    """
     interpreter = query_interpreter(python, run, ["torch", *shadows.watched_modules()], environ)
     folders = [entry.folder for entry in interpreter.path]
     try:
@@ -91,9 +95,14 @@ def describe_environment(
     found = shadows.find_records(interpreter, found)
     installed = {name: records[0] for name, records in found.items()}
     torch_module = interpreter.modules.get("torch")
-    torch, warnings = read_torch(
-        torch_module and torch_module.file, installed.get("torch"), system.library_folders(interpreter)
-    )
+    try:
+        torch, warnings = read_torch(
+            torch_module and torch_module.file, installed.get("torch"), system.library_folders(interpreter)
+        )
+    except TorchExtensionError as exc:
+        if needs_torch:
+            raise
+        torch, warnings = None, [str(exc)]
     names = {canonical(name) for name in distribution_names if name != ALL_DISTRIBUTIONS}
     extensions = [installed[name] for name in sorted(names.intersection(PACKAGES, installed))]
     if ALL_DISTRIBUTIONS in distribution_names:
@@ -118,7 +127,7 @@ def describe_environment(
             "program": interpreter.program,
             "site_packages": interpreter.site_packages,
             "search_path": [entry._asdict() for entry in interpreter.path],
-            "access": describe_access(interpreter.site_packages),
+            "access": _describe_access(interpreter.site_packages, interpreter.prefix),
         },
         "platform": platform,
         "torch": torch,
@@ -141,6 +150,12 @@ def describe_environment(
     if platform["libstdcxx"] is None:
         warnings.append(f"No libstdc++.so.6 was found for {interpreter.executable}: its version is not known.")
     return environment, warnings
+
+
+def _describe_access(site_packages: str | None, prefix: str) -> dict[str, t.Any] | None:
+    # to root all is open, and to find what there is takes time
+    entries = leftovers.list_entries(site_packages) if site_packages and os.geteuid() else ()
+    return describe_access(site_packages, prefix, entries)
 
 
 def _warn_of_others_torch(

@@ -50,6 +50,16 @@ def find_leftovers(site_packages: str | None, names: t.Iterable[str] = ()) -> li
     return leftovers
 
 
+def list_entries(site_packages: str) -> list[str]:
+    """What there is in a folder of packages of those that this collection installs, and of what killed runs have left."""
+    installed = find_all_records([site_packages])
+    entries = find_leftovers(site_packages)
+    for name, package in PACKAGES.items():
+        entries += [os.path.basename(record.path) for record in installed.get(name, ())]
+        entries += [module.partition(".")[0] for module in package.imports if name in installed]
+    return list(dict.fromkeys(entries))
+
+
 def _find_stale_records(site_packages: str, records: t.Mapping[str, t.Sequence[str]]) -> list[str]:
     """The records beside that of the version whose files are there."""
     found = find_all_records([site_packages])

@@ -9,17 +9,25 @@
 from __future__ import annotations
 
 import os
+import shlex
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.users import user_name
 
 _NOBODY = 65534  # what the kernel shows for owners that a user namespace or a server does not tell
+_MAX_FOLDERS = 3  # that a message names
 _ADVICE = "Make a venv there and name it in torch_extension_python."
 
 
-def describe_access(folder: str | None) -> dict[str, t.Any] | None:
-    """Who runs this, whose a folder is, and whether it can be written to; None for one that does not exist."""
+def describe_access(
+    folder: str | None, prefix: str | None = None, entries: t.Iterable[str] = ()
+) -> dict[str, t.Any] | None:
+    """Who runs this, whose a folder is, and whether it can be written to; None for one that does not exist.
+
+    :param prefix: folder of the environment, which may be somebody else's
+    :param entries: names in the folder, of what may have to be replaced or removed
+    """
     try:
         status = os.stat(folder) if folder else None
     except OSError:
@@ -32,6 +40,8 @@ def describe_access(folder: str | None) -> dict[str, t.Any] | None:
         "is_owner": status.st_uid in (os.geteuid(), _NOBODY),
         "writable": os.access(folder, os.W_OK),
         "read_only": bool(os.statvfs(folder).f_flag & os.ST_RDONLY),
+        "environment_owner": user_name(os.stat(prefix or folder).st_uid),
+        "locked": explain_locked([os.path.join(folder, entry) for entry in entries], prefix or folder),
     }
 
 
@@ -53,9 +63,15 @@ def explain_obstacle(
     if access["read_only"]:
         return f"{folder} is on a file system that is mounted read-only. Mount it for writing. Or: {_lower(_ADVICE)}"
     if access["writable"]:
-        return None
+        locked: str | None = access.get("locked")  # a survey of an earlier release has no such key
+        return locked
     if access["is_owner"]:
         return f"User {access['user']}, whose {folder} is, may not write to it. Give it the right (chmod u+w). Or: {_lower(_ADVICE)}"
+    if access["user"] == access.get("environment_owner"):
+        return (
+            f"User {access['user']} cannot write to {folder}, which belongs to {access['owner']}, though the environment is"
+            f" {access['user']}'s. {_advise_chown(access['user'], python['prefix'])}"
+        )
     return (
         f"User {access['user']} cannot write to {folder}, which belongs to {access['owner']}. Set become: true and become_user:"
         f" {access['owner']}. Or: {_lower(_ADVICE)}"
@@ -68,8 +84,9 @@ def check_ownership(environment: t.Mapping[str, t.Any], folders: t.Iterable[str 
     :param folders: those that would be written to; None for one that does not exist
     :raises TorchExtensionError: if it belongs to the operating system (PEP 668) or to somebody else, or cannot be written to
     """
+    python = environment["python"]
     for folder in folders:
-        obstacle = explain_obstacle(environment["python"], folder, describe_access(folder))
+        obstacle = explain_obstacle(python, folder, describe_access(folder, python["prefix"]))
         if obstacle:
             raise TorchExtensionError(obstacle)
 
@@ -90,12 +107,80 @@ def check_same_owner(folder: str) -> None:
 
     :raises TorchExtensionError: with the user to become
     """
-    owner = os.stat(folder).st_uid
-    if os.geteuid() == 0 and owner not in (0, _NOBODY):
+    if is_of_another_user(folder):
+        owner = user_name(os.stat(folder).st_uid)
         raise TorchExtensionError(
-            f"{folder} belongs to {user_name(owner)}, and this takes more than renames: the installer would leave files of root"
-            f" there. Nothing was changed. Set become_user: {user_name(owner)}."
+            f"{folder} belongs to {owner}, and this takes more than renames: the installer would leave files of root"
+            f" there. Nothing was changed. Set become_user: {owner}."
         )
+
+
+def is_of_another_user(folder: str) -> bool:
+    """Whether we are root, and a folder is another user's."""
+    return os.geteuid() == 0 and os.stat(folder).st_uid not in (0, _NOBODY)
+
+
+def check_unlocked(paths: t.Iterable[str], prefix: str) -> None:
+    """Refuse to replace or remove what this user cannot.
+
+    :param prefix: folder of the environment
+    :raises TorchExtensionError: with the folders, whose they are, and what to do
+    """
+    reason = explain_locked(paths, prefix)
+    if reason:
+        raise TorchExtensionError(reason)
+
+
+def explain_locked(paths: t.Iterable[str], prefix: str) -> str | None:
+    """Why some of the paths can neither be replaced nor removed by this user, and what to do; None if all can.
+
+    A folder can be moved and emptied by those alone who may write to it. Whose a file is does not matter.
+
+    :param prefix: folder of the environment
+    """
+    return _explain_folders([folder for path in paths for folder in _find_locked(path)], prefix)
+
+
+def check_writable(folder: str, prefix: str) -> None:
+    """Refuse to write into a folder that this user may not write to.
+
+    :param prefix: what the folder belongs to as a whole
+    :raises TorchExtensionError: with whose it is, and what to do
+    """
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    reason = None if os.access(folder, os.W_OK | os.X_OK) else _explain_folders([folder], prefix)
+    if reason:
+        raise TorchExtensionError(reason)
+
+
+def _explain_folders(folders: t.Sequence[str], prefix: str) -> str | None:
+    if not folders:
+        return None
+    user, owner = user_name(os.geteuid()), user_name(os.stat(prefix).st_uid)
+    theirs = sorted({user_name(os.lstat(folder).st_uid) for folder in folders})
+    more = f" and {len(folders) - _MAX_FOLDERS} more folders" if len(folders) > _MAX_FOLDERS else ""
+    belong, them = ("belongs", "it") if len(folders) == 1 else ("belong", "them")
+    fact = f"{', '.join(folders[:_MAX_FOLDERS])}{more} {belong} to {' and '.join(theirs)}, and user {user} cannot change what is in {them}."
+    fact += " Nothing was changed."
+    if theirs == [user]:
+        return f"{fact} Give the right to write to all of it (chmod -R u+w {shlex.quote(prefix)})."
+    if user == owner:
+        return f"{fact} {_advise_chown(owner, prefix)}"
+    return f"{fact} Set become: true and become_user: {owner}. {_advise_chown(owner, prefix)}"
+
+
+def _find_locked(path: str) -> t.Iterator[str]:
+    """The folders from a path on downwards that this user may not write to."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        return
+    for folder, _folders, _files in os.walk(path):
+        if not os.access(folder, os.W_OK | os.X_OK):
+            yield folder
+
+
+def _advise_chown(owner: str, prefix: str) -> str:
+    return f"As root, give all of {prefix} to {owner}: chown -R {owner}: {shlex.quote(prefix)}"
 
 
 def give_to_owner(tree: str, folder: str) -> None:
@@ -113,6 +198,7 @@ def give_to_owner(tree: str, folder: str) -> None:
         for name in (*folders, *files):
             if os.stat(name, dir_fd=handle, follow_symlinks=False).st_uid == 0:
                 os.chown(name, owner.st_uid, owner.st_gid, dir_fd=handle, follow_symlinks=False)
+        os.fchown(handle, owner.st_uid, owner.st_gid)
 
 
 def _lower(sentence: str) -> str:

@@ -21,11 +21,14 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._files imp
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.damage import record_hash
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import (
     Distribution,
+    RecordEntry,
     find_all_records,
     find_installed,
     read_origin,
     read_record,
 )
+
+_REQUESTED = "REQUESTED"
 
 
 def find_owners(paths: t.Collection[str], folder: str, except_for: t.Container[str]) -> dict[str, list[str]]:
@@ -83,6 +86,27 @@ def record_origin(distribution: Distribution, filename: str, sha256: str) -> Non
     atomic.write_bytes(path, text.encode())
     name = f"{os.path.basename(distribution.path)}/direct_url.json"
     rows = [row for row in read_record(distribution) if row.path != name]
+    _write_record(distribution, [*rows, RecordEntry(name, record_hash(path), str(os.path.getsize(path)))])
+
+
+def is_requested(distribution: Distribution) -> bool:
+    """Whether somebody has asked for a distribution itself, by the mark that installers give it then (PEP 376)."""
+    return os.path.exists(os.path.join(distribution.path, _REQUESTED))
+
+
+def mark_as_requirement(distribution: Distribution) -> None:
+    """Record that nobody has asked for a distribution itself: it has come because another one requires it.
+
+    An installer that is handed the file of a requirement takes it for asked for.
+    """
+    if not distribution.is_complete or not is_requested(distribution):
+        return
+    name = f"{os.path.basename(distribution.path)}/{_REQUESTED}"
+    _write_record(distribution, [row for row in read_record(distribution) if row.path != name])
+    os.unlink(os.path.join(distribution.path, _REQUESTED))
+
+
+def _write_record(distribution: Distribution, rows: t.Iterable[RecordEntry]) -> None:
     lines = io.StringIO(newline="")
-    csv.writer(lines, lineterminator="\n").writerows([*rows, (name, record_hash(path), str(os.path.getsize(path)))])
+    csv.writer(lines, lineterminator="\n").writerows(rows)
     atomic.write_bytes(os.path.join(distribution.path, "RECORD"), lines.getvalue().encode())

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""The text of a pip.conf, and how one more place gets into its find-links with all else as it was."""
+"""The text of a pip.conf, and how one more place gets into its find-links, or out of it, with all else as it was."""
 
 from __future__ import annotations
 
@@ -53,6 +53,59 @@ def add_find_links(text: str, link: str, effective: t.Sequence[str], path: str) 
             f" [{section}] by hand."
         )
     return edited
+
+
+def remove_find_links(text: str, link: str, elsewhere: t.Sequence[str], path: str) -> str:
+    """The text of a pip.conf without a link that :func:`add_find_links` has added; also without what is empty then.
+
+    :param elsewhere: the find-links that pip has without this file: where it holds nothing but a copy of these, it is empty
+    :param path: of the file, for messages
+    :raises TorchExtensionError: if pip could not read it, or if its form is not understood here
+    """
+    expected = _parse(text, path)
+    sections = [section for section, values in expected.items() if link in values.get(_KEY, "").split()]
+    edited = text
+    for section in sections:
+        links = [value for value in expected[section][_KEY].split() if value != link]
+        expected[section][_KEY] = "\n".join(links)
+        edited = _remove_link(edited, section, link)
+        if not any(_parse(edited, path).get(section, {})):
+            edited = _remove_empty_section(edited, section)
+    if _split_links(_parse(edited, path)) != _split_links(expected):
+        raise TorchExtensionError(
+            f"{path} is written in a way that is not understood here. Take {link} out of find-links in its section"
+            f" {' and '.join(f'[{section}]' for section in sections)} by hand."
+        )
+    rest = _split_links(expected)
+    return "" if sections and elsewhere and rest == {_STRONGEST_SECTION: {_KEY: list(elsewhere)}} else edited
+
+
+def _split_links(sections: t.Mapping[str, t.Mapping[str, str]]) -> dict[str, dict[str, t.Any]]:
+    """Sections that set anything, with the links as a list."""
+    split = {
+        section: {name: value.split() if name == _KEY else value for name, value in values.items() if value.strip()}
+        for section, values in sections.items()
+    }
+    return {section: values for section, values in split.items() if values}
+
+
+def _remove_link(text: str, section: str, link: str) -> str:
+    """Remove a link from the setting, and the setting if that has no other and is in one line."""
+    lines = list(io.StringIO(text))
+    last_line, _indent = _find_last_line(lines, section, _KEY)
+    word = re.compile(rf"[ \t]*(?<!\S){re.escape(link)}(?!\S)")
+    number = next((n for n in range(-1 if last_line is None else last_line, -1, -1) if word.search(lines[n])), None)
+    if number is None or last_line is None:
+        return text
+    rest = word.sub("", lines[number])
+    is_all = number == last_line and re.match(r"\s*find[-_]links\s*[=:]\s*$", rest, re.IGNORECASE)
+    lines[number : number + 1] = [rest] if rest.strip() and not is_all else []
+    return "".join(lines)
+
+
+def _remove_empty_section(text: str, section: str) -> str:
+    """Remove the header of a section at the end of a file, and an empty line before it, as :func:`add_find_links` puts them there."""
+    return re.sub(rf"(^|(?<=\n))(\r?\n)?\[{re.escape(section)}\]\s*\Z", "", text)
 
 
 def _parse(text: str, path: str) -> dict[str, dict[str, t.Any]]:

@@ -15,6 +15,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import output
 
 # Runs in the environment, with the user's own settings. It is `pip install` itself, stopped where pip asks its cache: that
 # is after it has read its settings and its indexes and has chosen, and before it downloads anything. Whatever differs from
@@ -156,7 +157,7 @@ def find_sdists(
     except ValueError:
         last_line = (err.strip() or out.strip() or f"exit status {status}").splitlines()[-1].rstrip(".")
         return _failures(
-            requirement_by_name, f"pip {pip} of {executable} does not answer: {_redact(last_line)}. {_KNOB}"
+            requirement_by_name, f"pip {pip} of {executable} does not answer: {output.redact(last_line)}. {_KNOB}"
         )
     return {name: parse_answer(answer, pip, cache) for name, answer in zip(requirement_by_name, answers)}
 
@@ -186,10 +187,16 @@ def _explain_unusable(answer: t.Mapping[str, t.Any], pip: str, cache: t.Mapping[
     if "url" not in answer:
         if answer.get("require_hashes"):
             return f"{unused}: require-hashes is in its settings. {_REPAIR}"
-        messages = [re.sub(r"\s+", " ", _redact(text)).rstrip(". ") for text in answer["messages"]]
-        fetching = [text.replace(" - skipping", "") for text in messages if text.startswith("Could not fetch URL")]
-        messages = list(dict.fromkeys([*fetching, *messages[-1:]])) or ["it does not say why"]
-        return f"pip {pip} of this node finds no sdist for {requirement}: {'; '.join(messages)}. {_KNOB}"
+        messages = [re.sub(r"\s+", " ", text).rstrip(". ") for text in answer["messages"]]
+        failures = list(dict.fromkeys(filter(None, map(output.parse_fetch_failure, messages))))
+        unreached = [failure for failure in failures if not failure.is_answered]
+        if unreached:
+            return (
+                f"pip {pip} of this node cannot reach its index, so where the sdist of {requirement} is stays unknown:"
+                f" {'; '.join(map(str, unreached))}. Mend index-url, proxy or cert in its settings. {_KNOB}"
+            )
+        reasons = [*map(str, failures), *map(output.redact, messages[-1:])] or ["it does not say why"]
+        return f"pip {pip} of this node finds no sdist for {requirement}: {'; '.join(dict.fromkeys(reasons))}. {_KNOB}"
     if answer["wheel"]:
         return (
             f"{unused}: its index offers {answer['wheel']}, which is no sdist, and that is what it would install. Take it off"
@@ -200,11 +207,6 @@ def _explain_unusable(answer: t.Mapping[str, t.Any], pip: str, cache: t.Mapping[
     if not answer["formats"]:
         return f"{unused}: no-binary is in its settings, with which only pip >= 23.1 asks the cache. {_REPAIR}"
     return None
-
-
-def _redact(text: str) -> str:
-    """A text without the credentials of the URLs in it."""
-    return re.sub(r"(?<=://)[^/@\s]+@", "****@", text)
 
 
 def _failure(requirement: str, error: str) -> dict[str, t.Any]:

@@ -301,9 +301,9 @@ def _is_for_rocm(build: _Build) -> bool:
 
 def _no_torch_message(what: str) -> str:
     return (
-        f"{what} needs torch and the environment has none; install torch there first, or point "
-        "torch_extension_python at the environment that has it. One that `module load` brings counts where the play's environment "
-        "sets what the module sets (PYTHONPATH, EBPYTHONPREFIXES)."
+        f"{what} needs torch, and the environment has none. Install torch there first, or point torch_extension_python at the "
+        "environment that has it. One that `module load` brings counts where the play's environment sets what the module sets "
+        "(PYTHONPATH, EBPYTHONPREFIXES)."
     )
 
 

@@ -16,6 +16,7 @@ INSTALL = "install"  # it is not there
 REPLACE = "replace"  # another one is there
 KEEP = "keep"  # it is there
 EXAMINE = "examine"  # the environment does not tell; only the node can
+REMOVE = "remove"  # it shall not be there
 
 _MAX_FILES = 3  # that a reason names
 

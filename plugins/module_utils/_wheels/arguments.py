@@ -14,6 +14,10 @@ import typing as t
 INSTALL, PIP_CACHE, FIND_LINKS = "install", "pip_cache", "find_links"
 MODES = [INSTALL, PIP_CACHE, FIND_LINKS]
 
+#: what is wanted of packages
+PRESENT, ABSENT = "present", "absent"
+STATES = [PRESENT, ABSENT]
+
 #: argument_spec of a file that is delivered
 FILE: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},

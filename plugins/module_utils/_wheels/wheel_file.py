@@ -73,6 +73,14 @@ def parse_name(filename: str) -> WheelName:
     )
 
 
+def parse_name_or_none(filename: str) -> WheelName | None:
+    """Take the file name of a wheel apart, or None if it is none."""
+    try:
+        return parse_name(filename)
+    except TorchExtensionError:
+        return None
+
+
 def tag_mismatch(name: WheelName, environment: t.Mapping[str, t.Any]) -> str | None:
     """Why the tags of a wheel do not serve an interpreter, or None if they do.
 

@@ -13,10 +13,15 @@ import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.wheel_file import read_metadata
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Download, Downloader
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.prediction import look_ahead
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.provenance import Provenance
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import RequirementFinder
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import (
+    Declaring,
+    RequirementFinder,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import locked_requirements
 
 Plan = t.Mapping[str, t.Any]
@@ -44,14 +49,14 @@ def fetch_for_nodes(
     A file that cannot be had is an error of the nodes that need it, not of the others.
 
     :param plans: of each node its ``environment``, its ``wheels``, and whether to fetch what these require (``requirements``)
-    :param predict: tell what would be downloaded, using no network
+    :param predict: tell what would be downloaded, and download nothing
     :param meanwhile: is called while the files are on their way
     :returns: ``nodes``: for each node ``wheels``, ``requirements``, ``files`` and ``errors``; ``downloads``: what is new in
         the cache; ``facts``: what the binaries of each wheel need, by its SHA-256, as far as it is there; ``warnings``: what
         the operator should know
     :raises TorchExtensionError: if nothing can be fetched for anybody
     """
-    downloader, requirements = context.wheel_downloader(), context.requirement_finder()
+    downloader, requirements = context.wheel_downloader(), context.requirement_finder(predict=predict)
     nodes_of: dict[_WheelKey, list[str]] = {}
     provenances: dict[_WheelKey, Provenance] = {}
     for node, plan in plans.items():
@@ -59,36 +64,57 @@ def fetch_for_nodes(
             nodes_of.setdefault(_key_of(wheel), []).append(node)
             provenances.setdefault(_key_of(wheel), Provenance.of(wheel))
     files: dict[_WheelKey, Download] = {}
+    declaring: dict[_WheelKey, Declaring] = {}  # those whose requirements are known
     errors: dict[_WheelKey, str] = {}
     facts: dict[str, dict[str, t.Any]] = {}
     with context.progress, ThreadPoolExecutor(_AT_ONCE) as pool:
         futures = {
-            key: pool.submit(_get_wheel, downloader, key, provenance, predict)
+            key: pool.submit(_foresee_wheel if predict else _get_wheel, downloader, context, key, provenance)
             for key, provenance in provenances.items()
         }
         meanwhile()
     for key, future in futures.items():
         try:
-            files[key] = file = future.result()
+            files[key], requires = future.result()
+            if requires is not None:
+                declaring[key] = Declaring(key.filename, requires)
+            file = files[key]
             if file.path and file.sha256 not in facts:
                 facts[file.sha256] = context.read_wheel_facts(file.path, file.sha256)
         except TorchExtensionError as exc:
             files.pop(key, None)
-            errors[key] = f"{exc} Wanted by {_join_names(nodes_of[key])}."
-    results = {
-        node: _node_result(plan, files, errors, None if predict else requirements) for node, plan in plans.items()
-    }
+            errors[key] = f"{exc} Wanted by {join_names(nodes_of[key])}."
+    results = {node: _node_result(plan, files, declaring, errors, requirements) for node, plan in plans.items()}
     downloads = [{"url": file.other_url or key.url, "size": file.size} for key, file in files.items() if file.is_new]
     downloads += [{"url": os.path.basename(path), "size": os.path.getsize(path)} for path in requirements.downloaded]
+    downloads += [{"url": item.filename, "size": item.size or 0} for item in requirements.foreseen]
     warnings = [file.warning for file in files.values() if file.warning]
+    warnings += [
+        f"What {key.filename} requires besides torch is known when it is downloaded, for its server gives no part of a file."
+        for key in dict.fromkeys(
+            _key_of(wheel) for plan in plans.values() if plan.get("requirements") for wheel in plan["wheels"]
+        )
+        if key in files and key not in declaring
+    ]
     return {"nodes": results, "downloads": downloads, "facts": facts, "warnings": warnings}
 
 
-def _get_wheel(downloader: Downloader, wheel: _WheelKey, provenance: Provenance, predict: bool) -> Download:
-    if not predict:
-        return downloader.get(wheel.url, wheel.filename, wheel.sha256, wheel.size, provenance)
+def _get_wheel(
+    downloader: Downloader, _context: DownloadContext, wheel: _WheelKey, provenance: Provenance
+) -> tuple[Download, tuple[str, ...] | None]:
+    file = downloader.get(wheel.url, wheel.filename, wheel.sha256, wheel.size, provenance)
+    return file, read_metadata(file.path).requires
+
+
+def _foresee_wheel(
+    downloader: Downloader, context: DownloadContext, wheel: _WheelKey, provenance: Provenance
+) -> tuple[Download, tuple[str, ...] | None]:
     cached = downloader.find_cached(wheel.url, wheel.filename, wheel.sha256, provenance)
-    return cached or Download("", wheel.sha256 or "", wheel.size or 0, is_new=True)
+    if cached:
+        return cached, read_metadata(cached.path).requires
+    prospect = look_ahead(wheel.url, wheel.filename, context.ca_path, provenance)
+    size = wheel.size or prospect.size or 0
+    return Download("", wheel.sha256 or "", size, is_new=True), prospect.metadata and prospect.metadata.requires
 
 
 def _key_of(wheel: t.Mapping[str, t.Any]) -> _WheelKey:
@@ -98,8 +124,9 @@ def _key_of(wheel: t.Mapping[str, t.Any]) -> _WheelKey:
 def _node_result(
     plan: Plan,
     files: t.Mapping[_WheelKey, Download],
+    declaring: t.Mapping[_WheelKey, Declaring],
     errors: t.Mapping[_WheelKey, str],
-    requirements: RequirementFinder | None,
+    requirements: RequirementFinder,
 ) -> dict[str, t.Any]:
     keys = [_key_of(wheel) for wheel in plan["wheels"]]
     result: dict[str, t.Any] = {
@@ -117,19 +144,20 @@ def _node_result(
         "files": [files[key].path for key in keys if key in files and files[key].path],
         "errors": [errors[key] for key in keys if key in errors],
     }
-    if plan.get("requirements") and requirements and not result["errors"]:
+    if plan.get("requirements") and not result["errors"]:
+        wheels = [declaring[key] for key in keys if key in declaring]
         try:
-            required = requirements.find_missing(
-                result["files"], plan["environment"], locked_requirements(plan["wheels"])
-            )
+            required = requirements.find_missing(wheels, plan["environment"], locked_requirements(plan["wheels"]))
         except TorchExtensionError as exc:
             return {**result, "errors": [str(exc)]}
         result["requirements"] = [
-            {"name": item.name, "filename": item.filename, "sha256": item.sha256} for item in required
+            {"name": item.name, "filename": item.filename, "sha256": item.sha256, "size": item.size}
+            for item in required
         ]
-        result["files"] += [item.path for item in required]
+        result["files"] += [item.path for item in required if item.path]
     return result
 
 
-def _join_names(nodes: t.Sequence[str], limit: int = 10) -> str:
+def join_names(nodes: t.Sequence[str], limit: int = 10) -> str:
+    """Names for a message, of which a fleet has many."""
     return ", ".join(nodes[:limit]) + (f" and {len(nodes) - limit} more" if len(nodes) > limit else "")

@@ -78,7 +78,7 @@ def sha256_of(local_file: LocalFile) -> str:
 
     :raises TorchExtensionError: if it cannot be read
     """
-    with _open(local_file) as (_size, file):
+    with open_local(local_file) as (_size, file):
         return sha256_of_rest(file)
 
 
@@ -88,7 +88,7 @@ def copy(local_file: LocalFile, target: str, size: int | None) -> None:
     :param size: what it must have, in bytes, if that is known
     :raises TorchExtensionError: if it cannot be read or written, or has another size
     """
-    with _open(local_file) as (actual_size, source):
+    with open_local(local_file) as (actual_size, source):
         if size not in (None, actual_size):
             raise TorchExtensionError(
                 f"{local_file} has {actual_size} bytes, wanted are {size}: it is another file or it is damaged."
@@ -100,7 +100,7 @@ def copy(local_file: LocalFile, target: str, size: int | None) -> None:
 
 
 @contextlib.contextmanager
-def _open(local_file: LocalFile) -> t.Iterator[tuple[int, io.BufferedReader]]:
+def open_local(local_file: LocalFile) -> t.Iterator[tuple[int, io.BufferedReader]]:
     """The size, and the content to read."""
     with _explain_read_errors(local_file), contextlib.ExitStack() as stack:
         if local_file.member is None:

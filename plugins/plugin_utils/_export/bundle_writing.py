@@ -14,6 +14,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export import bom, bundle_files
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.diff import build_diff
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.summary import Totals, describe_outcome
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
 
 
@@ -44,10 +45,13 @@ def write_bundle(path: str, dest: str, context: DownloadContext, predict: bool =
         with context.progress:
             bundle_files.write_files(dest, planned, before)
     downloads += [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in requirements.downloaded]
+    totals = Totals.of(lock.environments)
     return {
         "changed": after != before,
         "path": dest,
         "files": sorted(planned),
+        "size": totals.size,
+        "report": [describe_outcome(dest, after != before, predict, totals)],
         "downloads": downloads,
         "diff": build_diff(dest, bundle_files.format_sums(before), bundle_files.format_sums(after)),
     }

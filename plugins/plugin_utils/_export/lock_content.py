@@ -13,7 +13,7 @@ import typing as t
 
 import yaml
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import LOCK_VERSION, Lock
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import LOCK_VERSION
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_validation import (
     REQUIREMENT_FIELDS,
     WHEEL_FIELDS,
@@ -36,7 +36,7 @@ def build_lock(plans: t.Mapping[str, t.Mapping[str, t.Any]]) -> dict[str, t.Any]
     """The content of a lock.
 
     :param plans: of each node its ``environment``, its ``wheels`` with their hashes and sizes, and the
-        ``requirements`` that it lacked
+        ``requirements`` of these
     :raises TorchExtensionError: if two nodes of a kind want different files of one name
     """
     entries: dict[str, dict[str, t.Any]] = {}
@@ -53,7 +53,7 @@ def build_lock(plans: t.Mapping[str, t.Mapping[str, t.Any]]) -> dict[str, t.Any]
             item = {key: requirement[key] for key in REQUIREMENT_FIELDS}
             key = (item["name"], item["filename"], item["sha256"])
             earlier = entry["requirements"].get(key)
-            if earlier:  # two nodes of a kind may lack it for different reasons
+            if earlier:  # the wheels of two nodes of a kind may differ
                 item["required_by"] = sorted({*item["required_by"], *earlier["required_by"]})
                 entry["requirements"][key] = {**earlier, "required_by": item["required_by"]}
             _add_item(entry["requirements"], key, item)
@@ -68,19 +68,6 @@ def build_lock(plans: t.Mapping[str, t.Mapping[str, t.Any]]) -> dict[str, t.Any]
 def format_lock(data: t.Mapping[str, t.Any]) -> str:
     """The text of a lock: the same for the same data, whoever writes it and when."""
     return HEADER + yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=4096, allow_unicode=True)
-
-
-def without_locked_requirements(environment: t.Mapping[str, t.Any], lock: Lock | None) -> dict[str, t.Any]:
-    """The environment of a node without the requirements that an earlier lock has brought there.
-
-    Else a lock that is renewed would lose the requirements of all nodes that it has served.
-    """
-    kind_of_node(environment)  # raises an error if this is no environment
-    locked_names = {item["name"] for item in lock.requirements(environment)} if lock else set()
-    distributions = {
-        name: version for name, version in environment["distributions"].items() if name not in locked_names
-    }
-    return {**environment, "distributions": distributions}
 
 
 class _Dumper(yaml.SafeDumper):

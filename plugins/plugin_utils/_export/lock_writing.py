@@ -15,110 +15,184 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch_for_nodes
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import (
-    NotCachedError,
-    Required,
-)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.pip_index import Unobtainable
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.diff import build_diff
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
     build_lock,
     format_lock,
-    without_locked_requirements,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_requirements import (
+    NodeRequirements,
+    WantedFiles,
+    find_requirements,
+)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.summary import Totals, describe_outcome
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import (
+    describe_kind,
+    kind_of_node,
+)
 
 Plan = t.Mapping[str, t.Any]
 
 _UNKNOWN_YET = "(known when it is downloaded)"
 
 
+class _Fetched(t.NamedTuple):
+    """What there is for the nodes of a lock on the control node."""
+
+    nodes: dict[str, dict[str, t.Any]]  # as fetch_for_nodes returns them
+    requirements: dict[str, NodeRequirements]
+    downloads: list[dict[str, t.Any]]
+    warnings: list[str]
+
+
 def write_lock(
-    plans: t.Mapping[str, Plan], path: str, context: DownloadContext, predict: bool = False
+    plans: t.Mapping[str, Plan], path: str, context: DownloadContext, predict: bool = False, skip_refused: bool = False
 ) -> dict[str, t.Any]:
     """Write the lock of all nodes, unless it is there already.
 
-    :param plans: of each node its ``environment`` and its ``wheels``
+    :param plans: of each node its ``environment`` and its ``wheels``, or why it was ``refused``; and ``nodes``, where it stands
+        for several that are alike
     :param context: what is locked is downloaded to its cache
     :param predict: tell what would be written, using no network
-    :raises TorchExtensionError: if the lock would lack anything that a node asks for; it is then as it was
+    :param skip_refused: whether to lock the others where nodes were refused, or their plans have conflicts
+    :raises TorchExtensionError: if the lock would lack anything that another node asks for; it is then as it was
     """
-    if not plans:
-        raise TorchExtensionError("There is no node to lock anything for. See --limit, and the nodes of the survey.")
-    _refuse_conflicts(plans)
     before = lock_file.read_lock_text(path) if os.path.lexists(path) else ""
     lock = lock_file.parse_lock(before, path) if before else None
-    fetch_plans = {
-        node: {
-            "environment": without_locked_requirements(plan["environment"], lock),
-            "wheels": plan["wheels"],
-            "requirements": False,  # asked for below, for a lock wants to know more of them
-        }
-        for node, plan in plans.items()
-    }
-    fetched = fetch_for_nodes(fetch_plans, context, predict)
-    requirements = context.requirement_finder(offline=predict)
-    lock_plans, errors, unknown = {}, [], set()
-    for node, plan in fetch_plans.items():
-        answer = fetched["nodes"][node]
-        try:
-            if answer["errors"]:
-                raise TorchExtensionError(" ".join(answer["errors"]))
-            wheels = answer["wheels"]
-            if predict:
-                wheels, uncached = _fill_in_from_lock(wheels, lock)
-                unknown.update(uncached)
-            if predict and len(answer["files"]) < len(wheels):
-                raise NotCachedError
-            required = requirements.find_missing(
-                answer["files"], plan["environment"], lock_file.locked_requirements(plan["wheels"])
-            )
-            entries = [_requirement_entry(item) for item in required]
-        except NotCachedError:
+    plans = {", ".join(plan.get("nodes") or [node]): plan for node, plan in plans.items()}
+    left_out = _group_nodes(_list_refusals(plans))
+    if left_out and not skip_refused:
+        raise TorchExtensionError(_explain_nothing_locked(left_out, "torch_extension_skip_refused: true, or "))
+    plans = _without_nodes(plans, left_out)
+    fetched = _fetch(plans, context, predict)
+    lock_plans, unknown = {}, set()
+    for node, plan in plans.items():
+        wheels, entries = fetched.nodes[node]["wheels"], fetched.requirements[node].entries
+        if predict:
+            wheels, uncached = _fill_in_from_lock(wheels, lock)
+            unknown.update(uncached)
+        if entries is None:
             entries = lock.requirements(plan["environment"]) if lock else []
             unknown.add("what the wheels require")
-        except TorchExtensionError as exc:
-            errors.append(f"{node}: {exc}")
-            continue
         lock_plans[node] = {"environment": plan["environment"], "wheels": wheels, "requirements": entries}
-    if errors:
-        raise TorchExtensionError(_explain_nothing_locked("\n".join(dict.fromkeys(errors))))
     data = build_lock(lock_plans)
     after = format_lock(data)
     if not predict:
         lock_file.parse_lock(after, path)  # nothing is written that cannot be read
         if after != before:
             _write_atomically(path, after)
+    totals = Totals.of(data["environments"])
     return {
         "changed": after != before,
         "path": path,
-        "environments": len(data["environments"]),
-        "downloads": fetched["downloads"]
-        + [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in requirements.downloaded],
+        "environments": totals.kinds,
+        "files": totals.files,
+        "size": totals.size,
+        "left_out": [{"nodes": _split_names(nodes), "reason": reason} for reason, nodes in left_out.items()],
+        "report": [
+            describe_outcome(path, after != before, predict, totals, is_complete=not unknown),
+            *(f"left out: {line}" for line in _name_nodes(left_out)),
+        ],
+        "downloads": fetched.downloads,
         "diff": build_diff(path, before, after),
-        "warnings": [*fetched["warnings"], *([_unknown_warning(unknown)] if unknown else [])],
+        "warnings": [
+            *fetched.warnings,
+            *_omission_warnings(plans, fetched.requirements),
+            *([_unknown_warning(unknown)] if unknown else []),
+        ],
     }
 
 
-def _refuse_conflicts(plans: t.Mapping[str, Plan]) -> None:
-    nodes_by_reason: dict[str, list[str]] = {}
+def _list_refusals(plans: t.Mapping[str, Plan]) -> t.Iterator[tuple[str, str]]:
+    """Nodes that cannot have what they ask for, each with a reason."""
     for node, plan in plans.items():
+        if "refused" in plan:
+            yield node, plan["refused"]
+            continue
+        kind_of_node(plan["environment"])  # raises an error if this is no environment
         for wheel in plan["wheels"]:
             if wheel.get("conflicts") or not wheel.get("url"):
                 reason = "; ".join(wheel.get("conflicts") or ["there is no wheel for it"])
-                nodes_by_reason.setdefault(f"{wheel['name']}: {reason}", []).append(node)
-    if nodes_by_reason:
-        raise TorchExtensionError(
-            _explain_nothing_locked(
-                "\n".join(f"{', '.join(nodes)}: {reason}" for reason, nodes in nodes_by_reason.items())
-            )
-        )
+                yield node, reason if reason.startswith(wheel["name"]) else f"{wheel['name']}: {reason}"
 
 
-def _explain_nothing_locked(reasons: str) -> str:
-    return (
-        f"{reasons}\nNothing was locked, for a lock of half the nodes would pass for one of all. Knobs:"
-        " torch_extension_packages, torch_extension_python, or --limit to leave nodes out on purpose."
+def _without_nodes(plans: t.Mapping[str, Plan], left_out: t.Mapping[str, t.Sequence[str]]) -> dict[str, Plan]:
+    """
+    :raises TorchExtensionError: if no plan is left
+    """
+    skipped = {node for nodes in left_out.values() for node in nodes}
+    left = {node: plan for node, plan in plans.items() if node not in skipped}
+    if not left:
+        fact = "There is no node to lock anything for. See --limit, and the nodes of the inventory or the survey."
+        raise TorchExtensionError("\n".join([*_name_nodes(left_out), fact]))
+    return left
+
+
+def _fetch(plans: t.Mapping[str, Plan], context: DownloadContext, predict: bool) -> _Fetched:
+    """Download all wheels and what they require, as far as that is allowed.
+
+    :raises TorchExtensionError: if anything cannot be had
+    """
+    # what the wheels require is asked for below, for a lock wants all of it
+    answer = fetch_for_nodes({node: {**plan, "requirements": False} for node, plan in plans.items()}, context, predict)
+    finder = context.requirement_finder(offline=predict)
+    wanted = {
+        node: WantedFiles(plan["environment"], plan["wheels"], answer["nodes"][node]["files"])
+        for node, plan in plans.items()
+        if not answer["nodes"][node]["errors"]
+    }
+    requirements = find_requirements(wanted, finder)
+    errors = [(node, error) for node in plans for error in answer["nodes"][node]["errors"]]
+    errors += [(node, error) for node, found in requirements.items() for error in found.errors]
+    if errors:
+        raise TorchExtensionError(_explain_nothing_locked(_group_nodes(errors)))
+    required = [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in finder.downloaded]
+    return _Fetched(answer["nodes"], requirements, answer["downloads"] + required, answer["warnings"])
+
+
+def _group_nodes(reasons: t.Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """The nodes of each reason."""
+    nodes_of: dict[str, list[str]] = {}
+    for node, reason in reasons:
+        nodes_of.setdefault(reason, []).append(node)
+    return nodes_of
+
+
+def _name_nodes(nodes_of: t.Mapping[str, t.Sequence[str]]) -> list[str]:
+    return [f"{', '.join(nodes)}: {reason}" for reason, nodes in nodes_of.items()]
+
+
+def _split_names(nodes: t.Iterable[str]) -> list[str]:
+    """The names of nodes, of which those that are alike stand together."""
+    return [name for joined in nodes for name in joined.split(", ")]
+
+
+def _explain_nothing_locked(nodes_of: t.Mapping[str, t.Sequence[str]], knob: str = "") -> str:
+    names = sorted({name for nodes in nodes_of.values() for name in _split_names(nodes)})
+    limit = ",".join(["localhost", "all", *(f"!{name}" for name in names)])
+    return "\n".join(
+        [
+            *_name_nodes(nodes_of),
+            "Nothing was locked, because an incomplete lock would look complete. To lock the others without"
+            f" {'this node' if len(names) == 1 else 'these nodes'}: {knob}--limit '{limit}'.",
+        ]
     )
+
+
+def _omission_warnings(plans: t.Mapping[str, Plan], requirements: t.Mapping[str, NodeRequirements]) -> t.Iterator[str]:
+    kinds: dict[str, set[str]] = {}
+    omitted: dict[str, Unobtainable] = {}
+    for node, found in requirements.items():
+        for each in found.omitted:
+            omitted.setdefault(each.name, each)
+            kinds.setdefault(each.name, set()).add(describe_kind(kind_of_node(plans[node]["environment"])))
+    for name, each in sorted(omitted.items()):
+        yield (
+            f"{each.fact}, {each.reason.rstrip('.')}. The lock goes without it, for all nodes of these kinds have it"
+            f" ({'; '.join(sorted(kinds[name]))}); one that lacks it will be refused. {each.remedy}, and run the playbook lock again."
+        )
 
 
 def _fill_in_from_lock(
@@ -139,19 +213,7 @@ def _fill_in_from_lock(
 
 
 def _unknown_warning(unknown: t.Collection[str]) -> str:
-    names = ", ".join(sorted(unknown))
-    return f"Not known without a download, and taken from the lock that is there, if that has it: {names}."
-
-
-def _requirement_entry(item: Required) -> dict[str, t.Any]:
-    return {
-        "name": item.name,
-        "version": item.version,
-        "filename": item.filename,
-        "size": os.path.getsize(item.path),
-        "sha256": item.sha256,
-        "required_by": list(item.required_by),
-    }
+    return f"Not known without a download, and taken from the lock that is there, if that has it: {', '.join(sorted(unknown))}."
 
 
 def _write_atomically(path: str, text: str) -> None:

@@ -200,9 +200,7 @@ class HttpCache:
                 continue
             seconds = _OUTAGE_SECONDS if failure.is_outage or failure.is_missing else _REFUSAL_SECONDS
             if 0 <= age < seconds:
-                return failure._replace(
-                    note=f" (Found {_duration(age)} ago; {seconds} seconds after that it is asked again.)"
-                )
+                return failure._replace(note=f" (Remembered failure; the next question is asked after {seconds} s.)")
         return None
 
     def _store_failure(self, url: str, failure: Failure) -> None:

@@ -15,7 +15,10 @@ from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.libraries import require_library
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnservedError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import (
+    MissingFileError,
+    UnservedError,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.route import route_to
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import (
     PROXY_SETTING,
@@ -37,6 +40,7 @@ else:
 #: to connect, and between two pieces of an answer
 TIMEOUT_SECONDS = 30
 _MAX_RETRIES = 3
+_MISSING_STATUSES = (404, 410)
 # http.client's words
 _NO_TUNNEL = re.compile("Tunnel connection failed: ([0-9]{3}.*)")
 _PROXY_REFUSAL = re.compile("Tunnel connection failed: 4[0-9][0-9]")
@@ -174,6 +178,16 @@ def status_message(url: str, status: int, advice: str = "") -> str:
     elif not advice:
         message += f" {route.advice}"
     return f"{message} {advice}".rstrip()
+
+
+def status_error(url: str, response: requests.Response) -> UnservedError:
+    """The error for an answer that gives no file.
+
+    :param url: that was asked for
+    """
+    if response.status_code in _MISSING_STATUSES:
+        return MissingFileError(f"{url} does not exist ({response.status_code})")
+    return UnservedError(status_message(response.url, response.status_code))
 
 
 def is_certificate_error(exc: BaseException) -> bool:

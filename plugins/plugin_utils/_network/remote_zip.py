@@ -26,25 +26,32 @@ _BLOCK = 128 << 10  # bytes; the directory of most wheels is in the last one
 _MAX_BYTES = 16 << 20  # that are read of one file
 
 
+class NoPartError(TorchExtensionError):
+    """The file is there, and the server gives it as a whole or not at all."""
+
+
 class RemoteFile(io.RawIOBase):
     """A file on a server, seekable; what was read once is kept."""
 
-    def __init__(self, url: str, ca_path: str | None = None) -> None:
+    def __init__(self, url: str, ca_path: str | None = None, mirror_setting: str = "torch_extension_sources") -> None:
         """
         :param ca_path: a file of CA certificates to trust instead of the usual ones
+        :param mirror_setting: names the setting that leads to a mirror
         :raises TorchExtensionError: if the server cannot be asked, or gives no part of a file
         """
         super().__init__()
         settings.check_url(url, "The address of a wheel")
         http_session.check_requests()
         settings.check_ca_path(ca_path)
-        self._url, self._ca_path = url, ca_path
+        self._url, self._ca_path, self._mirror_setting = url, ca_path, mirror_setting
         self._session = http_session.add_retries(requests.Session())
         self._blocks: dict[int, bytes] = {}
         self._position = 0
         try:
-            self._tail, self._tail_start, self._size = self._request(f"bytes=-{_BLOCK}")
-            if self._tail_start + len(self._tail) != self._size:
+            #: size, in bytes
+            self.size: int
+            self._tail, self._tail_start, self.size = self._request(f"bytes=-{_BLOCK}")
+            if self._tail_start + len(self._tail) != self.size:
                 raise self._other_bytes_error(f"bytes=-{_BLOCK}")
         except BaseException:
             self.close()
@@ -65,7 +72,7 @@ class RemoteFile(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
         self._position = max(base + offset, 0)
         return self._position
 
@@ -76,7 +83,7 @@ class RemoteFile(io.RawIOBase):
 
     def read(self, size: int | None = -1) -> bytes:
         """All bytes that are wanted, as far as there are any: zipfile takes fewer for the end of the file."""
-        rest = max(self._size - self._position, 0)
+        rest = max(self.size - self._position, 0)
         wanted = rest if size is None or size < 0 else min(size, rest)
         if wanted > _MAX_BYTES:
             raise self._too_large_error()
@@ -102,9 +109,9 @@ class RemoteFile(io.RawIOBase):
             if (len(self._blocks) + 2) * _BLOCK > _MAX_BYTES:
                 raise self._too_large_error()
             first = number * _BLOCK
-            last = min(first + _BLOCK, self._size) - 1
+            last = min(first + _BLOCK, self.size) - 1
             content, told_first, size = self._request(f"bytes={first}-{last}")
-            if (told_first, len(content), size) != (first, last - first + 1, self._size):
+            if (told_first, len(content), size) != (first, last - first + 1, self.size):
                 raise self._other_bytes_error(f"bytes={first}-{last}")
             self._blocks[number] = content
         return self._blocks[number]
@@ -113,7 +120,7 @@ class RemoteFile(io.RawIOBase):
         """The bytes that the server gives for a range, where they begin, and the size of the file."""
         headers = {"Range": byte_range, "Accept-Encoding": "identity", "User-Agent": "airgap.torch_extensions"}
         with (
-            http_session.explain_http_errors(self._url, "torch_extension_sources"),
+            http_session.explain_http_errors(self._url, self._mirror_setting),
             self._session.get(
                 self._url,
                 headers=headers,
@@ -123,9 +130,9 @@ class RemoteFile(io.RawIOBase):
             ) as response,
         ):
             if response.status_code == requests.codes.ok:
-                raise TorchExtensionError(f"{self._url} gives no part of a file, only the whole.")
+                raise NoPartError(f"{self._url} gives no part of a file, only the whole.")
             if response.status_code != requests.codes.partial_content:
-                raise TorchExtensionError(http_session.status_message(response.url, response.status_code))
+                raise http_session.status_error(self._url, response)
             told = re.fullmatch(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})", response.headers.get("Content-Range", ""))
             # one byte more than is wanted shows a server that gives too many
             content = response.raw.read(_BLOCK + 1)

@@ -25,10 +25,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.dis
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_session, settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Gauge, Progress
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import (
-    MissingFileError,
-    UnservedError,
-)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnservedError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.route import route_to
 
 with contextlib.suppress(ImportError):  # http_session.py says so
@@ -41,7 +38,6 @@ _CHUNK = 1 << 16  # bytes
 _FAST = 1 << 20  # bytes a second
 _REPORT_STEP = 4 << 20  # bytes between two calls of on_written
 _TRANSIENT_STATUSES = (408, 429, 500, 502, 503, 504)
-_MISSING_STATUSES = (404, 410)
 _LONGEST_DELAY = 300  # seconds, whatever the server asks for
 _ZIP_MAGIC = b"PK\x03\x04"  # what a wheel begins with (PKWARE's APPNOTE, 4.3.7)
 
@@ -165,7 +161,11 @@ class Transfer:
                     with http_session.explain_http_errors(self._url):
                         raise failure.error from None
                 seconds = _retry_delay(retry, failure.response)
-                self._progress.note(f"{name}: {failure}. It goes on in {seconds:.0f} s.")
+                attempt = self._retry_policy.max_retries - (retry.total or 0)
+                self._progress.note(
+                    f"{name}: {failure}; attempt {attempt} of {self._retry_policy.max_retries + 1} failed,"
+                    f" retrying in {seconds:.0f} s"
+                )
                 time.sleep(seconds)
 
     def _request(self, session: requests.Session, gauge: Gauge) -> None:
@@ -180,7 +180,7 @@ class Transfer:
         ) as response:
             status, (first_byte, total) = response.status_code, _content_range(response)
             if status in _TRANSIENT_STATUSES:
-                raise _TransientError(f"HTTP status {status}", _status_error(self._url, response), response)
+                raise _TransientError(f"HTTP status {status}", http_session.status_error(self._url, response), response)
             is_resumed = offset > 0 and status == 206 and first_byte == offset
             if is_resumed or status == 200:
                 self._check_headers(response, total)
@@ -189,7 +189,7 @@ class Transfer:
                     self._write_body(response, first_byte, total, gauge)
                 return
             if offset == 0 or status not in (206, 416):
-                raise _status_error(self._url, response)
+                raise http_session.status_error(self._url, response)
         self._part.discard()  # it does not belong to what the server has now
         self._request(session, gauge)
 
@@ -343,9 +343,3 @@ def _validator(response: requests.Response) -> str | None:
         age = parsedate_to_datetime(response.headers["Date"]) - parsedate_to_datetime(last_modified)
         return last_modified if age.total_seconds() > 1 else None
     return None
-
-
-def _status_error(url: str, response: requests.Response) -> UnservedError:
-    if response.status_code in _MISSING_STATUSES:
-        return MissingFileError(f"{url} does not exist ({response.status_code})")
-    return UnservedError(http_session.status_message(response.url, response.status_code))

@@ -20,6 +20,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip impor
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import packages, setup_py
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import judging, labels
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
+    EXAMINE,
+    INSTALL,
     KEEP,
     Action,
     decide_from_environment,
@@ -161,12 +163,9 @@ class Decision:
 
         :raises TorchExtensionError: for bad input
         """
-        wanted = parse_requirement(self._term)
-        torch = self._environment["torch"]
-        setup_py.check_torch(str(wanted), torch)
-        _check_no_fork(torch)
+        wanted = _check_suitable(self._term, self._environment)
         if not self._settings.lock:
-            judging.parse_torch_version(torch["version"])
+            judging.parse_torch_version(self._environment["torch"]["version"])
         self._damage = explain_damage(wanted.name, self._environment)
         installed = None if self._settings.lock else self._find_installed(wanted)
         is_replaced = bool(self._damage) or self._settings.reinstall
@@ -304,6 +303,28 @@ def choose_wheel(term: str, environment: t.Any, settings: Settings, strict: bool
         return {**decision.refusal(str(exc)), "provable": provable}
 
 
+def judge_environment(term: str, environment: t.Any, pip_cache: bool = False) -> dict[str, t.Any]:
+    """What an environment tells of a requirement before any source is asked; ``conflicts``, if no wheel can serve it.
+
+    :param pip_cache: whether the wheel is for pip's cache
+    :returns: as the lookup ``wheel`` returns it
+    :raises TorchExtensionError: if this is no environment
+    """
+    require_library("packaging", PACKAGING_IMPORT_ERROR)
+    check_environment(environment)
+    answer = {**_EMPTY_ANSWER, "name": term, "requirement": term}
+    try:
+        wanted = _check_suitable(term, environment)
+        judging.parse_torch_version(environment["torch"]["version"])
+        if pip_cache:
+            cache.check_cache_usable(wanted.name, environment)
+    except TorchExtensionError as exc:
+        return {**answer, "conflicts": [str(exc)], **_REFUSED}
+    is_installed = environment["distributions"].get(wanted.name) is not None
+    action = Action(EXAMINE, "it is installed") if is_installed else Action(INSTALL, "it is not installed")
+    return {**answer, "name": wanted.name, **action._asdict()}
+
+
 def installed_mismatches(
     name: str, version: str, filename: str | None, environment: t.Mapping[str, t.Any]
 ) -> list[judging.Mismatch] | None:
@@ -316,6 +337,17 @@ def installed_mismatches(
     if candidate is None or not (candidate.tells_torch or candidate.mismatches):
         return None
     return list(candidate.mismatches)
+
+
+def _check_suitable(term: str, environment: t.Mapping[str, t.Any]) -> WheelRequirement:
+    """Read a requirement, and refuse an environment for which there can be no wheel.
+
+    :raises TorchExtensionError: if it is no requirement of a known package, or the environment has no torch for CUDA or ROCm
+    """
+    wanted = parse_requirement(term)
+    setup_py.check_torch(str(wanted), environment["torch"])
+    _check_no_fork(environment["torch"])
+    return wanted
 
 
 def _check_no_fork(torch: t.Mapping[str, t.Any]) -> None:

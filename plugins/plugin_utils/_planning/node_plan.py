@@ -21,11 +21,19 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.ac
     explain_shadow,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import parse_requirement
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import GUESS
 
 Plan = t.Sequence[t.Mapping[str, t.Any]]
 
+_ADVICE_FOR_GUESSES = (
+    "Source release in torch_extension_sources chooses among the wheels that exist; or ask for another version in"
+    " torch_extension_packages."
+)
+
 #: keys of a planned wheel that no module reads, and whose values are long
 _OPERATOR_ONLY_KEYS = ("refused", "newer", "warnings")
+#: what else is told of a planned wheel, where packages are removed
+_NO_WHEEL: dict[str, t.Any] = {"filename": None, "url": None, "conflicts": [], "warnings": []}
 
 
 class ProbeOptions(t.NamedTuple):
@@ -57,6 +65,34 @@ def probe_options(terms: t.Iterable[str], mode: str, sdist_url: str | t.Mapping[
         if needs_sdists and requirement.version and requirement.name not in names_with_url
     ]
     return ProbeOptions(["*", *(requirement.name for requirement in requirements)], sdists)
+
+
+def package_names(terms: t.Iterable[str]) -> list[str]:
+    """The normalised names in requirements of known packages, each once.
+
+    :raises TorchExtensionError: if a term is no requirement, or of another package
+    """
+    return list(dict.fromkeys(parse_requirement(term).name for term in terms))
+
+
+def plan_removal(packages: t.Iterable[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
+    """What is planned for packages that shall not be there.
+
+    :param packages: as torch_extension returned them in check mode
+    """
+    return [{**_NO_WHEEL, **package} for package in packages]
+
+
+def refuse_removal(names: t.Iterable[str], reason: str) -> list[dict[str, t.Any]]:
+    """A plan for packages that a node has and that cannot be removed."""
+    refusal = {
+        **_NO_WHEEL,
+        "version": None,
+        "action": "refuse",
+        "reason": "it cannot be removed",
+        "conflicts": [reason],
+    }
+    return [{**refusal, "name": name} for name in names]
 
 
 def wheels_to_examine(plan: Plan, mode: str) -> list[dict[str, t.Any]]:
@@ -119,19 +155,21 @@ def list_leftovers(plan: Plan, staged: t.Iterable[str], keep_files: bool) -> lis
     return [name for name in staged if name in planned or staging.is_part(name)]
 
 
-def explain_refusal(plan: Plan, executable: str) -> str | None:
+def explain_refusal(plan: Plan, prefix: str) -> str | None:
     """Why a node cannot have what is planned for it, and what to do; None if it can.
 
-    :param executable: the interpreter whose environment it is
+    :param prefix: the folder of the environment
     """
     refused = [wheel for wheel in plan if wheel["conflicts"]]
     if not refused:
         return None
-    lines = []
-    for wheel in refused:
-        name = " ".join(filter(None, (wheel["name"], wheel["version"])))
-        lines.append(f"{name} cannot be put into {executable}: {'; '.join(wheel['conflicts']).rstrip('.')}.")
-    lines.append("Nothing was changed on this node.")
-    if not any("torch_extension_" in line for line in lines):
-        lines[-1] += " Knobs: torch_extension_packages (another version), torch_extension_python (another environment)."
-    return "\n".join(lines)
+    lines = [_explain_conflicts(wheel, prefix) for wheel in refused]
+    return "\n".join([*lines, f"Nothing was changed in {prefix}."])
+
+
+def _explain_conflicts(wheel: t.Mapping[str, t.Any], prefix: str) -> str:
+    reasons = f"{'; '.join(conflict.rstrip('.') for conflict in wheel['conflicts'])}."
+    if not wheel["version"]:  # there is no wheel, and the reasons say of what
+        return reasons
+    advice = f" {_ADVICE_FOR_GUESSES}" if wheel.get("source") == GUESS else ""
+    return f"{wheel['name']} {wheel['version']} cannot be installed in {prefix}: {reasons}{advice}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.sizes import format_size
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import COPY
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.self_description import (
     ADDED,
@@ -20,10 +21,11 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.self
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import INSTALL, KEEP, REPLACE
 
+# done, and to be done
 _TRIAL_DESCRIPTIONS = {
-    trial.GPU: "forward and backward on each GPU, against torch's own operators",
-    trial.IMPORT: "imported",
-    trial.NONE: "not at all",
+    trial.GPU: ("forward and backward on each GPU, against torch's own operators",) * 2,
+    trial.IMPORT: ("imported", "import"),
+    trial.NONE: ("not at all",) * 2,
 }
 # where torch is, if not in the environment's own folder
 _PLACES = {USER: "of this user alone", VARIABLE: "on PYTHONPATH", ADDED: "added to the search path"}
@@ -41,7 +43,7 @@ def report_plan(environment: t.Mapping[str, t.Any], plan: t.Iterable[t.Mapping[s
         f"Python {python['version']} ({python['executable']})",
         *_describe_torch(environment["torch"], python),
         environment["platform"]["machine"],
-        f"GPUs: {_describe_gpus(environment.get('gpus'))}",
+        *([f"GPUs: {_describe_gpus(environment['gpus'])}"] if "gpus" in environment else []),
     ]
     kept = (line for wheel in plan if wheel["action"] == KEEP for line in _report_wheel(wheel, wheel, "kept"))
     return [f"found: {', '.join(facts)}", *kept]
@@ -64,11 +66,16 @@ def _describe_gpus(gpus: t.Sequence[t.Mapping[str, t.Any]] | None) -> str:
 
 
 def report_result(
-    wheels: t.Iterable[t.Mapping[str, t.Any]], result: t.Mapping[str, t.Any], mode: str, is_prediction: bool
+    wheels: t.Sequence[t.Mapping[str, t.Any]],
+    requirements: t.Sequence[t.Mapping[str, t.Any]],
+    result: t.Mapping[str, t.Any],
+    mode: str,
+    is_prediction: bool,
 ) -> list[str]:
     """Report what has become of wheels on a node.
 
     :param wheels: as they were planned
+    :param requirements: what they require, as wheel_fetch returned it
     :param result: what torch_extension returned, and ``proofs`` and ``delivery``, if there are any
     :param mode: of the installation
     :param is_prediction: whether nothing was done yet (check mode)
@@ -82,7 +89,8 @@ def report_result(
         change = "kept" if is_kept else f"{'would be ' if is_prediction else ''}{participle}"
         lines += _report_wheel(wheel, outcome, change)
         if outcome.get("verify"):
-            lines.append(f"{'would be ' if is_prediction else ''}tried out: {_TRIAL_DESCRIPTIONS[outcome['verify']]}")
+            description = _TRIAL_DESCRIPTIONS[outcome["verify"]][is_prediction]
+            lines.append(f"{'would be ' if is_prediction else ''}tried out: {description}")
         for gpu in outcome.get("gpus") or []:
             lines.append(
                 f"on {gpu['device']} ({gpu['name']}): forward and backward in {gpu['seconds']} s, largest error"
@@ -91,12 +99,39 @@ def report_result(
     for proof in result.get("proofs") or []:
         because = f" (it {'; it '.join(proof['reasons'])})" if proof["reasons"] else ""
         lines.append(f"proof: {proof['verdict']}{because}")
-    lines += [f"{'would come ' if is_prediction else ''}with: {filename}" for filename in result["requirements"]]
+    sizes = {file["filename"]: file.get("size") for file in requirements}
+    lines += [
+        f"{'would come ' if is_prediction else ''}with: {_with_size(filename, sizes.get(filename))}"
+        for filename in result["requirements"]
+    ]
     lines += _report_delivery(result.get("delivery"))
-    left = [*(result.get("leftovers") or []), *result["cleared"]]
-    cleared = "would be cleared away" if is_prediction else "cleared away"
-    lines += [f"{cleared}, for a run that broke off left it: {name}" for name in left]
+    lines += _report_cleared(result, is_prediction)
     return [*lines, *(explain_find_links(result["find_links"]) if result.get("find_links") else [])]
+
+
+def report_removal(result: t.Mapping[str, t.Any], is_prediction: bool) -> list[str]:
+    """Report what has become of packages that shall not be on a node.
+
+    :param result: what torch_extension returned
+    :param is_prediction: whether nothing was done yet (check mode)
+    """
+    would_be = "would be " if is_prediction else ""
+    lines = []
+    for package in result["packages"]:
+        if package["action"] == KEEP:
+            lines.append(f"{package['name']}: nothing to remove (found: {package['reason']})")
+            continue
+        name = " ".join(filter(None, (package["name"], package["version"])))
+        lines.append(f"{name}: {would_be}removed (found: {package['reason']})")
+    lines += [f"{'would go ' if is_prediction else ''}with: {requirement}" for requirement in result["requirements"]]
+    lines += [f"stays: {line}" for line in result["stays"]]
+    return lines + _report_cleared(result, is_prediction)
+
+
+def _report_cleared(result: t.Mapping[str, t.Any], is_prediction: bool) -> list[str]:
+    cleared = "would be cleared away" if is_prediction else "cleared away"
+    left = [*(result.get("leftovers") or []), *result["cleared"]]
+    return [f"{cleared}, for a run that broke off left it: {name}" for name in left]
 
 
 def _report_delivery(delivery: t.Mapping[str, t.Any] | None) -> list[str]:
@@ -104,6 +139,10 @@ def _report_delivery(delivery: t.Mapping[str, t.Any] | None) -> list[str]:
     if not delivery or delivery["way"] == COPY:
         return []
     return [f"brought by: {delivery['way']}, {delivery.get('url') or delivery['folder']}"]
+
+
+def _with_size(file: str, size: int | None) -> str:
+    return f"{file} ({format_size(size)})" if size else file
 
 
 def explain_find_links(folder: str) -> list[str]:
@@ -115,8 +154,9 @@ def explain_find_links(folder: str) -> list[str]:
 
 
 def _report_wheel(wheel: t.Mapping[str, t.Any], outcome: t.Mapping[str, t.Any], change: str) -> list[str]:
+    origin = wheel.get("url") or wheel.get("filename") or "nowhere that is recorded"
     return [
         f"{wheel['name']} {wheel['version']}: {change} (found: {outcome['reason']})",
-        f"from: {wheel.get('url') or wheel.get('filename') or 'nowhere that is recorded'}",
+        f"from: {_with_size(origin, None if outcome['action'] == KEEP else wheel.get('size'))}",
         f"why: {wheel.get('ground') or 'unknown'}",
     ]

@@ -74,7 +74,7 @@ class WheelSearch:
         for source in self._sources:
             try:
                 if source.kind == GUESS:
-                    yield Offer(self._guess_as_asked(), needs_proof=False)
+                    yield self._guess()
                 elif source.kind == BUNDLE:
                     yield Offer(self._find_in_bundle(source), needs_proof=False)
                 else:
@@ -82,12 +82,7 @@ class WheelSearch:
                     self._answers[source] = answer
                     yield from map(self._to_offer, answer.wheels)
             except UnavailableError as exc:
-                offer, why = None, str(exc)
-                if source.kind == RELEASE and self._requirement.version:
-                    offer, why = self._guess_instead(why)
-                if offer:
-                    yield offer
-                self._unasked[f"{source.text}: {why}"] = None
+                self._unasked[f"{source.text}: {exc}"] = None
             except TorchExtensionError as exc:
                 if len(self._sources) == 1:
                     raise
@@ -123,8 +118,8 @@ class WheelSearch:
                     f"Whether there is a wheel of {wanted} for this node is not known: {node}. Nobody could be asked.",
                     *self._unasked,
                     *self._suggest(),
-                    "Knobs: another run, once they answer; or torch_extension_sources (other places, such as an index or a folder"
-                    " that you can reach).",
+                    "Run again once they answer, or name places that you can reach in torch_extension_sources, such as an index or a"
+                    f" folder.{self._advise_guess()}",
                 ]
             )
         if not self._sources:
@@ -151,6 +146,19 @@ class WheelSearch:
                 "Knobs: torch_extension_packages (another version), torch_extension_sources (more places), or another torch"
                 " on the node.",
             ]
+        )
+
+    def _advise_guess(self) -> str:
+        """For a version whose wheel can be named without asking anybody."""
+        if not self._requirement.version or RELEASE not in (source.kind for source in self._sources):
+            return ""
+        try:
+            guess_wheel(self._requirement, self._environment, self._access.github_url)
+        except TorchExtensionError:
+            return ""
+        return (
+            " Behind release, guess takes the file name that setup.py of this version would use, whether such a wheel exists or not:"
+            " torch_extension_sources: [release, guess]."
         )
 
     def _suggest(self) -> list[str]:
@@ -184,12 +192,10 @@ class WheelSearch:
             needs_proof=wheel["needs_proof"],
         )
 
-    def _guess(self) -> dict[str, t.Any]:
-        return guess_wheel(self._requirement, self._environment, self._access.github_url)
-
-    def _guess_as_asked(self) -> dict[str, t.Any]:
+    def _guess(self) -> Offer:
+        """The guess, with a warning if the sources before it could not be asked: they might have had another wheel."""
         try:
-            return self._guess()
+            wheel = guess_wheel(self._requirement, self._environment, self._access.github_url)
         except setup_py.NoGuessError as exc:
             if not exc.is_unknown:
                 raise
@@ -197,6 +203,10 @@ class WheelSearch:
                 f"{exc} Take release into torch_extension_sources, which knows what there is without a table; or ask for another"
                 " version in torch_extension_packages. A newer version of this collection may know this one."
             ) from exc
+        guessed = (
+            f"The file name of {self._requirement} is a guess, the one that its setup.py would use; it may not exist."
+        )
+        return Offer({**wheel, "warnings": [*self._unasked, guessed] if self._unasked else []}, needs_proof=False)
 
     def _find_in_bundle(self, source: Source) -> dict[str, t.Any]:
         # only bundles need archives and pip's answers
@@ -204,30 +214,6 @@ class WheelSearch:
 
         wheel = open_bundle(source.location).find(str(self._requirement), self._environment)
         return {**wheel, "source": source.text}
-
-    def _guess_instead(self, why: str) -> tuple[Offer | None, str]:
-        """The guess of a pinned version whose release cannot be asked for; and why not, or why it cannot be guessed either.
-
-        :param why: the release cannot be asked for, in sentences
-        """
-        requirement = self._requirement
-        try:
-            wheel = self._guess()
-        except setup_py.NoGuessError as exc:
-            return None, (
-                f"{why} So what release v{requirement.version} has is not known, and it cannot be guessed either: {exc} If the"
-                " version is right, run again once that host answers, or name an index or a folder that has it in"
-                " torch_extension_sources. A newer version of this collection may be able to guess it."
-            )
-        warning = (
-            f"{why} So the wheel of {requirement} is the one that its setup.py would guess, and whether it exists shows at the"
-            " download."
-        )
-        ground = (
-            f"{wheel['ground']}, for its release could not be asked for ({why.rstrip('.')}); where upstream has built wheels again,"
-            f" they lie in a release such as v{requirement.version}.post1, which only the release itself tells"
-        )
-        return Offer({**wheel, "ground": ground, "warnings": [warning]}, needs_proof=False), why
 
 
 def guess_wheel(requirement: WheelRequirement, environment: Environment, github_url: str) -> dict[str, t.Any]:

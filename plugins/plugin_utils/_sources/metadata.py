@@ -46,7 +46,7 @@ class MetadataReader:
             try:
                 return self._judge(candidate, self._read(candidate.asset._replace(url=url)))
             except TorchExtensionError as exc:
-                failures.append(str(exc))
+                failures.append(f"{str(exc).rstrip('.')}.")
         return candidate._replace(unread=" ".join(failures))
 
     def _judge(self, candidate: judging.Candidate, found: wheel_file.WheelMetadata) -> judging.Candidate:

@@ -113,6 +113,15 @@ def shared():
 
 
 @pytest.fixture
+def open_folder():
+    """A folder that every user of this machine can get to, as they cannot to the tests' own."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    remove_tree(folder)
+
+
+@pytest.fixture
 def server():
     with running_server() as started:
         yield started

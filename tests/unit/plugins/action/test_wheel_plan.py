@@ -12,7 +12,7 @@ import pytest
 from github_server import Api, asset, release
 from nodes import extension_wheel, stable_wheel
 from venvs import site_packages
-from wheels import build_sdist, sha256, tree_state
+from wheels import as_wanted, build_sdist, build_wheel, sha256, tree_state
 
 # What asks, shows, unpacks or reads binaries; a tenth of a second, and 7 MB of which each node's process on the control node
 # gets a copy.
@@ -67,11 +67,18 @@ def test_a_plan_has_the_nodes_environment_and_its_wheels_and_changes_nothing(pla
     assert planned["report"][0].startswith("found: Python ")
 
 
+def test_a_string_of_requirements_is_split_between_them_alone(plan, torch_libraries, shelf):
+    extension_wheel(shelf, torch_libraries, "2.6")
+    planned = plan(packages="flash-attn>=2.7,<2.9,causal-conv1d", refuse=False)
+    assert [item["requirement"] for item in planned["plan"]] == ["flash-attn>=2.7,<2.9", "causal-conv1d"]
+    assert [item["action"] for item in planned["plan"]] == ["install", "refuse"]
+
+
 def test_a_conflict_fails_the_task_unless_refuse_is_false(plan, venv, torch_libraries, shelf):
     extension_wheel(shelf, torch_libraries, "2.5")
     refused = plan(match="exact")
     assert refused["failed"]
-    assert f"cannot be put into {venv}/bin/python" in refused["msg"]
+    assert f"Nothing was changed in {venv}." in refused["msg"]
     assert "There is one for torch 2.5." in refused["msg"]
     planned = plan(match="exact", refuse=False)
     assert (planned["failed"], planned["plan"][0]["action"], planned["wheels"]) == (False, "refuse", [])
@@ -82,6 +89,20 @@ def test_a_node_that_cannot_be_probed_fails_the_task(plan, tmp_path):
     failed = plan(python=str(tmp_path / "nowhere"))
     assert failed["failed"]
     assert "nowhere" in failed["msg"]
+
+
+def test_without_choosing_a_plan_tells_what_no_choice_can_change_and_asks_no_source(plan, torch_libraries, server):
+    unasked = {"choose": False, "source": [f"index:{server.url}/simple"], "mode": "pip_cache"}
+    planned = plan(**unasked)
+    assert (planned["plan"][0]["conflicts"], planned["plan"][0]["requirement"]) == ([], "flash-attn")
+    assert (planned["changed"], planned["wheels"]) == (False, [])
+    torch_libraries.with_name("version.py").write_text("__version__ = '2.6.0+cpu'\ncuda = None\nhip = None\n")
+    [refused] = plan(**unasked, refuse=False)["plan"]
+    assert "is built for the CPU only" in refused["conflicts"][0]
+    failed = plan(**unasked)
+    assert failed["failed"]
+    assert refused["conflicts"][0] in failed["msg"]
+    assert server.requests == []
 
 
 def test_with_a_given_environment_the_node_is_not_contacted(on_node, shelf, environment, tmp_path):
@@ -312,3 +333,59 @@ def test_with_reinstall_what_is_there_is_planned_and_put_there_in_each_run(
             done = on_node("torch_extension", *how, wheels=[wheel], reinstall=True, **arguments)
             assert done["changed"], done["output"]
     assert not on_node("torch_extension", wheels=[wheel], **arguments)["changed"]
+
+
+def test_a_removal_is_planned_without_a_source_a_lock_or_torch(on_node, venv, packages, shelf, tmp_path):
+    nothing = {"source": ["index:https://nobody.invalid/"], "lock": str(tmp_path / "none.yml"), "python": str(venv)}
+    arguments = {**nothing, "packages": ["flash-attn==1.0", "causal-conv1d>=2"], "state": "absent"}
+    absent = on_node("wheel_plan", **arguments)
+    assert (absent["failed"], absent["changed"], absent["removals"]) == (False, False, []), absent["output"]
+    assert [(each["name"], each["action"], each["conflicts"]) for each in absent["plan"]] == [
+        ("flash-attn", "keep", []), ("causal-conv1d", "keep", [])
+    ]  # fmt: skip
+    assert absent["report"][1] == (f"flash-attn: nothing to remove (found: flash-attn is not installed in {packages})")
+    wheel = build_wheel(shelf)
+    assert on_node("torch_extension", python=str(venv), wheels=[as_wanted(wheel)], folder=str(shelf))["changed"]
+    before = tree_state(venv)
+    planned = on_node("wheel_plan", **arguments)
+    assert tree_state(venv) == before
+    assert [(each["name"], each["version"], each["action"]) for each in planned["plan"]] == [
+        ("flash-attn", "2.8.3", "remove"), ("causal-conv1d", None, "keep")
+    ]  # fmt: skip
+    assert (planned["removals"], planned["wheels"], planned["staged"]) == (["flash-attn", "causal-conv1d"], [], [])
+    removal = {"python": str(venv), "state": "absent", "packages": planned["removals"], "wheels": []}
+    foretold = on_node("torch_extension", "--check", **removal)
+    assert foretold["report"][0] == "flash-attn 2.8.3: would be removed (found: flash-attn 2.8.3 is installed)"
+    done = on_node("torch_extension", **removal)
+    assert (done["changed"], done["unfit"]) == (True, [])
+    assert done["report"][0] == "flash-attn 2.8.3: removed (found: flash-attn 2.8.3 is installed)"
+    assert on_node("wheel_plan", **arguments)["removals"] == []
+
+
+def test_a_removal_that_cannot_be_done_fails_the_task_unless_refuse_is_false(on_node, venv, packages):
+    info = packages / "flash_attn-2.8.3.egg-info"
+    info.mkdir()
+    (info / "PKG-INFO").write_text("Name: flash-attn\nVersion: 2.8.3\n")
+    for path in packages.glob("pip*"):
+        path.unlink()
+    arguments = {"python": str(venv), "packages": ["flash-attn"], "state": "absent"}
+    refused = on_node("wheel_plan", **arguments)
+    assert (refused["failed"], "has no pip, and" in refused["msg"]) == (True, True)
+    told = on_node("wheel_plan", **arguments, refuse=False)
+    assert (told["failed"], told["plan"][0]["action"], told["removals"]) == (False, "refuse", [])
+    assert told["plan"][0]["conflicts"] == [refused["msg"]]
+    assert told["report"][0].startswith("found: Python ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"packages": ["torch"]}, "torch"),
+        ({"packages": ["flash-attn"], "environment": {"python": {}}}, "only the node itself can tell"),
+    ],
+    ids=["a stranger", "a survey"],
+)
+def test_what_cannot_be_planned_to_go_is_refused(arguments, words, on_node, venv):
+    refused = on_node("wheel_plan", python=str(venv), state="absent", **arguments)
+    assert refused["failed"]
+    assert words in refused["msg"]

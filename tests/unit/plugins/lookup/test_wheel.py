@@ -37,6 +37,13 @@ def test_each_term_is_answered_in_order_with_the_given_options(query):
     assert (causal_conv1d["name"], causal_conv1d["pip_cache_path"]) == ("causal-conv1d", None)
 
 
+def test_a_term_may_hold_several_requirements(query):
+    status, output = query("strict=false", terms="flash-attn>=2.5,<2.6,causal-conv1d==1.2.0.post2")
+    assert status == 0, output
+    answers = json.loads(output.partition("=>")[2])["msg"]
+    assert [answer["requirement"] for answer in answers] == ["flash-attn>=2.5,<2.6", "causal-conv1d==1.2.0.post2"]
+
+
 @pytest.mark.parametrize("strict", [True, False])
 def test_no_wheel_is_an_error_or_if_not_strict_a_refusal(strict, query, environment):
     environment["torch"] = None

@@ -373,3 +373,95 @@ def test_after_a_failure_what_others_read_too_is_still_there(venv, deliver, run_
     folders = {"folder": str(tmp_path / "own"), "shared_folder": str(tmp_path / "delivered"), "keep_files": False}
     assert run_module(torch_extension, python=str(venv), wheels=[wheel], **folders)["failed"]
     assert tree_state(tmp_path / "delivered") == shared
+
+
+def test_packages_are_removed_once_and_check_mode_foretells_it(venv, deliver, run_module, tmp_path):
+    before = tree_state(venv)
+    einops = requirement(deliver(name="einops", version="0.8.1"))
+    wheel = deliver(label=LABEL, requires=["einops"])
+    folder = str(tmp_path / "delivered")
+    run_module(torch_extension, python=str(venv), wheels=[wheel], requirements=[einops], folder=folder)
+    arguments = {"python": str(venv), "state": "absent", "packages": ["Flash_Attn"]}
+    installed = tree_state(venv)
+    foretold = run_module(torch_extension, check_mode=True, **arguments)
+    assert foretold["environment"]["distributions"]["flash-attn"] == "2.8.3"
+    assert tree_state(venv) == installed
+    done = run_module(torch_extension, **arguments)
+    assert {**done, "invocation": 0} == {
+        **{key: value for key, value in foretold.items() if key != "environment"}, "invocation": 0
+    }  # fmt: skip
+    assert (done["changed"], done["requirements"], done["stays"]) == (True, ["einops 0.8.1"], [])
+    assert done["diff"] == {"before": "flash-attn 2.8.3\neinops 0.8.1\n", "after": ""}
+    assert tree_state(venv) == before
+    again = run_module(torch_extension, **arguments)
+    assert (again["changed"], again["packages"][0]["action"], again["diff"]["before"]) == (False, "keep", "")
+
+
+@pytest.mark.parametrize("mode", ["find_links", "pip_cache"])
+def test_what_was_put_in_place_is_removed_in_the_same_mode(mode, venv, deliver, run_module, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("PIP_CONFIG_FILE")
+    before = tree_state(venv)
+    wheel = {**deliver(label=LABEL), "sdist_url": "https://mirror.example/flash_attn-2.8.3.tar.gz"}
+    node = describe_environment(str(venv), [], run, os.environ)[0]
+    wheel["pip_cache_path"] = wheel_path(wheel["sdist_url"], wheel["filename"], node)
+    common = {"python": str(venv), "mode": mode}
+    run_module(torch_extension, **common, wheels=[wheel], folder=str(tmp_path / "delivered"))
+    foretold = run_module(torch_extension, check_mode=True, **common, state="absent", packages=["flash-attn"])
+    done = run_module(torch_extension, **common, state="absent", packages=["flash-attn"])
+    assert (foretold["changed"], done["changed"], done["packages"]) == (True, True, foretold["packages"])
+    assert (str(venv / "pip.conf") in str(done["diff"])) == (mode == "find_links")
+    assert tree_state(venv) == before
+    assert not list((tmp_path / "cache").rglob("*.whl"))
+    assert not run_module(torch_extension, **common, state="absent", packages=["flash-attn"])["changed"]
+
+
+def test_a_torch_that_is_broken_keeps_nothing_from_being_removed(venv, deliver, run_module, packages, tmp_path):
+    run_module(torch_extension, python=str(venv), wheels=[deliver()], folder=str(tmp_path / "delivered"))
+    (packages / "torch").mkdir()
+    done = run_module(torch_extension, python=str(venv), state="absent", packages=["flash-attn"])
+    assert (done.get("failed", False), done["changed"]) == (False, True), done
+    assert "torch is broken" in done["warnings"][0]
+
+
+def test_what_a_removal_that_was_killed_has_left_is_cleared_away_and_told(venv, packages, run_module):
+    (packages / "~lash_attn").mkdir()
+    arguments = {"python": str(venv), "state": "absent", "packages": ["flash-attn"]}
+    for check_mode in (True, False):
+        result = run_module(torch_extension, check_mode=check_mode, **arguments)
+        assert (result["changed"], result["leftovers"]) == (True, ["~lash_attn"])
+        assert result["diff"]["before"] == "left by a killed run: ~lash_attn\n"
+    assert not run_module(torch_extension, **arguments)["changed"]
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_removal_clears_what_lost_runs_have_brought(keeps, venv, deliver, run_module, tmp_path):
+    folder, part = tmp_path / "delivered", staging.part_name("flash_attn-1-py3-none-any.whl", "0" * 64)
+    whole, other = deliver()["filename"], deliver(name="causal-conv1d")["filename"]
+    (folder / part).touch()
+    arguments = {"python": str(venv), "state": "absent", "packages": ["flash-attn"], "folder": str(folder)}
+    foretold = run_module(torch_extension, check_mode=True, **arguments, keep_files=keeps)
+    assert (foretold["changed"], foretold["cleared"]) == (True, [part] if keeps else [part, whole])
+    assert run_module(torch_extension, **arguments, keep_files=keeps)["cleared"] == foretold["cleared"]
+    assert sorted(os.listdir(folder)) == sorted([other, whole] if keeps else [other])
+    assert not run_module(torch_extension, **arguments, keep_files=keeps)["changed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"state": "absent"}, "missing: packages"),
+        ({"state": "present"}, "missing: wheels"),
+        (
+            {"state": "absent", "packages": ["torch", "flash-attn"]},
+            "torch is none of the packages that this collection",
+        ),
+    ],
+    ids=["nothing named", "no wheels", "a stranger"],
+)
+def test_what_a_state_needs_is_told(arguments, words, venv, run_module):
+    before = tree_state(venv)
+    result = run_module(torch_extension, python=str(venv), **arguments)
+    assert result["failed"]
+    assert words in result["msg"]
+    assert tree_state(venv) == before

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from locks import environment_of_another_kind
 from nodes import TAGS
 from venvs import site_packages
 from wheels import build_wheel, sha256
@@ -87,12 +88,97 @@ def github(server, tmp_path, monkeypatch):
     }
 
 
+@pytest.fixture
+def survey(here, environment):
+    """Writes a survey of two nodes that are alike and one that is not."""
+
+    def survey(**more):
+        kinds = [(["n1", "n2"], environment | more), (["n3"], environment_of_another_kind(environment) | more)]
+        entries = [{"nodes": nodes, "packages": ["flash-attn==2.8.3"], "environment": kind} for nodes, kind in kinds]
+        (here / "environments.yml").write_text(yaml.safe_dump({"survey_version": 1, "environments": entries}))
+        return {"torch_extension_survey": "environments.yml"}
+
+    return survey
+
+
 def test_a_node_that_cannot_be_probed_keeps_the_lock_from_being_written(playbook, nodes, github, here):
     status, said = playbook("lock", "-i", nodes, **github)
     assert status != 0
-    assert "n4 could not be planned for" in said
-    assert "--limit" in said
+    assert "n4: No interpreter at" in said
+    assert "torch_extension_skip_refused: true, or --limit 'localhost,all,!n4'" in said
     assert not (here / "wheels.lock.yml").exists()
+
+
+@pytest.mark.parametrize("with_survey", [False, True])
+def test_refused_nodes_can_be_left_out_of_a_lock_and_are_named(with_survey, playbook, nodes, github, here, make_venv):
+    """n4 has no environment, and n2 no torch."""
+    venv = make_venv("without_torch", pip=True)
+    Path(nodes).write_text(
+        Path(nodes).read_text().replace("n2 torch_extension_python=", f"n2 torch_extension_python={venv} was=")
+    )
+    if with_survey:
+        status, said = playbook("survey", "-i", nodes)
+        assert status == 0, said
+        assert "n2: nothing can be chosen: flash-attn==2.8.3 needs torch, and the environment has none." in said
+        assert "n4: not in the survey: No interpreter at" in said
+    given = {**github, **({"torch_extension_survey": "environments.yml"} if with_survey else {})}
+    inventory = () if with_survey else ("-i", nodes)
+    status, said = playbook("lock", *inventory, **given)
+    assert status != 0
+    assert "because an incomplete lock would look complete" in said
+    assert not (here / "wheels.lock.yml").exists()
+    status, said = playbook("lock", *inventory, **given, torch_extension_skip_refused=True)
+    assert status == 0, said
+    assert "left out: n2: flash-attn==2.8.3 needs torch" in said
+    assert ("left out: n4: No interpreter" in said) == (not with_survey)
+    locked = yaml.safe_load((here / "wheels.lock.yml").read_text())["environments"]
+    assert [environment["torch"] for environment in locked] == ["2.6.0+cu124", "2.7.0+cu126"]
+
+
+def test_a_survey_of_no_node_is_not_written(playbook, nodes, here):
+    status, said = playbook("survey", "-i", nodes, "--limit", "n4")
+    assert status != 0
+    assert "No node could be surveyed, and nothing was written." in said
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "advice", "left"),
+    [
+        ("n1", "localhost,n1", "n1"),
+        ("!n3", "localhost,all,!n3", "n1, n2"),
+        ("all:!n3", "localhost:all:!n3", "n1, n2"),
+        ("all[1:2]", "localhost,all[1:2]", "n2, n3"),
+    ],
+)
+def test_a_limit_that_leaves_out_localhost_is_refused_with_the_one_that_chooses_among_the_nodes_of_a_survey(
+    limit, advice, left, playbook, survey, github, here
+):
+    given = {**github, **survey(torch=None)}
+    status, said = playbook("bundle", "--limit", limit, **given)
+    assert status != 0
+    assert f"--limit '{limit}' leaves out localhost" in said
+    assert f"Write --limit '{advice}'" in said
+    status, said = playbook("bundle", "--limit", advice, **given)
+    assert status != 0
+    assert f'"{left}: flash-attn==2.8.3 needs torch' in said
+    assert [path.name for path in here.iterdir()] == ["environments.yml"]
+
+
+def test_a_limit_that_leaves_no_node_of_the_survey_is_refused(playbook, survey, here):
+    status, said = playbook("bundle", "--limit", "localhost,n9", **survey())
+    assert status != 0
+    assert "leaves none of the nodes of the survey, and nothing was done. These are in it: n1, n2, n3." in " ".join(
+        said.split()
+    )
+    assert [path.name for path in here.iterdir()] == ["environments.yml"]
+
+
+def test_without_nodes_there_is_no_success(playbook):
+    for options, words in (((), "Name an inventory"), (("--limit", "n1"), "leaves out localhost")):
+        status, said = playbook("lock", *options)
+        assert status != 0
+        assert words in said
 
 
 @pytest.mark.parametrize(
@@ -112,6 +198,7 @@ def test_lock_and_bundle_are_written_of_what_nodes_return(playbook, nodes, githu
     for name, *options in (("lock", "-i", nodes, "--limit", "!n4"), ("bundle",)):
         status, said = playbook(name, *options, **github)
         assert status == 0, said
+    assert f"{here / 'bundle'} was written: 2 kinds of nodes, 3 files, " in said
     locked = yaml.safe_load((here / "wheels.lock.yml").read_text())["environments"]
     assert [environment["torch"] for environment in locked] == ["2.6.0+cu124", "2.7.0+cu126"]
     wheels = {environment["wheels"][0]["filename"] for environment in locked}

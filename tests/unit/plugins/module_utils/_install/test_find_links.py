@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from other_users import OWNER, as_user, needs_root
 from servers import running_server
 from venvs import site_packages
 from wheels import LABEL, as_wanted, build_sdist, build_wheel, sha256, tree_state
@@ -329,7 +330,25 @@ def test_an_environment_of_another_user_is_refused(node, deliver, monkeypatch):
         decide(deliver(), node)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@needs_root
+@pytest.mark.parametrize("name", ["share", "pip.conf"])
+def test_what_root_has_left_in_a_users_environment_is_told_before_anything_is_brought(name, node, deliver, open_folder):
+    node["python"]["prefix"] = str(open_folder)
+    path = open_folder / name
+    path.write_text("[install]\n") if name == "pip.conf" else path.mkdir()
+    os.chown(open_folder, OWNER, OWNER)
+    path.chmod(0o600 if name == "pip.conf" else 0o755)
+    wheel = deliver()
+    with (
+        as_user(OWNER),
+        pytest.raises(
+            TorchExtensionError, match=rf"{path}(, which)? belongs to root.*chown (-R )?{OWNER}: {open_folder}"
+        ),
+    ):
+        decide(wheel, node)
+
+
+@needs_root
 def test_files_that_root_adds_belong_to_the_owner_of_the_environment(venv, node, deliver, tmp_path):
     os.chown(venv, 12345, 12346)
     add_wheels([deliver()], [], delivered(tmp_path), node)

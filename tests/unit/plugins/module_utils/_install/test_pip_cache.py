@@ -9,6 +9,7 @@ import os
 import subprocess
 
 import pytest
+from other_users import OWNER, as_user, needs_root
 from servers import running_server
 from wheels import LABEL, as_wanted, build_sdist, build_wheel, sha256, tree_state
 
@@ -55,7 +56,8 @@ def test_the_wheel_of_another_torch_is_replaced_because_pip_goes_by_the_alphabet
     action = decide_action(after, node)
     assert (action.action, before["filename"] in action.reason) == ("replace", True)
     add_wheel(after, folder(tmp_path), node)
-    assert sorted(os.listdir(os.path.dirname(after["pip_cache_path"]))) == [after["filename"], "origin.json"]
+    wheels = [name for name in os.listdir(os.path.dirname(after["pip_cache_path"])) if not name.endswith(".json")]
+    assert wheels == [after["filename"]]
     assert decide_action(after, node).action == "keep"
 
 
@@ -131,6 +133,25 @@ def test_a_cache_that_pip_would_not_use_is_not_filled(node, planned):
     node["pip_cache"] = {**node["pip_cache"], "usable": False, "reason": "it is switched off"}
     with pytest.raises(TorchExtensionError, match="would not use its cache: it is switched off"):
         decide_action(planned(), node)
+
+
+@needs_root
+def test_a_folder_of_root_in_the_cache_is_told_before_anything_is_brought(node, planned, open_folder, monkeypatch):
+    wheel = planned()
+    wheel["pip_cache_path"] = wheel["pip_cache_path"].replace(node["pip_cache"]["dir"], str(open_folder))
+    node["pip_cache"]["dir"] = str(open_folder)
+    (open_folder / "wheels").mkdir()
+    os.chown(open_folder, OWNER, OWNER)
+    with (
+        as_user(OWNER),
+        pytest.raises(
+            TorchExtensionError, match=rf"{open_folder}/wheels belongs to root.*chown -R {OWNER}: {open_folder}"
+        ),
+    ):
+        decide_action(wheel, node)
+    os.chown(open_folder / "wheels", OWNER, OWNER)
+    with as_user(OWNER):
+        assert decide_action(wheel, node).action == "install"
 
 
 @pytest.mark.parametrize("spoil", ["hash", "file"])

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
+from other_users import OWNER, as_user, give, needs_root
 from wheels import as_wanted, build_wheel, tree_state
 
 import ansible_collections
@@ -120,6 +121,30 @@ def test_killed_at_any_rename_the_next_run_finishes(site, tmp_path, monkeypatch)
             "flash_attn", "flash_attn-2.8.3.dist-info", "flash_attn_2_cuda.py"
         ]  # fmt: skip
     assert counts == list(range(6))  # one goes, three come, two of them in the place of something
+
+
+@needs_root
+def test_what_root_has_begun_in_the_environment_of_another_user_that_one_can_finish(site, open_folder, monkeypatch):
+    folder = open_folder / "site"
+    shutil.copytree(site, folder)
+    give(folder, OWNER)
+    give(folder / ".torch_extension-x", 0)
+    (folder / ".torch_extension-x").chmod(0o700)
+    rename, left = os.rename, iter(range(2))
+
+    def killed(source, target):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            replacement.carry_out(replacement.plan_exchange(new_of(folder), str(folder)), new_of(folder), str(folder))
+    with as_user(OWNER):
+        assert replacement.remove_leftovers(str(folder)) == [".torch_extension-x"]
+    assert version(folder) == "2.8.3"
+    assert not list(folder.glob(".torch*"))
 
 
 def test_killed_before_the_first_rename_the_next_run_discards_it(site):

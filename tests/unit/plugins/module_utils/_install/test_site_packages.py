@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +14,15 @@ import time
 from pathlib import Path
 
 import pytest
+from other_users import OWNER, as_user, give, needs_root
 from wheels import LABEL, as_wanted, build_wheel, tree_state
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.site_packages import (
+    check_environment_can_change,
     decide_action,
     install,
+    list_leftovers,
     remove_leftovers,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.damage import find_damage
@@ -468,7 +472,32 @@ def test_the_delivered_file_may_be_removed_before_the_trial(node):
     assert node.version() == "2.8.3"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@needs_root
+@pytest.mark.parametrize(
+    "name", ["flash_attn-2.8.3.dist-info", "flash_attn", "flash_attn/__pycache__", ".torch_extension-x"]
+)
+def test_what_root_has_left_in_a_users_environment_is_told_before_anything_is_brought(name, node, open_folder):
+    node.install(node.deliver())
+    environment = node.environment
+    folder = open_folder / "site"
+    shutil.copytree(node.packages, folder, symlinks=True)
+    environment["python"].update(prefix=str(open_folder), site_packages=str(folder))
+    give(open_folder, OWNER)
+    with as_user(OWNER):
+        check_environment_can_change(environment)
+    (folder / name).mkdir(exist_ok=True)
+    os.chown(folder / name, 0, 0)
+    words = rf"{folder}/{name} belongs to root, and user {OWNER} cannot .*chown -R {OWNER}: {open_folder}"
+    with as_user(OWNER):
+        with pytest.raises(TorchExtensionError, match=words):
+            check_environment_can_change(environment)
+        if name.startswith("."):
+            for act in (list_leftovers, remove_leftovers):
+                with pytest.raises(TorchExtensionError, match=words):
+                    act([], environment)
+
+
+@needs_root
 def test_what_root_installs_into_the_environment_of_another_user_is_that_users(node):
     os.chown(node.packages, 12345, 12346)
     node.install(node.deliver(label=LABEL))

@@ -7,12 +7,15 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.configuration import add_find_links
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.configuration import (
+    add_find_links,
+    remove_find_links,
+)
 
 OURS = "/opt/venv/wheels"
 
 
-@pytest.mark.parametrize(
+ADDED = pytest.mark.parametrize(
     ("before", "after", "effective"),
     [
         ("", f"[install]\nfind-links = {OURS}\n", ""),
@@ -71,8 +74,51 @@ OURS = "/opt/venv/wheels"
         "empty section",
     ],
 )
+
+
+@ADDED
 def test_a_link_is_added_and_everything_else_stays(before, after, effective):
     assert add_find_links(before, OURS, effective.split(), "pip.conf") == after
+
+
+@ADDED
+def test_what_was_added_is_removed_and_everything_else_is_as_it_was(before, after, effective):
+    kept = before if before.endswith("\n") or not before else before + ("\r\n" if "\r\n" in before else "\n")
+    if set(effective.split()) - set(before.split()):  # of another file
+        kept += ("\n" if before else "") + "[install]\nfind-links =\n"
+        kept += "".join(f"    {link}\n" for link in effective.split())
+    assert remove_find_links(after, OURS, [], "pip.conf") == kept
+    assert remove_find_links(kept, OURS, [], "pip.conf") == kept
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (f"[install]\nfind-links = {OURS}\n    /b\n", "[install]\nfind-links =\n    /b\n"),
+        (f"[install]\nfind-links = /a {OURS} /b\n", "[install]\nfind-links = /a /b\n"),
+        (f"[install]\nfind-links = {OURS}/more {OURS}\n", f"[install]\nfind-links = {OURS}/more\n"),
+        (
+            f"[global]\nfind-links = {OURS}\n[install]\nfind-links = {OURS}\ncert = /c\n",
+            "[global]\n[install]\ncert = /c\n",
+        ),
+    ],
+    ids=["another after it", "others in its line", "a longer one", "in both sections"],
+)
+def test_a_link_is_removed_wherever_it_has_got_to(before, after):
+    assert remove_find_links(before, OURS, [], "pip.conf") == after
+
+
+def test_a_file_that_holds_nothing_but_a_copy_of_what_others_say_is_empty():
+    copied = add_find_links("", OURS, ["/of/the/user"], "pip.conf")
+    assert remove_find_links(copied, OURS, ["/of/the/user"], "pip.conf") == ""
+    assert "/of/the/user" in remove_find_links(f"{copied}cert = /c\n", OURS, ["/of/the/user"], "pip.conf")
+    assert "/of/the/user" in remove_find_links(copied, OURS, [], "pip.conf"), "that file has gone"
+
+
+def test_a_link_in_a_form_that_is_not_understood_is_to_be_removed_by_hand():
+    inherited = f"[DEFAULT]\nfind-links = {OURS}\n[install]\ncert = /c\n"
+    with pytest.raises(TorchExtensionError, match=r"Take /opt/venv/wheels out of find-links .*\[install\] by hand"):
+        remove_find_links(inherited, OURS, [], "pip.conf")
 
 
 @pytest.mark.parametrize(

@@ -127,19 +127,44 @@ def test_a_requirement_that_cannot_be_downloaded_is_an_error_of_the_nodes_that_l
     assert ["einops" in error for error in answer["nodes"]["lacking"]["errors"]] == [True]
 
 
-def test_a_prediction_uses_no_network_and_knows_what_is_cached(server, published, index, plan, tmp_path):
+def test_a_prediction_downloads_nothing_and_tells_all_that_would_be(server, published, index, plan, tmp_path):
+    server.serve_file(f"/{published['filename']}", (tmp_path / "published" / published["filename"]).read_bytes())
     plans = {"node": plan(published, requirements=True)}
     answer = fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache")), predict=True)
-    assert server.requests == []
-    assert index.requests == []
-    assert answer["downloads"] == [{"url": published["url"], "size": 0}]
+    size = (tmp_path / "published" / published["filename"]).stat().st_size
+    wheel, *required = answer["downloads"]
+    assert wheel == {"url": published["url"], "size": size}
+    assert [item["url"] for item in required] == ["einops-0.8.1-py3-none-any.whl"]
+    [foreseen] = answer["nodes"]["node"]["requirements"]
+    assert foreseen["filename"] == "einops-0.8.1-py3-none-any.whl"
     assert answer["nodes"]["node"]["files"] == []
     assert answer["nodes"]["node"]["wheels"][0]["sha256"] is None
-    fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache")))
+    assert not [path for path in (tmp_path / "cache").rglob("*.whl") if path.is_file()]
+    done = fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache")))["nodes"]["node"]
+    assert [item["filename"] for item in done["requirements"]] == [foreseen["filename"]], (
+        "what was foreseen has happened"
+    )
     server.requests.clear()
+    index.requests.clear()
     after = fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache")), predict=True)
-    assert (after["downloads"], server.requests) == ([], [])
-    assert after["nodes"]["node"]["wheels"][0]["sha256"] is not None
+    assert (after["downloads"], server.requests, index.requests) == ([], [], [])
+    assert after["nodes"]["node"] == done
+
+
+def test_a_prediction_says_where_requirements_stay_unknown(published, plan, tmp_path):
+    plans = {"node": plan(published, requirements=True)}
+    [warning] = fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache")), predict=True)["warnings"]
+    assert warning.startswith(f"What {published['filename']} requires besides torch is known when it is downloaded")
+    plans = {"node": plan(published, requirements=False)}
+    assert fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache")), predict=True)["warnings"] == []
+
+
+def test_a_prediction_fails_where_the_download_would(published, plan, tmp_path):
+    lost = {**published, "url": f"{published['url']}.lost"}
+    plans = {"node": plan(published), "other": plan(lost)}
+    nodes = fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache")), predict=True)["nodes"]
+    assert nodes["node"]["errors"] == []
+    assert ["does not exist (404)" in error for error in nodes["other"]["errors"]] == [True]
 
 
 def test_files_of_one_name_with_different_hashes_are_not_the_same(server, published, plan, tmp_path):

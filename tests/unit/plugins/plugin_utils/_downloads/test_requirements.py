@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 from packaging.markers import default_environment
+from pips import pip_venv
 from servers import running_proxy, running_server
 from wheels import build_sdist, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_environment
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import metadata
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads import pip_index
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import (
+    Declaring,
     RequirementFinder,
 )
 
@@ -41,7 +44,7 @@ def find_required(tmp_path):
     def find_required(environment, *requires, requirements=None):
         wheel = build_wheel(tmp_path / "wheels", requires=requires)
         requirements = requirements or RequirementFinder(str(tmp_path / "cache"))
-        return [item.filename for item in requirements.find_missing([str(wheel)], environment)]
+        return [item.filename for item in requirements.find_missing([Declaring.read(str(wheel))], environment)]
 
     return find_required
 
@@ -63,7 +66,9 @@ def test_missing_requirements_are_downloaded_with_their_own_requirements(
         "a-1-py3-none-any.whl",
         "b-1-py3-none-any.whl",
     ]
-    required = requirements.find_missing([str(tmp_path / "wheels" / "flash_attn-2.8.3-py3-none-any.whl")], environment)
+    required = requirements.find_missing(
+        [Declaring.read(str(tmp_path / "wheels" / "flash_attn-2.8.3-py3-none-any.whl"))], environment
+    )
     assert [(item.name, sha256(Path(item.path))) for item in required] == [
         (item.name, item.sha256) for item in required
     ]
@@ -253,5 +258,116 @@ def test_wheels_of_one_plan_may_require_each_other(publish, find_required, envir
     publish({"name": "a", "version": "1"})
     other = build_wheel(tmp_path / "wheels", name="causal-conv1d", version="1.6.0")
     wheel = build_wheel(tmp_path / "wheels", requires=["causal-conv1d"])
-    assert RequirementFinder(str(tmp_path / "cache")).find_missing([str(wheel), str(other)], environment) == []
+    assert (
+        RequirementFinder(str(tmp_path / "cache")).find_missing(
+            [Declaring.read(str(wheel)), Declaring.read(str(other))], environment
+        )
+        == []
+    )
     assert server.requests == []
+
+
+def test_all_that_wheels_require_is_found_whatever_the_node_has(publish, environment, tmp_path):
+    publish({"name": "a", "version": "1", "requires": ["b", "torch"]}, {"name": "b", "version": "1"})
+    wheel = build_wheel(tmp_path / "wheels", requires=["a", "torch"])
+    environment["distributions"].update(a="0.1", b="0.1")
+    finder = RequirementFinder(str(tmp_path / "cache"))
+    assert finder.find_missing([Declaring.read(str(wheel))], environment) == []
+    found, unobtainable = finder.find_all([Declaring.read(str(wheel))], environment)
+    assert [(item.name, item.required_by) for item in found] == [("a", ("flash-attn",)), ("b", ("a",))]
+    assert unobtainable == []
+
+
+def test_each_requirement_of_one_name_has_a_file_that_meets_it(publish, environment, tmp_path):
+    publish(
+        {"name": "a", "version": "1"}, {"name": "a", "version": "2", "requires": ["b"]}, {"name": "b", "version": "1"}
+    )
+    wheels = [
+        build_wheel(tmp_path / "wheels", requires=["a<2"]),
+        build_wheel(tmp_path / "wheels", name="causal-conv1d", version="1.6.0", requires=["a"]),
+    ]
+    found, _none = RequirementFinder(str(tmp_path / "cache")).find_all(
+        map(Declaring.read, map(str, wheels)), environment
+    )
+    assert [(item.filename, item.required_by) for item in found] == [
+        ("a-1-py3-none-any.whl", ("flash-attn",)),
+        ("a-2-py3-none-any.whl", ("causal-conv1d",)),
+        ("b-1-py3-none-any.whl", ("a",)),
+    ]
+
+
+def test_what_cannot_be_had_is_told_and_the_rest_is_found(publish, environment, tmp_path, server):
+    publish({"name": "a", "version": "1"})
+    wheel = build_wheel(tmp_path / "wheels", requires=["a", "c>=2", "b"])
+    finder = RequirementFinder(str(tmp_path / "cache"))
+    found, unobtainable = finder.find_all([Declaring.read(str(wheel))], environment)
+    assert [item.name for item in found] == ["a"]
+    assert [each.name for each in unobtainable] == ["b", "c"]
+    assert unobtainable[1].fact == f"c>=2, which {wheel.name} requires"
+    server.requests.clear()
+    finder.forget_found()
+    assert finder.find_all([Declaring.read(str(wheel))], environment)[1] == unobtainable
+    assert server.requests == [], "it is asked for once"
+
+
+def test_what_is_required_with_and_without_an_extra_has_what_the_extra_requires(publish, find_required, environment):
+    publish({"name": "a", "version": "1", "requires": ["b; extra == 'fast'"]}, {"name": "b", "version": "1"})
+    for order in (["a", "a[fast]"], ["a[fast]", "a"]):
+        assert find_required(environment, *order) == ["a-1-py3-none-any.whl", "b-1-py3-none-any.whl"]
+
+
+def test_what_would_be_downloaded_is_looked_up_with_its_own_requirements_and_nothing_is_kept(
+    publish, find_required, environment, server, tmp_path
+):
+    publish({"name": "a", "version": "1", "requires": ["b"]}, {"name": "b", "version": "1"})
+    finder = RequirementFinder(str(tmp_path / "cache"), predict=True)
+    foreseen = find_required(environment, "a", requirements=finder)
+    assert foreseen == ["a-1-py3-none-any.whl", "b-1-py3-none-any.whl"]
+    assert [item.filename for item in finder.foreseen] == foreseen
+    assert not (tmp_path / "cache").exists()
+    assert find_required(environment, "a") == foreseen, "the download brings the same"
+
+
+def test_a_pip_that_cannot_look_up_downloads_to_a_scratch_folder(
+    publish, find_required, environment, tmp_path, monkeypatch
+):
+    """As pip before 22.2."""
+    publish({"name": "a", "version": "1", "requires": ["b"]}, {"name": "b", "version": "1"})
+    old = pip_venv("21.3.1", tmp_path / "old")
+    monkeypatch.setattr(pip_index.sys, "executable", str(old / "bin" / "python"))
+    finder = RequirementFinder(str(tmp_path / "cache"), predict=True)
+    assert find_required(environment, "a", requirements=finder) == ["a-1-py3-none-any.whl", "b-1-py3-none-any.whl"]
+    assert all(item.size > 0 for item in finder.foreseen)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_requirement_that_no_index_has_is_foreseen_as_an_error(publish, find_required, environment, tmp_path):
+    publish({"name": "b", "version": "1"})
+    with pytest.raises(TorchExtensionError, match=r"a, which flash_attn\S+ requires and the node lacks, cannot be had"):
+        find_required(environment, "a", requirements=RequirementFinder(str(tmp_path / "cache"), predict=True))
+
+
+def test_of_a_lock_all_is_foreseen_that_the_node_lacks_or_refused_where_it_is_not_in_it(environment, tmp_path):
+    wheel = build_wheel(tmp_path, requires=["a", "d"])
+    locked = [
+        {
+            "name": name,
+            "version": "1",
+            "filename": f"{name}-1-py3-none-any.whl",
+            "size": 7,
+            "sha256": "0" * 64,
+            "required_by": by,
+        }
+        for name, by in (("a", ["flash-attn"]), ("b", ["a"]), ("c", ["another"]), ("d", ["flash-attn"]))
+    ]
+    finder = RequirementFinder(str(tmp_path / "cache"), predict=True)
+    environment["distributions"]["d"] = "0.1"
+    found = finder.find_missing([Declaring.read(str(wheel))], environment, locked)
+    assert [(item.filename, item.size, item.path) for item in found] == [
+        ("a-1-py3-none-any.whl", 7, None),
+        ("b-1-py3-none-any.whl", 7, None),
+    ]
+    with pytest.raises(
+        TorchExtensionError, match=r"a, which flash_attn\S+ requires and the node lacks, is not in the lock"
+    ):
+        finder.find_missing([Declaring.read(str(wheel))], environment, locked[1:])

@@ -14,7 +14,6 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
     build_lock,
     format_lock,
-    without_locked_requirements,
 )
 
 
@@ -72,10 +71,3 @@ def test_a_requirement_of_which_nodes_lack_two_files_of_one_name_is_an_error(pla
     plans["n3"]["requirements"] = [missing_requirement(EINOPS, "flash-attn", sha256="f" * 64)]
     with pytest.raises(TorchExtensionError, match=rf"{re.escape(EINOPS)} stands for two files .*f{{64}}"):
         build_lock(plans)
-
-
-def test_requirements_that_an_earlier_lock_has_brought_count_as_missing(lock, environment, other_environment):
-    environment["distributions"].update(einops="0.8.1", numpy="2.0")
-    assert without_locked_requirements(environment, lock)["distributions"].keys() == {"flash-attn", "torch", "numpy"}
-    assert without_locked_requirements(other_environment, lock) == other_environment
-    assert without_locked_requirements(environment, None) == environment

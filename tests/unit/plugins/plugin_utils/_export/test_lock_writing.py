@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import shutil
 
@@ -12,7 +11,10 @@ import pytest
 from wheels import build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import RequirementFinder
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import (
+    Declaring,
+    RequirementFinder,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
 
 pytestmark = pytest.mark.slow  # most of them run pip
@@ -23,7 +25,7 @@ def file_identity(path):
     return path.stat().st_ino, path.stat().st_mtime_ns
 
 
-def test_a_lock_has_hashes_and_sizes_and_the_requirements_that_nodes_lack(
+def test_a_lock_has_hashes_and_sizes_and_the_requirements_of_its_wheels(
     write_lock, make_plan, publish, index, environment, lock_path, tmp_path
 ):
     wheel = publish()
@@ -60,25 +62,34 @@ def test_a_second_run_changes_nothing_and_uses_no_network(write_lock, make_plan,
     assert again["diff"]["before"] == again["diff"]["after"] == first["diff"]["after"] == lock_path.read_text()
 
 
-def test_the_lock_stays_the_same_when_nodes_have_installed_what_it_locks(
+def test_what_nodes_have_already_changes_no_byte_of_the_lock(
     write_lock, make_plan, publish, index, environment, lock_path
 ):
     wheel = publish()
     write_lock({"n1": make_plan(wheel)})
-    environment["distributions"].update(einops="0.8.1", **{"flash-attn": "2.8.3"})
+    before = lock_path.read_text()
+    environment["distributions"].update(einops="0.7", **{"flash-attn": "2.8.3"})
     assert write_lock({"n1": make_plan(wheel)})["changed"] is False
     lock_path.unlink()
     write_lock({"n1": make_plan(wheel)})
-    assert lock_file.read_lock(str(lock_path)).requirements(environment) == [], "what a node had from elsewhere"
+    assert lock_path.read_text() == before
+    assert [item["version"] for item in lock_file.read_lock(str(lock_path)).requirements(environment)] == ["0.8.1"]
 
 
-def test_a_requirement_that_any_node_lacks_is_locked_for_all_nodes_of_its_kind(
-    write_lock, make_plan, publish, index, environment, lock_path
+def test_what_cannot_be_had_and_all_nodes_have_is_left_out_with_a_warning(
+    write_lock, make_plan, publish, index, environment, other_environment, lock_path, monkeypatch
 ):
-    wheel, complete = publish(), copy.deepcopy(environment)
-    complete["distributions"]["einops"] = "0.7"
-    write_lock({"n1": make_plan(wheel, environment=complete), "n2": make_plan(wheel)})
-    assert [item["name"] for item in lock_file.read_lock(str(lock_path)).requirements(complete)] == ["einops"]
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    environment["distributions"]["einops"] = other_environment["distributions"]["einops"] = "0.7"
+    wheel = publish()
+    result = write_lock({"n1": make_plan(wheel), "n2": make_plan(wheel, environment=other_environment)})
+    assert lock_file.read_lock(str(lock_path)).requirements(environment) == []
+    [warning] = result["warnings"]
+    assert warning.startswith(f"einops, which {wheel['filename']} requires, cannot be had from the index of")
+    assert "The lock goes without it, for all nodes of these kinds have it (Python cp311, " in warning
+    assert "torch 2.2.0+cu121" in warning
+    assert "torch 2.9.0+cu128" in warning
+    assert "Configure pip on the control node" in warning
 
 
 def test_a_node_without_a_wheel_leaves_the_lock_as_it_was(write_lock, make_plan, publish, index, lock_path, tls_server):
@@ -101,8 +112,63 @@ def test_a_node_without_a_wheel_leaves_the_lock_as_it_was(write_lock, make_plan,
         "n2, n3: flash-attn: built for CUDA 12, torch for CUDA 13.0\nn4: flash-attn: there is no wheel for it\n"
         in str(error.value)
     )
-    assert "Nothing was locked" in str(error.value)
+    assert "because an incomplete lock would look complete" in str(error.value)
+    assert "torch_extension_skip_refused: true, or --limit 'localhost,all,!n2,!n3,!n4'." in str(error.value)
     assert (lock_path.read_text(), tls_server.requests) == (before, [])
+
+
+def test_refused_nodes_can_be_left_out_and_all_of_their_kind_are_named(
+    write_lock, make_plan, publish, index, environment, lock_path
+):
+    plans = {
+        "n1": {**make_plan(publish()), "nodes": ["n1", "n7"]},
+        "n2": {**make_plan(publish(conflicts=["it is a fork"])), "nodes": ["n2", "n5"]},
+        "n3": {"refused": "No interpreter at /opt/venv."},
+    }
+    result = write_lock(plans, skip_refused=True)
+    assert result["left_out"] == [
+        {"nodes": ["n2", "n5"], "reason": "flash-attn: it is a fork"},
+        {"nodes": ["n3"], "reason": "No interpreter at /opt/venv."},
+    ]
+    assert result["report"][1:] == [
+        "left out: n2, n5: flash-attn: it is a fork",
+        "left out: n3: No interpreter at /opt/venv.",
+    ]
+    text = lock_path.read_text()
+    assert write_lock({"n1": plans["n1"]})["changed"] is False, text
+    with pytest.raises(TorchExtensionError, match=r"n2, n5: flash-attn: it is a fork\nThere is no node to lock"):
+        write_lock({"n2": plans["n2"]}, skip_refused=True)
+    assert lock_path.read_text() == text
+
+
+def test_a_failed_download_is_no_refusal_that_could_be_left_out(
+    write_lock, make_plan, publish, index, lock_path, tls_server
+):
+    missing = publish("2.8.4")
+    del tls_server.handlers[f"/{missing['filename']}"]
+    with pytest.raises(TorchExtensionError) as error:
+        write_lock({"n1": make_plan(publish()), "n2": make_plan(missing)}, skip_refused=True)
+    assert "To lock the others without this node: --limit 'localhost,all,!n2'." in str(error.value)
+    assert "skip_refused" not in str(error.value)
+    assert not lock_path.exists()
+
+
+def test_the_report_counts_kinds_of_nodes_files_and_bytes(
+    write_lock, make_plan, publish, index, environment, other_environment, lock_path, tmp_path, cache
+):
+    wheel = publish()
+    plans = {"n1": make_plan(wheel), "n2": make_plan(wheel, environment=other_environment)}
+    files = [tmp_path / "published" / wheel["filename"], tmp_path / "index" / "einops-0.8.1-py3-none-any.whl"]
+    size = sum(file.stat().st_size for file in files)
+    result = write_lock(plans)
+    assert (result["environments"], result["files"], result["size"]) == (2, 2, size)
+    assert result["report"] == [f"{lock_path} was written: 2 kinds of nodes, 2 files, {size} bytes"]
+    lock_path.unlink()
+    predicted = write_lock(plans, predict=True)
+    assert predicted["report"] == [f"{lock_path} would be written: 2 kinds of nodes, 2 files, {size} bytes"]
+    shutil.rmtree(cache)
+    [line] = write_lock(plans, predict=True)["report"]
+    assert line.endswith(": 2 kinds of nodes, 1 file, 0 bytes (as far as is known without a download)")
 
 
 def test_all_wheels_that_cannot_be_downloaded_are_named_and_nothing_is_locked(
@@ -148,9 +214,10 @@ def test_a_lock_that_cannot_be_written_is_an_error(write_lock, make_plan, publis
 def test_a_prediction_downloads_nothing_and_says_what_it_cannot_know(
     write_lock, make_plan, publish, index, lock_path, tls_server
 ):
-    wheel = publish(url="https://github.example/wheel", sha256=None)
+    wheel = publish(sha256=None)
     result = write_lock({"n1": make_plan(wheel)}, predict=True)
-    assert (result["changed"], tls_server.requests, lock_path.exists()) == (True, [], False)
+    looked_at = [f"/{wheel['filename']}"]
+    assert (result["changed"], tls_server.requests, lock_path.exists()) == (True, looked_at, False)
     for field in ("sha256", "size"):
         assert f"{field}: (known when it is downloaded)\n" in result["diff"]["after"]
     [warning] = result["warnings"]
@@ -189,14 +256,14 @@ def test_a_node_gets_the_locked_requirements_and_nothing_newer(
     index({"name": "einops", "version": "0.9"})
     [file] = map(str, (cache / "wheels").glob(f"*/{wheel['filename']}"))
     other = RequirementFinder(str(tmp_path / "other"))
-    assert [item.filename for item in other.find_missing([file], environment, locked)] == [
+    assert [item.filename for item in other.find_missing([Declaring.read(file)], environment, locked)] == [
         "einops-0.8.1-py3-none-any.whl"
     ]
     assert len(other.downloaded) == 1
     tls_server.requests.clear()
-    assert [item.name for item in other.find_missing([file], environment, locked)] == ["einops"]
+    assert [item.name for item in other.find_missing([Declaring.read(file)], environment, locked)] == ["einops"]
     environment["distributions"]["einops"] = "0.7"
-    assert other.find_missing([file], environment, locked) == [], "the node has one"
+    assert other.find_missing([Declaring.read(file)], environment, locked) == [], "the node has one"
     assert tls_server.requests == []
 
 
@@ -205,9 +272,9 @@ def test_a_requirement_that_the_lock_lacks_is_refused(publish, environment, tmp_
     requirements = RequirementFinder(str(tmp_path / "cache"))
     with pytest.raises(
         TorchExtensionError,
-        match=r"einops, which flash_attn.* is not in the lock, which has none for nodes of this kind",
+        match=r"einops, which flash_attn.* and the node lacks, is not in the lock, which lists no einops for this kind of node\. Run",
     ):
-        requirements.find_missing([str(wheel)], environment, [])
+        requirements.find_missing([Declaring.read(str(wheel))], environment, [])
     assert tls_server.requests == []
 
 
@@ -225,6 +292,8 @@ def test_a_locked_requirement_of_a_bundle_comes_from_the_bundle(publish, environ
 
     item = {"name": "einops", "version": "0.8.1", "filename": einops.name, "size": 5, "sha256": sha256(einops)}
     locked = [{**item, "url": einops.as_uri()}]
-    [found] = RequirementFinder(str(tmp_path / "cache"), get).find_missing([str(wheel)], environment, locked)
+    [found] = RequirementFinder(str(tmp_path / "cache"), get).find_missing(
+        [Declaring.read(str(wheel))], environment, locked
+    )
     assert (found.path, requests) == (str(einops), [(einops.as_uri(), einops.name, sha256(einops), 5)])
     assert tls_server.requests == []

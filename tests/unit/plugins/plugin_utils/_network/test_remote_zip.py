@@ -136,7 +136,7 @@ def answer(server, status, body, length=None, **headers):
     ("status", "words"),
     [
         (200, "gives no part of a file, only the whole"),
-        (404, "HTTP status 404"),
+        (404, "does not exist (404)."),
         (416, "HTTP status 416"),
         (403, "HTTP status 403"),
         (503, "HTTP status 503"),

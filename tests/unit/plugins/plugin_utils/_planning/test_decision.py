@@ -13,6 +13,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.
     Decision,
     Settings,
     choose_wheel,
+    judge_environment,
     parse_requirement,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess
@@ -585,3 +586,36 @@ def test_a_torch_whose_version_has_no_number_is_refused_in_words(environment, tm
     (tmp_path / WHEEL).write_bytes(b"wheel")
     with pytest.raises(TorchExtensionError, match="its version is 'nightly'"):
         choose_wheel("flash-attn", environment, Settings(SourceAccess(str(tmp_path)), (f"directory:{tmp_path}",)))
+
+
+@pytest.mark.parametrize(
+    ("term", "torch", "words"),
+    [
+        ("flash-attn", None, "needs torch, and the environment has none"),
+        ("flash-attn", {"version": "2.9.0+cpu", "cuda": None, "hip": None}, "is built for the CPU only"),
+        ("flash-attn", {"version": "2.6.0+metax3.2"}, "is the fork of torch by MetaX"),
+        ("flash-attn", {"version": "HEAD"}, "HEAD"),
+        ("xformers2", {}, "xformers2"),
+    ],
+)
+def test_an_environment_is_judged_as_the_plan_refuses_it_later(term, torch, words, environment, tmp_path):
+    environment["torch"] = torch if torch is None else {**environment["torch"], **torch}
+    [conflict] = judge_environment(term, environment)["conflicts"]
+    assert words in conflict
+    with pytest.raises(TorchExtensionError) as refusal:
+        decide(environment, tmp_path, term)
+    assert conflict == str(refusal.value)
+
+
+def test_what_any_source_may_have_is_left_open(environment):
+    judged = judge_environment("flash-attn>=2.7", environment)
+    assert (judged["name"], judged["conflicts"], judged["action"]) == ("flash-attn", [], "install")
+    environment["distributions"]["flash-attn"] = "2.8.3"
+    assert judge_environment("flash-attn>=2.7", environment)["action"] == "examine"
+
+
+def test_a_cache_that_pip_does_not_use_is_judged_if_wheels_are_for_it(environment):
+    environment["pip_cache"].update(usable=False, reason="it is off")
+    assert judge_environment("flash-attn", environment)["conflicts"] == []
+    [conflict] = judge_environment("flash-attn", environment, pip_cache=True)["conflicts"]
+    assert "it is off" in conflict

@@ -78,26 +78,28 @@ def test_actions_of_the_examination_replace_those_of_the_plan():
 
 
 def test_a_plan_without_conflicts_is_not_refused():
-    assert node_plan.explain_refusal([wheel()], "/opt/venv/bin/python") is None
+    assert node_plan.explain_refusal([wheel()], "/opt/venv") is None
 
 
-def test_a_refusal_names_each_wheel_with_its_conflicts_and_the_variables():
+def test_a_refusal_names_each_wheel_with_its_conflicts():
     plan = [
-        wheel(conflicts=["it is for CUDA 12.", "this torch is for CUDA 13."]),
+        wheel(conflicts=["its place is taken. Free it.", "pip has no cache."]),
         wheel("causal-conv1d"),
-        wheel("nonsense", version=None, conflicts=["nobody knows it"]),
+        wheel("nonsense", version=None, conflicts=["nonsense is no package. See torch_extension_packages."]),
     ]
-    assert node_plan.explain_refusal(plan, "/opt/venv/bin/python") == (
-        "flash-attn 2.8.3 cannot be put into /opt/venv/bin/python: it is for CUDA 12.; this torch is for CUDA 13.\n"
-        "nonsense cannot be put into /opt/venv/bin/python: nobody knows it.\n"
-        "Nothing was changed on this node. Knobs: torch_extension_packages (another version), torch_extension_python"
-        " (another environment)."
+    assert node_plan.explain_refusal(plan, "/opt/venv") == (
+        "flash-attn 2.8.3 cannot be installed in /opt/venv: its place is taken. Free it; pip has no cache.\n"
+        "nonsense is no package. See torch_extension_packages.\n"
+        "Nothing was changed in /opt/venv."
     )
 
 
-def test_a_refusal_whose_conflicts_name_variables_adds_no_others():
-    message = node_plan.explain_refusal([wheel(conflicts=["Set torch_extension_sources."])], "/opt/venv/bin/python")
-    assert message.splitlines()[-1] == "Nothing was changed on this node."
+def test_only_a_refused_guess_is_told_to_look_at_what_exists():
+    conflicts = ["the wheel is for CUDA 12, torch for CUDA 13"]
+    (line, _end) = node_plan.explain_refusal([wheel(conflicts=conflicts, source="guess")], "/opt/venv").splitlines()
+    assert "Source release in torch_extension_sources" in line
+    (line, _end) = node_plan.explain_refusal([wheel(conflicts=conflicts)], "/opt/venv").splitlines()
+    assert "torch_extension" not in line
 
 
 @pytest.mark.parametrize(("keep_files", "whole"), [(True, []), (False, ["wanted.whl"])])

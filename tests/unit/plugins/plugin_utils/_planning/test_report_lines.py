@@ -24,7 +24,7 @@ def outcome(action="install", **more):
 
 def done(result=None, mode="install", predicts=False, wheels=(WHEEL,), **more):
     return report_lines.report_result(
-        wheels, {"wheels": [result or outcome()], "requirements": [], "cleared": [], **more}, mode, predicts
+        wheels, [], {"wheels": [result or outcome()], "requirements": [], "cleared": [], **more}, mode, predicts
     )
 
 
@@ -143,7 +143,7 @@ def test_check_mode_reports_nothing_as_done():
     wheel = {"name": "flash-attn", "version": "2.8.3", "filename": "f.whl"}
     outcome = {"filename": "f.whl", "action": "install", "reason": "flash-attn is not installed", "verify": "import"}
     result = {"wheels": [outcome], "requirements": ["einops.whl"], "cleared": ["old.part"]}
-    lines = report_lines.report_result([wheel], result, "install", is_prediction=True)
+    lines = report_lines.report_result([wheel], [], result, "install", is_prediction=True)
     assert [line.split(":")[0] for line in lines if line.split(":")[0] not in ("from", "why")] == [
         "flash-attn 2.8.3",
         "would be tried out",
@@ -151,3 +151,43 @@ def test_check_mode_reports_nothing_as_done():
         "would be cleared away, for a run that broke off left it",
     ]
     assert lines[0].startswith("flash-attn 2.8.3: would be installed")
+    assert "would be tried out: import" in lines
+
+
+@pytest.mark.parametrize(("size", "words"), [(250_300_000, " (250 MB)"), (None, "")])
+def test_how_much_is_brought_is_reported_as_far_as_it_is_known(size, words):
+    requirements = [{"filename": "einops.whl", "size": 64_200}]
+    result = {"wheels": [outcome()], "requirements": ["einops.whl"], "cleared": []}
+    lines = report_lines.report_result([{**WHEEL, "size": size}], requirements, result, "install", is_prediction=True)
+    assert f"from: https://gh.example/flash.whl{words}" in lines
+    assert "would come with: einops.whl (64 kB)" in lines
+    result = {**result, "wheels": [outcome("keep")], "requirements": []}
+    assert "from: https://gh.example/flash.whl" in report_lines.report_result(
+        [{**WHEEL, "size": size}], [], result, "install", is_prediction=True
+    ), "what is kept is not brought"
+
+
+@pytest.mark.parametrize("predicts", [False, True])
+def test_what_has_gone_and_what_stays_is_reported(predicts):
+    removed = {"name": "flash-attn", "version": "2.8.3", "action": "remove", "reason": "flash-attn 2.8.3 is installed"}
+    absent = {"name": "natten", "version": None, "action": "keep", "reason": "natten is not installed in /site"}
+    result = {
+        "packages": [removed, absent],
+        "requirements": ["einops 0.8.1"],
+        "stays": ["packaging 24.0 (timm 1.0.3 needs it)"],
+        "leftovers": ["~lash_attn"],
+        "cleared": [],
+    }
+    would = "would be " if predicts else ""
+    assert report_lines.report_removal(result, predicts) == [
+        f"flash-attn 2.8.3: {would}removed (found: flash-attn 2.8.3 is installed)",
+        "natten: nothing to remove (found: natten is not installed in /site)",
+        f"{'would go ' if predicts else ''}with: einops 0.8.1",
+        "stays: packaging 24.0 (timm 1.0.3 needs it)",
+        f"{would}cleared away, for a run that broke off left it: ~lash_attn",
+    ]
+
+
+def test_gpus_that_were_not_asked_for_are_not_mentioned(environment):
+    del environment["gpus"]
+    assert "GPUs" not in report_lines.report_plan(environment, [])[0]

@@ -130,21 +130,22 @@ def test_a_mirror_replaces_githubs_address_in_the_urls_of_the_api(api, find):
             assert find(access={"github_url": written})["url"] == url.replace("https://github.com", mirror)
 
 
-def test_where_the_api_is_unavailable_a_pinned_version_is_guessed_with_a_warning(api, find):
+def test_where_the_api_is_unavailable_nothing_is_guessed_unless_the_operator_says_so(api, find):
     api.serve_release(release(asset(wheel()), tag="v2.5.3"))
     api.status = 503
-    answer = find()
+    (conflict,) = find(strict=False)["conflicts"]
+    assert conflict.startswith("Whether there is a wheel of flash-attn==2.5.3 for this node is not known")
+    assert "HTTP status 503" in conflict
+    assert conflict.endswith("torch_extension_sources: [release, guess].")
+    answer = find("flash-attn==2.5.3", "release", "guess")
     assert (answer["source"], answer["filename"], answer["sha256"]) == ("guess", wheel(), None)
     assert "503" in answer["warnings"][0]
-    assert "the one that its setup.py would guess" in answer["warnings"][0]
+    assert answer["warnings"][1].startswith("The file name of flash-attn==2.5.3 is a guess")
 
 
-def test_such_a_guess_says_that_the_release_was_not_asked_and_may_be_another(api, find):
-    api.serve_release(release(asset(wheel()), tag="v2.5.3"))
+def test_a_guess_that_the_operator_asks_for_first_has_no_warning(api, find):
     api.status = 503
-    ground = find()["ground"]
-    assert re.search(r"for its release could not be asked for \(http.* HTTP status 503.*\)", ground)
-    assert "a release such as v2.5.3.post1" in ground
+    assert find("flash-attn==2.5.3", "guess", "release")["warnings"] == []
 
 
 def test_where_the_api_is_unavailable_a_range_is_refused_as_not_known(api, find):
@@ -155,23 +156,21 @@ def test_where_the_api_is_unavailable_a_range_is_refused_as_not_known(api, find)
     ) as no:
         find("flash-attn>=2.5")
     assert re.search(r"Nobody could be asked\. release: http\S+ was answered with HTTP status 503", str(no.value))
-    assert "Knobs: another run, once they answer; or torch_extension_sources" in str(no.value)
+    assert str(no.value).endswith(
+        "Run again once they answer, or name places that you can reach in torch_extension_sources, such as an index or a folder."
+    )
     assert "Looked at" not in str(no.value)
 
 
-def test_where_the_api_is_unavailable_and_the_version_cannot_be_guessed_both_are_told(api, find):
+def test_where_the_api_is_unavailable_no_guess_is_advised_that_could_not_be_made(api, find):
     api.serve_release(release(asset(wheel("99.1")), tag="v99.1"))
     api.status = 503
     (conflict,) = find("flash-attn==99.1", strict=False)["conflicts"]
-    newest = PACKAGES["flash-attn"].versions[-1]
     assert conflict.startswith("Whether there is a wheel of flash-attn==99.1 for this node is not known")
     assert "v99.1 was answered with HTTP status 503" in conflict
-    assert (
-        f"it cannot be guessed either: flash-attn 99.1 is newer than {newest}, the last version of which this"
-        in conflict
-    )
-    knobs = ("run again", "torch_extension_sources", "newer version of this collection")
-    assert sorted(knobs, key=conflict.index) == list(knobs), "the collection is the last that may be at fault"
+    assert "guess" not in conflict
+    (conflict,) = find("flash-attn==99.1", "release", "guess", strict=False)["conflicts"]
+    assert f"flash-attn 99.1 is newer than {PACKAGES['flash-attn'].versions[-1]}" in conflict
 
 
 def test_then_the_next_source_is_asked_all_the_same(api, find, tmp_path):
@@ -180,7 +179,7 @@ def test_then_the_next_source_is_asked_all_the_same(api, find, tmp_path):
     api.status = 503
     answer = find("flash-attn==99.1", "release", f"directory:{tmp_path}")
     assert answer["source"] == f"directory:{tmp_path}"
-    assert "cannot be guessed either" in answer["warnings"][0]
+    assert "HTTP status 503" in answer["warnings"][0]
 
 
 def test_a_version_that_cannot_be_guessed_names_the_source_that_needs_no_table(find):

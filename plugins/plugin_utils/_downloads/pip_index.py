@@ -1,0 +1,184 @@
+# Copyright (c) the airgap.torch_extensions authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: it may change in any release.
+
+"""What the index of the control node's pip has for a node: with pip's own settings (index, credentials, CA)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import typing as t
+from urllib.parse import unquote, urlsplit
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.output import innermost_reason
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import compatibility_tags, wheel_file
+
+if t.TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+_TIMEOUT_SECONDS = 300
+#: warnings of pip's, the latter with the error in it as Python writes it
+_UNTRUSTED = re.compile("WARNING: (The repository located at .* is not a trusted or secure host)")
+_CONNECTION_BROKEN = re.compile("after connection broken by '(.*)': ")
+_REMEDY = "Configure pip on the control node (index-url, proxy, cert in pip.conf, or PIP_… in the environment)"
+
+
+class Unobtainable(TorchExtensionError):  # noqa: N818 (it is a fact as well, where the node has what cannot be had)
+    """There is no wheel of a requirement."""
+
+    def __init__(self, requirement: Requirement, required_by_file: str, reason: str, remedy: str) -> None:
+        """
+        :param required_by_file: name of the wheel that declares it
+        :param reason: completes a sentence that begins with the requirement
+        :param remedy: a sentence without its end
+        """
+        self.name = canonical(requirement.name)
+        self.fact = f"{self.name}{requirement.specifier}, which {required_by_file} requires"
+        self.reason, self.remedy = reason, remedy
+        super().__init__(
+            f"{self.fact} and the node lacks, {reason} {remedy}, or install {self.name} on the node beforehand."
+        )
+
+
+class Listed(t.NamedTuple):
+    """A wheel on the index that meets a requirement."""
+
+    filename: str
+    requires: tuple[str, ...]  # Requires-Dist of its METADATA
+    sha256: str | None
+    size: int | None  # bytes; None if the index does not tell
+
+
+def download(requirement: Requirement, environment: t.Mapping[str, t.Any], folder: str, required_by_file: str) -> str:
+    """Download the wheel that meets a requirement on a node, the newest one.
+
+    :param environment: of the node, whose Python and platform count
+    :param required_by_file: the name of the wheel that declares it, for messages
+    :returns: its path in the folder
+    :raises Unobtainable: if there is none, or the index cannot be asked
+    """
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
+        filename = _download_one(requirement, environment, part, required_by_file)
+        path = os.path.join(folder, filename)
+        os.replace(os.path.join(part, filename), path)
+    return path
+
+
+def look_up(requirement: Requirement, environment: t.Mapping[str, t.Any], required_by_file: str) -> Listed:
+    """The wheel that :func:`download` would download. Nothing is kept of what pip reads for it.
+
+    :raises Unobtainable: likewise
+    """
+    with tempfile.TemporaryDirectory(prefix="torch_extensions-") as scratch:
+        report = os.path.join(scratch, "report.json")
+        options = ["install", "--dry-run", "--ignore-installed", f"--report={report}", f"--target={scratch}/target"]
+        errors = _run_pip(options, [_specification(requirement)], environment)
+        if os.path.isfile(report):
+            with open(report, encoding="utf-8") as file:
+                (item,) = json.load(file)["install"]
+            return _read_report(item)
+        if errors and "no such option" not in errors:
+            raise Unobtainable(requirement, required_by_file, _explain_nothing_found(errors), _REMEDY)
+        # pip before 22.2 can only download
+        filename = _download_one(requirement, environment, scratch, required_by_file)
+        path = os.path.join(scratch, filename)
+        return Listed(filename, wheel_file.read_metadata(path).requires, None, os.path.getsize(path))
+
+
+def _read_report(item: t.Mapping[str, t.Any]) -> Listed:
+    """Read pip's report of one wheel (pip's documentation, "Installation Report")."""
+    parts = urlsplit(item["download_info"]["url"])
+    hashes = item["download_info"].get("archive_info", {}).get("hashes", {})
+    path = unquote(parts.path)
+    filename = os.path.basename(path)
+    wheel_file.parse_name(filename)
+    size = os.path.getsize(path) if parts.scheme == "file" and os.path.isfile(path) else None
+    return Listed(filename, tuple(item["metadata"].get("requires_dist", ())), hashes.get("sha256"), size)
+
+
+def download_locked(item: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], folder: str) -> None:
+    """Download the very file that a lock names.
+
+    :param item: its ``name``, ``version``, ``filename`` and ``sha256``
+    :raises TorchExtensionError: if it cannot be had
+    """
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part, tempfile.TemporaryDirectory() as scratch:
+        requirements_path = os.path.join(scratch, "requirements.txt")
+        with open(requirements_path, "w", encoding="utf-8") as file:
+            file.write(f"{item['name']}=={item['version']} --hash=sha256:{item['sha256']}\n")
+        # The lock decides whether the file suits the node's Python, whose patch release it does not record.
+        errors = _pip_download(
+            ["--ignore-requires-python", "--require-hashes", "-r", requirements_path], environment, part
+        )
+        if errors is not None or os.listdir(part) != [item["filename"]]:
+            raise TorchExtensionError(
+                f"{item['filename']} with sha256 {item['sha256']}, as the lock has it, cannot be had from the index of"
+                f" the control node: {errors or 'it gave ' + ', '.join(os.listdir(part))} {_REMEDY}, or run the playbook lock again."
+            )
+        os.replace(os.path.join(part, item["filename"]), os.path.join(folder, item["filename"]))
+
+
+def _download_one(
+    requirement: Requirement, environment: t.Mapping[str, t.Any], folder: str, required_by_file: str
+) -> str:
+    """Download one wheel into an empty folder. Returns its name."""
+    before = set(os.listdir(folder))
+    errors = _pip_download([_specification(requirement)], environment, folder)
+    files = sorted(set(os.listdir(folder)) - before)
+    if errors is not None or len(files) != 1:
+        raise Unobtainable(requirement, required_by_file, _explain_nothing_found(errors), _REMEDY)
+    return files[0]
+
+
+def _specification(requirement: Requirement) -> str:
+    return f"{canonical(requirement.name)}{requirement.specifier}"
+
+
+def _explain_nothing_found(errors: str | None) -> str:
+    return f"cannot be had from the index of the control node: {errors or ''}"
+
+
+def _pip_download(arguments: list[str], environment: t.Mapping[str, t.Any], folder: str) -> str | None:
+    """Download into a folder. Returns pip's error, or None."""
+    return _run_pip(["download", "--progress-bar=off", "--dest", folder], arguments, environment)
+
+
+def _run_pip(options: list[str], arguments: list[str], environment: t.Mapping[str, t.Any]) -> str | None:
+    """Have pip choose with the tags of a node, wheels alone. Returns its error, or None.
+
+    :param options: the command and its options
+    """
+    python = environment["python"]
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *options]
+    command += ["--no-deps", "--quiet", "--only-binary=:all:"]
+    command += ["--implementation", python["tag"][:2], "--python-version", python["version"]]
+    command += [item for tag in (python["abi"], "abi3", "none") for item in ("--abi", tag)]
+    command += [
+        item for tag in compatibility_tags.platform_tags(environment["platform"]) for item in ("--platform", tag)
+    ]
+    try:
+        result = subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return f"no end after {_TIMEOUT_SECONDS} s"
+    if result.returncode == 0:
+        return None
+    lines = result.stderr.splitlines()
+    # to pip, an index that cannot be asked is one that has nothing
+    broken = [innermost_reason(match[1]) for match in map(_CONNECTION_BROKEN.search, lines) if match]
+    unasked = broken or [match[1] for match in map(_UNTRUSTED.search, lines) if match]
+    if unasked:
+        return f"the index could not be asked ({unasked[-1]})."
+    return " ".join([line for line in lines if line.startswith("ERROR")] or lines[-1:])

@@ -14,6 +14,9 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.se
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import NodeAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import verification
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import parse_requirement
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.requirement_list import (
+    whole_requirements,
+)
 
 _ARGUMENTS = {
     "python": {"type": "str", "required": True},
@@ -31,7 +34,7 @@ class ActionModule(NodeAction):
         if not setup_py.HAS_PACKAGING:
             raise AnsibleActionFail("torch_verify needs packaging on the control node. See requirements.txt.")
         _validated, arguments = self.validate_argument_spec(_ARGUMENTS)
-        wanted = arguments["packages"]
+        wanted = whole_requirements(arguments["packages"])
         for term in wanted:
             parse_requirement(term)  # refused before the node is asked
         asked = {name: arguments[name] for name in ("python", "verify", "devices")}

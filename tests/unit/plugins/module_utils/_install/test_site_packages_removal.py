@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from other_users import needs_root
 from venvs import site_packages
 from wheels import LABEL, as_wanted, build_wheel, tree_state
 
@@ -338,7 +339,7 @@ def test_an_environment_that_is_not_the_users_to_change_is_refused(changes, word
     assert not plan_removal(["causal-conv1d"], environment).changes, "where nothing has to be done, nothing is refused"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@needs_root
 def test_root_leaves_no_files_of_its_own_in_the_environment_of_another_user(node):
     node.install({"name": "einops"}, requires=["einops"], extra=[SCRIPT])
     for path in (node.venv, *node.venv.rglob("*")):

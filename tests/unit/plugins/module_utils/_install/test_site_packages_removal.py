@@ -232,7 +232,7 @@ def test_files_of_another_distribution_in_the_same_folder_stay(node):
     node.install_by_hand(name="flash_attn_4", files={"flash_attn/cute/__init__.py": "REAL = 1\n"})
     done = node.remove()
     assert done.stays == [f"{node.packages}/flash_attn/cute/__init__.py (flash-attn-4 1 has it, too)"]
-    assert [str(path.relative_to(node.packages)) for path in node.packages.glob("flash_attn/**/*.py*")] == [
+    assert [str(path.relative_to(node.packages)) for path in node.packages.glob("flash_attn/**/*.py")] == [
         "flash_attn/cute/__init__.py"
     ]
     assert missing_files(find_installed([str(node.packages)])["flash-attn-4"]) == []
@@ -327,8 +327,14 @@ def test_an_environment_that_is_not_the_users_to_change_is_refused(changes, word
     environment, before = node.environment, node.state()
     environment["python"].update(changes)
     if not changes:
-        access = {**ownership.describe_access(str(node.packages)), "is_owner": False, "owner": "svc", "writable": False}
-        monkeypatch.setattr(ownership, "describe_access", lambda folder: access)
+        access = {
+            **ownership.describe_access(str(node.packages)),
+            "is_owner": False,
+            "owner": "svc",
+            "environment_owner": "svc",
+            "writable": False,
+        }
+        monkeypatch.setattr(ownership, "describe_access", lambda folder, prefix: access)
     for act in (
         lambda: plan_removal(["flash-attn"], environment),
         lambda: remove(["flash-attn"], environment, node.run),

@@ -84,7 +84,7 @@ report:
   returned: success
   type: list
   elements: str
-  sample: ["/home/user/cluster/bundle.tar was written: 2 kinds of nodes, 3 files, 256.0 MB (256043921 bytes)"]
+  sample: ["/home/user/cluster/bundle.tar was written: 2 kinds of nodes, 3 wheels, 256.0 MB (256043921 bytes)"]
 downloads:
   description: What came over the network in this run; each with C(url) and C(size) (bytes).
   returned: success

@@ -36,8 +36,8 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     details:
-      - Nothing is downloaded. Hashes of files that are in neither the cache nor the plan are taken from the lock that is there,
-        if it has these files; a warning names them.
+      - No file is downloaded. What the wheels require is read from the wheels where they are, and from the index. Hashes and sizes
+        that only the download would tell are taken from the lock that is there, if it has these files; a warning names them.
 options:
   plans:
     description:
@@ -112,7 +112,7 @@ report:
   returned: success
   type: list
   elements: str
-  sample: ["/home/user/cluster/wheels.lock.yml was written: 2 kinds of nodes, 3 files, 256.0 MB (256043921 bytes)"]
+  sample: ["/home/user/cluster/wheels.lock.yml was written: 2 kinds of nodes, 3 wheels, 256.0 MB (256043921 bytes)"]
 downloads:
   description: What came over the network in this run, or would in check mode; each with C(url) and C(size) (bytes).
   returned: success

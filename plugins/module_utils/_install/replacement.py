@@ -25,6 +25,7 @@ from urllib.parse import quote
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import records
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.damage import has_sound_record
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import (
     Distribution,
     find_all_records,
@@ -79,11 +80,14 @@ def plan_exchange(new: str, site_packages: str) -> Exchange | None:
     arriving = find_installed([new])
     installed = find_installed([site_packages])
     leaving = {name: distribution for name, distribution in installed.items() if name in arriving}
-    check_owners(_recorded_files(arriving.values()), site_packages, list(arriving))
-    if not all(distribution.is_complete for distribution in leaving.values()):
+    coming = _recorded_files(arriving.values())
+    check_owners(coming, site_packages, list(arriving))
+    if not all(distribution.is_complete or _is_dist_info(distribution) for distribution in leaving.values()):
         return None
-    comes = _top_level(_recorded_files(arriving.values()))
-    ours = _recorded_files(leaving.values())
+    comes = _top_level(coming)
+    ours = _recorded_files(distribution for distribution in leaving.values() if distribution.is_complete)
+    for distribution in find_unrecorded(leaving.values()):  # what comes tells what its RECORD does not
+        ours |= coming.union(_files_below(site_packages, os.path.basename(distribution.path)))
     goes = _top_level(ours)
     if comes is None or goes is None:
         return None
@@ -102,6 +106,15 @@ def plan_exchange(new: str, site_packages: str) -> Exchange | None:
     # the metadata last: where it exists, the distribution is whole
     order = sorted(comes, key=lambda name: (name.endswith(".dist-info"), name))
     return Exchange(sorted(touched - comes), order)
+
+
+def find_unrecorded(found: t.Iterable[Distribution]) -> list[Distribution]:
+    """The distributions whose RECORD is gone or damaged, of which pip and uv do not know what to remove."""
+    return [each for each in found if _is_dist_info(each) and not has_sound_record(each)]
+
+
+def _is_dist_info(distribution: Distribution) -> bool:
+    return distribution.path.endswith(".dist-info")
 
 
 def plan_removal(leaving: t.Collection[Distribution], site_packages: str, prefix: str) -> RemovalPlan:

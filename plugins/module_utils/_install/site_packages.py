@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -98,6 +99,8 @@ def install(
             with replacement.syncing(new):
                 results = _try_out(wheels, new, environment, run, verify, devices)
             if exchange is None:
+                for unrecorded in replacement.find_unrecorded(_list_installed(files, python["site_packages"])):
+                    shutil.rmtree(unrecorded.path)  # the installer would refuse to replace it
                 installer.install_files(files, folder, None, environment, run)
                 _record_how_they_came(wheels, requirements, folder, python["site_packages"])
             else:
@@ -243,6 +246,13 @@ def _unpack(
         raise
     for file in files:
         wheel_file.check_metadata(wheel_file.delivered_path(file, folder), file["filename"])
+
+
+def _list_installed(files: t.Iterable[t.Mapping[str, t.Any]], site_packages: str) -> list[distributions.Distribution]:
+    """What is installed of the distributions that wheels bring."""
+    installed = distributions.find_installed([site_packages])
+    names = (wheel_file.parse_name(file["filename"]).name for file in files)
+    return [installed[name] for name in names if name in installed]
 
 
 def _record_how_they_came(

@@ -16,6 +16,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import (
     Distribution,
+    RecordEntry,
     read_record,
 )
 
@@ -55,7 +56,7 @@ def find_damage(distribution: Distribution, reads_all: bool = False) -> Damage:
     if _read_installer(distribution) == "conda":
         return damage
     rows = read_record(distribution)
-    if not any(row.path == record for row in rows):  # a power cut has left it empty, or cut it
+    if not _lists(record, rows):
         damage.changed.append(record)
     installed = os.stat(os.path.join(distribution.path, "RECORD")).st_mtime_ns
     for row in rows:
@@ -77,6 +78,17 @@ def find_damage(distribution: Distribution, reads_all: bool = False) -> Damage:
             if (is_newer or reads_all) and record_hash(path) != row.hash:
                 (damage.changed if is_newer else damage.hidden).append(row.path)
     return damage
+
+
+def has_sound_record(distribution: Distribution) -> bool:
+    """Whether there is a RECORD that is whole as far as it tells itself."""
+    record = f"{os.path.basename(distribution.path)}/RECORD"
+    return distribution.is_complete and _lists(record, read_record(distribution))
+
+
+def _lists(record: str, rows: t.Iterable[RecordEntry]) -> bool:
+    """Whether RECORD lists itself, as it does unless a power cut has left it empty or cut."""
+    return any(row.path == record for row in rows)
 
 
 def _read_installer(distribution: Distribution) -> str:

@@ -62,13 +62,12 @@ class DownloadContext(t.NamedTuple):
         """
         return read_kept_facts(os.path.join(self.cache, "facts", f"{filename}.facts.json"), filename, sha256)
 
-    def requirement_finder(self, offline: bool = False, predict: bool = False) -> RequirementFinder:
+    def requirement_finder(self, predict: bool = False) -> RequirementFinder:
         """What finds and downloads what wheels require.
 
-        :param offline: whether what is not in the cache is an error
         :param predict: whether what is not in the cache is only looked up
         :raises TorchExtensionError: if a library is missing, or the cache cannot be used
         """
         folder = os.path.join(self.cache, "requirements")
         fetch = Downloader(folder, self.ca_path, progress=self.progress).get
-        return RequirementFinder(folder, fetch, offline, predict)
+        return RequirementFinder(folder, fetch, predict)

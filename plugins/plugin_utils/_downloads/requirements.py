@@ -64,23 +64,18 @@ class Required(t.NamedTuple):
         return str(parse_wheel_filename(self.filename)[1])
 
 
-class NotCachedError(TorchExtensionError):
-    """A file would have to be downloaded, and nothing may be."""
-
-
 class RequirementFinder:
     """Finds what wheels require, in the cache or on an index; downloads each file once."""
 
-    def __init__(self, folder: str, fetch: Fetch | None = None, offline: bool = False, predict: bool = False) -> None:
+    def __init__(self, folder: str, fetch: Fetch | None = None, predict: bool = False) -> None:
         """
         :param folder: of the control node's cache
         :param fetch: downloads a URL into that folder, as ``Downloader.get`` does, for locked requirements that have one
-        :param offline: whether what is not in that folder is an error
         :param predict: whether what is not in that folder is only looked up
         """
         self._folder = folder
         self._fetch = fetch
-        self._offline, self._predict = offline, predict
+        self._predict = predict
         self._required: dict[tuple[str, str], Required] = {}
         self._unobtainable: dict[tuple[str, str], Unobtainable] = {}
         #: paths of the files that were downloaded from an index
@@ -151,8 +146,6 @@ class RequirementFinder:
         wheel_file.parse_name(filename)  # it becomes a path
         path = os.path.join(self._folder, filename)
         if not os.path.isfile(path) or sha256_of(path) != digest:
-            if self._offline:
-                raise NotCachedError(f"{filename} is not in {self._folder}.")
             if self._predict:
                 return self._foresee(Required(name, filename, None, digest, item["size"], ()))
             if item.get("url") and self._fetch:
@@ -182,8 +175,6 @@ class RequirementFinder:
             raise self._unobtainable[key]
         if key not in self._required:
             path = _newest_cached(self._folder, requirement, environment)
-            if path is None and self._offline:
-                raise NotCachedError(f"{requirement} is not in {self._folder}.")
             try:
                 self._required[key] = (
                     _required(canonical(requirement.name), path)

@@ -86,7 +86,7 @@ def plan_files(
 
 
 def _get_requirement(requirements: RequirementFinder, item: dict[str, t.Any], node: dict[str, t.Any]) -> str:
-    return requirements.get_locked(item, node).path
+    return t.cast("str", requirements.get_locked(item, node).path)  # for a bundle nothing is only predicted
 
 
 def _plan_text(text: str) -> PlannedFile:

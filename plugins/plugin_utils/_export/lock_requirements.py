@@ -8,14 +8,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.pip_index import Unobtainable
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.prediction import look_ahead
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import (
     Declaring,
-    NotCachedError,
     Required,
     RequirementFinder,
 )
@@ -27,15 +29,38 @@ class WantedFiles(t.NamedTuple):
 
     environment: t.Mapping[str, t.Any]
     wheels: t.Sequence[t.Mapping[str, t.Any]]  # as they were planned
-    paths: t.Sequence[str]  # of those wheels that are on the control node
+    declaring: t.Sequence[Declaring] | None  # what these declare; None if only a download tells
 
 
 class NodeRequirements(t.NamedTuple):
     """What the wheels of a node require."""
 
-    entries: list[dict[str, t.Any]] | None = None  # of a lock; None if they are not known without a download
+    entries: list[dict[str, t.Any]] | None = None  # of a lock; None, as any size or hash, if only a download tells
     omitted: t.Sequence[Unobtainable] = ()  # what the lock goes without: it cannot be had, and the node has it
     errors: t.Sequence[str] = ()
+
+
+def declare(
+    wheels: t.Iterable[t.Mapping[str, t.Any]], paths: t.Iterable[str], context: DownloadContext
+) -> list[Declaring] | None:
+    """What wheels declare to require; of those that are not on the control node it is read where they are.
+
+    :param paths: of those that are
+    :returns: None if only a download tells
+    :raises TorchExtensionError: if the download of one would fail
+    """
+    path_of = {os.path.basename(path): path for path in paths}
+    declaring = []
+    for wheel in wheels:
+        path = path_of.get(wheel["filename"])
+        if path:
+            declaring.append(Declaring.read(path))
+            continue
+        metadata = look_ahead(wheel["url"], wheel["filename"], context.ca_path, context.provenance_of(wheel)).metadata
+        if metadata is None:
+            return None
+        declaring.append(Declaring(wheel["filename"], metadata.requires))
+    return declaring
 
 
 def find_requirements(nodes: t.Mapping[str, WantedFiles], finder: RequirementFinder) -> dict[str, NodeRequirements]:
@@ -61,14 +86,10 @@ def _sort_key(environment: t.Mapping[str, t.Any]) -> tuple[int, ...]:
 
 
 def _find_for_node(node: WantedFiles, finder: RequirementFinder) -> NodeRequirements:
-    if len(node.paths) < len(node.wheels):
+    if node.declaring is None:
         return NodeRequirements()
     try:
-        required, unobtainable = finder.find_all(
-            map(Declaring.read, node.paths), node.environment, locked_requirements(node.wheels)
-        )
-    except NotCachedError:
-        return NodeRequirements()
+        required, unobtainable = finder.find_all(node.declaring, node.environment, locked_requirements(node.wheels))
     except TorchExtensionError as exc:
         return NodeRequirements(errors=[str(exc)])
     installed = {name for name, version in node.environment["distributions"].items() if version is not None}

@@ -24,6 +24,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lo
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_requirements import (
     NodeRequirements,
     WantedFiles,
+    declare,
     find_requirements,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.summary import Totals, describe_outcome
@@ -55,7 +56,7 @@ def write_lock(
     :param plans: of each node its ``environment`` and its ``wheels``, or why it was ``refused``; and ``nodes``, where it stands
         for several that are alike
     :param context: what is locked is downloaded to its cache
-    :param predict: tell what would be written, using no network
+    :param predict: tell what would be written, and download nothing
     :param skip_refused: whether to lock the others where nodes were refused, or their plans have conflicts
     :raises TorchExtensionError: if the lock would lack anything that another node asks for; it is then as it was
     """
@@ -71,9 +72,11 @@ def write_lock(
     for node, plan in plans.items():
         wheels, entries = fetched.nodes[node]["wheels"], fetched.requirements[node].entries
         if predict:
-            wheels, uncached = _fill_in_from_lock(wheels, lock)
-            unknown.update(uncached)
-        if entries is None:
+            wheels, names = _fill_in_from_lock(wheels, lock)
+            unknown.update(names)
+            entries, names = _fill_in_from_lock(entries or [], lock)
+            unknown.update(names)
+        if fetched.requirements[node].entries is None:
             entries = lock.requirements(plan["environment"]) if lock else []
             unknown.add("what the wheels require")
         lock_plans[node] = {"environment": plan["environment"], "wheels": wheels, "requirements": entries}
@@ -137,9 +140,11 @@ def _fetch(plans: t.Mapping[str, Plan], context: DownloadContext, predict: bool)
     """
     # what the wheels require is asked for below, for a lock wants all of it
     answer = fetch_for_nodes({node: {**plan, "requirements": False} for node, plan in plans.items()}, context, predict)
-    finder = context.requirement_finder(offline=predict)
+    finder = context.requirement_finder(predict=predict)
     wanted = {
-        node: WantedFiles(plan["environment"], plan["wheels"], answer["nodes"][node]["files"])
+        node: WantedFiles(
+            plan["environment"], plan["wheels"], declare(plan["wheels"], answer["nodes"][node]["files"], context)
+        )
         for node, plan in plans.items()
         if not answer["nodes"][node]["errors"]
     }
@@ -149,6 +154,7 @@ def _fetch(plans: t.Mapping[str, Plan], context: DownloadContext, predict: bool)
     if errors:
         raise TorchExtensionError(_explain_nothing_locked(_group_nodes(errors)))
     required = [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in finder.downloaded]
+    required += [{"url": item.filename, "size": item.size or 0} for item in finder.foreseen]
     return _Fetched(answer["nodes"], requirements, answer["downloads"] + required, answer["warnings"])
 
 
@@ -196,20 +202,20 @@ def _omission_warnings(plans: t.Mapping[str, Plan], requirements: t.Mapping[str,
 
 
 def _fill_in_from_lock(
-    wheels: t.Iterable[t.Mapping[str, t.Any]], lock: lock_file.Lock | None
+    items: t.Iterable[t.Mapping[str, t.Any]], lock: lock_file.Lock | None
 ) -> tuple[list[dict[str, t.Any]], list[str]]:
-    """The wheels of a prediction, with hashes and sizes that are unknown taken from the lock; and the names of those."""
-    locked = {(item["url"], item["filename"]): item for item in lock.files() if "url" in item} if lock else {}
-    filled_in, uncached = [], []
-    for wheel in wheels:
-        item = dict(wheel)
+    """The files of a prediction, with hashes and sizes that are unknown taken from the lock; and the names of those."""
+    locked = {(item.get("url"), item["filename"]): item for item in lock.files()} if lock else {}
+    filled_in, unknown = [], []
+    for given in items:
+        item = dict(given)
         if not item["sha256"] or not item["size"]:
-            locked_item = locked.get((item["url"], item["filename"]), {})
+            locked_item = locked.get((item.get("url"), item["filename"]), {})
             item["sha256"] = item["sha256"] or locked_item.get("sha256", _UNKNOWN_YET)
             item["size"] = item["size"] or locked_item.get("size", _UNKNOWN_YET)
-            uncached.append(item["filename"])
+            unknown.append(item["filename"])
         filled_in.append(item)
-    return filled_in, uncached
+    return filled_in, unknown
 
 
 def _unknown_warning(unknown: t.Collection[str]) -> str:

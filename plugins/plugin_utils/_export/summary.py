@@ -26,7 +26,7 @@ class Totals(t.NamedTuple):
         return cls(len(environments), len(sizes), sum(size for size in sizes.values() if isinstance(size, int)))
 
     def __str__(self) -> str:
-        return f"{_count(self.kinds, 'kind')} of nodes, {_count(self.files, 'file')}, {_format_size(self.size)}"
+        return f"{_count(self.kinds, 'kind')} of nodes, {_count(self.files, 'wheel')}, {_format_size(self.size)}"
 
 
 def describe_outcome(path: str, changed: bool, predict: bool, totals: Totals, is_complete: bool = True) -> str:

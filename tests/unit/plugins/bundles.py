@@ -63,7 +63,7 @@ class BundleMaker:
             candidates = (self.folder / "wheels").rglob(wheel["filename"])
             return next(str(path) for path in candidates if sha256(path) == wheel["sha256"])
 
-        requirements = RequirementFinder(str(self.folder / "requirements"), offline=True)
+        requirements = RequirementFinder(str(self.folder / "requirements"))
         lock = lock_file.parse_lock(self.lock_text, "a.yml")
         return plan_files(lock, self.lock_text, bom.build_bom(lock, self.lock_text), get_wheel, requirements)
 

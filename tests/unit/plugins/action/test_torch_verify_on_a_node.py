@@ -47,6 +47,11 @@ def test_what_is_broken_fails_no_task_and_is_a_warning(flash_attn, verify, venv)
     assert "BROKEN: flash-attn 2.8.3: flash_attn/__init__.py is not as installed" in " ".join(result["output"].split())
 
 
+def test_a_requirement_of_the_command_line_may_have_a_comma(flash_attn, verify):
+    assert verify(packages="flash-attn>=2.8,<2.9")["ok"]
+    assert verify(packages="flash-attn>=2.7,<2.8")["report"][1] == "flash-attn 2.8.3: wanted is flash-attn>=2.7,<2.8"
+
+
 def test_an_older_version_than_is_wanted_is_broken(flash_attn, verify):
     assert verify(packages="flash-attn>=2.8,<2.9")["report"][0] == "ok"
     assert verify(packages="flash-attn>=2.8.4,<3")["report"][:2] == [

@@ -21,8 +21,11 @@ pytestmark = pytest.mark.slow  # they run ansible-playbook
 
 PLAYBOOKS = Path(__file__).parents[4] / "playbooks"
 PLAYS = {path.stem: yaml.safe_load(path.read_text()) for path in PLAYBOOKS.glob("*.yml")}
+TO_CONTROL_NODE = ("localhost", "{{ __torch_extension_control_node }}")
 TO_NODES = sorted(
-    name for name, plays in PLAYS.items() if any(play.get("hosts", "localhost") != "localhost" for play in plays)
+    name
+    for name, plays in PLAYS.items()
+    if any(play.get("hosts", "localhost") not in TO_CONTROL_NODE for play in plays)
 )
 
 

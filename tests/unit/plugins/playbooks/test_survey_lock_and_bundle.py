@@ -198,7 +198,7 @@ def test_lock_and_bundle_are_written_of_what_nodes_return(playbook, nodes, githu
     for name, *options in (("lock", "-i", nodes, "--limit", "!n4"), ("bundle",)):
         status, said = playbook(name, *options, **github)
         assert status == 0, said
-    assert f"{here / 'bundle'} was written: 2 kinds of nodes, 3 files, " in said
+    assert f"{here / 'bundle'} was written: 2 kinds of nodes, 3 wheels, " in said
     locked = yaml.safe_load((here / "wheels.lock.yml").read_text())["environments"]
     assert [environment["torch"] for environment in locked] == ["2.6.0+cu124", "2.7.0+cu126"]
     wheels = {environment["wheels"][0]["filename"] for environment in locked}

@@ -43,3 +43,33 @@ def test_root_gives_a_file_the_owner_of_another(tmp_path):
     path = tmp_path / "theirs" / "pip.conf"
     atomic.write_bytes(str(path), b"", like=(tmp_path / "theirs").stat())
     assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1234)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_what_another_user_puts_in_place_of_a_file_that_is_written_is_not_given_away(tmp_path, monkeypatch):
+    victim = tmp_path / "of root"
+    victim.touch(mode=0o600)
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", 1234, 1234)
+
+    def swap(handle):
+        (half,) = (tmp_path / "theirs").iterdir()
+        half.unlink()
+        half.symlink_to(victim)
+
+    monkeypatch.setattr(os, "fsync", swap)
+    atomic.write_bytes(str(tmp_path / "theirs/pip.conf"), b"", 0o644, (tmp_path / "theirs").stat())
+    assert (stat.S_IMODE(victim.stat().st_mode), victim.stat().st_uid) == (0o600, 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_folder_is_made_for_the_owner_of_another_whatever_the_umask(tmp_path):
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", 1234, 1234)
+    before = os.umask(0o077)
+    try:
+        atomic.make_folder(str(tmp_path / "theirs/share"), 0o755, (tmp_path / "theirs").stat())
+    finally:
+        os.umask(before)
+    status = (tmp_path / "theirs/share").stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o755, 1234, 1234)

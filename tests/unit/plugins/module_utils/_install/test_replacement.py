@@ -182,15 +182,25 @@ def test_after_an_error_everything_is_as_before(fails, site, monkeypatch):
         ("other-1.dist-info/RECORD", "flash_attn/plugin.py,,\nother-1.dist-info/METADATA,,\n"),
         ("flash_attn-2.8.2.dist-info/RECORD", "../../../bin/tool,,\nflash_attn/__init__.py,,\n"),
         (".torch_extension-x/new/flash_attn-2.8.3.dist-info/RECORD", "../../bin/tool,,\nflash_attn/__init__.py,,\n"),
-        ("flash_attn-2.8.2.dist-info/RECORD", None),
     ],
-    ids=["a stranger's file", "a shared folder", "scripts go", "scripts come", "no record"],
+    ids=["a stranger's file", "a shared folder", "scripts go", "scripts come"],
 )
 def test_there_is_no_plan_where_renames_are_not_enough(path, content, site):
     (site / path).parent.mkdir(exist_ok=True)
     (site / "other-1.dist-info").mkdir(exist_ok=True)
     (site / "other-1.dist-info" / "METADATA").touch()
-    (site / path).unlink() if content is None else (site / path).write_text(content)
+    (site / path).write_text(content)
+    assert replacement.plan_exchange(new_of(site), str(site)) is None
+
+
+def test_without_a_record_there_is_a_plan_if_what_comes_has_all_the_files(site):
+    (site / "flash_attn-2.8.2.dist-info" / "RECORD").unlink()
+    exchange = replacement.plan_exchange(new_of(site), str(site))
+    assert exchange.goes == ["flash_attn-2.8.2.dist-info"]
+    (site / "flash_attn" / "old.py").touch()
+    assert replacement.plan_exchange(new_of(site), str(site)) is None
+    (site / "flash_attn" / "old.py").unlink()
+    (site / "flash_attn-2.8.2.dist-info").rename(site / "flash_attn-2.8.2.egg-info")
     assert replacement.plan_exchange(new_of(site), str(site)) is None
 
 

@@ -392,6 +392,36 @@ def test_a_partial_installation_is_replaced_though_it_can_be_imported(node):
     assert node.version() == "2.8.3"
 
 
+@pytest.mark.parametrize("content", [None, b"", bytes(999)], ids=["missing", "empty", "zeroes"])
+def test_what_has_lost_its_record_is_replaced_and_whole_again(content, any_node):
+    wheel = any_node.deliver(label=LABEL)
+    any_node.install(wheel)
+    record = next(any_node.venv.rglob("flash_attn-*/RECORD"))
+    if content is None:
+        record.unlink()
+    else:
+        record.write_bytes(content)
+    assert decide_action(wheel, any_node.environment, any_node.run).action == "replace"
+    any_node.install(wheel)
+    assert not find_damage(find_installed([any_node.packages])["flash-attn"], reads_all=True)
+    assert decide_action(wheel, any_node.environment, any_node.run).action == "keep"
+    assert any_node.version() == "2.8.3"
+
+
+@pytest.mark.parametrize("content", [None, b"", bytes(999)], ids=["missing", "empty", "zeroes"])
+def test_what_has_lost_its_record_gives_way_to_another_version(content, any_node):
+    any_node.install(any_node.deliver(version="2.8.2", files={"flash_attn/__init__.py": "", "flash_attn/old.py": ""}))
+    record = next(any_node.venv.rglob("flash_attn-*/RECORD"))
+    if content is None:
+        record.unlink()
+    else:
+        record.write_bytes(content)
+    any_node.install(any_node.deliver())
+    assert [path.name for path in any_node.venv.rglob("flash_attn-*.dist-info")] == ["flash_attn-2.8.3.dist-info"]
+    assert not find_damage(find_installed([any_node.packages])["flash-attn"], reads_all=True)
+    assert any_node.version() == "2.8.3"
+
+
 def test_folders_that_a_killed_pip_had_renamed_are_removed(node):
     packages = node.venv / "lib" / os.listdir(node.venv / "lib")[0] / "site-packages"
     ours = ["~lash_attn", "~-ash_attn-2.8.2.dist-info", "~.=sh_attn", "~-flash_attn"]

@@ -26,9 +26,9 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.s
     remove,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import leftovers, ownership
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.damage import find_damage
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import find_installed
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_environment
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.records import changed_files, missing_files
 
 pytestmark = pytest.mark.slow  # most of them run pip
 
@@ -80,7 +80,11 @@ class Node:
         return set(find_installed([str(self.packages)])) - {"pip"}
 
     def state(self):
-        return {path: what for path, what in tree_state(self.venv).items() if "/pip" not in path}
+        return {
+            path: what
+            for path, what in tree_state(self.venv).items()
+            if "/pip" not in path and not path.endswith("/.lock")
+        }  # of uv
 
 
 @pytest.fixture
@@ -117,7 +121,7 @@ def test_what_came_as_a_requirement_is_whole_and_marked_as_asked_for_by_nobody(a
     found = find_installed([str(any_node.packages)])
     assert (Path(found["flash-attn"].path) / "REQUESTED").exists()
     assert not (Path(found["einops"].path) / "REQUESTED").exists()
-    assert (missing_files(found["einops"]), changed_files(found["einops"])) == ([], [])
+    assert not find_damage(found["einops"], reads_all=True)
     assert "REQUESTED" not in (Path(found["einops"].path) / "RECORD").read_text()
 
 
@@ -131,6 +135,17 @@ def test_what_somebody_has_installed_stays(any_node):
     any_node.install_by_hand(name="einops")
     any_node.install(requires=["einops"])
     assert (any_node.remove().requirements, any_node.installed()) == ([], {"einops"})
+
+
+def test_what_pip_has_brought_for_something_else_stays(node):
+    shelf = node.folder.with_name("shelf")
+    build_wheel(shelf, name="einops", version="1"), build_wheel(shelf, name="timm", version="1", requires=["einops"])
+    pip = [str(node.venv / "bin/python"), "-m", "pip"]
+    assert node.run([*pip, "install", "-q", "--no-index", "--find-links", str(shelf), "timm"])[0] == 0
+    assert node.run([*pip, "uninstall", "-q", "--yes", "timm"])[0] == 0
+    node.install(requires=["einops"])
+    assert not (node.packages / "einops-1.dist-info/REQUESTED").exists()
+    assert (node.remove().requirements, node.installed()) == ([], {"einops"})
 
 
 def test_what_somebody_has_asked_for_since_stays(any_node):
@@ -219,7 +234,7 @@ def test_files_of_another_distribution_in_the_same_folder_stay(node):
     assert [str(path.relative_to(node.packages)) for path in node.packages.glob("flash_attn/**/*.py*")] == [
         "flash_attn/cute/__init__.py"
     ]
-    assert missing_files(find_installed([str(node.packages)])["flash-attn-4"]) == []
+    assert find_damage(find_installed([str(node.packages)])["flash-attn-4"]).missing == []
 
 
 def test_what_a_record_names_outside_of_the_environment_stays(node, tmp_path):
@@ -259,19 +274,22 @@ def put_egg(packages):
     info = packages / "flash_attn-2.8.3-py3.11.egg-info"
     info.mkdir()
     (info / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: flash-attn\nVersion: 2.8.3\n")
-    (info / "installed-files.txt").write_text("../flash_attn/__init__.py\nPKG-INFO\ninstalled-files.txt\n")
-    (info / "requires.txt").write_text("einops\n")
+    (info / "installed-files.txt").write_text(
+        "../flash_attn/__init__.py\nPKG-INFO\ntop_level.txt\ninstalled-files.txt\n"
+    )
+    (info / "top_level.txt").write_text("flash_attn\n")  # by which uv goes
     (packages / "flash_attn").mkdir()
     (packages / "flash_attn/__init__.py").touch()
 
 
-def test_what_was_built_on_the_node_is_removed_by_the_environments_installer(node, monkeypatch):
-    before = node.state()
-    put_egg(node.packages)
-    monkeypatch.setenv("PIP_REQUIRE_VIRTUALENV", "1")  # nobody's settings take part
-    monkeypatch.setenv("PIP_PYTHON", "/none")
-    assert node.remove().packages[0].action == "remove"
-    assert node.state() == before
+def test_what_was_built_on_the_node_is_removed_by_the_environments_installer(any_node, monkeypatch):
+    (any_node.packages / "other.py").touch()  # pip removes the folder itself where all else is links, as it is here
+    before = any_node.state()
+    put_egg(any_node.packages)
+    monkeypatch.setenv("PIP_PYTHON", "/none")  # nobody's settings take part
+    monkeypatch.setenv("UV_PYTHON", "/none")
+    assert any_node.remove().packages[0].action == "remove"
+    assert any_node.state() == before
 
 
 def test_what_only_an_installer_can_remove_stays_where_there_is_none(make_venv, tmp_path, run, monkeypatch):
@@ -406,7 +424,7 @@ def test_killed_at_any_moment_there_is_the_package_or_none_and_the_next_run_clea
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         found = find_installed([str(node.packages)]).get("flash-attn")
-        assert found is None or missing_files(found) == []
+        assert found is None or find_damage(found).missing == []
         node.remove()
         assert node.state() == empty
         assert leftovers.find_leftovers(str(node.packages)) == []

@@ -15,8 +15,10 @@ from wheels import LABEL, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import (
     Distribution,
+    came_from_file,
     find_installed,
     read_origin,
+    read_requirements,
 )
 
 
@@ -151,3 +153,46 @@ def test_of_records_that_are_alike_the_one_that_was_installed_last_counts(last, 
         path = put(tmp_path, f"flash_attn-{version}.dist-info")
         os.utime(path, (1, 2 if version == last else 1))
     assert find_installed([str(tmp_path)])["flash-attn"].version == last
+
+
+@pytest.mark.parametrize(
+    ("url", "installer", "archive", "comes"),
+    [
+        ("file:///stage/a-1-py3-none-any.whl", "pip", "archive_info", True),
+        ("file:///stage/a-1-py3-none-any.whl", "uv", "archive_info", True),
+        ("https://mirror.example/a-1-py3-none-any.whl", "pip", "archive_info", False),
+        ("file:///stage/a-1-py3-none-any.whl", "conda", "archive_info", False),
+        ("file:///src/a", "pip", "dir_info", False),
+    ],
+    ids=["pip", "uv", "from a server", "another installer", "from a source tree"],
+)
+def test_what_pip_or_uv_has_installed_from_a_file_is_told_from_the_rest(url, installer, archive, comes, tmp_path):
+    folder = put(tmp_path, "a-1.dist-info")
+    (folder / "RECORD").touch()
+    (folder / "INSTALLER").write_text(f"{installer}\n")
+    assert not came_from_file(find_installed([str(tmp_path)])["a"])
+    (folder / "direct_url.json").write_text(json.dumps({"url": url, archive: {}}))
+    assert came_from_file(find_installed([str(tmp_path)])["a"]) == comes
+
+
+def test_all_that_a_distribution_requires_counts_whatever_the_extra_or_the_machine(tmp_path):
+    folder = put(tmp_path, "a-1.dist-info")
+    lines = [
+        "torch",
+        "Einops>=0.6",
+        "triton (>=2)",
+        'ninja ; extra == "build"',
+        'foo_bar[x] @ https://x/y.whl ; os_name == "nt"',
+    ]
+    (folder / "METADATA").write_text("Name: a\n" + "".join(f"Requires-Dist: {line}\n" for line in lines))
+    assert read_requirements(find_installed([str(tmp_path)])["a"]) == {"torch", "einops", "triton", "ninja", "foo-bar"}
+
+
+def test_what_an_egg_requires_counts(tmp_path):
+    egg = tmp_path / "b-1.egg-info"
+    egg.mkdir()
+    (egg / "PKG-INFO").write_text("Name: b\nVersion: 1\n")
+    (egg / "requires.txt").write_text("einops>=0.6\n\n[build]\nNinja\n")
+    assert read_requirements(find_installed([str(tmp_path)])["b"]) == {"einops", "ninja"}
+    (tmp_path / "c-1-py3.11.egg-info").write_text("Name: c\n")
+    assert read_requirements(find_installed([str(tmp_path)])["c"]) == set()

@@ -9,7 +9,10 @@ import copy
 import pytest
 from wheels import build_wheel
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import RequirementFinder
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import (
+    Declaring,
+    RequirementFinder,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_requirements import (
     WantedFiles,
     find_requirements,
@@ -23,7 +26,10 @@ def find_files(tmp_path):
     """The file names of what the wheels of each node require; what is downloaded stays for the next call."""
 
     def find_files(nodes):
-        wanted = {node: WantedFiles(environment, [{}], [str(wheel)]) for node, (environment, wheel) in nodes.items()}
+        wanted = {
+            node: WantedFiles(environment, [{}], [Declaring.read(str(wheel))])
+            for node, (environment, wheel) in nodes.items()
+        }
         found = find_requirements(wanted, RequirementFinder(str(tmp_path / "cache")))
         return {node: [entry["filename"] for entry in each.entries] for node, each in found.items()}
 

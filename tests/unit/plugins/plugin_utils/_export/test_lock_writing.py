@@ -8,6 +8,7 @@ import os
 import shutil
 
 import pytest
+import yaml
 from wheels import build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -162,13 +163,13 @@ def test_the_report_counts_kinds_of_nodes_files_and_bytes(
     size = sum(file.stat().st_size for file in files)
     result = write_lock(plans)
     assert (result["environments"], result["files"], result["size"]) == (2, 2, size)
-    assert result["report"] == [f"{lock_path} was written: 2 kinds of nodes, 2 files, {size} bytes"]
+    assert result["report"] == [f"{lock_path} was written: 2 kinds of nodes, 2 wheels, {size} bytes"]
     lock_path.unlink()
     predicted = write_lock(plans, predict=True)
-    assert predicted["report"] == [f"{lock_path} would be written: 2 kinds of nodes, 2 files, {size} bytes"]
+    assert predicted["report"] == [f"{lock_path} would be written: 2 kinds of nodes, 2 wheels, {size} bytes"]
     shutil.rmtree(cache)
     [line] = write_lock(plans, predict=True)["report"]
-    assert line.endswith(": 2 kinds of nodes, 1 file, 0 bytes (as far as is known without a download)")
+    assert line.endswith(": 2 kinds of nodes, 1 wheel, 0 bytes (as far as is known without a download)")
 
 
 def test_all_wheels_that_cannot_be_downloaded_are_named_and_nothing_is_locked(
@@ -216,13 +217,31 @@ def test_a_prediction_downloads_nothing_and_says_what_it_cannot_know(
 ):
     wheel = publish(sha256=None)
     result = write_lock({"n1": make_plan(wheel)}, predict=True)
-    looked_at = [f"/{wheel['filename']}"]
-    assert (result["changed"], tls_server.requests, lock_path.exists()) == (True, looked_at, False)
+    looked_at = {f"/{wheel['filename']}"}  # by a server that gives no part of a file
+    assert (result["changed"], set(tls_server.requests), lock_path.exists()) == (True, looked_at, False)
     for field in ("sha256", "size"):
         assert f"{field}: (known when it is downloaded)\n" in result["diff"]["after"]
     [warning] = result["warnings"]
     assert "flash_attn-2.8.3+" in warning
     assert "what the wheels require" in warning
+
+
+def test_a_prediction_without_a_cache_has_the_requirements_too(
+    write_lock, make_plan, publish, index, environment, cache, tls_server, tmp_path, lock_path
+):
+    environment["distributions"]["einops"] = "0.7"
+    wheel = publish()
+    tls_server.serve_file(f"/{wheel['filename']}", (tmp_path / "published" / wheel["filename"]).read_bytes())
+    predicted = write_lock({"n1": make_plan(wheel)}, predict=True)
+    [einops] = yaml.safe_load(predicted["diff"]["after"])["environments"][0]["requirements"]
+    assert (einops["filename"], einops["size"]) == ("einops-0.8.1-py3-none-any.whl", "(known when it is downloaded)")
+    assert (predicted["environments"], predicted["files"], len(predicted["downloads"])) == (1, 2, 2)
+    assert predicted["report"][0].endswith(" (as far as is known without a download)")
+    assert list(cache.rglob("*.whl")) == []
+    write_lock({"n1": make_plan(wheel)})
+    assert lock_file.read_lock(str(lock_path)).requirements(environment)[0]["sha256"] == einops["sha256"]
+    shutil.rmtree(cache)
+    assert write_lock({"n1": make_plan(wheel)}, predict=True)["changed"] is False, "what is unknown is in the lock"
 
 
 def test_a_prediction_is_what_happens_where_all_files_are_cached(

@@ -109,6 +109,16 @@ def test_the_first_that_fits_is_taken_and_the_next_is_not_tried(environment, pro
     ]
 
 
+def test_with_reinstall_a_wheel_that_is_there_is_proven_and_replaced(environment, prove):
+    offers = Offers(offered("2.1"))
+    environment["distributions"]["flash-attn"] = "2.8.3"
+    environment["origins"]["flash-attn"] = {"filename": name(offered("2.1")), "sha256": SHA256}
+    prove.results = {name(offered("2.1")): FITS}
+    assert choose_serving(offers, environment, prove)["action"] == "keep"
+    offers.reinstall = True
+    assert choose_serving(offers, environment, prove)["action"] == "replace"
+
+
 def test_a_stable_abi_is_the_ground(environment, prove):
     prove.results = {name(offered("2.1")): FITS._replace(has_stable_abi=True)}
     assert choose_serving(Offers(offered("2.1")), environment, prove)["ground"] == (

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -20,12 +21,17 @@ from urllib.parse import unquote, urlsplit
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.output import innermost_reason
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.settings import read_settings
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import compatibility_tags, wheel_file
+
+with contextlib.suppress(ImportError):  # http_session.py says so
+    import requests
 
 if t.TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 _TIMEOUT_SECONDS = 300
+_SIZE_TIMEOUT_SECONDS = 10
 #: warnings of pip's, the latter with the error in it as Python writes it
 _UNTRUSTED = re.compile("WARNING: (The repository located at .* is not a trusted or secure host)")
 _CONNECTION_BROKEN = re.compile("after connection broken by '(.*)': ")
@@ -97,13 +103,30 @@ def look_up(requirement: Requirement, environment: t.Mapping[str, t.Any], requir
 
 def _read_report(item: t.Mapping[str, t.Any]) -> Listed:
     """Read pip's report of one wheel (pip's documentation, "Installation Report")."""
-    parts = urlsplit(item["download_info"]["url"])
-    hashes = item["download_info"].get("archive_info", {}).get("hashes", {})
-    path = unquote(parts.path)
-    filename = os.path.basename(path)
+    url, hashes = item["download_info"]["url"], item["download_info"].get("archive_info", {}).get("hashes", {})
+    filename = os.path.basename(unquote(urlsplit(url).path))
     wheel_file.parse_name(filename)
-    size = os.path.getsize(path) if parts.scheme == "file" and os.path.isfile(path) else None
-    return Listed(filename, tuple(item["metadata"].get("requires_dist", ())), hashes.get("sha256"), size)
+    return Listed(filename, tuple(item["metadata"].get("requires_dist", ())), hashes.get("sha256"), _ask_size(url))
+
+
+def _ask_size(url: str) -> int | None:
+    """The size of a file, which pip's report lacks; None where it is not to be had without what only pip knows, such as a password."""
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return os.path.getsize(unquote(parts.path))
+    certificates = read_settings(sys.prefix, os.environ).get("cert")
+    try:
+        answer = requests.head(
+            url,
+            headers={"Accept-Encoding": "identity"},
+            allow_redirects=True,
+            timeout=_SIZE_TIMEOUT_SECONDS,
+            verify=certificates or True,
+        )
+    except (requests.exceptions.RequestException, OSError):
+        return None
+    length = answer.headers.get("Content-Length", "") if answer.ok else ""
+    return int(length) if re.fullmatch(r"[0-9]{1,15}", length) else None
 
 
 def download_locked(item: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], folder: str) -> None:

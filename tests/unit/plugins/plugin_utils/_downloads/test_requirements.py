@@ -324,6 +324,9 @@ def test_what_would_be_downloaded_is_looked_up_with_its_own_requirements_and_not
     foreseen = find_required(environment, "a", requirements=finder)
     assert foreseen == ["a-1-py3-none-any.whl", "b-1-py3-none-any.whl"]
     assert [item.filename for item in finder.foreseen] == foreseen
+    assert [item.size for item in finder.foreseen] == [
+        (tmp_path / "index" / name).stat().st_size for name in foreseen
+    ], "which only the server tells"
     assert not (tmp_path / "cache").exists()
     assert find_required(environment, "a") == foreseen, "the download brings the same"
 

@@ -271,6 +271,27 @@ def test_the_documentation_names_the_oldest_ansible_core_and_pythons():
     assert f"runs on Python {python}," in (ROOT / "CONTRIBUTING.md").read_text()
 
 
+def headings(page: Path) -> set[str]:
+    """What a link to a heading of the page says behind its #."""
+    titles = re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_links_of_the_documentation_lead_somewhere():
+    broken, followed = [], 0
+    for page in (ROOT / path for path in run("git", "ls-files", "*.md").splitlines()):
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            path, _hash, heading = link.partition("#")
+            target = page.parent / path if path else page
+            if "://" in link:
+                continue
+            followed += 1
+            if not target.exists() or (heading and heading not in headings(target)):
+                broken.append(f"{page.relative_to(ROOT)}: {link}")
+    assert followed
+    assert broken == []
+
+
 @pytest.mark.parametrize("path", ["README.md", "roles/torch_extension/meta/argument_specs.yml"])
 def test_the_documentation_names_all_packages(path):
     assert PACKAGES.keys() - set(re.findall(r"[\w-]+", (ROOT / path).read_text())) == set()

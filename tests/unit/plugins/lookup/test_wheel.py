@@ -50,7 +50,7 @@ def test_no_wheel_is_an_error_or_if_not_strict_a_refusal(strict, query, environm
     status, output = query(f"strict={strict}", terms=["flash-attn==2.5.3"])
     assert (status != 0) == strict
     assert ('"action": "refuse"' in output) != strict
-    assert "install torch there first" in output
+    assert "Install torch there first" in output
     assert "Traceback" not in output
 
 

@@ -68,17 +68,13 @@ def write_lock(
         raise TorchExtensionError(_explain_nothing_locked(left_out, plans, "torch_extension_skip_refused: true, or "))
     plans = _without_nodes(plans, left_out)
     fetched = _fetch(plans, context, predict)
-    lock_plans, unknown = {}, set()
+    lock_plans: dict[str, dict[str, t.Any]] = {}
+    unknown: set[str] = set()
     for node, plan in plans.items():
         wheels, entries = fetched.nodes[node]["wheels"], fetched.requirements[node].entries
         if predict:
-            wheels, names = _fill_in_from_lock(wheels, lock)
+            wheels, entries, names = _fill_in_from_lock(plan["environment"], wheels, entries, lock)
             unknown.update(names)
-            entries, names = _fill_in_from_lock(entries or [], lock)
-            unknown.update(names)
-        if fetched.requirements[node].entries is None:
-            entries = lock.requirements(plan["environment"]) if lock else []
-            unknown.add("what the wheels require")
         lock_plans[node] = {"environment": plan["environment"], "wheels": wheels, "requirements": entries}
     data = build_lock(lock_plans)
     after = format_lock(data)
@@ -114,7 +110,7 @@ def _list_refusals(plans: t.Mapping[str, Plan]) -> t.Iterator[tuple[str, str]]:
         if "refused" in plan:
             yield node, plan["refused"]
             continue
-        kind_of_node(plan["environment"])  # raises an error if this is no environment
+        kind_of_node(plan.get("environment") or {})  # raises an error if this is no environment
         for wheel in plan["wheels"]:
             if wheel.get("conflicts") or not wheel.get("url"):
                 reason = "; ".join(wheel.get("conflicts") or ["there is no wheel for it"])
@@ -210,20 +206,29 @@ def _omission_warnings(plans: t.Mapping[str, Plan], requirements: t.Mapping[str,
 
 
 def _fill_in_from_lock(
-    items: t.Iterable[t.Mapping[str, t.Any]], lock: lock_file.Lock | None
-) -> tuple[list[dict[str, t.Any]], list[str]]:
-    """The files of a prediction, with hashes and sizes that are unknown taken from the lock; and the names of those."""
+    environment: t.Mapping[str, t.Any],
+    wheels: t.Iterable[t.Mapping[str, t.Any]],
+    requirements: t.Iterable[t.Mapping[str, t.Any]] | None,
+    lock: lock_file.Lock | None,
+) -> tuple[list[dict[str, t.Any]], list[dict[str, t.Any]], list[str]]:
+    """The wheels and requirements of a prediction, with what only a download tells taken from the lock that is there.
+
+    :returns: and, as a third, the names of what was not known
+    """
+    unknown = []
+    if requirements is None:
+        requirements = lock.requirements(environment) if lock else []
+        unknown.append("what the wheels require")
     locked = {(item.get("url"), item["filename"]): item for item in lock.files()} if lock else {}
-    filled_in, unknown = [], []
-    for given in items:
-        item = dict(given)
-        if not item["sha256"] or not item["size"]:
-            locked_item = locked.get((item.get("url"), item["filename"]), {})
-            item["sha256"] = item["sha256"] or locked_item.get("sha256", _UNKNOWN_YET)
-            item["size"] = item["size"] or locked_item.get("size", _UNKNOWN_YET)
-            unknown.append(item["filename"])
-        filled_in.append(item)
-    return filled_in, unknown
+
+    def fill_in(item: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        if item["sha256"] and item["size"]:
+            return dict(item)
+        unknown.append(item["filename"])
+        locked_item = locked.get((item.get("url"), item["filename"]), {})
+        return {**item, **{key: item[key] or locked_item.get(key, _UNKNOWN_YET) for key in ("sha256", "size")}}
+
+    return [*map(fill_in, wheels)], [*map(fill_in, requirements)], unknown
 
 
 def _unknown_warning(unknown: t.Collection[str]) -> str:

@@ -44,6 +44,7 @@ def test_lock_and_bundle_are_written_on_the_control_node_and_predicted_in_check_
     [
         ("wheel_lock", {"plans": {}, "path": "wheels.lock.yml"}, "There is no node to lock anything for"),
         ("wheel_lock", {"plans": {"n": {"environment": {}, "wheels": []}}, "path": "a.yml"}, "that torch_info returns"),
+        ("wheel_lock", {"plans": {"n": {}}, "path": "a.yml"}, "that torch_info returns"),
         ("wheel_bundle", {"lock": "missing.yml", "dest": "bundle"}, "missing.yml cannot be read"),
     ],
 )

@@ -112,6 +112,21 @@ def test_the_documentation_of_a_role_has_each_variable(role):
     assert (load(f"roles/{role}/defaults/main.yml") or {}).keys() - named == set()
 
 
+def test_no_comment_stands_where_ansible_quotes_it_at_each_failure_of_a_task():
+    """Since ansible-core 2.19 a failure shows the two lines above the name of its task."""
+    shown = []
+    for path in [*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("playbooks/**/*.yml")]:
+        text = path.read_text()
+        blocks = re.findall(r"^( *)- name: (.*)\n(?:\1  .*\n)*?\1  block:", text, re.MULTILINE)
+        lines = text.splitlines()
+        for number, line in enumerate(lines):
+            name = re.match(r"( *)- name: (.*)", line)
+            if name and (name[1] or "tasks" in path.parts) and name.groups() not in blocks:
+                above = lines[max(number - 2, 0) : number]
+                shown += [f"{path.relative_to(ROOT)}: {each}" for each in above if each.lstrip().startswith("#")]
+    assert shown == []
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_variables_of_a_role_bear_its_name(role):
     options = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]

@@ -65,7 +65,7 @@ def write_lock(
     plans = {", ".join(plan.get("nodes") or [node]): plan for node, plan in plans.items()}
     left_out = _group_nodes(_list_refusals(plans))
     if left_out and not skip_refused:
-        raise TorchExtensionError(_explain_nothing_locked(left_out, "torch_extension_skip_refused: true, or "))
+        raise TorchExtensionError(_explain_nothing_locked(left_out, plans, "torch_extension_skip_refused: true, or "))
     plans = _without_nodes(plans, left_out)
     fetched = _fetch(plans, context, predict)
     lock_plans, unknown = {}, set()
@@ -152,7 +152,7 @@ def _fetch(plans: t.Mapping[str, Plan], context: DownloadContext, predict: bool)
     errors = [(node, error) for node in plans for error in answer["nodes"][node]["errors"]]
     errors += [(node, error) for node, found in requirements.items() for error in found.errors]
     if errors:
-        raise TorchExtensionError(_explain_nothing_locked(_group_nodes(errors)))
+        raise TorchExtensionError(_explain_nothing_locked(_group_nodes(errors), plans))
     required = [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in finder.downloaded]
     required += [{"url": item.filename, "size": item.size or 0} for item in finder.foreseen]
     return _Fetched(answer["nodes"], requirements, answer["downloads"] + required, answer["warnings"])
@@ -175,16 +175,24 @@ def _split_names(nodes: t.Iterable[str]) -> list[str]:
     return [name for joined in nodes for name in joined.split(", ")]
 
 
-def _explain_nothing_locked(nodes_of: t.Mapping[str, t.Sequence[str]], knob: str = "") -> str:
-    names = sorted({name for nodes in nodes_of.values() for name in _split_names(nodes)})
+def _explain_nothing_locked(
+    nodes_of: t.Mapping[str, t.Sequence[str]], plans: t.Mapping[str, Plan], knob: str = ""
+) -> str:
+    """Why there is no lock, and how to lock the nodes that it is not for, if there are any.
+
+    :param nodes_of: the nodes of each reason
+    :param knob: what leaves these nodes out, besides a limit
+    """
+    concerned = {node for nodes in nodes_of.values() for node in nodes}
+    if concerned == plans.keys():
+        return "\n".join([*_name_nodes(nodes_of), "Nothing was locked."])
+    names = sorted(_split_names(concerned))
     limit = ",".join(["localhost", "all", *(f"!{name}" for name in names)])
-    return "\n".join(
-        [
-            *_name_nodes(nodes_of),
-            "Nothing was locked, because an incomplete lock would look complete. To lock the others without"
-            f" {'this node' if len(names) == 1 else 'these nodes'}: {knob}--limit '{limit}'.",
-        ]
+    advice = (
+        "Nothing was locked, because an incomplete lock would look complete. To lock the others without"
+        f" {'this node' if len(names) == 1 else 'these nodes'}: {knob}--limit '{limit}'."
     )
+    return "\n".join([*_name_nodes(nodes_of), advice])
 
 
 def _omission_warnings(plans: t.Mapping[str, Plan], requirements: t.Mapping[str, NodeRequirements]) -> t.Iterator[str]:

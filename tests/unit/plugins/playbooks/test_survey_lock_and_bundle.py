@@ -135,6 +135,21 @@ def test_refused_nodes_can_be_left_out_of_a_lock_and_are_named(with_survey, play
     assert [environment["torch"] for environment in locked] == ["2.6.0+cu124", "2.7.0+cu126"]
 
 
+def test_nodes_that_cannot_be_reached_are_named_and_keep_the_lock_from_being_written(playbook, nodes, github, here):
+    with Path(nodes).open("a") as inventory:
+        inventory.write("n5 ansible_connection=ssh ansible_host=127.0.0.1 ansible_port=1\n")
+    limit = ("--limit", "n1,n5")
+    status, said = playbook("survey", "-i", nodes, *limit)
+    assert status != 0
+    assert "n5: not in the survey: it could not be reached." in said
+    kinds = yaml.safe_load((here / "environments.yml").read_text())["environments"]
+    assert [kind["nodes"] for kind in kinds] == [["n1"]]
+    status, said = playbook("lock", "-i", nodes, *limit, **github)
+    assert status != 0
+    assert "n5: It could not be reached." in said
+    assert not (here / "wheels.lock.yml").exists()
+
+
 def test_a_survey_of_no_node_is_not_written(playbook, nodes, here):
     status, said = playbook("survey", "-i", nodes, "--limit", "n4")
     assert status != 0
@@ -206,8 +221,8 @@ def test_lock_and_bundle_are_written_of_what_nodes_return(playbook, nodes, githu
     assert wheels <= {path.name for path in here.glob("bundle/wheels/*")}
 
 
-def test_with_check_nothing_is_written(playbook, nodes, github, here, server):
+def test_with_check_nothing_is_written_and_nothing_downloaded(playbook, nodes, github, here, home):
     for name in ("survey", "lock", "bundle"):
         playbook(name, "-i", nodes, "--limit", "!n4", "--check", **github)
     assert list(here.iterdir()) == []
-    assert server.requests == []
+    assert list(home.rglob("*.whl")) == []

@@ -223,7 +223,8 @@ options:
       - It has no effect with O(mode=pip_cache) and O(mode=find_links).
 notes:
   - An environment that belongs to the operating system (PEP 668) is refused. Use a venv.
-  - Run it as the user who owns the environment, or the cache (C(become_user)).
+  - Run it as the user who owns the environment, or the cache (C(become_user)). What root changes in another user's environment stays
+    that user's; what would take more than renames, or would lead out of the environment by a link, is refused to root there.
 seealso:
   - plugin: airgap.torch_extensions.wheel
     plugin_type: lookup

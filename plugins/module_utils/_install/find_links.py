@@ -21,7 +21,10 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256, sha256_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.users import user_name
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import check_ownership
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import (
+    check_inside,
+    check_ownership,
+)
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.uv import find_uv
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import configuration
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.dry_run import explain_refusal
@@ -67,7 +70,7 @@ def plan_pip_conf(environment: t.Mapping[str, t.Any]) -> PipConfChange:
     :raises TorchExtensionError: if that would do harm
     """
     prefix = environment["python"]["prefix"]
-    path, link = os.path.join(prefix, "pip.conf"), _link(environment)
+    path, link = _pip_conf(prefix), _link(environment)
     effective = _effective_links(prefix)
     before = _read_pip_conf(path)
     if link in effective:
@@ -85,13 +88,19 @@ def plan_pip_conf_without(environment: t.Mapping[str, t.Any]) -> PipConfChange:
 
     :raises TorchExtensionError: if the file is written in a way that is not understood here
     """
-    path, link = os.path.join(environment["python"]["prefix"], "pip.conf"), _link(environment)
+    path, link = _pip_conf(environment["python"]["prefix"]), _link(environment)
     before = _read_pip_conf(path)
     if link not in before:
         return PipConfChange(path, before, before)
     return PipConfChange(
         path, before, configuration.remove_find_links(before, link, _effective_links(os.devnull), path)
     )
+
+
+def _pip_conf(prefix: str) -> str:
+    path = os.path.join(prefix, "pip.conf")
+    check_inside(path, prefix)
+    return path
 
 
 def _link(environment: t.Mapping[str, t.Any]) -> str:
@@ -207,8 +216,12 @@ def _decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.A
 
 
 def written_folders(environment: t.Mapping[str, t.Any]) -> tuple[str, str]:
-    """The folders that are written to: the environment's own, for its pip.conf, and the nearest existing one for the wheels."""
+    """The folders that are written to: the environment's own, for its pip.conf, and the nearest existing one for the wheels.
+
+    :raises TorchExtensionError: if root would follow another user's link out of the environment
+    """
     folder = wheel_folder(environment)
+    check_inside(folder, environment["python"]["prefix"])
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     return environment["python"]["prefix"], folder
@@ -265,7 +278,7 @@ def _read_pip_conf(path: str) -> str:
         owner = user_name(os.stat(os.path.dirname(path)).st_uid)
         raise TorchExtensionError(
             f"{path} belongs to {user_name(os.stat(path).st_uid)}, and user {user_name(os.geteuid())} cannot read it. Nothing was changed."
-            f" As root, give it to the owner of the environment: chown {owner}: {shlex.quote(path)}"
+            f" As root, chown {owner}: {shlex.quote(path)} gives it to the owner of the environment."
         ) from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise TorchExtensionError(

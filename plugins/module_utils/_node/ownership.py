@@ -115,6 +115,21 @@ def check_same_owner(folder: str) -> None:
         )
 
 
+def check_inside(path: str, prefix: str) -> None:
+    """Refuse to have root follow links out of another user's environment: that user may have put them anywhere.
+
+    :param prefix: folder of the environment
+    :raises TorchExtensionError: with the user to become
+    """
+    target = os.path.realpath(path)
+    if is_of_another_user(prefix) and not target.startswith(os.path.realpath(prefix) + os.sep):
+        owner = user_name(os.stat(prefix).st_uid)
+        raise TorchExtensionError(
+            f"{path}, in the environment of {owner}, leads to {target}, where root follows no link of another user. Nothing was changed."
+            f" Set become: true and become_user: {owner}."
+        )
+
+
 def is_of_another_user(folder: str) -> bool:
     """Whether we are root, and a folder is another user's."""
     return os.geteuid() == 0 and os.stat(folder).st_uid not in (0, _NOBODY)
@@ -128,7 +143,7 @@ def check_unlocked(paths: t.Iterable[str], prefix: str) -> None:
     """
     reason = explain_locked(paths, prefix)
     if reason:
-        raise TorchExtensionError(reason)
+        raise TorchExtensionError(f"{reason} Nothing was changed.")
 
 
 def explain_locked(paths: t.Iterable[str], prefix: str) -> str | None:
@@ -151,7 +166,7 @@ def check_writable(folder: str, prefix: str) -> None:
         folder = os.path.dirname(folder)
     reason = None if os.access(folder, os.W_OK | os.X_OK) else _explain_folders([folder], prefix)
     if reason:
-        raise TorchExtensionError(reason)
+        raise TorchExtensionError(f"{reason} Nothing was changed.")
 
 
 def _explain_folders(folders: t.Sequence[str], prefix: str) -> str | None:
@@ -162,7 +177,6 @@ def _explain_folders(folders: t.Sequence[str], prefix: str) -> str | None:
     more = f" and {len(folders) - _MAX_FOLDERS} more folders" if len(folders) > _MAX_FOLDERS else ""
     belong, them = ("belongs", "it") if len(folders) == 1 else ("belong", "them")
     fact = f"{', '.join(folders[:_MAX_FOLDERS])}{more} {belong} to {' and '.join(theirs)}, and user {user} cannot change what is in {them}."
-    fact += " Nothing was changed."
     if theirs == [user]:
         return f"{fact} Give the right to write to all of it (chmod -R u+w {shlex.quote(prefix)})."
     if user == owner:
@@ -180,7 +194,7 @@ def _find_locked(path: str) -> t.Iterator[str]:
 
 
 def _advise_chown(owner: str, prefix: str) -> str:
-    return f"As root, give all of {prefix} to {owner}: chown -R {owner}: {shlex.quote(prefix)}"
+    return f"As root, chown -R {owner}: {shlex.quote(prefix)} gives all of it to {owner}."
 
 
 def give_to_owner(tree: str, folder: str) -> None:

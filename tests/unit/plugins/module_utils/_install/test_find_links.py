@@ -332,6 +332,24 @@ def test_an_environment_of_another_user_is_refused(node, deliver, monkeypatch):
 
 @needs_root
 @pytest.mark.parametrize("name", ["share", "pip.conf"])
+def test_root_follows_no_link_out_of_the_environment_of_another_user(name, node, deliver, open_folder, tmp_path):
+    """Else that user could have root make a file, and be given it, wherever he likes."""
+    node["python"]["prefix"] = str(open_folder)
+    target = tmp_path / name
+    target.mkdir() if name == "share" else None
+    (open_folder / name).symlink_to(target)
+    os.chown(open_folder, OWNER, OWNER)
+    wheel, before = deliver(), tree_state(tmp_path)
+    words = rf"{open_folder}/{name}.* leads to {target}.*Set become: true and become_user: {OWNER}"
+    for act in (lambda: decide(wheel, node), lambda: add_wheels([wheel], [], delivered(tmp_path), node)):
+        with pytest.raises(TorchExtensionError, match=words):
+            act()
+    assert {path: what for path, what in tree_state(tmp_path).items() if path in before} == before
+    assert os.listdir(open_folder) == [name]
+
+
+@needs_root
+@pytest.mark.parametrize("name", ["share", "pip.conf"])
 def test_what_root_has_left_in_a_users_environment_is_told_before_anything_is_brought(name, node, deliver, open_folder):
     node["python"]["prefix"] = str(open_folder)
     path = open_folder / name

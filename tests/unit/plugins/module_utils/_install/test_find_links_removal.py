@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
+from other_users import OWNER, needs_root
 from wheels import LABEL, as_wanted, build_wheel, tree_state
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -154,7 +155,7 @@ def test_an_environment_that_is_not_the_users_to_change_is_refused(add, node, ve
     assert not plan_removal(["causal-conv1d"], node).changes
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@needs_root
 def test_a_pip_conf_that_root_edits_stays_its_owners(add, node, venv):
     (venv / "pip.conf").write_text("[global]\ntimeout = 7\n")
     for path in (venv, venv / "pip.conf"):
@@ -163,6 +164,19 @@ def test_a_pip_conf_that_root_edits_stays_its_owners(add, node, venv):
     remove(["flash-attn"], node)
     status = (venv / "pip.conf").stat()
     assert (status.st_uid, status.st_gid) == (12345, 12346)
+
+
+@needs_root
+@pytest.mark.parametrize("name", ["share", "pip.conf"])
+def test_root_follows_no_link_out_of_the_environment_of_another_user(name, add, node, venv, tmp_path):
+    add()
+    (venv / name).rename(tmp_path / name)
+    (venv / name).symlink_to(tmp_path / name)
+    os.chown(venv, OWNER, OWNER)
+    before = tree_state(tmp_path)
+    with pytest.raises(TorchExtensionError, match=rf"leads to {tmp_path}/{name}.*become_user: {OWNER}"):
+        remove(["flash-attn"], node)
+    assert tree_state(tmp_path) == before
 
 
 def test_killed_at_any_moment_the_next_run_finishes(add, node, venv, folder, monkeypatch):

@@ -109,7 +109,23 @@ def test_defaults_of_a_role_agree_with_its_argument_specs(role):
 def test_the_documentation_of_a_role_has_each_variable(role):
     rows = [line for line in (ROOT / f"roles/{role}/README.md").read_text().splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall(rf"`({role}_\w+)`", row.split("|")[1])}
-    assert (load(f"roles/{role}/defaults/main.yml") or {}).keys() - named == set()
+    entries = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"].values()
+    assert {option for entry in entries for option in entry["options"]} - named == set()
+
+
+def test_no_comment_stands_where_ansible_quotes_it_at_each_failure_of_a_task():
+    """Since ansible-core 2.19 a failure shows the two lines above the name of its task."""
+    shown = []
+    for path in [*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("playbooks/**/*.yml")]:
+        text = path.read_text()
+        blocks = re.findall(r"^( *)- name: (.*)\n(?:\1  .*\n)*?\1  block:", text, re.MULTILINE)
+        lines = text.splitlines()
+        for number, line in enumerate(lines):
+            name = re.match(r"( *)- name: (.*)", line)
+            if name and (name[1] or "tasks" in path.parts) and name.groups() not in blocks:
+                above = lines[max(number - 2, 0) : number]
+                shown += [f"{path.relative_to(ROOT)}: {each}" for each in above if each.lstrip().startswith("#")]
+    assert shown == []
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -44,6 +44,7 @@ _MISSING_STATUSES = (404, 410)
 # http.client's words
 _NO_TUNNEL = re.compile("Tunnel connection failed: ([0-9]{3}.*)")
 _PROXY_REFUSAL = re.compile("Tunnel connection failed: 4[0-9][0-9]")
+_NO_CERTIFICATES = re.compile(r"NO_CERTIFICATE_OR_CRL_FOUND|\bPEM lib\b")  # OpenSSL's
 _PROXY_CREDENTIALS_REFUSAL = "Tunnel connection failed: 407"
 
 
@@ -113,6 +114,11 @@ def _explain(exc: Exception, url: str, asked: str, mirror_setting: str) -> str:
             f"The proxy {route.proxy} ({route.setting}) cannot be reached: {reason}. So {host} was not asked. Correct"
             f" {route.setting}; or, if {host} is reached without a proxy, add it to no_proxy in the environment of"
             " ansible-playbook."
+        )
+    if _NO_CERTIFICATES.search(reason):
+        return (
+            f"{host} was not asked: the file of CA certificates that torch_extension_ca_path names, else REQUESTS_CA_BUNDLE, holds none"
+            f" that can be read ({reason}). Wanted is a file of certificates in PEM."
         )
     if is_certificate_error(exc):
         return (

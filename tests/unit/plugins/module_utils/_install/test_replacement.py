@@ -199,8 +199,13 @@ def test_without_a_record_there_is_a_plan_if_what_comes_has_all_the_files(site):
     assert exchange.goes == ["flash_attn-2.8.2.dist-info"]
     (site / "flash_attn" / "old.py").touch()
     assert replacement.plan_exchange(new_of(site), str(site)) is None
-    (site / "flash_attn" / "old.py").unlink()
-    (site / "flash_attn-2.8.2.dist-info").rename(site / "flash_attn-2.8.2.egg-info")
+
+
+def test_there_is_no_plan_for_what_setuptools_has_linked_whose_record_only_an_installer_can_remove(site):
+    shutil.rmtree(site / "flash_attn")
+    (site / "flash_attn_2_cuda.py").unlink()
+    shutil.rmtree(site / "flash_attn-2.8.2.dist-info")
+    (site / "flash_attn-2.8.2.egg-info").mkdir()
     assert replacement.plan_exchange(new_of(site), str(site)) is None
 
 

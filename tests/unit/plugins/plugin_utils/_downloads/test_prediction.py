@@ -61,3 +61,10 @@ def test_another_wheel_under_this_name_is_refused(wheel, server, tmp_path):
     url = server.serve_file("/wheel", other.read_bytes())
     with pytest.raises(TorchExtensionError, match="is not what its name says"):
         look_ahead(url, wheel.name, None, Provenance())
+
+
+def test_a_file_of_certificates_that_holds_none_is_named_with_its_setting(wheel, tls_server, tmp_path):
+    url = tls_server.serve_file("/wheel", wheel.read_bytes())
+    (tmp_path / "ca.pem").write_text("none\n")
+    with pytest.raises(TorchExtensionError, match=r"torch_extension_ca_path .* holds none that can be read .*PEM\.$"):
+        look_ahead(url, wheel.name, str(tmp_path / "ca.pem"), Provenance())

@@ -91,6 +91,7 @@ def test_what_meets_the_requirements_is_well(version, wanted, environment):
         (["flash-attn==2.8.3"], "2.7.3", "wanted is flash-attn==2.8.3"),
         (["flash-attn==2.8.3"], "2.8.3.post1", "wanted is flash-attn==2.8.3"),
         (["flash-attn>=2", "flash-attn<2.8"], "2.8.3", "wanted is flash-attn<2.8"),
+        (["flash-attn<2.8", "flash-attn>=2"], "2.8.3", "wanted is flash-attn<2.8"),
         (["flash-attn<2.8"], "unknown", "wanted is flash-attn<2.8"),
         (
             ["flash-attn==2.8.3+cu12torch2.3"],

@@ -424,7 +424,7 @@ def test_killed_at_any_moment_there_is_the_package_or_none_and_the_next_run_clea
     assert start().wait() == 0
     duration = time.monotonic() - begin
     assert node.state() == empty
-    for _round in range(int(os.environ.get("KILLS", "6"))):
+    for _round in range(int(os.environ.get("KILLS", "4"))):
         node.install(files=files)
         process = start()
         time.sleep(moments.uniform(0.5, 1.05) * duration)

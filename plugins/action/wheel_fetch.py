@@ -46,6 +46,6 @@ class ActionModule(ControlNodeAction):
         # a task that runs once fails for all hosts: those that need nothing of this go on
         if errors.keys() >= set(self._task_vars.get("ansible_play_batch", [])):
             reasons = dict.fromkeys(error for of_node in errors.values() for error in of_node)
-            return {"failed": True, "changed": changed, "msg": "\n".join(reasons), **result}
+            return {"failed": True, "changed": changed, "msg": "\n".join(reasons), "warnings": result["warnings"]}
         warning = f"Downloads for {join_names(list(errors))} failed; why is said in the next task, which refuses them."
         return {"changed": changed, **result, "warnings": [*result["warnings"], warning]}

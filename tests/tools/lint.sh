@@ -5,7 +5,7 @@ set -uo pipefail
 failed=()
 lint() {
   printf '\n-- %s\n' "$*" | cut -c1-120
-  "$@" || failed+=("$1 $2")
+  "$@" || failed+=("$1 ${2:-}")
 }
 
 mapfile -t scripts < <(git grep --untracked --files-with-matches --extended-regexp '^#!/(usr/)?bin/(env )?(ba)?sh' -- ':!*.md')

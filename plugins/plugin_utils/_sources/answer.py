@@ -18,6 +18,7 @@ import os
 import time
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import (
     judging,
@@ -27,6 +28,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels im
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import kind_of_node
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnavailableError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import (
     SourceAccess,
     WheelCatalogue,
@@ -81,12 +83,21 @@ def _judge_source(
     source: Source, requirement: WheelRequirement, environment: Environment, catalogue: WheelCatalogue
 ) -> SourceAnswer:
     judgement, selected = judging.Judgement([], []), selection.Selection([], [], [])
+    unavailable: UnavailableError | None = None
     for list_wheels in (
         lambda: catalogue.list_release(source, requirement.name, requirement.version),
         # a release need not bear the version's name, and a refusal mentions the other versions
         lambda: catalogue.list_all(source, requirement.name),
     ):
-        assets = list_wheels()
+        try:
+            assets = list_wheels()
+        except UnavailableError as exc:  # a list that was kept may have this version, too
+            unavailable = unavailable or exc
+            continue
+        except TorchExtensionError:
+            if unavailable:
+                raise unavailable from None
+            raise
         if assets is None:
             continue
         judgement = judging.judge_wheels(requirement.name, assets, environment, source.grammar)
@@ -94,6 +105,8 @@ def _judge_source(
         selected = selection.select_wheels(judgement.candidates, requirement.specifier, environment)
         if selected.fitting or selected.untold:
             break
+    if unavailable and not (selected.fitting or selected.untold or selected.provable):
+        raise unavailable
     judgement, selected = _read_metadata(judgement, selected, environment, catalogue)
     cuda = environment["torch"]["cuda"]
     return SourceAnswer(

@@ -143,6 +143,21 @@ def test_where_the_api_is_unavailable_nothing_is_guessed_unless_the_operator_say
     assert answer["warnings"][1].startswith("The file name of flash-attn==2.5.3 is a guess")
 
 
+def test_where_the_api_is_unavailable_a_pinned_version_is_looked_for_in_the_list_of_all_releases_that_was_kept(
+    api, find
+):
+    """As for a roll back: the version before was never asked for by itself."""
+    api.serve_releases([release(asset(wheel()), tag="v2.5.3"), release(asset(wheel("2.5.2")), tag="v2.5.2")])
+    assert find("flash-attn")["version"] == "2.5.3"
+    for version in ("2.5.2", "2.5.1"):
+        api.serve_release(release(tag=f"v{version}"))
+    api.status = 503
+    answer = find("flash-attn==2.5.2")
+    assert (answer["source"], answer["filename"]) == ("release", wheel("2.5.2"))
+    (conflict,) = find("flash-attn==2.5.1", strict=False)["conflicts"]
+    assert conflict.startswith("Whether there is a wheel of flash-attn==2.5.1 for this node is not known")
+
+
 def test_a_guess_that_the_operator_asks_for_first_has_no_warning(api, find):
     api.status = 503
     assert find("flash-attn==2.5.3", "guess", "release")["warnings"] == []

@@ -94,10 +94,8 @@ def _judge_source(
         except UnavailableError as exc:  # a list that was kept may have this version, too
             unavailable = unavailable or exc
             continue
-        except TorchExtensionError:
-            if unavailable:
-                raise unavailable from None
-            raise
+        except TorchExtensionError as exc:
+            raise unavailable or exc from None
         if assets is None:
             continue
         judgement = judging.judge_wheels(requirement.name, assets, environment, source.grammar)

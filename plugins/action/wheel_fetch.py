@@ -29,23 +29,11 @@ class ActionModule(ControlNodeAction):
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.module_archive import (
             build_module_archive,
         )
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import (
-            fetch_for_nodes,
-            join_names,
-        )
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch_for_nodes
 
         def build_archive() -> None:
             build_module_archive(self, "torch_extension", self._task_vars)  # which comes next
 
         is_prediction = self._task.check_mode
         result = fetch_for_nodes(arguments["plans"], context, predict=is_prediction, meanwhile=build_archive)
-        changed = bool(result["downloads"]) and not is_prediction
-        errors = {node: fetched["errors"] for node, fetched in result["nodes"].items() if fetched["errors"]}
-        if not errors:
-            return {"changed": changed, **result}
-        # a task that runs once fails for all hosts: those that need nothing of this go on
-        if errors.keys() >= set(self._task_vars.get("ansible_play_batch", [])):
-            reasons = dict.fromkeys(error for of_node in errors.values() for error in of_node)
-            return {"failed": True, "changed": changed, "msg": "\n".join(reasons), "warnings": result["warnings"]}
-        warning = f"Downloads for {join_names(list(errors))} failed; why is said in the next task, which refuses them."
-        return {"changed": changed, **result, "warnings": [*result["warnings"], warning]}
+        return {"changed": bool(result["downloads"]) and not is_prediction, **result}

@@ -27,8 +27,7 @@ description:
   - Up to four wheels are downloaded at the same time. Several processes that want the same file download it once.
   - A C(file:) URL names a wheel on the control node, which is used where it is, or, after a C(#), a member of a tar archive there,
     which is copied into the cache.
-  - A file that cannot be had is an error of the nodes that need it, in RV(nodes). The task fails where that is every host of the
-    play.
+  - A file that cannot be had is an error of the nodes that need it, in RV(nodes), and fails no task that runs once for all.
   - In check mode nothing is downloaded, and the result is never C(changed).
   - What wheels require is downloaded with the C(pip) of the Python that runs Ansible, with pip's own settings.
   - Credentials for a mirror of GitHub are read from C(~/.netrc) of the control node.

@@ -149,7 +149,7 @@ def entry_points(role: str) -> set[str]:
     """The files of tasks that people include: those that playbooks and the README name, and those that no other of them includes."""
     tasks = {path.stem: path.read_text() for path in ROOT.glob(f"roles/{role}/tasks/*.yml")}
     included = re.findall(r"(?:import|include)_tasks: (\w+)\.yml", "\n".join(tasks.values()))
-    included += re.findall(r"'(\w+)\.yml'", (ROOT / f"roles/{role}/vars/main.yml").read_text())
+    included += re.findall(r"'(\w+)\.yml'", "\n".join(tasks.values()))  # of which one is chosen
     texts = [path.read_text() for path in [*ROOT.glob("playbooks/*.yml"), ROOT / f"roles/{role}/README.md"]]
     named = re.findall(r"tasks_from: (\w+)\.yml", "\n".join(texts))
     named += re.findall(r"^\| `(\w+)\.yml` \|", (ROOT / f"roles/{role}/README.md").read_text(), re.MULTILINE)

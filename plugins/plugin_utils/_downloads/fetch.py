@@ -83,7 +83,7 @@ def fetch_for_nodes(
                 facts[file.sha256] = context.read_wheel_facts(file.path, file.sha256)
         except TorchExtensionError as exc:
             files.pop(key, None)
-            errors[key] = f"{exc} Wanted by {join_names(nodes_of[key])}."
+            errors[key] = f"{exc} Wanted by {_join_names(nodes_of[key])}."
     results = {node: _node_result(plan, files, declaring, errors, requirements) for node, plan in plans.items()}
     downloads = [{"url": file.other_url or key.url, "size": file.size} for key, file in files.items() if file.is_new]
     downloads += [{"url": os.path.basename(path), "size": os.path.getsize(path)} for path in requirements.downloaded]
@@ -158,6 +158,5 @@ def _node_result(
     return result
 
 
-def join_names(nodes: t.Sequence[str], limit: int = 10) -> str:
-    """Names for a message, of which a fleet has many."""
+def _join_names(nodes: t.Sequence[str], limit: int = 10) -> str:
     return ", ".join(nodes[:limit]) + (f" and {len(nodes) - limit} more" if len(nodes) > limit else "")

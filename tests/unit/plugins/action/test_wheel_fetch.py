@@ -47,15 +47,11 @@ def test_the_action_runs_on_the_control_node_through_a_proxy_and_predicts_in_che
     assert (status, "node | SUCCESS" in output, server.requests) == (0, True, [url]), output
 
 
-def test_the_task_fails_only_where_no_host_of_the_play_gets_its_files(wheel_fetch, server, tmp_path, environment):
+def test_a_file_that_cannot_be_had_fails_no_task_that_runs_once_for_all(wheel_fetch, server, tmp_path, environment):
     lost = {"name": "flash-attn", "url": f"{server.url}/lost", "filename": build_wheel(tmp_path, label=LABEL).name}
     plan = {"environment": environment, "wheels": [{**lost, "sha256": "a" * 64}]}
-    arguments = {"cache_dir": str(tmp_path / "cache")}
-    status, output = wheel_fetch(plans={"node": plan}, **arguments)
-    assert (status, "node | FAILED" in output, "does not exist (404)" in output) == (2, True, True), output
-    status, output = wheel_fetch(plans={"other": plan}, **arguments)
-    assert (status, "node | SUCCESS" in output) == (0, True), output
-    assert "Downloads for other failed" in output
+    status, output = wheel_fetch(plans={"node": plan}, cache_dir=str(tmp_path / "cache"))
+    assert (status, "node | SUCCESS" in output, "does not exist (404)" in output) == (0, True, True), output
 
 
 def test_the_archive_of_the_next_module_is_built_on_the_control_node(wheel_fetch, tmp_path, monkeypatch):
@@ -122,7 +118,7 @@ def test_without_a_terminal_progress_is_short_and_can_be_turned_off(progress, wh
 
 def test_where_hashes_are_required_nothing_is_downloaded_without_one(wheel_fetch, tls_server, slow, tmp_path):
     status, output = wheel_fetch(plans=slow, cache_dir=str(tmp_path / "cache"), require_sha256=True)
-    assert (status, tls_server.requests) == (2, [])
+    assert (status, tls_server.requests) == (0, [])
     assert "torch_extension_require_sha256" in output
 
 
@@ -132,7 +128,7 @@ def test_credentials_are_shown_at_no_verbosity(wheel_fetch, slow, tmp_path, monk
     with running_proxy("Basic other") as proxy:
         url = proxy.url.replace("//", "//me:hunter2@")
         status, output = wheel_fetch("-vvvvvv", plans=slow, cache_dir=str(tmp_path / "cache"), proxy=url)
-    assert (status, "wants other credentials" in output) == (2, True), output
+    assert (status, "wants other credentials" in output) == (0, True), output
     assert "hunter2" not in output
     assert "hunter2" not in (tmp_path / "log").read_text()
 

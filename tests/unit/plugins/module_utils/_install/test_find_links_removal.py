@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
+from kills import run_until_killed
 from other_users import OWNER, needs_root
 from wheels import LABEL, as_wanted, build_wheel, tree_state
 
@@ -179,29 +180,14 @@ def test_root_follows_no_link_out_of_the_environment_of_another_user(name, add, 
     assert tree_state(tmp_path) == before
 
 
-def test_killed_at_any_moment_the_next_run_finishes(add, node, venv, folder, monkeypatch):
+def test_killed_at_any_moment_the_next_run_finishes(add, node, venv, folder):
     before = tree_state(venv)
     for last in range(12):
         add("flash-attn", "einops")
         (folder / ".torch_extension-half").touch()  # of a file that was being written
-        left = iter(range(last))
-
-        def killed(act, left=left):
-            def acting(*paths):
-                if next(left, None) is None:
-                    raise KeyboardInterrupt
-                act(*paths)
-
-            return acting
-
-        with monkeypatch.context() as patched:
-            for name in ("remove", "rmdir", "unlink", "replace"):
-                patched.setattr(os, name, killed(getattr(os, name)))
-            try:
-                remove(["flash-attn"], node)
-                was_killed = False
-            except KeyboardInterrupt:
-                was_killed = True
+        was_killed = run_until_killed(
+            lambda: remove(["flash-attn"], node), last, "remove", "rmdir", "unlink", "replace"
+        )
         if was_killed:
             assert plan_removal(["flash-attn"], node).changes or last == 7, "but for an empty share"
             remove(["flash-attn"], node)

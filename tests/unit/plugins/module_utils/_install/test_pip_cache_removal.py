@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from kills import run_until_killed
 from servers import running_server
 from wheels import LABEL, as_wanted, build_wheel, sha256, tree_state
 
@@ -98,28 +99,11 @@ def test_what_an_earlier_release_has_put_there_is_known_by_its_label(add, node, 
     assert not list(cache.rglob("*.whl"))
 
 
-def test_killed_at_any_moment_the_next_run_finishes(add, node, cache, monkeypatch):
+def test_killed_at_any_moment_the_next_run_finishes(add, node, cache):
     remaining = tree_state(cache).keys() | {str(cache / "wheels")}
     for last in range(9):
         add()
-        left = iter(range(last))
-
-        def killed(act, left=left):
-            def acting(path):
-                if next(left, None) is None:
-                    raise KeyboardInterrupt
-                act(path)
-
-            return acting
-
-        with monkeypatch.context() as patched:
-            for name in ("remove", "rmdir"):
-                patched.setattr(os, name, killed(getattr(os, name)))
-            try:
-                remove(["flash-attn"], node)
-                was_killed = False
-            except KeyboardInterrupt:
-                was_killed = True
+        was_killed = run_until_killed(lambda: remove(["flash-attn"], node), last, "remove", "rmdir")
         remove(["flash-attn"], node)
         assert not list(cache.rglob("*.whl"))
         if not was_killed:

@@ -112,10 +112,10 @@ def _read_report(item: t.Mapping[str, t.Any]) -> Listed:
 def _ask_size(url: str) -> int | None:
     """The size of a file, which pip's report lacks; None where it is not to be had without what only pip knows, such as a password."""
     parts = urlsplit(url)
-    if parts.scheme == "file":
-        return os.path.getsize(unquote(parts.path))
     certificates = read_settings(sys.prefix, os.environ).get("cert")
     try:
+        if parts.scheme == "file":
+            return os.path.getsize(unquote(parts.path))
         answer = requests.head(
             url,
             headers={"Accept-Encoding": "identity"},

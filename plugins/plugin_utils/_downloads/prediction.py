@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads import local_files
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.provenance import Provenance
@@ -35,14 +36,18 @@ def look_ahead(url: str, filename: str, ca_path: str | None, provenance: Provena
     :param provenance: with further links, which are tried where one does not give the wheel
     :raises TorchExtensionError: if the download would fail, as far as that shows
     """
-    failures = []
+    failures, is_there = [], False
     for each in (url, *provenance.other_urls):
         try:
             return _look_ahead(each, filename, ca_path)
+        except NoPartError:  # whether it is the wheel, or a view of it for people, only the download tells
+            is_there = True
         except MissingFileError as exc:
             failures.append(f"{exc}{provenance.explain_missing(each)}")
-        except UnservedError as exc:
+        except TorchExtensionError as exc:
             failures.append(str(exc))
+    if is_there:
+        return Prospect(None, None)
     raise UnservedError(" ".join(failures))
 
 
@@ -51,10 +56,7 @@ def _look_ahead(url: str, filename: str, ca_path: str | None) -> Prospect:
     if local_file:
         with local_files.open_local(local_file) as (size, file):
             return Prospect(wheel_file.read_metadata(filename, file), size)
-    try:
-        with RemoteFile(url, ca_path, "torch_extension_github_url") as remote:
-            metadata = wheel_file.read_metadata(filename, remote)
-            wheel_file.check_same_wheel(metadata, filename)
-            return Prospect(metadata, remote.size)
-    except NoPartError:
-        return Prospect(None, None)
+    with RemoteFile(url, ca_path, "torch_extension_github_url") as remote:
+        metadata = wheel_file.read_metadata(filename, remote)
+        wheel_file.check_same_wheel(metadata, filename)
+        return Prospect(metadata, remote.size)

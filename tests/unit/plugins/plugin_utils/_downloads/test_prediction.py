@@ -46,6 +46,16 @@ def test_a_further_link_serves_where_the_first_does_not(wheel, server):
     assert look_ahead(f"{server.url}/lost", wheel.name, None, provenance).size == wheel.stat().st_size
 
 
+def test_what_is_no_wheel_at_the_first_link_is_looked_for_at_the_next(wheel, server):
+    """Pages of repositories link to a view for people first; some servers give that as a whole, some in parts."""
+    url = server.serve_file("/wheel", wheel.read_bytes())
+    server.serve_body("/view", b"<html>a view</html>")
+    server.serve_file("/view-in-parts", b"<html>a view</html>" * 9999)
+    for view in ("view", "view-in-parts"):
+        prospect = look_ahead(f"{server.url}/{view}", wheel.name, None, Provenance(other_urls=(url,)))
+        assert prospect.size == wheel.stat().st_size
+
+
 @pytest.mark.parametrize("trust", [False, True], ids=["not trusted", "lost"])
 def test_what_would_fail_the_download_is_said_in_the_same_words(trust, wheel, tls_server, certificate, monkeypatch):
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)

@@ -150,7 +150,7 @@ class WheelSearch:
 
     def _advise_guess(self) -> str:
         """For a version whose wheel can be named without asking anybody."""
-        if not self._requirement.version or RELEASE not in (source.kind for source in self._sources):
+        if RELEASE not in (source.kind for source in self._sources):
             return ""
         try:
             guess_wheel(self._requirement, self._environment, self._access.github_url)

@@ -22,6 +22,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._build import (
     checks,
+    compilers,
     fronts,
     machine,
     processes,
@@ -41,7 +42,6 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.has
 
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
 
-_PROGRAMS = {"gcc": "cc", "cc": "cc", "g++": "c++", "c++": "c++"}  # names of fronts, and what each is one of
 # Names that stand in what is built for the folders of this machine.
 _SOURCES_NAME, _PACKAGES_NAME, _CUDA_NAME, _FOLDER_NAME = "/build", "/packages", "/cuda", "/job"
 
@@ -114,6 +114,7 @@ class _Run:
         self._job, self._folder, self._state = job, folder, state
         self._deadline = time.monotonic() + job["time_limit"]
         self._environ: dict[str, str] = {}
+        self._ask: t.Any = None
 
     def build(self) -> dict[str, t.Any]:
         """Build the wheel, and tell what it is."""
@@ -134,6 +135,7 @@ class _Run:
             )
         self._tell("makes the environment of the build")
         self._environ = self._own_environ(builder)
+        self._ask = builder.run
         self._once(folder.venv, lambda: self._make_venv(builder))
         cuda = None
         if nvcc:
@@ -203,9 +205,11 @@ class _Run:
 
     def _link_toolkit(self, cuda: str, packages: t.Sequence[str]) -> None:
         folder = self._folder
-        unpacking.remove(folder.toolkit)
-        os.mkdir(folder.toolkit)
         nvidia = toolkit.find_nvidia_folders(packages)
+        for path in (folder.compiler, folder.toolkit):
+            unpacking.remove(path)
+            os.mkdir(path)
+        toolkit.link_compiler(cuda, folder.compiler, os.path.join(folder.bin, "cudafe++"))
         toolkit.link_toolkit(cuda, nvidia, folder.toolkit, os.path.join(folder.bin, "nvcc"))
         self._environ.update(
             CUDA_HOME=folder.toolkit,
@@ -218,29 +222,34 @@ class _Run:
     def _write_fronts(self, tools: checks.Tools, cuda: str | None, packages: t.Sequence[str], source: str) -> None:
         folder = self._folder
         unpacking.remove(folder.bin)
-        os.mkdir(folder.bin)
+        host = os.path.join(folder.bin, "host", "g++")
+        os.makedirs(os.path.dirname(host))
         script = os.path.join(folder.bin, "fronts.py")
         with open(script, "w", encoding="utf-8") as file:
             file.write(sources.read_source(fronts.__name__) or "")
-        maps = [[path, f"{_PACKAGES_NAME}"] for path in packages]
-        maps += [[cuda, _CUDA_NAME], [folder.toolkit, _CUDA_NAME]] if cuda else []
-        # gcc takes the last one that fits
-        maps = [[folder.path, _FOLDER_NAME], *maps, [source, _SOURCES_NAME]]
+        maps = [[folder.path, _FOLDER_NAME], *([path, _PACKAGES_NAME] for path in packages)]
+        if cuda:
+            maps += [[path, _CUDA_NAME] for path in (cuda, folder.toolkit, folder.compiler)]
         cc, cxx = tools.pair
-        programs = {"cc": cc and cc.path, "c++": cxx.path, "nvcc": cuda and os.path.join(cuda, "bin", "nvcc")}
-        write_json(
-            os.path.join(folder.bin, "fronts.json"),
-            {
-                "compiled": folder.compiled,
-                "standard": self._job["cxx_standard"],
-                "maps": maps,
-                "archs": [arch.replace(".", "") for arch in self._job["archs"]],
-                "programs": programs,
-            },
-        )
-        for name, program in [*_PROGRAMS.items(), ("nvcc", "nvcc")]:
-            if programs[program]:
+        programs = {"c++": cxx.path, **({"cc": cc.path} if cc else {})}
+        if cuda:
+            programs["nvcc"] = os.path.join(folder.compiler, "bin", "nvcc")
+            programs["cudafe++"] = os.path.join(cuda, "bin", "cudafe++")
+        settings = {
+            "compiled": folder.compiled,
+            "standard": self._job["cxx_standard"],
+            "maps": [*maps, [source, _SOURCES_NAME]],
+            "archs": [arch.replace(".", "") for arch in self._job["archs"]],
+            "repeatable": bool(cuda) and compilers.is_repeatable(os.path.join(str(cuda), "bin", "nvcc"), self._ask),
+            "host": host,
+            "programs": programs,
+        }
+        write_json(os.path.join(folder.bin, "fronts.json"), settings)
+        names = {"gcc": "cc", "cc": "cc", "g++": "c++", "c++": "c++", "nvcc": "nvcc", "cudafe++": "cudafe++"}
+        for name, program in names.items():
+            if program in programs:
                 self._write_front(os.path.join(folder.bin, name), script, program)
+        self._write_front(host, script, "host")
 
     def _write_front(self, path: str, script: str, program: str) -> None:
         command = " ".join(shlex.quote(word) for word in (sys.executable, "-IS", script, program))

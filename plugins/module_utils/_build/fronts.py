@@ -15,7 +15,7 @@ A file for itself: it is copied into the folder of a build and run from there, f
      "archs": ["90", "120+PTX"],                      # of nvcc
      "repeatable": true,                              # whether nvcc has the options for it
      "host": "…/bin/host/g++",                        # the front of the C++ compiler that nvcc calls
-     "programs": {"nvcc": "…/bin/nvcc", "cudafe++": "…/bin/cudafe++", "c++": "/usr/bin/g++", "cc": "/usr/bin/gcc"}}
+     "programs": {"nvcc": "…/bin/nvcc", "cudafe++": "…/bin/cudafe++", "c++": "/usr/bin/g++", "host": "/usr/bin/g++", "cc": "/usr/bin/gcc"}}
 
 What two folders make of the same differs unless nvcc gets the same names: it hashes the path of a source into symbols
 (``cudafe++ --orig_src_path_name``), ``-lineinfo`` copies it from the marks of the preprocessor, intermediate files have the number
@@ -192,7 +192,7 @@ _CHANGES = {"nvcc": change_nvcc, "cudafe++": change_cudafe, "c++": change_cxx, "
 def main(program: str, arguments: list[str]) -> None:
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "fronts.json"), encoding="utf-8") as file:
         settings = json.load(file)
-    real = settings["programs"]["c++" if program == "host" else program]
+    real = settings["programs"][program]
     command = [real, *_CHANGES[program](arguments, settings)]
     if program == "host" and "-E" in arguments and "-o" in arguments:
         sys.exit(_preprocess(command, settings))

@@ -144,6 +144,26 @@ def _download(name: str, requirements: list[str] | tuple[str, ...]) -> list[Path
     return sorted(place.iterdir())
 
 
+#: of nvcc 12.8
+_SAYS = """nvcc: NVIDIA (R) Cuda compiler driver
+Copyright (c) 2005-2025 NVIDIA Corporation
+Built on Fri_Feb_21_20:23:50_PST_2025
+Cuda compilation tools, release {version}, V{version}.93
+Build cuda_12.8.r12.8/compiler.35583870_0"""
+
+
+def install_cuda(home: Path, version: str = "12.8", max_gcc: int = 14) -> Path:
+    """A stand-in for a CUDA toolkit: its nvcc says its version."""
+    (home / "bin").mkdir(parents=True)
+    (home / "bin/nvcc").write_text(f"#!/bin/sh\ncat <<'E'\n{_SAYS.format(version=version)}\nE\n")
+    (home / "bin/nvcc").chmod(0o755)
+    (home / "include/crt").mkdir(parents=True)
+    (home / "include/crt/host_config.h").write_text(
+        f"#if defined(__GNUC__)\n#if __GNUC__ > {max_gcc}\n#error -- unsupported GNU version!\n"
+    )
+    return home
+
+
 class Builds:
     """Jobs in a folder of builds."""
 

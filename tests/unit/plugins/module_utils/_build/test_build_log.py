@@ -41,7 +41,8 @@ LOGS = {
         "/j/k.cu:2:10: fatal error: cub/block/block_load.cuh: No such file or directory",
     ),
     "nvcc": (
-        '  /j/k.cu(3): error: identifier "nothing" is undefined\n  1 error detected in the compilation of "k.cu".\n' + NINJA,
+        '  /j/k.cu(3): error: identifier "nothing" is undefined\n  1 error detected in the compilation of "k.cu".\n'
+        + NINJA,
         '/j/k.cu(3): error: identifier "nothing" is undefined',
     ),
     "nvcc itself": (

@@ -190,5 +190,11 @@ def test_only_the_fronts_of_what_there_is_are_written(tmp_path):
     folder = JobFolder(str(tmp_path), "job")
     (tmp_path / "job").mkdir()
     write_fronts(folder, Pair(None, Compiler("/usr/bin/g++", "12.2.0")), None, False, [], "/s", [], None)
-    assert sorted(path.name for path in Path(folder.bin).iterdir()) == ["c++", "fronts.json", "fronts.py", "g++", "host"]
+    assert sorted(path.name for path in Path(folder.bin).iterdir()) == [
+        "c++",
+        "fronts.json",
+        "fronts.py",
+        "g++",
+        "host",
+    ]
     assert json.loads(Path(folder.bin, "fronts.json").read_text())["archs"] == []

@@ -39,7 +39,10 @@ def test_this_machine_has_cores_memory_and_room(tmp_path):
     ("cgroup", "files"),
     [
         ("0::/user.slice/job\n", {"user.slice/job/cpu.max": "max 100000", "user.slice/cpu.max": "150000 100000"}),
-        ("4:cpu,cpuacct:/job\n", {"cpu,cpuacct/job/cpu.cfs_quota_us": "150000", "cpu,cpuacct/job/cpu.cfs_period_us": "100000"}),
+        (
+            "4:cpu,cpuacct:/job\n",
+            {"cpu,cpuacct/job/cpu.cfs_quota_us": "150000", "cpu,cpuacct/job/cpu.cfs_period_us": "100000"},
+        ),
         ("0::/../elsewhere\n", {"cpu.max": "50000 100000"}),
     ],
     ids=["v2, above", "v1", "of a container"],

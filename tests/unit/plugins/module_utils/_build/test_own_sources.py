@@ -35,6 +35,9 @@ def test_texts_are_found_in_an_archive(tmp_path):
         f"own_sources.write_sources(job.__name__, {str(tmp_path / 'again')!r})"
     )
     subprocess.run([sys.executable, "-IS", "-c", code], check=True)
-    files = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*.py")) for folder in (tmp_path / "lib", tmp_path / "again")]
+    files = [
+        sorted(str(path.relative_to(folder)) for path in folder.rglob("*.py"))
+        for folder in (tmp_path / "lib", tmp_path / "again")
+    ]
     assert files[0] == files[1]
     assert Path(tmp_path, "again", *job.__name__.split(".")).with_suffix(".py").exists()

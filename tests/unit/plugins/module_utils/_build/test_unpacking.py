@@ -115,9 +115,7 @@ def test_what_leads_out_of_the_folder_is_refused(case, tar, target, tmp_path):
     with pytest.raises(TorchExtensionError) as refused:
         unpacking.unpack(archive, str(target))
     assert words in str(refused.value)
-    assert {
-        path: state for path, state in tree_state(tmp_path).items() if not path.startswith(str(target))
-    } == outside
+    assert {path: state for path, state in tree_state(tmp_path).items() if not path.startswith(str(target))} == outside
     assert not os.path.exists("/tmp/evil")  # noqa: S108
 
 

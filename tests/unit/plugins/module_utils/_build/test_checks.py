@@ -121,10 +121,18 @@ def test_no_compiler(job, refuse, tmp_path, monkeypatch):
     assert "Install g++, name an environment module that brings one (torch_extension_build_module)" in message
 
 
-def test_a_compiler_that_is_too_old_for_the_standard(job, refuse, tmp_path, monkeypatch):
-    put_compiler(tmp_path / "bin", "8.5.0", monkeypatch)
-    message = refuse({**job, "cxx_standard": "c++20"})
-    assert message.startswith(f"{tmp_path}/bin/g++ on this node is version 8.5.0, c++20 wants g++ 10 or newer. Install")
+@pytest.mark.parametrize(
+    ("version", "standard", "words"),
+    [
+        ("8.5.0", "c++20", "c++20 wants g++ 10"),
+        ("7.5.0", None, "a build wants g++ 8"),
+        ("7.5.0", "c++17", "a build wants g++ 8"),
+    ],
+)
+def test_a_compiler_that_is_too_old(version, standard, words, job, refuse, tmp_path, monkeypatch):
+    put_compiler(tmp_path / "bin", version, monkeypatch)
+    message = refuse({**job, "cxx_standard": standard})
+    assert message.startswith(f"{tmp_path}/bin/g++ on this node is version {version}, {words} or newer. Install such")
 
 
 def put_compiler(folder, version, monkeypatch, name="g++"):

@@ -43,7 +43,8 @@ def build(
     :raises TorchExtensionError: if it does not work
     """
     tell("looks at the machine")
-    checks.check_room(job, folder)
+    checks.check_disk(job, folder)
+    checks.check_memory(job)
     builder = look_at(job["python"], job["module"], environ)
     tools = checks.check_tools(job, folder, builder)
     tell("unpacks the sources", compilers={"cxx": tools.pair.cxx.version, "nvcc": tools.nvcc and tools.nvcc.build})

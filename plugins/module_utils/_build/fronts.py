@@ -193,7 +193,15 @@ def _preprocess(command: list[str], settings: t.Mapping[str, t.Any]) -> int:
     return status
 
 
-_CHANGES = {"nvcc": change_nvcc, "cudafe++": change_part, "cicc": change_part, "fatbinary": change_part, "c++": change_cxx, "cc": change_cxx, "host": change_cxx}
+_CHANGES = {
+    "nvcc": change_nvcc,
+    "cudafe++": change_part,
+    "cicc": change_part,
+    "fatbinary": change_part,
+    "c++": change_cxx,
+    "cc": change_cxx,
+    "host": change_cxx,
+}
 
 
 def main(program: str, arguments: list[str]) -> None:

@@ -63,8 +63,9 @@ def start(folder: JobFolder, wanted: t.Mapping[str, t.Any], check_mode: bool = F
         if handle is None or _find_slurm_job(folder) or is_finished(folder, wanted):
             return False
         checks.check_files(wanted, folder)
-        checks.check_room(wanted, folder)
-        if not wanted["slurm"]:
+        checks.check_disk(wanted, folder)
+        if not wanted["slurm"]:  # with it the machine is another one
+            checks.check_memory(wanted)
             checks.check_tools(wanted, folder, look_at(wanted["python"], wanted["module"], os.environ))
         if check_mode:
             return True

@@ -360,6 +360,9 @@ def main():
         result = _run(module.params, module.check_mode)
     except TorchExtensionError as exc:
         module.fail_json(msg=str(exc))
+    except OSError as exc:
+        where = exc.filename or module.params["folder"]
+        module.fail_json(msg=f"{where} on this node cannot be used ({exc.strerror}). Set torch_extension_build_dir.")
     module.exit_json(**result)
 
 

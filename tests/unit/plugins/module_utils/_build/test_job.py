@@ -16,6 +16,8 @@ import pytest
 from builds import PARTS, extension_files, make_sdist
 from wheels import sha256, tree_state
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._build import job_control
+
 pytestmark = pytest.mark.slow  # they compile
 
 WORK = "#include <map>\n#include <string>\n#include <functional>\n"  # a compiler reads these for half a second
@@ -142,8 +144,6 @@ def test_the_time_limit_ends_it_and_says_what_was_at_work(builds, tmp_path):
 
 
 def test_a_build_that_is_stopped_goes_on(builds, tmp_path):
-    from ansible_collections.airgap.torch_extensions.plugins.module_utils._build import job_control
-
     job = builds.make_job(make_sdist(tmp_path, extension_files(parts=8, work=WORK)))
     assert builds.start(job)
     builds.wait_for_compilations(3)

@@ -48,6 +48,8 @@ def test_the_answer_is_the_whole_plan_of_one_wheel(environment):
         "ground": "it is what setup.py of flash-attn 2.5.3 would ask for here; whether it exists is not known",
         "refused": [],
         "newer": [],
+        "build": None,
+        "built": None,
         "warnings": [],
         "sdist_url": None,
         "pip_cache_path": None,

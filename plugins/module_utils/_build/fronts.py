@@ -1,0 +1,151 @@
+# Copyright (c) the airgap.torch_extensions authors
+# BSD 2-Clause License (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+# Private to this collection: it may change in any release.
+
+"""The front of a compiler: what stands in its place, changes its arguments and becomes it.
+
+A file for itself: it is copied into the folder of a build and run from there, for each file that is compiled. It reads
+``fronts.json`` beside it::
+
+    {"compiled": "…/compiled.log",                    # where it notes what it compiles
+     "standard": "c++20",                             # instead of an older one, or null
+     "maps": [["/home/me/…/sources", "/build"]],      # paths that the compiler writes into what it makes
+     "archs": ["90", "120+PTX"],                      # of nvcc
+     "programs": {"nvcc": "/usr/local/cuda/bin/nvcc", "c++": "/usr/bin/g++", "cc": "/usr/bin/gcc"}}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+
+# Importing typing takes longer than all the rest, for each file that is compiled.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import typing as t
+
+_SOURCE = re.compile(r"\.(c|cc|cp|cpp|cxx|c\+\+|C|cu)$")
+_STANDARD = re.compile(r"(?:c|gnu)\+\+(\w\w)$")
+_YEARS = {"0x": 11, "1y": 14, "1z": 17, "2a": 20, "2b": 23, "2c": 26, "98": 3}
+_ARCH_OPTIONS = ("-arch", "--gpu-architecture", "-code", "--gpu-code")
+_GENCODE_OPTIONS = ("-gencode", "--generate-code")
+_STANDARD_OPTIONS = ("-std", "--std")
+_THREAD_OPTIONS = ("-t", "--threads")
+_HOST_OPTIONS = ("-ccbin", "--compiler-bindir")
+_QUESTIONS = re.compile(r"-V|-h|-dryrun|--dryrun|--version|--help|--?(list-gpu|code-ls|arch-ls).*")
+
+
+def change_cxx(arguments: list[str], settings: t.Mapping[str, t.Any]) -> list[str]:
+    """The arguments for a C or C++ compiler."""
+    changed = [_raise_standard(argument, "-std=", settings["standard"]) for argument in arguments]
+    return changed + [_map_argument(*pair) for pair in settings["maps"]] if find_sources(arguments) else changed
+
+
+def change_nvcc(arguments: list[str], settings: t.Mapping[str, t.Any]) -> list[str]:
+    """The arguments for nvcc: our architectures instead of those that it was called with."""
+    if not arguments or any(_QUESTIONS.match(argument) for argument in arguments):
+        return arguments
+    codes: list[str] = []
+    changed: list[str] = []
+    left = list(arguments)
+    while left:
+        argument = left.pop(0)
+        name, equals, value = argument.partition("=")
+        if (
+            name in _ARCH_OPTIONS + _GENCODE_OPTIONS + _STANDARD_OPTIONS + _THREAD_OPTIONS + _HOST_OPTIONS
+            and not equals
+        ):
+            value = left.pop(0) if left else ""
+        if name in _GENCODE_OPTIONS:
+            codes += _parse_gencode(value)
+        elif name in _ARCH_OPTIONS:
+            codes += _parse_arch(value)
+        elif name in _STANDARD_OPTIONS:
+            changed.append(_raise_standard(f"-std={value}", "-std=", settings["standard"]))
+        elif name not in _THREAD_OPTIONS + _HOST_OPTIONS:
+            changed.append(argument)
+    changed += [f"-ccbin={settings['programs']['c++']}"]
+    for code in choose_codes(codes, settings["archs"]):
+        virtual = re.sub("^(sm|lto)_", "compute_", code)
+        changed += ["-gencode", f"arch={virtual},code={code}"]
+    for pair in settings["maps"]:
+        changed += ["-Xcompiler", _map_argument(*pair)]
+    return changed
+
+
+def choose_codes(wanted: list[str], archs: t.Sequence[str]) -> list[str]:
+    """What to compile for: of each architecture of ours the forms that were asked for (sm_90a), or else itself.
+
+    :param wanted: what nvcc was asked for: sm_90, sm_90a, compute_90, lto_90
+    :param archs: ours: "90", "90a", "120+PTX"
+    """
+    codes: list[str] = []
+    for arch in archs:
+        number, _plus, ptx = arch.partition("+")
+        own = [code for code in wanted if not code.startswith("compute_") and _serves(code.partition("_")[2], number)]
+        codes += own or [f"sm_{number}"]
+        if ptx:
+            codes.append(f"compute_{number}")
+    return list(dict.fromkeys(codes))
+
+
+def _serves(form: str, number: str) -> bool:
+    """Whether a form of an architecture, such as 90a or 100f, is one of ours."""
+    if form in (number, f"{number}a", f"{number}f"):
+        return True
+    family = form.endswith("f") and form[:-1].isdigit() and number.isdigit()  # 100f runs on 103, too
+    return bool(family) and form[:-2] == number[:-1] and int(form[:-1]) <= int(number)
+
+
+def _parse_gencode(value: str) -> list[str]:
+    """From ``arch=compute_90,code=[sm_90,compute_90]`` sm_90 and compute_90."""
+    _arch, _code, codes = value.replace('"', "").replace("'", "").partition("code=")
+    return [code.strip() for code in codes.strip("[] ").split(",") if code.strip()]
+
+
+def _parse_arch(value: str) -> list[str]:
+    return [code for code in value.split(",") if re.match(r"(sm|compute|lto)_\d", code)]
+
+
+def _raise_standard(argument: str, option: str, standard: str | None) -> str:
+    if not standard or not argument.startswith(option):
+        return argument
+    asked, least = _STANDARD.match(argument[len(option) :]), _STANDARD.match(standard)
+    if asked is None or least is None or _year(asked[1]) >= _year(least[1]):
+        return argument
+    return f"{option}{argument[len(option) :].partition('+')[0]}++{least[1]}"
+
+
+def _year(digits: str) -> int:
+    return _YEARS.get(digits) or int(digits) if digits.isdigit() or digits in _YEARS else 99
+
+
+def _map_argument(path: str, name: str) -> str:
+    return f"-ffile-prefix-map={path}={name}"
+
+
+def find_sources(arguments: t.Sequence[str]) -> list[str]:
+    """The files that are compiled."""
+    return [argument for argument in arguments if _SOURCE.search(argument) and not argument.startswith("-")]
+
+
+def main(program: str, arguments: list[str]) -> None:
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "fronts.json"), encoding="utf-8") as file:
+        settings = json.load(file)
+    change = change_nvcc if program == "nvcc" else change_cxx
+    changed = change(arguments, settings)
+    sources = find_sources(arguments)
+    if sources and "-E" not in arguments:
+        with open(settings["compiled"], "a", encoding="utf-8") as log:
+            log.write(f"{time.time():.2f} {program} {os.path.abspath(sources[-1])}\n")
+    real = settings["programs"][program]
+    os.execv(real, [real, *changed])  # noqa: S606 - by its full path: nvcc finds its parts beside that
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

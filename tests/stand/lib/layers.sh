@@ -4,8 +4,10 @@
 # are laid over it. A folder that exists is complete: each is built beside its place and moved there.
 
 TORCH=2.13.0
+TORCH_CUDA=2.14.1
 TOOLKIT=$CACHE/downloads/cuda-13.0
-LAYERS=(none cpu torch slurm torch13 builder old broken new oldest python aarch64)
+# but for cuda13, of several GB, which is built when it is asked for
+LAYERS=(none cpu torch slurm torch13 compiler builder old broken new oldest python aarch64)
 
 own_release() { echo "$VERSION_CODENAME"; }
 # other_releases LAYER: other releases of the same distribution, so that a fleet has different Pythons and glibcs; the first
@@ -25,7 +27,7 @@ release_of() {
   case $1 in
     new) cat "$CACHE/other-release" 2>/dev/null ;;
     oldest) cat "$CACHE/oldest-release" 2>/dev/null ;;
-    none | cpu | torch | slurm | torch13 | builder | old | broken | python | aarch64) own_release ;;
+    none | cpu | torch | slurm | torch13 | compiler | builder | cuda13 | old | broken | python | aarch64) own_release ;;
     *) die "no layer $1 (there are: ${LAYERS[*]})" ;;
   esac
 }
@@ -38,7 +40,9 @@ stack() {
     torch) echo "$home/torch-$TORCH:$home/cpu-$TORCH:$home/none:$home/base" ;;
     slurm) echo "$home/slurm-$TORCH:$home/torch-$TORCH:$home/cpu-$TORCH:$home/none:$home/base" ;;
     torch13) echo "$home/torch13-$TORCH:$home/cpu-$TORCH:$home/none:$home/base" ;;
-    builder) echo "$home/builder-$TORCH:$home/torch13-$TORCH:$home/cpu-$TORCH:$home/none:$home/base" ;;
+    compiler) echo "$home/compiler:$home/none:$home/base" ;;
+    builder) echo "$home/compiler:$home/torch13-$TORCH:$home/cpu-$TORCH:$home/none:$home/base" ;;
+    cuda13) echo "$home/cuda13-$TORCH_CUDA:$home/compiler:$home/none:$home/base" ;;
     cpu) echo "$home/cpu-$TORCH:$home/none:$home/base" ;;
     python) echo "$home/python-$(environments_key):$home/pythons-$(environments_key):$home/none:$home/base" ;;
     *) echo "$home/$1-$(tree_key "$1"):$home/none:$home/base" ;;
@@ -47,8 +51,10 @@ stack() {
 # another layer for another tree of files
 tree_key() { cat "$STAND/layers/$1" "$STAND"/layers/{tree.sh,torch_c.c} | sha256sum | cut -c1-12; }
 built() {
-  local stack
-  stack=$(stack "$1" 2>/dev/null) && [ -d "${stack%%:*}" ]
+  local stack folders folder
+  stack=$(stack "$1" 2>/dev/null) || return
+  IFS=: read -ra folders <<<"$stack"
+  for folder in "${folders[@]}"; do [ -d "$folder" ] || return; done
 }
 cmd_has() { # LAYER..
   [ $# -gt 0 ] || usage
@@ -94,12 +100,13 @@ prepare_layer() {
       fi
       ;;
     torch13) prepare_layer cpu; step "layer torch13" lay torch13 "$release" ;;
-    builder)
-      prepare_layer torch13
-      step "downloading a compiler ($release)" download_packages builder "$release" g++ python3-dev ||
+    compiler)
+      step "downloading a compiler ($release)" download_packages compiler "$release" g++ python3-dev ||
         die "cannot get a compiler of $release"
-      step "layer builder" lay builder "$release"
+      step "layer compiler" lay compiler "$release"
       ;;
+    builder) prepare_layer torch13; prepare_layer compiler ;;
+    cuda13) prepare_layer compiler; step "layer cuda13" lay cuda13 "$release" ;;
     python)
       pythons=$CACHE/$release/pythons-$(environments_key)
       [ -d "$pythons" ] || step "Pythons of this host" gather_pythons "$pythons"
@@ -170,6 +177,7 @@ lay() {
   case $1 in
     cpu) download_torch ;;
     torch13) download_toolkit ;;
+    cuda13) download_torch_cuda ;;
     python) download_pips ;;
   esac
   # the chroot has no compiler: the libraries of the small trees are made here
@@ -190,7 +198,7 @@ lay() {
     ' - "$below" "$tmp" "$CACHE" "$STAND" "$1" "$TORCH" "$(emulated_if_need_be "$1")"
   rm -rf "$tmp/upper/tmp" "$tmp/upper/proc" "$tmp/upper/root"
   mv -T "$tmp/upper" "$layer"
-  rm -rf "$tmp"
+  rm -rf "$tmp" "$CACHE/downloads/torch-cuda"
 }
 
 # Packages and what of their dependencies the base lacks. Its steps are chained, for it is called where errexit is off.
@@ -259,6 +267,11 @@ empty_library() { # FILE NEEDED..
   shift
   gcc -shared -nostdlib -x c /dev/null -x none -Wl,--no-as-needed -Wl,--allow-shlib-undefined "$@" -o "$file" \
     -Wl,-soname,"${file##*/}" -Wl,--disable-new-dtags "-Wl,-rpath,\$ORIGIN/$runtime:\$ORIGIN"
+}
+
+# The build for CUDA that the package index has, and NVIDIA's libraries: several GB, which are removed again once they are installed.
+download_torch_cuda() {
+  "$TOOLS/bin/pip" download -qq --only-binary :all: -d "$CACHE/downloads/torch-cuda" "torch==$TORCH_CUDA"
 }
 
 # What NVIDIA's compiler for CUDA 13.0 is made of, as the package index has it. Kept for the layer, which wants the runtime alone,

@@ -20,6 +20,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip impor
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import packages, setup_py
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import judging, labels
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
+    BUILD,
     EXAMINE,
     INSTALL,
     KEEP,
@@ -31,6 +32,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.se
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.wheel_file import public_version
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import check_url
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.architectures import check_architectures
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.find import Offer, WheelSearch
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.requirement import (
@@ -76,6 +78,8 @@ _EMPTY_ANSWER: dict[str, t.Any] = {
     "ground": None,
     "refused": [],
     "newer": [],
+    "build": None,
+    "built": None,
     "provable": [],
     "warnings": [],
 }
@@ -111,6 +115,7 @@ def read_settings(option: t.Callable[[str], t.Any]) -> Settings:
         max_age=option("max_age"),
         place_urls=option("place_urls"),
         suggest=option("suggest"),
+        build_architectures=check_architectures(option("build_archs")),
     )
     return Settings(
         access,
@@ -189,11 +194,15 @@ class Decision:
         """The wheels that sources have."""
         self._search = WheelSearch(wanted, self._environment, self._sources, self._settings.access)
         yield from self._usable(self._search.offers(), wanted)
-        if self._settings.match != PROVEN:
-            return
-        # what is installed first, so that it stays as long as it works
-        for_another_torch = self._usable(self._search.offers_for_another_torch(), wanted)
-        yield from sorted(for_another_torch, key=lambda answer: answer.wheel["action"] != KEEP)
+        if self._settings.match == PROVEN:
+            # what is installed first, so that it stays as long as it works
+            for_another_torch = self._usable(self._search.offers_for_another_torch(), wanted)
+            yield from sorted(for_another_torch, key=lambda answer: answer.wheel["action"] != KEEP)
+        built = self._usable(self._search.offers_to_build(), wanted)
+        if self._settings.upgrade:
+            yield from built
+        else:  # what is installed first: one for more architectures is no better there
+            yield from sorted(built, key=lambda answer: answer.wheel["action"] != KEEP)
 
     def _usable(self, offers: t.Iterable[Offer], wanted: WheelRequirement) -> t.Iterator[Answer]:
         """The answers from offers that the settings admit; why the others are not is kept for a refusal."""
@@ -242,7 +251,7 @@ class Decision:
         except TorchExtensionError as exc:
             error = error or str(exc)
             answer["conflicts"] = [*answer["conflicts"], str(exc)]
-        answer.update(_choose_action(answer, environment, settings.reinstall)._asdict())
+        answer.update(_choose_action(answer, environment, settings)._asdict())
         return Answer(answer, error=error)
 
     def _find_installed(self, wanted: WheelRequirement) -> Answer | None:
@@ -380,7 +389,7 @@ def _complete_answer(wheel: dict[str, t.Any], wanted: WheelRequirement, settings
             f"{wheel['filename']} has sha256 {wheel['sha256']} by {wheel['source']}, and torch_extension_sha256 wants {sha256}."
             " Find out which of the two is right."
         )
-    if settings.require_sha256 and not sha256 and not wheel.get("sha256"):
+    if settings.require_sha256 and wheel["url"] and not sha256 and not wheel.get("sha256"):
         raise NoHashError(
             f"{wheel['filename']} has no published hash where it comes from ({wheel['source']}), and"
             " torch_extension_require_sha256 wants one. Give it in torch_extension_sha256."
@@ -490,12 +499,16 @@ def _upstream_spelling(pin: str, known_versions: t.Iterable[str]) -> str:
     return next((version for version in known_versions if Version(version) == Version(pin)), str(Version(pin)))
 
 
-def _choose_action(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], reinstall: bool) -> Action:
+def _choose_action(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], settings: Settings) -> Action:
     if answer["conflicts"]:
         return Action("refuse", "the wheel cannot serve this node")
-    if answer["pip_cache_path"]:
+    is_to_be_built = answer["url"] is None
+    if answer["pip_cache_path"] and not is_to_be_built:
         return Action("examine", "only the node knows what its pip's cache holds")
-    return decide_from_environment(answer, environment, reinstall)
+    decided = decide_from_environment(answer, environment, settings.reinstall)
+    if is_to_be_built and not (settings.keeps_installed and decided.action == KEEP):
+        return Action(BUILD, decided.reason)
+    return decided
 
 
 def _operator_sdist_url(name: str, sdist_url: str | t.Mapping[str, str] | None) -> str | None:

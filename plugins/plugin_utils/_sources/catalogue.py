@@ -36,6 +36,7 @@ class SourceAccess(t.NamedTuple):
     max_age: int = 600  # seconds for which an answer is used without a request
     place_urls: t.Mapping[str, str] = {}  # mirrors of known places, by name
     suggest: bool = False  # whether known places are asked where nothing fits
+    build_architectures: tuple[str, ...] = ()  # that wheels are built for, instead of those of the GPUs that there are
 
 
 class WheelCatalogue:

@@ -89,7 +89,11 @@ class ActionModule(DeliveringAction):
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import describe_build
 
         method = self._choose_method(build, self._probe(), limits, self._workshop().known_facts(build))
-        about = "" if method.minutes is None else f", in about {format_time(method.minutes * 60)} with {method.jobs} compilers at once"
+        about = (
+            ""
+            if method.minutes is None
+            else f", in about {format_time(method.minutes * 60)} with {method.jobs} compilers at once"
+        )
         return describe_build(build, method, "would be built", about)
 
     def _build(self, build: Build, limits: Limits) -> tuple[bool, str]:

@@ -1,3 +1,10 @@
+    def is_sdist(filename: str) -> bool:
+        return sdists.parse_filename(filename, {name}) is not None
+
+    for path in folders:
+        with contextlib.suppress(TorchExtensionError):
+            if folder.list_wheels(path, name) or folder.list_files(path, is_sdist):
+                return True
 # Copyright (c) the airgap.torch_extensions authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later

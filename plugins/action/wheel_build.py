@@ -66,3 +66,53 @@ class ActionModule(DeliveringAction):
             outcome = {"errors": [f"{exc} Wanted by {', '.join(build.nodes)}."], "report": []}
             return {"changed": False, "nodes": dict.fromkeys(build.nodes, outcome)}
         return {"changed": changed, "nodes": dict.fromkeys(build.nodes, {"errors": [], "report": [report]})}
+
+    def _build_once(self, build: Build) -> tuple[bool, str]:
+        """Build a wheel, unless that has been done meanwhile, or say what would be done.
+
+        :returns: whether a wheel was built, and a line for the operator
+        """
+        # Ansible imports actions before it forks a process for each node, and most runs build nothing
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import Limits
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import process_lock
+
+        arguments = self._arguments
+        limits = Limits(arguments["time_limit"] * 60, arguments["jobs"])
+        if self._task.check_mode:
+            return False, self._predict(build, limits)
+        cache = arguments["cache_dir"] or default_cache_dir()
+        name = hashlib.sha256(f"build {build.id}".encode()).hexdigest()[:32]
+        with process_lock(os.path.join(cache, "locks"), name, patience=limits.time_limit + _DOWNLOAD_SECONDS):
+            return self._build(build, limits)
+
+    def _predict(self, build: Build, limits: Limits) -> str:
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import describe_build
+
+        method = self._choose_method(build, self._probe(), limits, self._workshop().known_facts(build))
+        about = (
+            ""
+            if method.minutes is None
+            else f", in about {format_time(method.minutes * 60)} with {method.jobs} compilers at once"
+        )
+        return describe_build(build, method, "would be built", about)
+
+    def _build(self, build: Build, limits: Limits) -> tuple[bool, str]:
+        workshop = self._workshop()
+        built = workshop.find_built(build)
+        if built:
+            return False, f"{build.name} {build.version}: built by another run meanwhile, on {built.record.builder}"
+        machine = self._probe()
+        sdist = workshop.get_sdist(build)
+        method = self._choose_method(build, machine, limits, sdist.facts)
+        job = self._ask("poll", {"id": build.id})
+        if job["state"] != RUNNING:
+            materials = workshop.gather(build, method, sdist, machine)
+            self._deliver(materials, machine["folder"])
+            self._run("start", make_job(build, method, materials, limits, self._arguments["slurm_options"]))
+        with make_progress(self._arguments["progress"]) as progress:
+            job = follow(build, lambda: self._ask("poll", {"id": build.id}), progress.note)
+        if job["state"] != FINISHED:
+            raise TorchExtensionError(explain_failure(build, job))
+        workshop.store(build, method, machine, job, sdist, self.execute)
+        self._run("clear", {"id": build.id})
+        return True, describe_build(build, method, "built", f", in {format_time(job['seconds'])}")

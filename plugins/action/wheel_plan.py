@@ -109,7 +109,13 @@ class ActionModule(NodeAction):
         self._arguments, self._task_vars = arguments, task_vars
         delivery = options.validate_delivery(arguments["delivery"], arguments["stage_dir"])
         if arguments["state"] == ABSENT:
-            return {**_NOTHING_TO_BUILD, **self._plan_removal(), "delivery": delivery, "stage_dir": arguments["stage_dir"], "unfit": []}
+            return {
+                **_NOTHING_TO_BUILD,
+                **self._plan_removal(),
+                "delivery": delivery,
+                "stage_dir": arguments["stage_dir"],
+                "unfit": [],
+            }
         info = {"environment": arguments["environment"]} if arguments["environment"] else self._probe()
         environment = info["environment"]
         if not arguments["choose"]:
@@ -132,7 +138,9 @@ class ActionModule(NodeAction):
             if reason and arguments["refuse"]:
                 raise TorchExtensionError(reason)
         warnings += explain_unused(environment, plan)
-        wheels = [node_plan.strip_operator_keys(wheel) for wheel in plan if wheel["action"] != KEEP and not wheel["conflicts"]]
+        wheels = [
+            node_plan.strip_operator_keys(wheel) for wheel in plan if wheel["action"] != KEEP and not wheel["conflicts"]
+        ]
         to_build = [wheel for wheel in wheels if wheel["action"] == BUILD]
         report = report_lines.report_plan(environment, plan)
         if examination.get("find_links") and not wheels:

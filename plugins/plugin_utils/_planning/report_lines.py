@@ -19,7 +19,12 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.self
     VARIABLE,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import BUILD, INSTALL, KEEP, REPLACE
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
+    BUILD,
+    INSTALL,
+    KEEP,
+    REPLACE,
+)
 
 # done, and to be done
 _TRIAL_DESCRIPTIONS = {

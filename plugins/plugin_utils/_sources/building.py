@@ -9,8 +9,10 @@
 from __future__ import annotations
 
 import typing as t
+from urllib.parse import unquote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnavailableError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.architectures import (
@@ -105,13 +107,18 @@ def _choose_sdist(
     :raises UnavailableError: if nobody could be asked
     :raises TorchExtensionError: if there is none
     """
-    sdists = find_sdists(requirement.name, requirement.specifier, environment["python"]["version"], sources, access)
+    python = environment["python"]["version"]
+    sdists = find_sdists(requirement.name, requirement.specifier, python, sources, access)
     if not sdists:
         raise TorchExtensionError(
-            f"there is no sdist of {requirement} for Python {environment['python']['version']}, neither on the index of the control"
-            " node's pip nor in a directory: of torch_extension_sources."
+            f"there is no sdist of {requirement} for Python {python}, neither in a directory: of torch_extension_sources nor on the index"
+            " of the control node's pip."
         )
-    return sdists[0]
+    parts = urlsplit(sdists[0].url)
+    if parts.scheme != "file":
+        return sdists[0]
+    # the operator may have changed it since somebody wrote its hash down beside it
+    return sdists[0]._replace(sha256=check_sha256(unquote(parts.path), sdists[0].sha256))
 
 
 def _describe_built(built: BuiltWheel, wanted: _Wanted) -> Wheel:

@@ -63,7 +63,17 @@ class Taken(NamedTuple):
 def prepare(node: str) -> None:
     """Lay out a virtual environment over the node's own, with a compiler, in the node's /root/bench."""
     wheels = fleet.cache() / "by_hand"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(wheels)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(wheels),
+    ]
     subprocess.run([*command, *TOOLKIT, *TOOLS], check=True, stdout=sys.stderr)
     fleet.bring(node, "/root/wheels", *wheels.iterdir())
     fleet.on_node(node, _PREPARE)

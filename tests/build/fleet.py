@@ -22,7 +22,11 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 STAND = ROOT / "tests/stand/stand"
 STATE = ROOT / ".cache/stand-build"
-ENVIRONMENT = os.environ | {"STAND_STATE": str(STATE), "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_HOME": str(STATE / "ansible")}
+ENVIRONMENT = os.environ | {
+    "STAND_STATE": str(STATE),
+    "ANSIBLE_FORCE_COLOR": "false",
+    "ANSIBLE_HOME": str(STATE / "ansible"),
+}
 #: of the node, as the role has it by default
 BUILDS = "/root/.cache/airgap.torch_extensions.build"
 #: for which all is built unless a test says otherwise
@@ -76,7 +80,12 @@ class Run:
             "torch_extension_cache_dir": str(cache() / "control"),
             **variables,
         }
-        command = ["ansible-playbook", f"airgap.torch_extensions.{playbook}", f"--inventory={STAND}", f"--limit={limit}"]
+        command = [
+            "ansible-playbook",
+            f"airgap.torch_extensions.{playbook}",
+            f"--inventory={STAND}",
+            f"--limit={limit}",
+        ]
         self._begun = time.monotonic()
         self._before = _children_core_seconds()
         self._process = subprocess.Popen(

@@ -73,7 +73,9 @@ def test_the_role_costs_no_more_than_pip_by_hand_and_a_share_of_what_setup_py_wa
 
     # the smallest file stands for all of them
     objects = by_hand.object_seconds("n01")
-    sample = min((name for name in objects if name.startswith(f"{PACKAGE.replace('-', '_')}_")), key=objects.__getitem__)
+    sample = min(
+        (name for name in objects if name.startswith(f"{PACKAGE.replace('-', '_')}_")), key=objects.__getitem__
+    )
     one = by_hand.compile_again("n01", sample)
     more = by_hand.compile_again("n01", sample, *(set(OWN_ARCHITECTURES) - {"90"}))
     factor = more.core_seconds / one.core_seconds
@@ -116,7 +118,9 @@ def test_an_archive_that_is_another_than_the_manifest_says_is_refused(tmp_path: 
     nvcc.write_bytes(nvcc.read_bytes() + b"\0")
     ran = fleet.play("build", "n01", packages=[PACKAGE], build_cuda=str(tmp_path / "cuda"))
     assert ran.status != 0
-    assert re.search(rf"{re.escape(nvcc.name)}.* has sha256 [0-9a-f]{{64}}, wanted is [0-9a-f]{{64}}", ran.output), ran.output
+    assert re.search(rf"{re.escape(nvcc.name)}.* has sha256 [0-9a-f]{{64}}, wanted is [0-9a-f]{{64}}", ran.output), (
+        ran.output
+    )
     assert fleet.stored(PACKAGE) == []
 
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 import typing as t
 
 from ansible.errors import AnsibleConnectionFailure
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.plain_types import to_plain_types
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import shorten
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.control_node import (
     DOWNLOAD_ARGUMENTS,
     make_progress,
@@ -21,13 +21,12 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.d
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import ModuleFailedError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.builds import Build
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import streaming
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 
 if t.TYPE_CHECKING:
-    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import Limits, Method
-    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.materials import Materials, Workshop
-    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import Staging
-    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import Limits
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.workshop import Workshop
 
 _ARGUMENTS = {
     **DOWNLOAD_ARGUMENTS,
@@ -45,7 +44,9 @@ _ARGUMENTS = {
     "require_sha256": {"type": "bool", "default": False},
 }
 _LOCAL = "local"
-_POLL_RETRIES_RESET = 2.0  # seconds
+#: for which another process may download what a build takes, beside the time that the build may take
+_DOWNLOAD_SECONDS = 3600
+_FILES = "files"  # below the folder of builds
 
 
 class ActionModule(DeliveringAction):
@@ -63,56 +64,94 @@ class ActionModule(DeliveringAction):
             with use_proxy(self._arguments["proxy"]):
                 changed, report = self._build_once(build)
         except (TorchExtensionError, ModuleFailedError, AnsibleConnectionFailure) as exc:
-            outcome = {"errors": [f"{exc} Wanted by {', '.join(build.nodes)}."], "report": []}
-            return {"changed": False, "nodes": dict.fromkeys(build.nodes, outcome)}
-        return {"changed": changed, "nodes": dict.fromkeys(build.nodes, {"errors": [], "report": [report]})}
+            failure: dict[str, t.Any] = {"errors": [str(exc)], "report": []}
+            return {"changed": False, "nodes": dict.fromkeys(build.nodes, failure)}
+        outcome = {"errors": [], "report": [report]}
+        return {"changed": changed, "nodes": dict.fromkeys(build.nodes, outcome)}
 
     def _build_once(self, build: Build) -> tuple[bool, str]:
-        """Build a wheel, unless that has been done meanwhile, or say what would be done.
+        """Build a wheel, unless somebody has built it meanwhile; in check mode say what would be done.
 
         :returns: whether a wheel was built, and a line for the operator
         """
         # Ansible imports actions before it forks a process for each node, and most runs build nothing
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import Limits
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.workshop import Places, Workshop
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import process_lock
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 
-        arguments = self._arguments
-        limits = Limits(arguments["time_limit"] * 60, arguments["jobs"])
-        if self._task.check_mode:
-            return False, self._predict(build, limits)
-        cache = arguments["cache_dir"] or default_cache_dir()
-        name = hashlib.sha256(f"build {build.id}".encode()).hexdigest()[:32]
-        with process_lock(os.path.join(cache, "locks"), name, patience=limits.time_limit + _DOWNLOAD_SECONDS):
-            return self._build(build, limits)
-
-    def _predict(self, build: Build, limits: Limits) -> str:
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import describe_build
-
-        method = self._choose_method(build, self._probe(), limits, self._workshop().known_facts(build))
-        about = (
-            ""
-            if method.minutes is None
-            else f", in about {format_time(method.minutes * 60)} with {method.jobs} compilers at once"
+        arguments, limits = self._arguments, Limits(self._arguments["time_limit"] * 60, self._arguments["jobs"])
+        context = DownloadContext(
+            cache=arguments["cache_dir"] or default_cache_dir(),
+            ca_path=arguments["ca_path"],
+            require_sha256=arguments["require_sha256"],
+            progress=make_progress(arguments["progress"]),
         )
-        return describe_build(build, method, "would be built", about)
+        places = Places(*(arguments[name] for name in Places._fields))
+        workshop = Workshop(context, places)
+        if self._task.check_mode:
+            return False, self._predict(build, workshop, limits)
+        name = hashlib.sha256(f"build {build.id}".encode()).hexdigest()[:32]
+        patience = limits.time_limit + _DOWNLOAD_SECONDS
+        with context.progress, process_lock(os.path.join(context.cache, "locks"), name, patience=patience):
+            built = workshop.find_built(build)
+            if built:
+                return (
+                    False,
+                    f"{build.name} {build.version}: another run has built it meanwhile, on {built.record.builder}",
+                )
+            return True, self._build(build, workshop, limits, context.progress.note)
 
-    def _build(self, build: Build, limits: Limits) -> tuple[bool, str]:
-        workshop = self._workshop()
-        built = workshop.find_built(build)
-        if built:
-            return False, f"{build.name} {build.version}: built by another run meanwhile, on {built.record.builder}"
-        machine = self._probe()
-        sdist = workshop.get_sdist(build)
-        method = self._choose_method(build, machine, limits, sdist.facts)
-        job = self._ask("poll", {"id": build.id})
-        if job["state"] != RUNNING:
+    def _predict(self, build: Build, workshop: Workshop, limits: Limits) -> str:
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import (
+            choose_method,
+            describe_build,
+            describe_estimate,
+        )
+
+        sdist = workshop.find_sdist(build)
+        uses_cuda = sdist is None or sdist.uses_cuda
+        method = choose_method(build, self._probe(), uses_cuda, self._arguments["cuda"], limits)
+        return describe_build(build, method, "would be built", describe_estimate(method))
+
+    def _build(self, build: Build, workshop: Workshop, limits: Limits, note: t.Callable[[str], object]) -> str:
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build import following
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import (
+            choose_method,
+            describe_build,
+            make_job,
+        )
+
+        def poll() -> dict[str, t.Any]:
+            try:
+                return t.cast("dict[str, t.Any]", self._run("poll", {"id": build.id})["job"])
+            except AnsibleConnectionFailure as exc:
+                raise following.LostError(str(exc)) from exc
+
+        machine, sdist = self._probe(), workshop.get_sdist(build)
+        method = choose_method(build, machine, sdist.uses_cuda, self._arguments["cuda"], limits)
+        if poll()["state"] not in (following.RUNNING, following.FINISHED):
             materials = workshop.gather(build, method, sdist, machine)
-            self._deliver(materials, machine["folder"])
-            self._run("start", make_job(build, method, materials, limits, self._arguments["slurm_options"]))
-        with make_progress(self._arguments["progress"]) as progress:
-            job = follow(build, lambda: self._ask("poll", {"id": build.id}), progress.note)
-        if job["state"] != FINISHED:
-            raise TorchExtensionError(explain_failure(build, job))
+            self._bring(materials.files(), f"{machine['folder']}/{_FILES}")
+            options = self._arguments["slurm_options"]
+            self._run("start", make_job(build, method, sdist.facts.newest_mtime, materials, limits, options))
+        job = following.follow(build, poll, note)
+        if job["state"] != following.FINISHED:
+            raise TorchExtensionError(following.explain_failure(build, job))
         workshop.store(build, method, machine, job, sdist, self.execute)
         self._run("clear", {"id": build.id})
-        return True, describe_build(build, method, "built", f", in {format_time(job['seconds'])}")
+        return describe_build(build, method, "built", f", in {following.format_time(job['seconds'])}")
+
+    def _probe(self) -> dict[str, t.Any]:
+        return t.cast("dict[str, t.Any]", self._run("probe", None, check_mode=True)["machine"])
+
+    def _run(self, step: str, job: dict[str, t.Any] | None, check_mode: bool | None = None) -> dict[str, t.Any]:
+        options = {name: self._arguments[name] for name in ("python", "folder", "module")}
+        return self.run_module(
+            "build_job", {"step": step, **options, **({"job": job} if job else {})}, self._task_vars, check_mode
+        )
+
+    def _bring(self, files: t.Sequence[streaming.File], folder: str) -> None:
+        """Bring files to the builder, each into a folder that is named after its hash."""
+        placed = [file._replace(subfolder=shorten(file.sha256)) for file in files]
+        self.deliver_files(placed, lambda execute: streaming.prepare_folder(placed, folder, execute), self._task_vars)

@@ -17,16 +17,27 @@ from __future__ import annotations
 
 import contextlib
 import re
-from typing import NamedTuple, Sequence
+from typing import NamedTuple, Sequence, TypeVar
 
 with contextlib.suppress(ImportError):  # the control node says what it lacks before it comes here
     from packaging.version import Version
+
+T = TypeVar("T")
+D = TypeVar("D")
 
 ON = "TRUE"  # upstream ignores "true" and "1"
 
 #: From which torch (major.minor) on its own headers need which C++, oldest first. 2.13: std::strong_ordering in
 #: c10/util/intrusive_ptr.h. A package may ask for more, but not for less.
 CXX_STANDARDS = (("2.13", "c++20"),)
+
+#: Which setuptools torch/utils/cpp_extension.py can do with, from which torch (major.minor) on. Before 2.2 it imports packaging from
+#: pkg_resources, which setuptools 70 has not; bdist_wheel moved from wheel 0.46 to setuptools 70.1. The others are in its METADATA.
+SETUPTOOLS = (
+    ("0.0", ("setuptools<70", "wheel<0.46")),
+    ("2.2", ("setuptools<82",)),
+    ("2.14", ("setuptools>=77.0.3",)),
+)
 
 #: What each build takes, whatever the sdist says: pip builds, setuptools and wheel are what setup.py imports, torch runs ninja.
 REQUIREMENTS = ("pip", "setuptools", "wheel", "ninja", "packaging")
@@ -130,10 +141,20 @@ def find_build(name: str) -> Build:
 
 def cxx_standard(build: Build, torch: str) -> str | None:
     """The C++ that sources have to be compiled as with a version of torch; None if what setup.py says will do."""
-    found = None
-    for first, standard in build.cxx_standards:
+    return _row_for(torch, build.cxx_standards, None)
+
+
+def list_requirements(build: Build, torch: str) -> tuple[str, ...]:
+    """What is to be in the environment of a build with a version of torch, beside what the sdist itself lists."""
+    return (*REQUIREMENTS, *_row_for(torch, SETUPTOOLS, ()), *build.requirements)
+
+
+def _row_for(torch: str, rows: Sequence[tuple[str, T]], default: D) -> T | D:
+    """The value of the last row whose torch is not newer."""
+    found: T | D = default
+    for first, value in rows:
         if _major_minor(torch) >= _major_minor(first):
-            found = standard
+            found = value
     return found
 
 

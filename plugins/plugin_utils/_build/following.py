@@ -64,6 +64,18 @@ def follow(
         sleep(min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, (now - begun) * _SHARE_OF_PAUSES)))
 
 
+def explain_failure(build: Build, job: Job) -> str:
+    """Why there is no wheel, and where to look.
+
+    :param job: the last answer
+    """
+    reason = job["message"].rstrip(".") or f"the build has ended as {job['state']}"
+    return (
+        f"{build.name} {build.version} could not be built on {build.builder}: {reason}. The whole log is {job['log']} there. What is compiled"
+        " stays, and the next run goes on from it."
+    )
+
+
 def describe_progress(build: Build, job: Job) -> str:
     """How far a build is, in a line."""
     line = f"{build.name} {build.version} on {build.builder}: step {job['step']} of {job['steps']}, {format_time(job['seconds'])}"

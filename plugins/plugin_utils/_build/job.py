@@ -13,6 +13,8 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import builds as table
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.builds import Build, explain_unable
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.following import format_time
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import File
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.architectures import (
     describe_architectures,
 )
@@ -31,6 +33,19 @@ class Limits(t.NamedTuple):
 
     time_limit: int = 240 * 60  # seconds
     jobs: int = 0  # compilers at once; 0: as many as cores and memory allow
+
+
+class Materials(t.NamedTuple):
+    """The files of a build on the control node."""
+
+    sdist: File
+    requirements: list[File]
+    torch: list[File]  # empty where the builder has the right one
+    toolchain: list[File]  # empty where the builder has one, or none is wanted
+
+    def files(self) -> list[File]:
+        """All of them, each once."""
+        return list(dict.fromkeys([self.sdist, *self.requirements, *self.torch, *self.toolchain]))
 
 
 class Method(t.NamedTuple):
@@ -127,32 +142,31 @@ def _has_torch(build: Build, machine: Machine) -> bool:
 
 
 def make_job(
-    build: Build, method: Method, facts: t.Any, files: t.Mapping[str, t.Any], limits: Limits, slurm_options: list[str]
+    build: Build, method: Method, epoch: int, materials: Materials, limits: Limits, slurm_options: list[str]
 ) -> dict[str, t.Any]:
     """What build_job is told.
 
-    :param facts: of the sdist
-    :param files: what is brought: ``sdist``, ``requirements``, ``torch``, and ``toolchain``
+    :param epoch: of the files in the wheel, in seconds
     """
     row = table.find_build(build.name)
-    toolchain = {
+    toolchain: dict[str, dict[str, t.Any] | None] = {
         NONE: None,
         FOUND: {"home": method.nvcc_home},
-        WHEELS: {"wheels": files["toolchain"]},
-        ARCHIVES: {"archives": files["toolchain"]},
-    }[method.toolchain]
+        WHEELS: {"wheels": _describe(materials.toolchain)},
+        ARCHIVES: {"archives": _describe(materials.toolchain)},
+    }
     return {
         "id": build.id,
         "name": build.name,
         "version": build.version,
-        "sdist": files["sdist"],
-        "requirements": files["requirements"],
-        "torch": files["torch"],
-        "toolchain": toolchain,
+        "sdist": _describe([materials.sdist])[0],
+        "requirements": _describe(materials.requirements),
+        "torch": _describe(materials.torch),
+        "toolchain": toolchain[method.toolchain],
         "archs": build.architectures if method.toolchain != NONE else [],
         "cxx_standard": table.cxx_standard(row, build.torch),
         "environ": table.make_environ(row, build.architectures, has_toolkit=method.toolchain != WHEELS),
-        "epoch": facts.newest_mtime,
+        "epoch": epoch,
         "time_limit": limits.time_limit,
         "jobs": limits.jobs,
         "memory_per_job_mib": row.memory_per_job_mib,
@@ -162,11 +176,19 @@ def make_job(
     }
 
 
-def describe_build(build: Build, method: Method, done: str, minutes: str) -> str:
+def describe_estimate(method: Method) -> str:
+    """About how long a build takes, as the end of a sentence; empty if nobody knows."""
+    if method.minutes is None:
+        return ""
+    compilers = "one compiler" if method.jobs == 1 else f"{method.jobs} compilers"
+    return f", in about {format_time(method.minutes * 60)} with {compilers} at once"
+
+
+def describe_build(build: Build, method: Method, done: str, duration: str) -> str:
     """What is built, where and how, in a line.
 
     :param done: "would be built" or "built"
-    :param minutes: how long it takes, in words
+    :param duration: the end of the sentence
     """
     gpus = f" for {describe_architectures(build.architectures)}" if method.toolchain != NONE else ""
     compilers = f"g++ {method.cxx}"
@@ -176,8 +198,12 @@ def describe_build(build: Build, method: Method, done: str, minutes: str) -> str
     machine = f"a machine that Slurm on {build.builder} allocates" if build.is_slurm else build.builder
     return (
         f"{build.name} {build.version}: {done} on {machine} from {build.sdist['filename']} against {torch}{gpus}, with {compilers}"
-        f"{minutes}"
+        f"{duration}"
     )
+
+
+def _describe(files: t.Iterable[File]) -> list[dict[str, str]]:
+    return [{"filename": file.name, "sha256": str(file.sha256)} for file in files]
 
 
 def _as_numbers(version: str) -> list[int]:

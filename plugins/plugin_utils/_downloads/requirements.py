@@ -131,6 +131,31 @@ class RequirementFinder:
 
         return _walk(wheels, environment, find), [unobtainable[name] for name in sorted(unobtainable)]
 
+    def find_closure(
+        self,
+        requires: t.Sequence[str],
+        environment: t.Mapping[str, t.Any],
+        required_by_file: str,
+        without: t.Collection[str] = _NEVER_FETCHED,
+    ) -> list[Required]:
+        """The wheels of requirements, and of all that these require, one of each name, whatever the node has.
+
+        :param requires: PEP 508
+        :param environment: of the node, whose Python and platform count
+        :param required_by_file: the name of the file that declares them, for messages
+        :param without: normalised names that are left out
+        :raises TorchExtensionError: if one of them cannot be read or had
+        """
+        chosen: dict[str, Required] = {}
+
+        def find(requirement: Requirement, declared_in: str) -> Required:
+            name = canonical(requirement.name)
+            if name not in chosen:
+                chosen[name] = self._find(requirement, environment, None, declared_in)
+            return chosen[name]
+
+        return _walk([Declaring(required_by_file, tuple(requires))], environment, find, without)
+
     def forget_found(self) -> None:
         """Find all anew: what was downloaded since may meet a requirement for which something older was found."""
         self._required.clear()
@@ -213,14 +238,16 @@ def _walk(
     wheels: t.Iterable[Declaring],
     environment: t.Mapping[str, t.Any],
     find: t.Callable[[Requirement, str], Required | None],
+    without: t.Collection[str] = _NEVER_FETCHED,
 ) -> list[Required]:
     """Go through all that wheels require, directly or not, but for torch and the wheels themselves.
 
+    :param without: normalised names that are left out, in the place of torch
     :param find: gives the wheel of a requirement, which is gone through as well; None to leave the requirement out
     """
     markers = metadata.marker_environment(environment)
     queue: list[tuple[Declaring, frozenset[str]]] = [(wheel, frozenset()) for wheel in wheels]
-    skipped = {*_NEVER_FETCHED, *(wheel_file.parse_name(wheel.filename).name for wheel, _extras in queue)}
+    skipped = {*without, *(_name_of(wheel) for wheel, _extras in queue)}
     found: dict[str, Required] = {}
     required_by: dict[str, set[str]] = {}
     seen = set(queue)
@@ -233,13 +260,19 @@ def _walk(
             if item is None:
                 continue
             found[item.filename] = item
-            required_by.setdefault(item.filename, set()).add(wheel_file.parse_name(wheel.filename).name)
+            required_by.setdefault(item.filename, set()).add(_name_of(wheel))
             step = (Declaring(item.filename, item.requires), frozenset(requirement.extras))
             if step not in seen:
                 seen.add(step)
                 queue.append(step)
     order = sorted(found.values(), key=lambda item: (item.name, item.filename))
     return [item._replace(required_by=tuple(sorted(required_by[item.filename]))) for item in order]
+
+
+def _name_of(declaring: Declaring) -> str:
+    """The name of the distribution; of a file that is no wheel, its own."""
+    parsed = wheel_file.parse_name_or_none(declaring.filename)
+    return parsed.name if parsed else declaring.filename
 
 
 def _declared_requirements(wheel: Declaring, markers: dict[str, str], extras: t.Collection[str]) -> list[Requirement]:

@@ -35,6 +35,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.s
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.architectures import check_architectures
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.find import Offer, WheelSearch
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.own_packages import is_in_folder
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.requirement import (
     WheelRequirement,
     normalise_label,
@@ -168,7 +169,7 @@ class Decision:
 
         :raises TorchExtensionError: for bad input
         """
-        wanted = _check_suitable(self._term, self._environment)
+        wanted = _check_suitable(self._term, self._environment, self._is_own)
         if not self._settings.lock:
             judging.parse_torch_version(self._environment["torch"]["version"])
         self._damage = explain_damage(wanted.name, self._environment)
@@ -184,11 +185,18 @@ class Decision:
             return
         offered = set()
         if installed and is_replaced:  # a repair is no upgrade
-            same_version = parse_requirement(f"{wanted.name}=={public_version(installed.wheel['version'])}")
+            pinned = f"{wanted.name}=={public_version(installed.wheel['version'])}"
+            same_version = parse_requirement(pinned, lambda own: own == wanted.name)
             for answer in self._find_offered(same_version):
                 offered.add(answer.wheel["url"])
                 yield answer
         yield from (answer for answer in self._find_offered(wanted) if answer.wheel["url"] not in offered)
+
+    def _is_own(self, name: str) -> bool:
+        """Whether a package that the table lacks is the site's own: in a folder of wheels or sdists, or in the lock."""
+        if self._settings.lock:
+            return True  # which says for itself what it lacks
+        return is_in_folder(name, self._sources)
 
     def _find_offered(self, wanted: WheelRequirement) -> t.Iterator[Answer]:
         """The wheels that sources have."""
@@ -281,7 +289,7 @@ class Decision:
             "filename": origin.get("filename"),
             "sha256": origin.get("sha256"),
             "source": INSTALLED,
-            "imports": list(packages.PACKAGES[wanted.name].imports),
+            "imports": list(packages.package_facts(wanted.name).imports),
             "ground": f"it is installed, and meets {wanted}",
             "action": KEEP,
             "reason": reason,
@@ -348,12 +356,15 @@ def installed_mismatches(
     return list(candidate.mismatches)
 
 
-def _check_suitable(term: str, environment: t.Mapping[str, t.Any]) -> WheelRequirement:
+def _check_suitable(
+    term: str, environment: t.Mapping[str, t.Any], is_own: t.Callable[[str], bool] = lambda name: False
+) -> WheelRequirement:
     """Read a requirement, and refuse an environment for which there can be no wheel.
 
+    :param is_own: as for :func:`parse_requirement`
     :raises TorchExtensionError: if it is no requirement of a known package, or the environment has no torch for CUDA or ROCm
     """
-    wanted = parse_requirement(term)
+    wanted = parse_requirement(term, is_own)
     setup_py.check_torch(str(wanted), environment["torch"])
     _check_no_fork(environment["torch"])
     return wanted
@@ -401,7 +412,7 @@ def _complete_answer(wheel: dict[str, t.Any], wanted: WheelRequirement, settings
         "other_urls": others,
         "filename": labels.pip_filename(wheel["filename"]),
         "sha256": sha256 or wheel.get("sha256"),
-        "imports": list(packages.PACKAGES[wanted.name].imports),
+        "imports": list(packages.package_facts(wanted.name).imports),
         "sdist_url": _operator_sdist_url(wanted.name, settings.sdist_url),
     }
 
@@ -420,7 +431,7 @@ def _locate_in_pip_cache(
     if sdist_url:
         return {"pip_cache_path": cache.wheel_path(sdist_url, filename, environment)}
     sdist = environment.get("sdists", {}).get(name)
-    if sdist and _is_same_version(parse_requirement(sdist["requirement"]), answer):
+    if sdist and _is_same_version(parse_requirement(sdist["requirement"], lambda own: own == name), answer):
         if sdist["error"] is None:
             return {"pip_cache_path": os.path.join(sdist["folder"], filename), "sdist_url": sdist["url"]}
         error = sdist["error"]
@@ -444,12 +455,13 @@ def _is_another_file(url: str, sha256: str | None, by_key: t.Mapping[str, str]) 
     return url in by_key and str(by_key[url]).lower() != sha256
 
 
-def parse_requirement(term: str) -> WheelRequirement:
-    """Read a requirement of a known package.
+def parse_requirement(term: str, is_own: t.Callable[[str], bool] = lambda name: False) -> WheelRequirement:
+    """Read a requirement of a known package, or of one of the site's own.
 
     A local label (``==2.6.3+cu123torch2.4cxx11abifalse``) does not belong to the version by which wheels are listed: the projects
     rename their wheels, and METADATA has none. So it is taken for what the wheel is to be called.
 
+    :param is_own: tells of a name that the table lacks, normalised, whether it is one of the site's own
     :raises TorchExtensionError: if it is anything else
     """
     try:
@@ -458,7 +470,9 @@ def parse_requirement(term: str) -> WheelRequirement:
         raise TorchExtensionError(
             f"{term!r} is not a requirement such as 'flash-attn==2.8.3': {str(exc).splitlines()[0]}."
         ) from exc
-    name, package = setup_py.find_package(requirement.name)
+    name = canonical(requirement.name)
+    if name in packages.PACKAGES or name in packages.OTHER_PACKAGES or not is_own(name):
+        name = setup_py.find_package(requirement.name)[0]
     if requirement.extras:
         raise TorchExtensionError(_explain_extras(term, name, requirement))
     for part, text in (("a URL", requirement.url), ("a marker", requirement.marker)):
@@ -469,7 +483,9 @@ def parse_requirement(term: str) -> WheelRequirement:
     specifier, label = _split_label(requirement.specifier)
     pins = [item.version for item in specifier if item.operator == "==" and not item.version.endswith(".*")]
     pin = pins[0] if len(pins) == 1 and len(specifier) == 1 else None
-    return WheelRequirement(name, specifier, _upstream_spelling(pin, package.versions) if pin else None, label)
+    return WheelRequirement(
+        name, specifier, _upstream_spelling(pin, packages.package_facts(name).versions) if pin else None, label
+    )
 
 
 def _explain_extras(term: str, name: str, requirement: Requirement) -> str:

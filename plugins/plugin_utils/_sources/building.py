@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import package_facts
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnavailableError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.architectures import (
     describe_architectures,
@@ -51,7 +51,7 @@ class _Wanted(t.NamedTuple):
 
     def filename(self, version: str) -> str:
         """What the wheel will most likely be called."""
-        distribution = PACKAGES[self.name].distribution if self.name in PACKAGES else self.name.replace("-", "_")
+        distribution = package_facts(self.name).distribution
         abi = self.kind.python
         return f"{distribution}-{version}+{self.kind.label}-{abi.rstrip('td')}-{abi}-linux_{self.kind.machine}.whl"
 

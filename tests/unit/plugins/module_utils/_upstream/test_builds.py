@@ -60,6 +60,16 @@ def test_sources_are_compiled_as_the_cxx_of_torch_where_that_is_newer(torch, sta
         assert builds.cxx_standard(build, torch) == standard
 
 
+@pytest.mark.parametrize(
+    ("torch", "setuptools"),
+    [("1.13.1+cu117", "<70"), ("2.1.2", "<70"), ("2.2.0+cu121", "<82"), ("2.13.0", "<82"), ("2.14.1", ">=77.0.3")],
+)
+def test_setuptools_is_one_that_torch_can_do_with(torch, setuptools):
+    requirements = builds.list_requirements(builds.find_build("flash-attn"), torch)
+    assert f"setuptools{setuptools}" in requirements
+    assert {"ninja", "psutil"} <= set(requirements)
+
+
 def test_architectures_are_written_as_upstream_reads_them():
     build = builds.find_build("flash-attn")
     archs = ["9.0", "12.0", "12.0+PTX"]

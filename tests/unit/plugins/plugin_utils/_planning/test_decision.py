@@ -590,6 +590,18 @@ def test_a_torch_whose_version_has_no_number_is_refused_in_words(environment, tm
         choose_wheel("flash-attn", environment, Settings(SourceAccess(str(tmp_path)), (f"directory:{tmp_path}",)))
 
 
+def test_a_package_that_the_table_lacks_is_taken_from_a_folder_that_has_it(environment, tmp_path):
+    (tmp_path / "our_kernels-0.1.0-cp311-cp311-linux_x86_64.whl").touch()
+    (tmp_path / "torch-2.2.0-cp311-cp311-linux_x86_64.whl").touch()
+    settings = Settings(SourceAccess(str(tmp_path), suggest=False), (f"directory:{tmp_path}",))
+    decision = Decision("Our.Kernels>=0.1", environment, settings)
+    [answer] = decision.answers()
+    assert (answer.wheel["name"], answer.wheel["version"], answer.wheel["imports"]) == ("our-kernels", "0.1.0", [])
+    for term in ("their-kernels", "torch"):
+        with pytest.raises(TorchExtensionError, match=f"{term} is not a package that this collection knows"):
+            list(Decision(term, environment, settings).answers())
+
+
 @pytest.mark.parametrize(
     ("term", "torch", "words"),
     [

@@ -1,10 +1,3 @@
-    def is_sdist(filename: str) -> bool:
-        return sdists.parse_filename(filename, {name}) is not None
-
-    for path in folders:
-        with contextlib.suppress(TorchExtensionError):
-            if folder.list_wheels(path, name) or folder.list_files(path, is_sdist):
-                return True
 # Copyright (c) the airgap.torch_extensions authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -33,10 +26,11 @@ def is_in_folder(name: str, sources: t.Iterable[Source]) -> bool:
     # most packages are in the table
     from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import folder, sdists
 
+    def is_sdist(filename: str) -> bool:
+        return sdists.parse_filename(filename, {name}) is not None
+
     for path in folders:
         with contextlib.suppress(TorchExtensionError):
-            if folder.list_wheels(path, name) or folder.list_files(
-                path, lambda file: sdists.parse_filename(file, {name})
-            ):
+            if folder.list_wheels(path, name) or folder.list_files(path, is_sdist):
                 return True
     return False

@@ -62,7 +62,7 @@ def find_build_requirements(
     :raises TorchExtensionError: if one of them cannot be read or had
     """
     requires = [*builds.list_requirements(build, torch), *_check_requirements(sdist, build_requires)]
-    with _explain_unobtainable():
+    with explain_unobtainable():
         return context.requirement_finder(predict).find_closure(requires, environment, sdist)
 
 
@@ -85,7 +85,7 @@ def find_torch_wheels(
     :param predict: whether what is not in the cache is only looked up
     :raises TorchExtensionError: if there is no such build
     """
-    with _explain_unobtainable():
+    with explain_unobtainable():
         torch = _find_torch(environment, wheel_file.public_version(version), cuda, context, place_urls or {}, predict)
         without = {_TORCH, *(canonical(name) for name in builds.REQUIREMENTS)}
         finder = context.requirement_finder(predict)
@@ -113,12 +113,16 @@ def _check_requirements(sdist: str, texts: t.Iterable[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _explain_unobtainable() -> t.Iterator[None]:
-    """A build has no say over what is installed on the node, of which the usual message speaks."""
+def explain_unobtainable(alternative: str = "") -> t.Iterator[None]:
+    """What is installed on the node, of which the usual message speaks, does not help a build.
+
+    :param alternative: what else the operator can do, a sentence without its end
+    """
     try:
         yield
     except Unobtainable as exc:
-        raise TorchExtensionError(f"{exc.fact} for the build, {exc.reason} {exc.remedy}.") from exc
+        end = f" {alternative}." if alternative else ""
+        raise TorchExtensionError(f"{exc.fact} for the build, {exc.reason} {exc.remedy}.{end}") from exc
 
 
 def _find_torch(

@@ -64,9 +64,9 @@ class ActionModule(DeliveringAction):
             with use_proxy(self._arguments["proxy"]):
                 changed, report = self._build_once(build)
         except (TorchExtensionError, ModuleFailedError, AnsibleConnectionFailure) as exc:
-            failure: dict[str, t.Any] = {"errors": [str(exc)], "report": []}
+            failure: dict[str, t.Any] = {"errors": [str(exc)], "report": [], "is_built": False}
             return {"changed": False, "nodes": dict.fromkeys(build.nodes, failure)}
-        outcome = {"errors": [], "report": [report]}
+        outcome = {"errors": [], "report": [report], "is_built": not self._task.check_mode}
         return {"changed": changed, "nodes": dict.fromkeys(build.nodes, outcome)}
 
     def _build_once(self, build: Build) -> tuple[bool, str]:

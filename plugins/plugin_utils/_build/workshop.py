@@ -126,7 +126,7 @@ class Workshop:
             else []
         )
         requirements = find_build_requirements(
-            sdist.file.name, sdist.facts.build_requires, row, environment, context
+            sdist.file.name, sdist.facts.build_requires, row, build.torch, environment, context
         )
         toolchain: list[File] = []
         if method.toolchain in (WHEELS, ARCHIVES):

@@ -97,7 +97,7 @@ _ARGUMENTS = {
     },
 }
 
-_NOTHING_TO_BUILD = {"builds": [], "builder": ANY_NODE, "machine": None}
+_NOTHING_TO_BUILD: dict[str, t.Any] = {"builds": [], "builder": ANY_NODE, "machine": None}
 
 
 class ActionModule(NodeAction):

@@ -104,3 +104,9 @@ def parse_max_gcc(host_config: str) -> int | None:
     """The newest major version of gcc that an nvcc takes, from its header ``crt/host_config.h``."""
     limit = _MAX_GCC.search(host_config)
     return int(limit[1]) if limit else None
+
+
+def is_repeatable(nvcc: str, run: Run) -> bool:
+    """Whether an nvcc has the options that make it write the same each time."""
+    _status, out, _err = run([nvcc, "--help"])
+    return "--frandom-seed" in out and "--objdir-as-tempdir" in out

@@ -11,9 +11,15 @@ A file for itself: it is copied into the folder of a build and run from there, f
 
     {"compiled": "…/compiled.log",                    # where it notes what it compiles
      "standard": "c++20",                             # instead of an older one, or null
-     "maps": [["/home/me/…/sources", "/build"]],      # paths that the compiler writes into what it makes
+     "maps": [["/home/me/…/sources", "/build"]],      # paths that compilers write into what they make; the last that fits counts
      "archs": ["90", "120+PTX"],                      # of nvcc
-     "programs": {"nvcc": "/usr/local/cuda/bin/nvcc", "c++": "/usr/bin/g++", "cc": "/usr/bin/gcc"}}
+     "repeatable": true,                              # whether nvcc has the options for it
+     "host": "…/bin/host/g++",                        # the front of the C++ compiler that nvcc calls
+     "programs": {"nvcc": "…/bin/nvcc", "cudafe++": "…/bin/cudafe++", "c++": "/usr/bin/g++", "host": "/usr/bin/g++", "cc": "/usr/bin/gcc"}}
+
+What two folders make of the same differs unless nvcc gets the same names: it hashes the path of a source into symbols
+(``cudafe++ --orig_src_path_name``), ``-lineinfo`` copies it from the marks of the preprocessor, intermediate files have the number
+of the process in their names unless they lie beside the object, and some symbols are random. Tried with nvcc 13.0.
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 
@@ -43,7 +50,17 @@ _QUESTIONS = re.compile(r"-V|-h|-dryrun|--dryrun|--version|--help|--?(list-gpu|c
 def change_cxx(arguments: list[str], settings: t.Mapping[str, t.Any]) -> list[str]:
     """The arguments for a C or C++ compiler."""
     changed = [_raise_standard(argument, "-std=", settings["standard"]) for argument in arguments]
-    return changed + [_map_argument(*pair) for pair in settings["maps"]] if find_sources(arguments) else changed
+    if find_sources(arguments):
+        changed += [f"-frandom-seed={_seed(arguments, settings)}"]
+        changed += [_map_argument(*pair) for pair in settings["maps"]]
+    return changed
+
+
+def change_cudafe(arguments: list[str], settings: t.Mapping[str, t.Any]) -> list[str]:
+    """The arguments for nvcc's own front end: a name for the path of the source."""
+    option = "--orig_src_path_name"
+    pairs = zip([""] + arguments, arguments)
+    return [map_path(argument, settings["maps"]) if before == option else argument for before, argument in pairs]
 
 
 def change_nvcc(arguments: list[str], settings: t.Mapping[str, t.Any]) -> list[str]:
@@ -69,12 +86,12 @@ def change_nvcc(arguments: list[str], settings: t.Mapping[str, t.Any]) -> list[s
             changed.append(_raise_standard(f"-std={value}", "-std=", settings["standard"]))
         elif name not in _THREAD_OPTIONS + _HOST_OPTIONS:
             changed.append(argument)
-    changed += [f"-ccbin={settings['programs']['c++']}"]
+    changed.append(f"-ccbin={settings['host']}")
+    if settings["repeatable"] and find_sources(arguments):
+        changed += ["-objtemp", f"-frandom-seed={_seed(arguments, settings)}"]
     for code in choose_codes(codes, settings["archs"]):
         virtual = re.sub("^(sm|lto)_", "compute_", code)
         changed += ["-gencode", f"arch={virtual},code={code}"]
-    for pair in settings["maps"]:
-        changed += ["-Xcompiler", _map_argument(*pair)]
     return changed
 
 
@@ -129,22 +146,61 @@ def _map_argument(path: str, name: str) -> str:
     return f"-ffile-prefix-map={path}={name}"
 
 
+def map_path(path: str, maps: t.Sequence[t.Sequence[str]]) -> str:
+    """The name for a path, as the compiler's own option gives it."""
+    for start, name in reversed(maps):
+        if path.startswith(start):
+            return name + path[len(start) :]
+    return path
+
+
+def map_marks(text: bytes, maps: t.Sequence[t.Sequence[str]]) -> bytes:
+    """What a preprocessor has written, with names for the paths in the marks of lines (``# 1 "/home/…/a.cu"``)."""
+    pairs = [(os.fsencode(start), os.fsencode(name)) for start, name in reversed(maps)]
+    starts = b"|".join(re.escape(start) for start, _name in pairs)
+    names = dict(reversed(pairs))
+    return re.sub(rb'^(# \d+ ")(' + starts + b")", lambda mark: mark[1] + names[mark[2]], text, flags=re.MULTILINE)
+
+
+def _seed(arguments: t.Sequence[str], settings: t.Mapping[str, t.Any]) -> str:
+    """What is the same in each folder, and another text for each object."""
+    outputs = [after for before, after in zip(arguments, arguments[1:]) if before == "-o"]
+    path = os.path.abspath((outputs or find_sources(arguments))[-1])
+    return map_path(path, settings["maps"])
+
+
 def find_sources(arguments: t.Sequence[str]) -> list[str]:
     """The files that are compiled."""
     return [argument for argument in arguments if _SOURCE.search(argument) and not argument.startswith("-")]
 
 
+def _preprocess(command: list[str], settings: t.Mapping[str, t.Any]) -> int:
+    """Run the preprocessor for nvcc, and give names to the paths in what it has written."""
+    status = subprocess.call(command)
+    path = command[command.index("-o") + 1]
+    if status == 0:
+        with open(path, "rb") as file:
+            text = file.read()
+        with open(path, "wb") as file:
+            file.write(map_marks(text, settings["maps"]))
+    return status
+
+
+_CHANGES = {"nvcc": change_nvcc, "cudafe++": change_cudafe, "c++": change_cxx, "cc": change_cxx, "host": change_cxx}
+
+
 def main(program: str, arguments: list[str]) -> None:
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "fronts.json"), encoding="utf-8") as file:
         settings = json.load(file)
-    change = change_nvcc if program == "nvcc" else change_cxx
-    changed = change(arguments, settings)
+    real = settings["programs"][program]
+    command = [real, *_CHANGES[program](arguments, settings)]
+    if program == "host" and "-E" in arguments and "-o" in arguments:
+        sys.exit(_preprocess(command, settings))
     sources = find_sources(arguments)
-    if sources and "-E" not in arguments:
+    if sources and program in ("nvcc", "c++", "cc"):
         with open(settings["compiled"], "a", encoding="utf-8") as log:
             log.write(f"{time.time():.2f} {program} {os.path.abspath(sources[-1])}\n")
-    real = settings["programs"][program]
-    os.execv(real, [real, *changed])  # noqa: S606 - by its full path: nvcc finds its parts beside that
+    os.execv(real, command)  # noqa: S606 - by its full path: nvcc finds its parts beside that
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._build imp
     job,
     job_folder,
     processes,
-    progress,
-    slurm,
-    sources,
+    build_log,
+    slurm_job,
+    own_sources,
     unpacking,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._build.builder import look_at
@@ -80,7 +80,7 @@ def start(folder: JobFolder, wanted: t.Mapping[str, t.Any], check_mode: bool = F
 def poll(folder: JobFolder) -> dict[str, t.Any]:
     """What has become of a build."""
     state = read_json(folder.state)
-    step, steps = progress.read_steps(folder.log)
+    step, steps = build_log.read_steps(folder.log)
     running = state.get("state") == job.RUNNING
     answer = {
         "state": state.get("state", ABSENT),
@@ -114,7 +114,7 @@ def stop(folder: JobFolder, check_mode: bool = False) -> bool:
     if check_mode:
         return True
     if allocated:
-        slurm.cancel(allocated, make_run(os.environ))
+        slurm_job.cancel(allocated, make_run(os.environ))
     processes.kill_processes(folder.path)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(folder.slurm)
@@ -160,7 +160,7 @@ def is_running(folder: JobFolder) -> bool:
         return False
     handle = os.open(folder.lock, os.O_RDWR)
     try:
-        return not _try_lock(handle, fcntl.LOCK_SH)
+        return not job.try_lock(handle, fcntl.LOCK_SH)
     finally:
         os.close(handle)
 
@@ -186,23 +186,13 @@ def _locked(folder: JobFolder, seconds: float) -> t.Iterator[int | None]:
     handle = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         end = time.monotonic() + seconds
-        is_ours = _try_lock(handle, fcntl.LOCK_EX)
+        is_ours = job.try_lock(handle, fcntl.LOCK_EX)
         while not is_ours and time.monotonic() < end:
             time.sleep(0.05)
-            is_ours = _try_lock(handle, fcntl.LOCK_EX)
+            is_ours = job.try_lock(handle, fcntl.LOCK_EX)
         yield handle if is_ours else None
     finally:
         os.close(handle)
-
-
-def _try_lock(handle: int, kind: int) -> bool:
-    try:
-        fcntl.flock(handle, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
 
 
 def _prepare(folder: JobFolder, wanted: t.Mapping[str, t.Any]) -> None:
@@ -219,7 +209,7 @@ def _prepare(folder: JobFolder, wanted: t.Mapping[str, t.Any]) -> None:
     begun = {} if wanted["slurm"] else {"state": job.RUNNING, "message": "begins", "started": time.time()}
     write_json(folder.state, {**before, **begun})
     write_json(folder.job, wanted)
-    sources.write_sources(job.__name__, folder.lib)
+    own_sources.write_sources(job.__name__, folder.lib)
     with open(os.path.join(folder.lib, "start.py"), "w", encoding="utf-8") as file:
         file.write(_START.format(lib=folder.lib, package=job.__name__.rpartition(".")[0]))
 
@@ -250,20 +240,20 @@ def _submit(folder: JobFolder, wanted: t.Mapping[str, t.Any]) -> None:
         file.write(f"#!/bin/sh\nexec {' '.join(map(shlex.quote, _command(folder)))}\n")
     minutes = -(-wanted["time_limit"] // 60) + 1  # ours is told with what was at work
     name = f"build-{wanted['name']}"
-    number = slurm.submit(wanted["slurm"]["options"], name, folder.log, minutes, script, make_run(os.environ))
+    number = slurm_job.submit(wanted["slurm"]["options"], name, folder.log, minutes, script, make_run(os.environ))
     write_json(folder.slurm, {"job": number, "submitted": time.time()})
 
 
 def _find_slurm_job(folder: JobFolder) -> str | None:
     """The job of Slurm that waits or runs, if there is one."""
     allocated = read_json(folder.slurm)
-    if not allocated or slurm.ask(allocated["job"], make_run(os.environ)).state == "gone":
+    if not allocated or slurm_job.ask(allocated["job"], make_run(os.environ)).state == "gone":
         return None
     return str(allocated["job"])
 
 
 def _poll_slurm(folder: JobFolder, allocated: t.Mapping[str, t.Any], answer: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    found = slurm.ask(allocated["job"], make_run(os.environ))
+    found = slurm_job.ask(allocated["job"], make_run(os.environ))
     if found.state == "waits":
         return {"state": job.RUNNING, "message": f"waits for Slurm, job {allocated['job']}: {found.words}"}
     if found.state == "runs":

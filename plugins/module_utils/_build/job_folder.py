@@ -56,7 +56,8 @@ class JobFolder:
         self.job, self.state, self.slurm = self._paths("job.json", "state.json", "slurm.json")
         self.lock, self.log, self.compiled = self._paths("lock", "build.log", "compiled.log")
         self.lib, self.bin, self.home = self._paths("lib", "bin", "home")
-        self.sources, self.venv, self.cuda, self.toolkit = self._paths("sources", "venv", "cuda", "toolkit")
+        self.sources, self.venv = self._paths("sources", "venv")
+        self.cuda, self.compiler, self.toolkit = self._paths("cuda", "compiler", "toolkit")
         self.wheels = os.path.join(self.path, "wheels")
 
     def _paths(self, *names: str) -> list[str]:

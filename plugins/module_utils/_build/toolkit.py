@@ -41,17 +41,25 @@ def _strip_archive(name: str) -> str | None:
     return match[1] if match else None
 
 
+def link_compiler(cuda: str, folder: str, front: str) -> None:
+    """Make a CUDA home of links in which a front stands for ``cudafe++``: nvcc looks for its parts beside the path it is called by.
+
+    :param folder: an empty one
+    """
+    _link_entries(cuda, folder, skip=["bin"])
+    _link_entries(os.path.join(cuda, "bin"), os.path.join(folder, "bin"), skip=["cudafe++"])
+    os.symlink(front, os.path.join(folder, "bin", "cudafe++"))
+
+
 def link_toolkit(cuda: str, torch_folders: t.Iterable[str], folder: str, front: str) -> None:
-    """Make the toolkit of links.
+    """Make the toolkit that setup.py finds, of links.
 
     :param cuda: a CUDA home
     :param torch_folders: folders of NVIDIA's packages that belong to torch, each with include and lib
     :param folder: an empty one
     :param front: the program that stands for nvcc
     """
-    for name in os.listdir(cuda):
-        if name not in ("bin", "lib", "lib64"):
-            os.symlink(os.path.join(cuda, name), os.path.join(folder, name))
+    _link_entries(cuda, folder, skip=["bin", "lib", "lib64"])
     _link_entries(os.path.join(cuda, "bin"), os.path.join(folder, "bin"), skip=["nvcc"])
     os.symlink(front, os.path.join(folder, "bin", "nvcc"))
     libraries = os.path.join(folder, "lib64")

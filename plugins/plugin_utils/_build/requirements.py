@@ -22,7 +22,6 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.torc
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import builds
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import (
     compatibility_tags,
-    metadata,
     wheel_file,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads import pip_index
@@ -47,6 +46,7 @@ def find_build_requirements(
     sdist: str,
     build_requires: t.Iterable[str],
     build: builds.Build,
+    torch: str,
     environment: t.Mapping[str, t.Any],
     context: DownloadContext,
     predict: bool = False,
@@ -56,13 +56,13 @@ def find_build_requirements(
     :param sdist: the name of its file, for messages
     :param build_requires: what the sdist itself lists (PEP 508)
     :param build: what the table has of the package
-    :param environment: of the builder, whose Python and platform count, with the version of torch that is compiled against
+    :param torch: the version that is compiled against
+    :param environment: of the builder, whose Python and platform count
     :param predict: whether what is not in the cache is only looked up
     :raises TorchExtensionError: if one of them cannot be read or had
     """
-    texts = [*builds.list_requirements(build, environment["torch"]["version"]), *build_requires]
-    requires = _merge(sdist, texts, environment)
-    with _explain_unobtainable():
+    requires = [*builds.list_requirements(build, torch), *_check_requirements(sdist, build_requires)]
+    with explain_unobtainable():
         return context.requirement_finder(predict).find_closure(requires, environment, sdist)
 
 
@@ -85,21 +85,19 @@ def find_torch_wheels(
     :param predict: whether what is not in the cache is only looked up
     :raises TorchExtensionError: if there is no such build
     """
-    with _explain_unobtainable():
+    with explain_unobtainable():
         torch = _find_torch(environment, wheel_file.public_version(version), cuda, context, place_urls or {}, predict)
         without = {_TORCH, *(canonical(name) for name in builds.REQUIREMENTS)}
         finder = context.requirement_finder(predict)
         return [torch, *finder.find_closure(torch.requires, environment, torch.filename, without)]
 
 
-def _merge(sdist: str, texts: t.Iterable[str], environment: t.Mapping[str, t.Any]) -> list[str]:
-    """One requirement for each name, which asks for all that any of them asks for. What is not for this environment is left out."""
-    markers = {**metadata.marker_environment(environment), "extra": ""}
-    merged: dict[str, Requirement] = {}
+def _check_requirements(sdist: str, texts: t.Iterable[str]) -> list[str]:
+    """Refuse what no index has."""
+    checked = []
     for text in texts:
         try:
             requirement = Requirement(text)
-            applies = requirement.marker is None or requirement.marker.evaluate(markers)
         except InvalidRequirement as exc:
             reason = str(exc).splitlines()[0].rstrip(".")
             raise TorchExtensionError(
@@ -110,25 +108,21 @@ def _merge(sdist: str, texts: t.Iterable[str], environment: t.Mapping[str, t.Any
                 f"{sdist} lists the build requirement {requirement.name} by an address, wanted is one that the index of the control"
                 " node has. Correct its pyproject.toml."
             )
-        if not applies:
-            continue
-        name = canonical(requirement.name)
-        requirement.marker = None
-        if name in merged:
-            merged[name].specifier &= requirement.specifier
-            merged[name].extras |= requirement.extras
-        else:
-            merged[name] = requirement
-    return [str(requirement) for requirement in merged.values()]
+        checked.append(text)
+    return checked
 
 
 @contextlib.contextmanager
-def _explain_unobtainable() -> t.Iterator[None]:
-    """A build has no say over what is installed on the node, of which the usual message speaks."""
+def explain_unobtainable(alternative: str = "") -> t.Iterator[None]:
+    """What is installed on the node, of which the usual message speaks, does not help a build.
+
+    :param alternative: what else the operator can do, a sentence without its end
+    """
     try:
         yield
     except Unobtainable as exc:
-        raise TorchExtensionError(f"{exc.fact} for the build, {exc.reason} {exc.remedy}.") from exc
+        end = f" {alternative}." if alternative else ""
+        raise TorchExtensionError(f"{exc.fact} for the build, {exc.reason} {exc.remedy}.{end}") from exc
 
 
 def _find_torch(

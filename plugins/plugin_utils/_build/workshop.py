@@ -130,8 +130,7 @@ class Workshop:
         )
         toolchain: list[File] = []
         if method.toolchain in (WHEELS, ARCHIVES):
-            found = find_toolchain(build.cuda, environment, self._places.cuda, context)
-            toolchain = [File(each.path, each.sha256) for each in found]
+            toolchain = _files(find_toolchain(build.cuda, environment, context, self._places.cuda))
         return Materials(sdist.file, _files(requirements), _files(torch), toolchain)
 
     def store(

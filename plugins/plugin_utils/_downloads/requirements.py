@@ -146,15 +146,29 @@ class RequirementFinder:
         :param without: normalised names that are left out
         :raises TorchExtensionError: if one of them cannot be read or had
         """
+        markers = metadata.marker_environment(environment)
+        merged: dict[str, Requirement] = {}  # all that is asked for by one name
         chosen: dict[str, Required] = {}
-
-        def find(requirement: Requirement, declared_in: str) -> Required:
-            name = canonical(requirement.name)
-            if name not in chosen:
-                chosen[name] = self._find(requirement, environment, None, declared_in)
-            return chosen[name]
-
-        return _walk([Declaring(required_by_file, tuple(requires))], environment, find, without)
+        level = {(Declaring(required_by_file, tuple(requires)), frozenset[str]())}
+        seen = set(level)
+        while level:
+            asked: dict[str, str] = {}  # by name, with who asks
+            # all of a level before any of it is chosen: a pin may stand beside what takes any version
+            for wheel, extras in sorted(level, key=lambda step: step[0].filename):
+                for requirement in _declared_requirements(wheel, markers, extras):
+                    name = canonical(requirement.name)
+                    if name not in without:
+                        merged[name] = merge_requirements(merged.get(name), requirement)
+                        asked[name] = wheel.filename
+            for name, asking in asked.items():
+                if name not in chosen or not merged[name].specifier.contains(chosen[name].version, prereleases=True):
+                    chosen[name] = self._find(merged[name], environment, None, asking)
+            level = {
+                (Declaring(chosen[name].filename, chosen[name].requires), frozenset(merged[name].extras))
+                for name in asked
+            } - seen
+            seen |= level
+        return sorted(chosen.values(), key=lambda item: item.name)
 
     def forget_found(self) -> None:
         """Find all anew: what was downloaded since may meet a requirement for which something older was found."""
@@ -238,16 +252,14 @@ def _walk(
     wheels: t.Iterable[Declaring],
     environment: t.Mapping[str, t.Any],
     find: t.Callable[[Requirement, str], Required | None],
-    without: t.Collection[str] = _NEVER_FETCHED,
 ) -> list[Required]:
     """Go through all that wheels require, directly or not, but for torch and the wheels themselves.
 
-    :param without: normalised names that are left out, in the place of torch
     :param find: gives the wheel of a requirement, which is gone through as well; None to leave the requirement out
     """
     markers = metadata.marker_environment(environment)
     queue: list[tuple[Declaring, frozenset[str]]] = [(wheel, frozenset()) for wheel in wheels]
-    skipped = {*without, *(_name_of(wheel) for wheel, _extras in queue)}
+    skipped = {*_NEVER_FETCHED, *(wheel_file.parse_name(wheel.filename).name for wheel, _extras in queue)}
     found: dict[str, Required] = {}
     required_by: dict[str, set[str]] = {}
     seen = set(queue)
@@ -260,7 +272,7 @@ def _walk(
             if item is None:
                 continue
             found[item.filename] = item
-            required_by.setdefault(item.filename, set()).add(_name_of(wheel))
+            required_by.setdefault(item.filename, set()).add(wheel_file.parse_name(wheel.filename).name)
             step = (Declaring(item.filename, item.requires), frozenset(requirement.extras))
             if step not in seen:
                 seen.add(step)
@@ -269,10 +281,14 @@ def _walk(
     return [item._replace(required_by=tuple(sorted(required_by[item.filename]))) for item in order]
 
 
-def _name_of(declaring: Declaring) -> str:
-    """The name of the distribution; of a file that is no wheel, its own."""
-    parsed = wheel_file.parse_name_or_none(declaring.filename)
-    return parsed.name if parsed else declaring.filename
+def merge_requirements(first: Requirement | None, second: Requirement) -> Requirement:
+    """A requirement of a name that asks for all that two of them ask for, markers apart."""
+    merged = Requirement(canonical(second.name))
+    for each in (first, second):
+        if each is not None:
+            merged.specifier &= each.specifier
+            merged.extras |= each.extras
+    return merged
 
 
 def _declared_requirements(wheel: Declaring, markers: dict[str, str], extras: t.Collection[str]) -> list[Requirement]:

@@ -26,10 +26,11 @@ def is_in_folder(name: str, sources: t.Iterable[Source]) -> bool:
     # most packages are in the table
     from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import folder, sdists
 
+    def is_sdist(filename: str) -> bool:
+        return sdists.parse_filename(filename, {name}) is not None
+
     for path in folders:
         with contextlib.suppress(TorchExtensionError):
-            if folder.list_wheels(path, name) or folder.list_files(
-                path, lambda file: sdists.parse_filename(file, {name})
-            ):
+            if folder.list_wheels(path, name) or folder.list_files(path, is_sdist):
                 return True
     return False

@@ -94,7 +94,7 @@ build_builder_shop() { # FOLDER
   mkdir -p "$1/index"
   download_toolkit
   cp -l "$TOOLKIT"/*.whl "$1/index"
-  "$TOOLS/bin/pip" download -qq --no-deps --only-binary :all: -d "$1/index" pip setuptools wheel ninja packaging
+  "$TOOLS/bin/pip" download -qq --no-deps --only-binary :all: -d "$1/index" pip 'setuptools<82' wheel ninja packaging
   for source in "$STAND"/sdist/*-*/; do
     "$TOOLS/bin/python" "$STAND/sdist/pack.py" "$source" "$1/index"
   done

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -18,6 +19,9 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.sdists import INDEX_OF_PIP, Sdist
 
 
+_CUDA_SOURCE = re.compile(r"\.cuh?$")
+
+
 class Sources(t.NamedTuple):
     """Sources on the control node that have all that is compiled."""
 
@@ -25,15 +29,29 @@ class Sources(t.NamedTuple):
     file: Download
     facts: SdistFacts
 
+    @property
+    def use_cuda(self) -> bool:
+        """Whether any of them is compiled for GPUs."""
+        return any(map(_CUDA_SOURCE.search, self.facts.paths))
 
-def fetch_sources(sdist: Sdist, build: builds.Build, context: DownloadContext, github_url: str) -> Sources:
+
+class SourceAccess(t.NamedTuple):
+    """The settings for fetching sources."""
+
+    context: DownloadContext
+    github_url: str = "https://github.com"  # or a mirror of it
+    sha256: t.Mapping[str, str] = {}  # hashes that the operator gives, by URL or by file name
+    predict: bool = False  # nothing may be downloaded
+
+
+def fetch_sources(sdist: Sdist, build: builds.Build, access: SourceAccess) -> Sources | None:
     """The sources of a package, from the cache if they are there: the sdist, or the archive of its tag where the sdist lacks some.
 
     :param build: what the table has of the package
-    :param github_url: GitHub, or a mirror of it
+    :returns: None if they would have to be downloaded, and may not be
     :raises TorchExtensionError: if they cannot be had, or are not complete
     """
-    sources = _fetch(sdist, context)
+    sources = _fetch(sdist, access)
     missing = _missing(sources, build)
     if not missing:
         return sources
@@ -42,7 +60,7 @@ def fetch_sources(sdist: Sdist, build: builds.Build, context: DownloadContext, g
     knob = "Put an sdist that has all into a directory: of torch_extension_sources, or ask for another version in torch_extension_packages."
     if path is None or sdist.source != INDEX_OF_PIP:
         raise TorchExtensionError(f"{lack} {_explain_submodule(missing)}{knob}")
-    url = f"{github_url.rstrip('/')}/{path}"
+    url = f"{access.github_url.rstrip('/')}/{path}"
     archive = sdist._replace(
         filename=f"{build.repository.rpartition('/')[2]}-{sdist.version}.tar.gz" if build.repository else sdist.filename,
         url=url,
@@ -51,7 +69,7 @@ def fetch_sources(sdist: Sdist, build: builds.Build, context: DownloadContext, g
         source=url,
     )
     try:
-        sources = _fetch(archive, context)
+        sources = _fetch(archive, access)
     except TorchExtensionError as exc:
         raise TorchExtensionError(f"{lack} The archive of its tag has all, and cannot be had: {exc} {knob}") from exc
     missing = _missing(sources, build)
@@ -60,13 +78,19 @@ def fetch_sources(sdist: Sdist, build: builds.Build, context: DownloadContext, g
     return sources
 
 
-def _fetch(sdist: Sdist, context: DownloadContext) -> Sources:
-    downloader = context.sdist_downloader(is_on_index=sdist.source == INDEX_OF_PIP)
-    file = downloader.get(sdist.url, sdist.filename, sdist.sha256, sdist.size)
+def _fetch(sdist: Sdist, access: SourceAccess) -> Sources | None:
+    digest = access.sha256.get(sdist.url) or access.sha256.get(sdist.filename) or sdist.sha256
+    downloader = access.context.sdist_downloader(is_on_index=sdist.source == INDEX_OF_PIP)
+    if access.predict:
+        cached = downloader.find_cached(sdist.url, sdist.filename, digest)
+        return Sources(sdist, cached, read_sdist(cached.path)) if cached else None
+    file = downloader.get(sdist.url, sdist.filename, digest, sdist.size)
     return Sources(sdist, file, read_sdist(file.path))
 
 
-def _missing(sources: Sources, build: builds.Build) -> tuple[str, ...]:
+def _missing(sources: Sources | None, build: builds.Build) -> tuple[str, ...]:
+    if sources is None:
+        return ()
     return sources.facts.missing(builds.required_contents(build, sources.sdist.version))
 
 

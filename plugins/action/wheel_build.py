@@ -64,9 +64,9 @@ class ActionModule(DeliveringAction):
             with use_proxy(self._arguments["proxy"]):
                 changed, report = self._build_once(build)
         except (TorchExtensionError, ModuleFailedError, AnsibleConnectionFailure) as exc:
-            failure: dict[str, t.Any] = {"errors": [str(exc)], "report": []}
+            failure: dict[str, t.Any] = {"errors": [str(exc)], "report": [], "is_built": False}
             return {"changed": False, "nodes": dict.fromkeys(build.nodes, failure)}
-        outcome = {"errors": [], "report": [report]}
+        outcome = {"errors": [], "report": [report], "is_built": not self._task.check_mode}
         return {"changed": changed, "nodes": dict.fromkeys(build.nodes, outcome)}
 
     def _build_once(self, build: Build) -> tuple[bool, str]:
@@ -109,8 +109,8 @@ class ActionModule(DeliveringAction):
             describe_estimate,
         )
 
-        sdist = workshop.find_sdist(build)
-        uses_cuda = sdist is None or sdist.uses_cuda
+        sources = workshop.find_sources(build)
+        uses_cuda = sources is None or sources.use_cuda
         method = choose_method(build, self._probe(), uses_cuda, self._arguments["cuda"], limits)
         return describe_build(build, method, "would be built", describe_estimate(method))
 
@@ -128,17 +128,17 @@ class ActionModule(DeliveringAction):
             except AnsibleConnectionFailure as exc:
                 raise following.LostError(str(exc)) from exc
 
-        machine, sdist = self._probe(), workshop.get_sdist(build)
-        method = choose_method(build, machine, sdist.uses_cuda, self._arguments["cuda"], limits)
+        machine, sources = self._probe(), workshop.get_sources(build)
+        method = choose_method(build, machine, sources.use_cuda, self._arguments["cuda"], limits)
         if poll()["state"] not in (following.RUNNING, following.FINISHED):
-            materials = workshop.gather(build, method, sdist, machine)
+            materials = workshop.gather(build, method, sources, machine)
             self._bring(materials.files(), f"{machine['folder']}/{_FILES}")
             options = self._arguments["slurm_options"]
-            self._run("start", make_job(build, method, sdist.facts.newest_mtime, materials, limits, options))
+            self._run("start", make_job(build, method, sources.facts.newest_mtime, materials, limits, options))
         job = following.follow(build, poll, note)
         if job["state"] != following.FINISHED:
             raise TorchExtensionError(following.explain_failure(build, job))
-        workshop.store(build, method, machine, job, sdist, self.execute)
+        workshop.store(build, method, machine, job, sources, self.execute)
         self._run("clear", {"id": build.id})
         return describe_build(build, method, "built", f", in {following.format_time(job['seconds'])}")
 

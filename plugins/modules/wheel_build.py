@@ -102,13 +102,14 @@ EXAMPLES = r"""
 RETURN = r"""
 nodes:
   description:
-    - For each node that wants the wheel, C(errors), why it has none; and C(report), what was done, or would be in check mode, in words for
-      people.
+    - For each node that wants the wheel, C(errors), why it has none; C(report), what was done, or would be in check mode, in words for
+      people; and C(is_built), whether the wheel is there now.
   returned: success
   type: dict
   sample:
     node1:
       errors: []
+      is_built: true
       report:
         - causal-conv1d 1.7.0 built on node1 from causal_conv1d-1.7.0.tar.gz against torch 2.14.1+cu130 for sm_90, with nvcc 13.0 (brought as
           wheels) and g++ 12.2.0, in 6 min

@@ -9,12 +9,10 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 import time
 import typing as t
-from urllib.parse import unquote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import builds as table
@@ -33,7 +31,11 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.req
     find_torch_wheels,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.retrieval import fetch_wheel
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.sdist_file import SdistFacts, read_sdist
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.sources import (
+    SourceAccess,
+    Sources,
+    fetch_sources,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.toolchain import find_toolchain
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import Execute, File
@@ -48,21 +50,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.b
     find_built,
     store_wheel,
 )
-
-_CUDA_SOURCE = re.compile(r"\.cuh?$")
-
-
-class SdistFile(t.NamedTuple):
-    """An sdist on the control node, and what it says of itself."""
-
-    file: File
-    facts: SdistFacts
-
-    @property
-    def uses_cuda(self) -> bool:
-        """Whether anything in it is compiled for GPUs."""
-        return any(map(_CUDA_SOURCE.search, self.facts.paths))
-
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.sdists import Sdist
 
 class Places(t.NamedTuple):
     """Where materials come from, as the operator has it."""
@@ -87,33 +75,23 @@ class Workshop:
                 return built
         return None
 
-    def get_sdist(self, build: Build) -> SdistFile:
-        """The sdist of a build, or the archive of its tag where the sdist lacks what is compiled.
+    def get_sources(self, build: Build) -> Sources:
+        """What a build compiles.
 
         :raises TorchExtensionError: if it cannot be had, or is not whole
         """
-        return t.cast("SdistFile", self._read_sdist(build, self._get_archive))
+        return t.cast("Sources", self._fetch_sources(build, predict=False))
 
-    def find_sdist(self, build: Build) -> SdistFile | None:
+    def find_sources(self, build: Build) -> Sources | None:
         """The same if it is on the control node, and None if it would have to be downloaded."""
-        return self._read_sdist(build, self._find_archive)
+        return self._fetch_sources(build, predict=True)
 
-    def _read_sdist(self, build: Build, get: t.Callable[[str, str, str | None, bool], File | None]) -> SdistFile | None:
-        file = get(build.sdist["url"], build.sdist["filename"], build.sdist["sha256"], True)
-        if file is None:
-            return None
-        facts, row = read_sdist(file.path), table.find_build(build.name)
-        missing = facts.missing(table.required_contents(row, build.version))
-        if not missing:
-            return SdistFile(file, facts)
-        archive = table.tag_archive(row, build.version)
-        if archive is None or urlsplit(build.sdist["url"]).scheme == "file":
-            raise TorchExtensionError(_explain_missing(build, missing))
-        url = f"{self._places.github_url.rstrip('/')}/{archive}"
-        file = get(url, f"{build.name}-{build.version}.tar.gz", None, False)
-        return SdistFile(file, read_sdist(file.path)) if file else None
+    def _fetch_sources(self, build: Build, predict: bool) -> Sources | None:
+        access = SourceAccess(self._context, self._places.github_url, self._places.sha256, predict)
+        sdist = Sdist(name=build.name, version=build.version, requires_python=None, **build.sdist)
+        return fetch_sources(sdist, table.find_build(build.name), access)
 
-    def gather(self, build: Build, method: Method, sdist: SdistFile, machine: Machine) -> Materials:
+    def gather(self, build: Build, method: Method, sources: Sources, machine: Machine) -> Materials:
         """All files that go to the builder, downloaded as far as they are not here.
 
         :raises TorchExtensionError: if one of them cannot be had
@@ -126,15 +104,22 @@ class Workshop:
             else []
         )
         requirements = find_build_requirements(
-            sdist.file.name, sdist.facts.build_requires, row, environment, context
+            sources.sdist.filename, sources.facts.build_requires, row, build.torch, environment, context
         )
         toolchain: list[File] = []
         if method.toolchain in (WHEELS, ARCHIVES):
             toolchain = _files(find_toolchain(build.cuda, environment, context, self._places.cuda))
-        return Materials(sdist.file, _files(requirements), _files(torch), toolchain)
+        sdist = File(sources.file.path, sources.file.sha256)
+        return Materials(sdist, _files(requirements), _files(torch), toolchain)
 
     def store(
-        self, build: Build, method: Method, machine: Machine, job: t.Mapping[str, t.Any], sdist: SdistFile, execute: Execute
+        self,
+        build: Build,
+        method: Method,
+        machine: Machine,
+        job: t.Mapping[str, t.Any],
+        sources: Sources,
+        execute: Execute,
     ) -> BuiltWheel:
         """Bring the wheel that was built to the store, once it is what was wanted.
 
@@ -158,8 +143,9 @@ class Workshop:
                 kind=BuildKind(**build.kind),
                 libc=build.libc if build.is_slurm else machine["libc"],
                 architectures=tuple(build.architectures) if method.toolchain != NONE else (),
-                sdist=sdist.file.name,
-                sdist_sha256=build.sdist["sha256"] or str(sdist.file.sha256),
+                sdist=sources.sdist.filename,
+                sdist_sha256=sources.file.sha256,
+                asked_sha256=build.sdist["sha256"] or sources.file.sha256,
                 torch=build.torch if method.brings_torch else machine["torch"]["version"],
                 compilers={name: version for name, version in job["compilers"].items() if version},
                 builder=build.builder,
@@ -169,26 +155,6 @@ class Workshop:
             return store_wheel(self._context.cache, path, record)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-
-    def _get_archive(self, url: str, filename: str, sha256: str | None, is_on_index: bool) -> File:
-        local, digest = self._find_local(url, filename, sha256)
-        if local:
-            return local
-        file = self._context.sdist_downloader(is_on_index).get(url, filename, digest)
-        return File(file.path, file.sha256)
-
-    def _find_archive(self, url: str, filename: str, sha256: str | None, is_on_index: bool) -> File | None:
-        local, digest = self._find_local(url, filename, sha256)
-        if local:
-            return local
-        file = self._context.sdist_downloader(is_on_index).find_cached(url, filename, digest)
-        return File(file.path, file.sha256) if file else None
-
-    def _find_local(self, url: str, filename: str, sha256: str | None) -> tuple[File | None, str | None]:
-        """The file itself, if the URL is one on the control node; and its hash, as far as anybody tells."""
-        digest = self._places.sha256.get(url) or self._places.sha256.get(filename) or sha256
-        parts = urlsplit(url)
-        return (File(unquote(parts.path), digest) if parts.scheme == "file" else None), digest
 
     def _check(self, build: Build, method: Method, path: str, sha256: str) -> None:
         """
@@ -228,11 +194,3 @@ def _code_name(architecture: str) -> str:
 
 def _files(required: t.Iterable[t.Any]) -> list[File]:
     return [File(each.path, each.sha256) for each in required]
-
-
-def _explain_missing(build: Build, missing: t.Sequence[str]) -> str:
-    return (
-        f"{build.sdist['filename']} lacks {' and '.join(missing)}, without which {build.name} {build.version} cannot be compiled: an archive"
-        " that GitHub makes of a tag has no submodules, and not every sdist has all sources. Put a whole archive into a directory: of"
-        " torch_extension_sources, such as one of a clone with its submodules."
-    )

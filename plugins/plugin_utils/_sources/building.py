@@ -43,7 +43,7 @@ class _Wanted(t.NamedTuple):
     def describe(self, sdist: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         """The key ``build`` of a planned wheel."""
         return {
-            "sdist": {key: sdist.get(key) for key in ("filename", "url", "sha256", "size")},
+            "sdist": {key: sdist.get(key) for key in ("filename", "url", "sha256", "size", "source")},
             "kind": self.kind._asdict(),
             "libc": self.libc,
             "architectures": list(self.architectures),

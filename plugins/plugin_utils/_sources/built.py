@@ -74,6 +74,7 @@ class BuildRecord(t.NamedTuple):
     architectures: tuple[str, ...]  # empty where nothing of it is compiled for a GPU
     sdist: str  # file name
     sdist_sha256: str
+    asked_sha256: str  # of the sdist that was asked for; another one where that is not complete
     torch: str  # that it was compiled against, with its label
     compilers: t.Mapping[str, str]  # versions by name
     builder: str  # the host's name in the inventory
@@ -122,7 +123,7 @@ def find_built(
         built
         for built in list_built(cache)
         if (built.record.name, built.record.kind) == (name, kind)
-        and sdist_sha256 in (None, built.record.sdist_sha256)
+        and sdist_sha256 in (None, built.record.asked_sha256)
         and _is_not_newer(built.record.libc, libc)
         and (not built.record.architectures or covers(built.record.architectures, architectures))
     ]
@@ -146,7 +147,7 @@ def store_wheel(cache: str, wheel: str, record: BuildRecord) -> BuiltWheel:
     :param wheel: its path on the control node, on the file system of the cache; it is moved
     :raises TorchExtensionError: if the cache cannot be used
     """
-    facts = [record.sha256, record.kind, record.libc, record.architectures, record.sdist_sha256]
+    facts = [record.sha256, record.kind, record.libc, record.architectures, record.asked_sha256]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     folder = os.path.join(cache, _FOLDER, f"{record.name}-{record.version}-{key}")
     path = os.path.join(folder, record.filename)

@@ -12,7 +12,8 @@ setup(
     packages=["causal_conv1d"],
     ext_modules=[
         CppExtension(
-            "causal_conv1d_cuda", ["csrc/causal_conv1d.cpp", *(f"csrc/part_{part:02}.cpp" for part in range(1, PARTS + 1))]
+            "causal_conv1d_cuda",
+            ["csrc/causal_conv1d.cpp", *(f"csrc/part_{part:02}.cpp" for part in range(1, PARTS + 1))],
         )
     ],
     cmdclass={"build_ext": BuildExtension},

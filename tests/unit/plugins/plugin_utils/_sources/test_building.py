@@ -68,6 +68,7 @@ def store(node, folder, tmp_path):
             architectures=("9.0",),
             sdist=sdist.name,
             sdist_sha256=sha256(sdist),
+            asked_sha256=sha256(sdist),
             torch=node["torch"]["version"],
             compilers={},
             builder="b01",

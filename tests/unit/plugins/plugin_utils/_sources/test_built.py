@@ -27,6 +27,7 @@ RECORD = BuildRecord(
     architectures=("9.0",),
     sdist="causal_conv1d-1.7.0.tar.gz",
     sdist_sha256="b" * 64,
+    asked_sha256="b" * 64,
     torch="2.14.1+cu130",
     compilers={"cxx": "12.2.0", "nvcc": "13.0.88"},
     builder="b01",

@@ -14,7 +14,7 @@ from servers import running_server
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import builds
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.sources import fetch_sources
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.sources import SourceAccess, fetch_sources
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads import archives
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Downloader
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.sdists import INDEX_OF_PIP, Sdist
@@ -56,8 +56,8 @@ def offer(server, pip_index):
 
 @pytest.fixture
 def fetch(context, tls_server):
-    def fetch(sdist):
-        return fetch_sources(sdist, builds.find_build(sdist.name), context, tls_server.url)
+    def fetch(sdist, **more):
+        return fetch_sources(sdist, builds.find_build(sdist.name), SourceAccess(context, tls_server.url, **more))
 
     return fetch
 
@@ -166,3 +166,23 @@ def test_a_name_that_is_none_of_an_archive_is_refused(name, tmp_path):
     downloader = Downloader(str(tmp_path), kind=archives.CUDA_ARCHIVES)
     with pytest.raises(TorchExtensionError, match="is not the name of an archive"):
         downloader.get("https://127.0.0.1:9/a.tar.gz", name, "ab" * 32)
+
+
+def test_a_prediction_downloads_nothing_and_knows_what_is_here(offer, fetch, requested_files):
+    sdist = offer(WHOLE)
+    assert fetch(sdist, predict=True) is None
+    assert requested_files() == []
+    fetched = fetch(sdist)
+    assert fetch(sdist, predict=True).facts == fetched.facts
+    assert requested_files() == [FILENAME]
+
+
+def test_a_hash_of_the_operator_goes_before_that_of_the_index(offer, fetch):
+    with pytest.raises(TorchExtensionError, match="0000"):
+        fetch(offer(WHOLE), sha256={FILENAME: "0" * 64})
+
+
+@pytest.mark.parametrize(("path", "use_cuda"), [("csrc/kernel.cu", True), ("csrc/types.cuh", True), ("csrc/cuda.cpp", False)])
+def test_sources_tell_whether_anything_is_compiled_for_gpus(offer, fetch, path, use_cuda):
+    content = sdist_bytes(path, "csrc/fast_hadamard_transform.cpp")
+    assert fetch(offer(content)).use_cuda is use_cuda

@@ -174,12 +174,19 @@ def is_running(folder: JobFolder) -> bool:
 
 
 def _make_folder(path: str) -> None:
+    """Make a folder that its user alone may write to.
+
+    :raises TorchExtensionError: if it cannot be made, or is another user's
+    """
     umask = os.umask(0o077)
     try:
         os.makedirs(path, exist_ok=True)
+        status = os.stat(path)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise PermissionError(0, "it belongs to another user, or others may write to it")
     except OSError as exc:
         raise TorchExtensionError(
-            f"The folder {path} on this node cannot be made ({exc.strerror}). Set torch_extension_build_dir."
+            f"The folder {path} on this node cannot be made or used ({exc.strerror}). Set torch_extension_build_dir."
         ) from exc
     finally:
         os.umask(umask)

@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 from builds import extension_files, install_cuda, make_sdist
+from other_users import needs_root
 from venvs import site_packages
 from wheels import build_wheel
 
@@ -80,11 +83,22 @@ def test_what_a_build_has_written_already_counts_as_room(job, builds):
         checks.check_room({**job, "disk_mib": room + 5000}, folder)
 
 
-def test_a_file_system_from_which_nothing_runs(job):
-    assert machine.is_noexec("/proc"), "this test takes /proc for one that is mounted noexec"
-    with pytest.raises(TorchExtensionError, match="mounted noexec, and a build runs programs from there"):
-        checks.check_room(job, JobFolder("/proc", "job"))
-    assert not machine.is_noexec(sys.prefix)
+@needs_root
+def test_a_file_system_from_which_nothing_runs(job, tmp_path):
+    """In a namespace of its own, whose mounts nobody else sees."""
+    folder = tmp_path / "noexec"
+    folder.mkdir()
+    code = f"""
+import sys
+sys.path[:] = {sys.path!r}
+from {checks.__name__.rpartition(".")[0]} import checks, job_folder
+checks.check_room({job!r}, job_folder.JobFolder({str(folder)!r}, "job"))
+"""
+    script = f"mount -t tmpfs -o noexec none {folder} && {shlex.join([sys.executable, '-c', code])}"
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=False)
+    assert f"{folder} on this node is mounted noexec, and a build runs programs from there." in done.stderr
+    assert "Set torch_extension_build_dir" in done.stderr
+    assert not machine.is_noexec(str(folder))
 
 
 @pytest.mark.parametrize("name", ["with space", "a,b", "it's", "$HOME", "a:b"])
@@ -107,10 +121,18 @@ def test_no_compiler(job, refuse, tmp_path, monkeypatch):
     assert "Install g++, name an environment module that brings one (torch_extension_build_module)" in message
 
 
-def test_a_compiler_that_is_too_old_for_the_standard(job, refuse, tmp_path, monkeypatch):
-    put_compiler(tmp_path / "bin", "8.5.0", monkeypatch)
-    message = refuse({**job, "cxx_standard": "c++20"})
-    assert message.startswith(f"{tmp_path}/bin/g++ on this node is version 8.5.0, c++20 wants g++ 10 or newer. Install")
+@pytest.mark.parametrize(
+    ("version", "standard", "words"),
+    [
+        ("8.5.0", "c++20", "c++20 wants g++ 10"),
+        ("7.5.0", None, "a build wants g++ 8"),
+        ("7.5.0", "c++17", "a build wants g++ 8"),
+    ],
+)
+def test_a_compiler_that_is_too_old(version, standard, words, job, refuse, tmp_path, monkeypatch):
+    put_compiler(tmp_path / "bin", version, monkeypatch)
+    message = refuse({**job, "cxx_standard": standard})
+    assert message.startswith(f"{tmp_path}/bin/g++ on this node is version {version}, {words} or newer. Install such")
 
 
 def put_compiler(folder, version, monkeypatch, name="g++"):

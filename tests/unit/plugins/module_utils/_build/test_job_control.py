@@ -39,8 +39,19 @@ def test_check_mode_checks_and_starts_nothing(builds, job):
 def test_a_folder_that_cannot_be_made_is_refused_with_its_knob(builds, job, tmp_path):
     builds.folder = tmp_path / "file"
     builds.folder.write_text("")
-    with pytest.raises(TorchExtensionError, match=r"cannot be made \(Not a directory\). Set torch_extension_build_dir"):
+    with pytest.raises(
+        TorchExtensionError, match=r"cannot be made or used \(Not a directory\). Set torch_extension_build_dir"
+    ):
         builds.start(job)
+
+
+def test_a_folder_that_others_may_write_to_is_not_built_in(builds, job):
+    folder = builds.job_folder()
+    os.makedirs(folder.path)
+    os.chmod(folder.path, 0o777)
+    with pytest.raises(TorchExtensionError, match=r"or others may write to it\). Set torch_extension_build_dir"):
+        builds.start(job)
+    assert os.listdir(folder.path) == []
 
 
 def test_clearing_removes_the_folder_and_the_files_that_no_other_build_names(builds, job, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from slurms import install_stand_ins, read_log
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._build import job_control, slurm_job
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._build.commands import make_run
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._build.job_folder import read_json
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 
 
@@ -51,8 +53,10 @@ def test_slurm_runs_the_same_build_and_its_wheel_is_there(slurm, builds, job, mo
     ]
     (slurm / "states").write_text("RUNNING|None\n")
     assert builds.start(job) is False
-    while builds.poll()["message"] != "":
-        assert builds.poll()["state"] == "running"
+    assert builds.poll()["state"] == "running"
+    while "ended" not in read_json(folder.state):
+        time.sleep(0.1)
+    assert builds.poll()["state"] == "running"  # until Slurm, too, has ended it
     (slurm / "states").write_text("")
     assert builds.poll()["state"] == "finished", builds.poll()
     assert builds.start(job) is False

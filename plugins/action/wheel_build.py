@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import typing as t
 
 from ansible.errors import AnsibleConnectionFailure
@@ -100,7 +101,7 @@ class ActionModule(DeliveringAction):
                     False,
                     f"{build.name} {build.version}: another run has built it meanwhile, on {built.record.builder}",
                 )
-            return True, self._build(build, workshop, limits, context.progress.note)
+            return True, self._build(build, workshop, limits, context.cache, context.progress.note)
 
     def _predict(self, build: Build, workshop: Workshop, limits: Limits) -> str:
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import (
@@ -114,7 +115,9 @@ class ActionModule(DeliveringAction):
         method = choose_method(build, self._probe(), uses_cuda, self._arguments["cuda"], limits)
         return describe_build(build, method, "would be built", describe_estimate(method))
 
-    def _build(self, build: Build, workshop: Workshop, limits: Limits, note: t.Callable[[str], object]) -> str:
+    def _build(
+        self, build: Build, workshop: Workshop, limits: Limits, cache: str, note: t.Callable[[str], object]
+    ) -> str:
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build import following
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import (
             choose_method,
@@ -122,9 +125,12 @@ class ActionModule(DeliveringAction):
             make_job,
         )
 
+        # another control node may wait for the same wheel
+        asked = {"id": build.id, "taker": hashlib.sha256(f"{socket.gethostname()} {cache}".encode()).hexdigest()[:32]}
+
         def poll() -> dict[str, t.Any]:
             try:
-                return t.cast("dict[str, t.Any]", self._run("poll", {"id": build.id})["job"])
+                return t.cast("dict[str, t.Any]", self._run("poll", asked)["job"])
             except AnsibleConnectionFailure as exc:
                 raise following.LostError(str(exc)) from exc
 
@@ -139,7 +145,7 @@ class ActionModule(DeliveringAction):
         if job["state"] != following.FINISHED:
             raise TorchExtensionError(following.explain_failure(build, job))
         workshop.store(build, method, machine, job, sources, self.execute)
-        self._run("clear", {"id": build.id})
+        self._run("clear", asked)
         return describe_build(build, method, "built", f", in {following.format_time(job['seconds'])}")
 
     def _probe(self) -> dict[str, t.Any]:

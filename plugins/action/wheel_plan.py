@@ -78,6 +78,7 @@ _ARGUMENTS = {
     "delivery": {"type": "dict", "default": {}},
     "match": {"type": "str", "choices": MATCHES, "default": PROVEN},
     "upgrade": {"type": "bool", "default": False},
+    "locking": {"type": "bool", "default": False},
     "reinstall": {"type": "bool", "default": False},
     "suggest": {"type": "bool", "default": True},
     "builder": {"type": "str", "default": ANY_NODE},
@@ -337,8 +338,11 @@ class ActionModule(NodeAction):
 
 
 def _begin_decision(term: str, environment: dict[str, t.Any], arguments: t.Mapping[str, t.Any]) -> Decision:
-    mode = arguments["mode"]
+    mode, is_for_files = arguments["mode"], arguments["locking"]
     settings = read_settings(arguments.get)._replace(
-        reinstall=arguments["reinstall"], pip_cache=mode == PIP_CACHE, keeps_installed=mode == INSTALL
+        upgrade=arguments["upgrade"] or is_for_files,
+        reinstall=arguments["reinstall"],
+        pip_cache=mode == PIP_CACHE,
+        keeps_installed=mode == INSTALL and not is_for_files,
     )
     return Decision(term, environment, settings)

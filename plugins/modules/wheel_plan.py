@@ -104,6 +104,12 @@ options:
     description: An environment module to load on the node for it, such as V(cuda/13.0).
     type: str
     default: ""
+  locking:
+    description:
+      - Whether the wheels themselves are wanted, for a lock or for nodes that are set up later. What is installed stands for none of them
+        then, and of what O(packages) leave open the newest is taken, as with O(upgrade).
+    type: bool
+    default: false
   unfit:
     description:
       - Wheels that M(airgap.torch_extensions.torch_extension) has found unfit for the node in this run, as in

@@ -8,7 +8,11 @@ cannot() { echo "Cannot run here: $*." >&2; exit 1; }
 missing=()
 command -v shellcheck >/dev/null || missing+=(shellcheck)
 command -v g++ >/dev/null || missing+=(g++) # with gcc and binutils: the unit tests compile libraries
-tests/tools/find-python.sh 3.11 3.13 >/dev/null || missing+=(python3-venv)
+if python=$(tests/tools/find-python.sh 3.11 3.13); then # which the unit tests build extensions for
+  [ -f "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] || missing+=(python3-dev)
+else
+  missing+=(python3-venv python3-dev)
+fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 command -v apt-get >/dev/null || cannot "please install ${missing[*]}"
 

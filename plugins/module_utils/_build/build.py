@@ -142,7 +142,7 @@ def _make_toolkit(
     for path in (folder.compiler, folder.toolkit):
         unpacking.remove(path)
         os.mkdir(path)
-    toolkit.link_compiler(cuda, folder.compiler, os.path.join(folder.bin, "cudafe++"))
+    toolkit.link_compiler(cuda, folder.compiler, folder.bin)
     toolkit.link_toolkit(cuda, nvidia, folder.toolkit, os.path.join(folder.bin, "nvcc"))
     return {
         "CUDA_HOME": folder.toolkit,

@@ -23,17 +23,17 @@ _ERRORS = tuple(
     re.compile(pattern, re.MULTILINE)
     for pattern in (
         r"^.*\S:\d+(?::\d+)?:? (?:fatal )?error: .+$|^.*\S\(\d+\): (?:catastrophic )?error(?: #[\w-]+)?: .+$",  # gcc; nvcc
-        r"^.*(?:fatal error|internal compiler error): .+$|^nvcc (?:fatal|error) *: .+$|^ptxas (?:fatal|error) *: .+$|^.*: error: .+$",
-        r"^.*undefined reference to .+$|^.*\bld(?:\.\w+)?: (?:cannot find|error:|final link failed) ?.*$|^error: .+$",
+        r"^.*(?:fatal error|internal compiler error): .+$|^\s*(?:nvcc|ptxas) (?:fatal|error) *: .+$|^.*\S: error: .+$",
+        r"^.*undefined reference to .+$|^.*\bld(?:\.\w+)?: (?:cannot find|error:|final link failed) ?.*$",
         r"^.*(?:No space left on device|Disk quota exceeded|Cannot allocate memory).*$",
         r"^\s*(?:ModuleNotFoundError|ImportError|MemoryError|OSError|FileNotFoundError|AttributeError|SyntaxError): .+$",
         r"^\s*(?!subprocess\.CalledProcessError|RuntimeError: Error compiling)[\w.]+(?:Error|Exception): .+$",
-        r"^\s*(?:RuntimeError|ninja): .+$",
+        r"^\s*(?:RuntimeError|ninja|error): .+$",  # the last is setuptools' own
         r"^ERROR: .+$",
     )
 )
 _OTHERS_WORDS = re.compile(
-    r"subprocess-exited-with-error|metadata-generation-failed|error: command .* failed|Failed to build"
+    r"subprocess-exited-with-error|metadata-generation-failed|error: command .* failed|Failed to build|collect2: error"
 )
 
 

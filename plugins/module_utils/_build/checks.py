@@ -22,7 +22,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.has
 
 _OTHER_BUILDER = "choose another builder (torch_extension_builder)"
 _OTHER_COMPILER = "name an environment module that brings one (torch_extension_build_module)"
-_FIRST_GCC = {"c++17": 7, "c++20": 10, "c++23": 11}  # that knows the standard by this name
+_FIRST_GCC = {"c++20": 10, "c++23": 11}  # that knows the standard by this name
+_OLDEST_GCC = 8  # that knows -ffile-prefix-map
 _NVCC_NAME = re.compile(r"(?:nvidia_)?cuda_nvcc(?:_cu\d+)?-(?:linux-\w+-)?(\d+\.\d+)((?:\.\d+)*)")
 _TORCH_CUDA = re.compile(r"^cuda\b[^=]*= *['\"](\d+\.\d+)", re.MULTILINE)
 
@@ -112,9 +113,10 @@ def _judge(cxx: compilers.Compiler, nvcc: compilers.Nvcc | None, standard: str |
         return None  # whose versions count otherwise
     if nvcc and nvcc.max_gcc and cxx.major > nvcc.max_gcc:
         return f"{cxx.path} on this node is version {cxx.version}, nvcc {nvcc.version} takes g++ up to {nvcc.max_gcc}"
-    least = _FIRST_GCC.get(standard or "", 0)
+    least = _FIRST_GCC.get(standard or "", _OLDEST_GCC)
     if cxx.major < least:
-        return f"{cxx.path} on this node is version {cxx.version}, {standard} wants g++ {least} or newer"
+        who = standard if standard in _FIRST_GCC else "a build"
+        return f"{cxx.path} on this node is version {cxx.version}, {who} wants g++ {least} or newer"
     return None
 
 

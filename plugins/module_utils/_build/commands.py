@@ -18,8 +18,8 @@ _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 def search_path(environ: t.Mapping[str, str]) -> str:
-    """The folders of programs: those of an environment, and the system's."""
-    folders = [*environ.get("PATH", "").split(":"), *_SYSTEM_PATH.split(":")]
+    """The folders of programs of an environment; the system's where it names none."""
+    folders = (environ.get("PATH") or _SYSTEM_PATH).split(":")
     return ":".join(dict.fromkeys(folder for folder in folders if folder.startswith("/")))
 
 

@@ -13,7 +13,12 @@ import shlex
 import sys
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._build import fronts, own_sources, unpacking
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._build import (
+    fronts,
+    own_sources,
+    toolkit,
+    unpacking,
+)
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._build.compilers import Pair
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._build.job_folder import JobFolder, write_json
 
@@ -52,7 +57,7 @@ def write_fronts(
     maps = [(folder.path, _FOLDER_NAME), *((path, _PACKAGES_NAME) for path in packages)]
     if cuda:
         programs["nvcc"] = os.path.join(folder.compiler, "bin", "nvcc")
-        programs["cudafe++"] = os.path.join(cuda, "bin", "cudafe++")
+        programs.update({os.path.basename(part): os.path.join(cuda, part) for part in toolkit.NVCC_PARTS})
         maps += [(path, _CUDA_NAME) for path in (cuda, folder.toolkit, folder.compiler)]
     settings = {
         "compiled": folder.compiled,

@@ -15,11 +15,12 @@ A file for itself: it is copied into the folder of a build and run from there, f
      "archs": ["90", "120+PTX"],                      # of nvcc
      "repeatable": true,                              # whether nvcc has the options for it
      "host": "…/bin/host/g++",                        # the front of the C++ compiler that nvcc calls
-     "programs": {"nvcc": "…/bin/nvcc", "cudafe++": "…/bin/cudafe++", "c++": "/usr/bin/g++", "host": "/usr/bin/g++", "cc": "/usr/bin/gcc"}}
+     "programs": {"nvcc": "…/bin/nvcc", "cicc": "…/nvvm/bin/cicc", "c++": "/usr/bin/g++", "host": "/usr/bin/g++", "cc": "/usr/bin/gcc"}}
 
 What two folders make of the same differs unless nvcc gets the same names: it hashes the path of a source into symbols
-(``cudafe++ --orig_src_path_name``), ``-lineinfo`` copies it from the marks of the preprocessor, intermediate files have the number
-of the process in their names unless they lie beside the object, and some symbols are random. Tried with nvcc 13.0.
+(``cudafe++ --orig_src_path_name``), writes it beside PTX (``fatbinary --ident``), and with ``-lineinfo`` what ``cicc`` and the marks of the
+preprocessor say. Intermediate files have the number of the process in their names unless they lie beside the object, and some symbols
+are random. Tried with nvcc 13.0.
 """
 
 from __future__ import annotations
@@ -56,11 +57,17 @@ def change_cxx(arguments: list[str], settings: t.Mapping[str, t.Any]) -> list[st
     return changed
 
 
-def change_cudafe(arguments: list[str], settings: t.Mapping[str, t.Any]) -> list[str]:
-    """The arguments for nvcc's own front end: a name for the path of the source."""
-    option = "--orig_src_path_name"
-    pairs = zip([""] + arguments, arguments)
-    return [map_path(argument, settings["maps"]) if before == option else argument for before, argument in pairs]
+def change_part(arguments: list[str], settings: t.Mapping[str, t.Any]) -> list[str]:
+    """The arguments for a part of nvcc: a name for the path of the source."""
+    changed = []
+    for before, argument in zip(["", *arguments], arguments):
+        option, equals, value = argument.partition("=")
+        if before == "--orig_src_path_name":
+            argument = map_path(argument, settings["maps"])
+        elif option == "--ident" and equals:
+            argument = f"--ident={map_path(value, settings['maps'])}"
+        changed.append(argument)
+    return changed
 
 
 def change_nvcc(arguments: list[str], settings: t.Mapping[str, t.Any]) -> list[str]:
@@ -186,7 +193,7 @@ def _preprocess(command: list[str], settings: t.Mapping[str, t.Any]) -> int:
     return status
 
 
-_CHANGES = {"nvcc": change_nvcc, "cudafe++": change_cudafe, "c++": change_cxx, "cc": change_cxx, "host": change_cxx}
+_CHANGES = {"nvcc": change_nvcc, "cudafe++": change_part, "cicc": change_part, "fatbinary": change_part, "c++": change_cxx, "cc": change_cxx, "host": change_cxx}
 
 
 def main(program: str, arguments: list[str]) -> None:

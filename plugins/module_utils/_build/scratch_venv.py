@@ -35,10 +35,10 @@ def make_venv(
     failure = f"The environment for the build of {job['name']} {job['version']} cannot be made"
     venv = [interpreter.executable, "-m", "venv", "--without-pip", folder.venv]
     commands.run(venv, environ, folder.path, failure)
-    if not job["torch"]:
-        _add_packages(interpreter, site_packages(folder))
     install = [os.path.join(pips[0], "pip"), "install", "--no-index", "--no-deps", "--no-compile", *requirements]
     commands.run([python(folder), *install], environ, folder.path, failure)
+    if not job["torch"]:  # afterwards, or else pip takes what is below for installed
+        _add_packages(interpreter, site_packages(folder))
 
 
 def python(folder: JobFolder) -> str:

@@ -41,14 +41,27 @@ def _strip_archive(name: str) -> str | None:
     return match[1] if match else None
 
 
-def link_compiler(cuda: str, folder: str, front: str) -> None:
-    """Make a CUDA home of links in which a front stands for ``cudafe++``: nvcc looks for its parts beside the path it is called by.
+#: parts of nvcc that are told the path of the source
+NVCC_PARTS = ("bin/cudafe++", "bin/fatbinary", "nvvm/bin/cicc")
+
+
+def link_compiler(cuda: str, folder: str, fronts: str) -> None:
+    """Make a CUDA home of links in which fronts stand for parts of nvcc, which it looks for beside the path it is called by.
 
     :param folder: an empty one
+    :param fronts: the folder with them
     """
-    _link_entries(cuda, folder, skip=["bin"])
-    _link_entries(os.path.join(cuda, "bin"), os.path.join(folder, "bin"), skip=["cudafe++"])
-    os.symlink(front, os.path.join(folder, "bin", "cudafe++"))
+    tops = {part.partition("/")[0] for part in NVCC_PARTS}
+    _link_entries(cuda, folder, skip=tops)
+    for top in tops:
+        for path, folders, files in os.walk(os.path.join(cuda, top)):
+            inner = os.path.relpath(path, cuda)
+            os.makedirs(os.path.join(folder, inner))
+            linked = [name for name in folders if os.path.islink(os.path.join(path, name))]
+            for name in [*files, *linked]:
+                part = os.path.join(inner, name)
+                source = os.path.join(fronts, name) if part in NVCC_PARTS else os.path.join(cuda, part)
+                os.symlink(source, os.path.join(folder, part))
 
 
 def link_toolkit(cuda: str, torch_folders: t.Iterable[str], folder: str, front: str) -> None:
@@ -89,7 +102,7 @@ def include_path(toolkit: str, torch_folders: t.Iterable[str]) -> list[str]:
     return [folder for folder in folders if os.path.isdir(folder)]
 
 
-def _link_entries(source: str, folder: str, skip: t.Sequence[str] = ()) -> None:
+def _link_entries(source: str, folder: str, skip: t.Container[str] = ()) -> None:
     """Link what a folder holds into another one; what is there stays."""
     os.makedirs(folder, exist_ok=True)
     for name in sorted(os.listdir(source)) if os.path.isdir(source) else ():

@@ -140,6 +140,8 @@ def _make_links(archive: str, root: str, links: t.Iterable[tuple[str, str]]) -> 
     """After all files, so that none is written through a link."""
     made = []
     for path, target in links:
+        if os.path.isdir(path) and not os.path.islink(path):
+            raise _refuse(archive, f"{os.path.relpath(path, root)} is a folder and something else")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         os.symlink(target, path)

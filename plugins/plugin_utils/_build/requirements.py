@@ -82,7 +82,8 @@ def find_torch_wheels(
     :param version: of torch; a local label does not count, for what it tells is the CUDA
     :param cuda: that torch is to be built for, as in "13.0"; None for a build without
     :param place_urls: mirrors of known places, by name
-    :param predict: whether what is not in the cache is only looked up
+    :param predict: whether what is not in the cache is only looked up; a build whose CUDA only the download tells is taken for the
+        right one
     :raises TorchExtensionError: if there is no such build
     """
     with explain_unobtainable():

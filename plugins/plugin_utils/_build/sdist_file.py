@@ -36,7 +36,7 @@ else:
 _MAX_MEMBERS = 100_000  # flash-attn with CUTLASS has 7,500
 _MAX_SIZE = 2 << 30  # bytes of all files together; those of flash-attn have 90 MiB
 _MAX_READ = 32 << 20  # bytes of headers of a tar archive, and of what is read; those of flash-attn have 12 MiB
-_MAX_TEXT = 4 << 20  # bytes of a file that is read, and of a header
+_MAX_TEXT = 4 << 20  # bytes of a file that is read
 _CHUNK = 1 << 16  # bytes
 
 _PYPROJECT, _PKG_INFO = "pyproject.toml", "PKG-INFO"
@@ -168,8 +168,7 @@ def _tar_members(path: str) -> t.Iterator[_Member]:
             archive.members.clear()  # type: ignore[attr-defined] # tarfile would keep them all
             if info.isdir():
                 continue
-            mtime = int(min(max(info.mtime, _FIRST_EPOCH), _LAST_EPOCH))
-            yield _Member(info.name.removeprefix("./"), mtime, info.size, functools.partial(_read_tarred, archive, info))
+            yield _Member(info.name.removeprefix("./"), int(info.mtime), info.size, functools.partial(_read_tarred, archive, info))
 
 
 def _read_tarred(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
@@ -203,7 +202,7 @@ class _ForwardFile(io.RawIOBase):
         return self._position
 
     def read(self, size: int = -1) -> bytes:
-        if size < 0 or size > _MAX_TEXT or self._read + size > _MAX_READ:
+        if not 0 <= size <= _MAX_READ - self._read:
             raise _UnsoundError("its headers are larger than those of an sdist")
         self._read += size
         data = self._stream.read(size)
@@ -217,7 +216,7 @@ def _explain_errors(path: str) -> t.Iterator[None]:
         yield
     except (
         *(_UnsoundError, zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError),
-        *(ValueError, LookupError, NotImplementedError, OverflowError, RuntimeError, MemoryError),
+        *(ValueError, LookupError, NotImplementedError, OverflowError, RuntimeError),
     ) as exc:
         reason = (isinstance(exc, OSError) and exc.strerror) or str(exc) or type(exc).__name__
         raise TorchExtensionError(

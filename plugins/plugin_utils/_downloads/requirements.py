@@ -160,9 +160,14 @@ class RequirementFinder:
                     if name not in without:
                         merged[name] = merge_requirements(merged.get(name), requirement)
                         asked[name] = wheel.filename
-            for name, asking in asked.items():
-                if name not in chosen or not merged[name].specifier.contains(chosen[name].version, prereleases=True):
-                    chosen[name] = self._find(merged[name], environment, None, asking)
+            unmet = [
+                name
+                for name in asked
+                if name not in chosen or not merged[name].specifier.contains(chosen[name].version, prereleases=True)
+            ]
+            self._find_together([merged[name] for name in unmet], environment)
+            for name in unmet:
+                chosen[name] = self._find(merged[name], environment, None, asked[name])
             level = {
                 (Declaring(chosen[name].filename, chosen[name].requires), frozenset(merged[name].extras))
                 for name in asked
@@ -224,6 +229,29 @@ class RequirementFinder:
                 self._unobtainable[key] = exc
                 raise
         return self._required[key]
+
+    def _find_together(self, requirements: t.Sequence[Requirement], environment: t.Mapping[str, t.Any]) -> None:
+        """Find what the cache has not in one go. What cannot be had is found, and explained, one by one afterwards."""
+        kind = _node_kind(environment)
+        missing = {
+            canonical(requirement.name): requirement
+            for requirement in requirements
+            if (str(requirement), kind) not in {**self._required, **self._unobtainable}
+            and not _newest_cached(self._folder, requirement, environment)
+        }
+        if len(missing) < 2:
+            return
+        found: list[Required] = []
+        if self._predict:
+            for listed in pip_index.look_up_all(list(missing.values()), environment) or []:
+                name = wheel_file.parse_name(listed.filename).name
+                foreseen = Required(name, listed.filename, None, listed.sha256, listed.size, listed.requires)
+                found.append(self._foresee(foreseen))
+        else:
+            paths = pip_index.download_all(list(missing.values()), environment, self._folder) or []
+            self.downloaded += paths
+            found += [_required(wheel_file.parse_name(os.path.basename(path)).name, path) for path in paths]
+        self._required.update({(str(missing[item.name]), kind): item for item in found if item.name in missing})
 
     def _obtain(self, requirement: Requirement, environment: t.Mapping[str, t.Any], required_by_file: str) -> Required:
         """From the index, what is not in the cache."""

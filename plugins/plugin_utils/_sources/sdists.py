@@ -166,10 +166,8 @@ def _choose(
 
 def _sort(sdists: list[Sdist]) -> list[Sdist]:
     """The newest first; of one version in the order in which they were found, but tar archives in front."""
-    sdists = sorted(
-        sdists, key=lambda sdist: SUFFIXES.index(next(each for each in SUFFIXES if sdist.filename.endswith(each)))
-    )
-    return sorted(sdists, key=lambda sdist: Version(sdist.version), reverse=True)
+    tars_first = sorted(sdists, key=lambda sdist: not sdist.filename.endswith(SUFFIXES[0]))
+    return sorted(tars_first, key=lambda sdist: Version(sdist.version), reverse=True)
 
 
 def _supports(requires_python: str | None, python_version: str) -> bool:

@@ -13,7 +13,7 @@ SANITY := sanity-core-2.16 sanity-core-newest
 STEPS := unit conformance lint build $(SANITY) newest-plugins
 NEWEST := $(filter newest-%,$(PLAYS))
 ON_NODES := $(SCENARIOS) $(NEWEST)
-.PHONY: help demo check test test-torch format sanity molecule layers newest cores bench coverage clean ready collection $(STEPS) \
+.PHONY: help demo check test test-torch test-build format sanity molecule layers newest cores bench coverage clean ready collection $(STEPS) \
   $(SCENARIOS) $(PLUGINS) $(PLAYS) lint-changed unit-quick
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -44,6 +44,9 @@ conformance: ready ## pytest: our guesses against upstream's own code
 
 test-torch: ready ## pytest: the proof against real builds of torch, 32 GB of them; no part of test
 	PYTHONPATH=.ansible/collections pytest tests/torch
+
+test-build: ready ## pytest: real packages built by the role on the stand, for hours; ONLY="causal" runs a part; BUILD_MINUTES=60; no part of test
+	PYTHONPATH=.ansible/collections $(TOOLS)/as-root.sh pytest tests/build $(if $(ONLY),-k "$(ONLY)")
 
 lint: ready ## ruff, mypy, import-linter, yamllint, ansible-lint, shellcheck, antsibull, actionlint and more
 	$(TOOLS)/lint.sh

@@ -9,7 +9,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import DOES_NOT_FIT, FITS, UNKNOWN
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import KEEP
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import BUILD, KEEP
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import (
     ABSENT,
     INSTALL,
@@ -24,6 +24,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.c
     make_progress,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import ModuleFailedError, NodeAction
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.builds import ANY_NODE
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import options
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
@@ -77,8 +78,13 @@ _ARGUMENTS = {
     "delivery": {"type": "dict", "default": {}},
     "match": {"type": "str", "choices": MATCHES, "default": PROVEN},
     "upgrade": {"type": "bool", "default": False},
+    "locking": {"type": "bool", "default": False},
     "reinstall": {"type": "bool", "default": False},
     "suggest": {"type": "bool", "default": True},
+    "builder": {"type": "str", "default": ANY_NODE},
+    "build_archs": {"type": "list", "elements": "str", "default": []},
+    "build_dir": {"type": "str", "default": "~/.cache/airgap.torch_extensions.build"},
+    "build_module": {"type": "str", "default": ""},
     "place_urls": {"type": "dict", "default": {}},
     "unfit": {
         "type": "list",
@@ -92,6 +98,8 @@ _ARGUMENTS = {
     },
 }
 
+_NOTHING_TO_BUILD: dict[str, t.Any] = {"builds": [], "builder": ANY_NODE, "machine": None}
+
 
 class ActionModule(NodeAction):
     """Asks the node what it has, and decides here what it gets."""
@@ -102,7 +110,13 @@ class ActionModule(NodeAction):
         self._arguments, self._task_vars = arguments, task_vars
         delivery = options.validate_delivery(arguments["delivery"], arguments["stage_dir"])
         if arguments["state"] == ABSENT:
-            return {**self._plan_removal(), "delivery": delivery, "stage_dir": arguments["stage_dir"], "unfit": []}
+            return {
+                **_NOTHING_TO_BUILD,
+                **self._plan_removal(),
+                "delivery": delivery,
+                "stage_dir": arguments["stage_dir"],
+                "unfit": [],
+            }
         info = {"environment": arguments["environment"]} if arguments["environment"] else self._probe()
         environment = info["environment"]
         if not arguments["choose"]:
@@ -128,6 +142,7 @@ class ActionModule(NodeAction):
         wheels = [
             node_plan.strip_operator_keys(wheel) for wheel in plan if wheel["action"] != KEEP and not wheel["conflicts"]
         ]
+        to_build = [wheel for wheel in wheels if wheel["action"] == BUILD]
         report = report_lines.report_plan(environment, plan)
         if examination.get("find_links") and not wheels:
             report += report_lines.explain_find_links(examination["find_links"])
@@ -135,7 +150,10 @@ class ActionModule(NodeAction):
             "changed": bool(downloads),
             "environment": environment,
             "plan": plan,
-            "wheels": wheels,
+            "wheels": [wheel for wheel in wheels if wheel["action"] != BUILD],
+            "builds": [node_plan.strip_operator_keys(wheel) for wheel in plan if wheel["build"]],
+            "builder": arguments["builder"],
+            "machine": self._describe_machine() if to_build else None,
             "removals": [],
             "requirements": arguments["mode"] != PIP_CACHE,
             "delivery": delivery,
@@ -145,6 +163,14 @@ class ActionModule(NodeAction):
             "report": report,
             "warnings": list(dict.fromkeys(warnings)),
         }
+
+    def _describe_machine(self) -> dict[str, t.Any] | None:
+        """What the node can compile with, where it may be the builder."""
+        arguments = self._arguments
+        if arguments["builder"] != ANY_NODE or arguments["environment"]:
+            return None
+        asked = {"step": "probe", "folder": arguments["build_dir"], "module": arguments["build_module"]}
+        return t.cast("dict[str, t.Any]", self._run_in_environment("build_job", asked)["machine"])
 
     def _judge(self, environment: dict[str, t.Any], warnings: list[str]) -> dict[str, t.Any]:
         """What can be told of a node without choosing a wheel."""
@@ -219,7 +245,7 @@ class ActionModule(NodeAction):
         # a refusal comes later, with what it suggests
         settings = settings._replace(keeps_installed=False, access=settings.access._replace(suggest=False))
         wheels = [choose_wheel(term, environment, settings, strict=False) for term in arguments["packages"]]
-        pins = [f"{wheel['name']}=={wheel['version']}" for wheel in wheels if wheel["url"]]
+        pins = [f"{wheel['name']}=={wheel['version']}" for wheel in wheels if wheel["version"]]
         sdists = node_plan.probe_options(pins, PIP_CACHE, arguments["sdist_url"]).sdists
         unknown = [pin for pin in sdists if pin not in (each["requirement"] for each in environment["sdists"].values())]
         if not unknown:
@@ -312,8 +338,11 @@ class ActionModule(NodeAction):
 
 
 def _begin_decision(term: str, environment: dict[str, t.Any], arguments: t.Mapping[str, t.Any]) -> Decision:
-    mode = arguments["mode"]
+    mode, is_for_files = arguments["mode"], arguments["locking"]
     settings = read_settings(arguments.get)._replace(
-        reinstall=arguments["reinstall"], pip_cache=mode == PIP_CACHE, keeps_installed=mode == INSTALL
+        upgrade=arguments["upgrade"] or is_for_files,
+        reinstall=arguments["reinstall"],
+        pip_cache=mode == PIP_CACHE,
+        keeps_installed=mode == INSTALL and not is_for_files,
     )
     return Decision(term, environment, settings)

@@ -26,9 +26,19 @@ options:
       - V(guess) is the URL that C(setup.py) of this very version would guess, without network. It is faithful, upstream's
         mistakes included; RV(airgap.torch_extensions.wheel#lookup:_list[].conflicts) tells where such a wheel
         cannot work. It does not know whether the file exists, and it needs a requirement that pins one version.
+      - V(build) is asked last, whatever stands behind it, where nothing else fits; it means a wheel that was built for nodes like this one
+        (M(airgap.torch_extensions.wheel_build)), else one that has to be built, of the newest sdist that O(source) V(directory:PATH) or the
+        index of the control node's own pip has. That one has no URL yet.
     type: list
     elements: str
     default: [release]
+  build_archs:
+    description:
+      - With O(source) V(build), the GPU architectures that a wheel has to be for, such as V(9.0), V(9.0a) or V(12.0+PTX) with code that the
+        driver can translate for newer GPUs. Without it, those of the node's own GPUs.
+    type: list
+    elements: str
+    default: []
   place_urls:
     description:
       - Mirrors of known places by name, as in V({'astral':'https://mirror.example/astral'}), for those that are no repositories on

@@ -172,6 +172,17 @@ _list:
       type: list
       elements: dict
       sample: []
+    build:
+      description:
+        - With O(source) V(build), what a wheel has to be built from, and for which nodes; C(sdist), C(kind), C(libc) and C(architectures).
+      type: dict
+      sample:
+    built:
+      description:
+        - How a wheel was built that comes from O(source) V(build); C(sdist), C(sdist_sha256), C(torch), C(architectures), C(compilers) and
+          C(builder).
+      type: dict
+      sample:
     provable:
       description:
         - With O(match=proven), wheels that may serve and would be tried before this one, or where no wheel fits, in the order in

@@ -32,7 +32,8 @@ options:
       - V(probe) tells what the machine is, V(poll) what has become of a build. Both change nothing.
       - V(start) checks what can be checked first, and starts the build, unless it runs or its wheel is there.
       - V(stop) ends it; what is compiled stays.
-      - V(clear) removes its folder, and the files that were brought for it and for no other build.
+      - V(clear) removes its folder, and the files that were brought for it and for no other build; but nothing as long as another
+        O(job.taker) waits for the wheel.
     type: str
     choices: [probe, start, poll, stop, clear]
     required: true
@@ -145,6 +146,11 @@ options:
         default: 0
       label:
         description: A local label for the version in the wheel's file name, such as V(cu13torch2.14cxx11abiTRUE).
+        type: str
+      taker:
+        description:
+          - Who waits for the wheel, by a name of its own, such as a control node. With V(poll) it is noted, and counts for ten minutes; with
+            V(clear) it waits no longer.
         type: str
       slurm:
         description: Have Slurm allocate the machine on which it runs. All machines of the cluster must see O(folder).
@@ -311,7 +317,7 @@ import re
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._build import builder, job_control
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._build import builder, job_control, takers
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._build.job_folder import (
     JobFolder,
     resolve_folder,
@@ -337,6 +343,7 @@ _JOB = {
     "memory_per_job_mib": {"type": "int", "default": 0},
     "disk_mib": {"type": "int", "default": 0},
     "label": {"type": "str"},
+    "taker": {"type": "str"},
     "slurm": {"type": "dict", "options": {"options": {"type": "list", "elements": "str", "default": []}}},
 }
 _FOR_START = ("name", "version", "sdist", "requirements")
@@ -372,6 +379,8 @@ def _run(params, check_mode):
         found = builder.look_at(params["python"], params["module"], os.environ)
         return {"changed": False, "machine": builder.describe(found, folder)}
     job_folder = JobFolder(folder, params["job"]["id"])
+    if step == "poll" and params["job"]["taker"] and not check_mode:
+        takers.note_taker(job_folder.takers, params["job"]["taker"])
     if step == "poll":
         return {"changed": False, "job": job_control.poll(job_folder)}
     if step == "stop":

@@ -90,6 +90,26 @@ options:
         that is there and a O(source) still has a wheel of it; unless O(upgrade) is true.
     type: bool
     default: false
+  builder:
+    description:
+      - Where wheels are built, for M(airgap.torch_extensions.build_plan); a host of the inventory, V(slurm) for a machine that Slurm
+        allocates, or empty, so that a node is chosen that can. Then RV(machine) tells what this one has for it.
+    type: str
+    default: ""
+  build_dir:
+    description: The folder on the node in which it would be built.
+    type: str
+    default: ~/.cache/airgap.torch_extensions.build
+  build_module:
+    description: An environment module to load on the node for it, such as V(cuda/13.0).
+    type: str
+    default: ""
+  locking:
+    description:
+      - Whether the wheels themselves are wanted, for a lock or for nodes that are set up later. What is installed stands for none of them
+        then, and of what O(packages) leave open the newest is taken, as with O(upgrade).
+    type: bool
+    default: false
   unfit:
     description:
       - Wheels that M(airgap.torch_extensions.torch_extension) has found unfit for the node in this run, as in
@@ -148,7 +168,7 @@ environment:
 plan:
   description:
     - One dictionary for each of O(packages), as the lookup P(airgap.torch_extensions.wheel#lookup) returns it.
-    - C(action) is V(keep), V(install) or V(replace); V(refuse) with O(refuse=false); and V(examine) where O(environment) was given and
+    - C(action) is V(keep), V(install) or V(replace); V(build) where the wheel has to be built first; V(refuse) with O(refuse=false); and V(examine) where O(environment) was given and
       does not tell.
   returned: success
   type: list
@@ -158,6 +178,24 @@ wheels:
   returned: success
   type: list
   elements: dict
+builds:
+  description: Those of RV(plan) that were built, or have to be, as M(airgap.torch_extensions.build_plan) wants them.
+  returned: success
+  type: list
+  elements: dict
+  sample: []
+builder:
+  description: The option O(builder).
+  returned: success
+  type: str
+  sample: ""
+machine:
+  description:
+    - What the node has for building, as RV(airgap.torch_extensions.build_job#module:machine), where anything has to be built and O(builder) is
+      empty.
+  returned: success
+  type: dict
+  sample:
 removals:
   description:
     - With O(state=absent), the names of O(packages), if the node has anything to remove or to clear away, as

@@ -26,6 +26,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._build imp
     build_log,
     slurm_job,
     own_sources,
+    takers,
     unpacking,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._build.builder import look_at
@@ -134,8 +135,15 @@ def stop(folder: JobFolder, check_mode: bool = False) -> bool:
 def clear(folder: JobFolder, wanted: t.Mapping[str, t.Any], check_mode: bool = False) -> bool:
     """Remove what a build has left, and the files that were brought for it alone. Returns whether there was anything.
 
+    Nothing is removed as long as somebody else waits for the wheel, who will do it then.
+
+    :param wanted: the job, with the taker who no longer waits
     :raises TorchExtensionError: if it still runs
     """
+    if wanted.get("taker") and not check_mode:
+        takers.forget_taker(folder.takers, wanted["taker"])
+    if takers.has_takers(folder.takers):
+        return False
     with _locked(folder, 0) as handle:
         if handle is None or _find_slurm_job(folder):
             raise TorchExtensionError(f"The build in {folder.path} runs. Stop it first, or wait for its end.")

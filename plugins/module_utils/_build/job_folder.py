@@ -58,7 +58,7 @@ class JobFolder:
         self.lib, self.bin, self.home = self._paths("lib", "bin", "home")
         self.sources, self.venv = self._paths("sources", "venv")
         self.cuda, self.compiler, self.toolkit = self._paths("cuda", "compiler", "toolkit")
-        self.wheels = os.path.join(self.path, "wheels")
+        self.wheels, self.takers = self._paths("wheels", "takers")
 
     def _paths(self, *names: str) -> list[str]:
         return [os.path.join(self.path, name) for name in names]

@@ -44,7 +44,8 @@ def read_torch(
     path = module if os.path.isdir(module) else os.path.dirname(module)
     version_file = os.path.join(path, "version.py")
     try:
-        facts = _read_constants(version_file)
+        with open(version_file, "rb") as file:
+            facts = parse_constants(file.read())
         version = facts["__version__"]
     except FileNotFoundError:
         raise TorchExtensionError(
@@ -70,10 +71,12 @@ def read_torch(
     }, warnings
 
 
-def _read_constants(path: str) -> dict[str, str | None]:
-    """The texts and Nones that a Python file assigns, with or without annotation, without running it."""
-    with open(path, "rb") as file:
-        tree = ast.parse(file.read())
+def parse_constants(source: bytes) -> dict[str, str | None]:
+    """The texts and Nones that a Python file assigns, with or without annotation, without running it.
+
+    :raises SyntaxError: if it is none; ValueError likewise
+    """
+    tree = ast.parse(source)
     constants = {}
     for statement in tree.body:
         if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or statement.value is None:

@@ -303,6 +303,14 @@ OTHER_PACKAGES = frozenset(
 )
 
 
+def package_facts(name: str) -> Package:
+    """The facts of a package; of one that the table lacks, such as a site's own, no more than its name tells.
+
+    :param name: normalised
+    """
+    return PACKAGES.get(name) or Package(distribution=name.replace("-", "_"), imports=())
+
+
 def variable_names(package: Package) -> tuple[str, ...]:
     """Name the environment variables that can change the guess for any version of a package, sorted."""
     names = {variable for _first, variable in package.build_target} | set(package.zero)

@@ -17,6 +17,7 @@ REPLACE = "replace"  # another one is there
 KEEP = "keep"  # it is there
 EXAMINE = "examine"  # the environment does not tell; only the node can
 REMOVE = "remove"  # it shall not be there
+BUILD = "build"  # there is no wheel of it yet
 
 _MAX_FILES = 3  # that a reason names
 

@@ -40,6 +40,8 @@ WHEEL: dict[str, t.Any] = {
 CONTROL_NODE_ONLY = frozenset(
     (
         "action",
+        "build",
+        "built",
         "ground",
         "newer",
         "other_urls",

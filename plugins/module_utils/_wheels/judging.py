@@ -53,6 +53,7 @@ class Asset(t.NamedTuple):
     has_metadata: bool = False  # whether its METADATA is at its URL with .metadata behind it (PEP 658, 714)
     metadata_sha256: str | None = None
     other_urls: tuple[str, ...] = ()  # further links to it
+    requires_python: str | None = None  # a set of specifiers (PEP 440), as an index has it
 
 
 class Mismatch(t.NamedTuple):

@@ -33,6 +33,10 @@ METADATA_NAME = re.compile(r"[^/]+\.dist-info/METADATA$")
 METADATA_LIMIT = 4 << 20  # bytes; real ones are a few KiB, and a hostile one must not fill the memory
 
 
+#: folders that some wheels bring along
+_NOT_IMPORTED = ("test", "tests", "example", "examples", "benchmark", "benchmarks", "docs", "setup")
+
+
 class WheelName(t.NamedTuple):
     """The parts of a wheel's file name (PEP 427), each tag as the set of its alternatives."""
 
@@ -126,6 +130,28 @@ def read_metadata(path: str, file: t.Any = None) -> WheelMetadata:
     ) as exc:
         raise TorchExtensionError(f"{name} is not a wheel: {exc}.") from exc
     return parse_metadata(content, name)
+
+
+def find_modules(names: t.Iterable[str]) -> list[str]:
+    """What can be imported of a wheel: its packages; or its modules, if it has none; or else its libraries.
+
+    A library may want its package, or torch, to be imported first. Folders of tests and examples are left out.
+
+    :param names: of its members
+    """
+    found: dict[str, set[str]] = {"package": set(), "module": set(), "library": set()}
+    for name in names:
+        top, _slash, rest = name.partition("/")
+        stem, _dot, suffix = top.partition(".")
+        if stem in _NOT_IMPORTED or not stem.isidentifier():
+            continue
+        if rest == "__init__.py":
+            found["package"].add(top)
+        elif not rest and suffix == "py":
+            found["module"].add(stem)
+        elif not rest and suffix.endswith("so"):
+            found["library"].add(stem)
+    return sorted(found["package"] or found["module"] or found["library"])
 
 
 def parse_metadata(content: bytes, filename: str) -> WheelMetadata:

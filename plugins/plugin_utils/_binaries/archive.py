@@ -97,7 +97,7 @@ def open_archive(path: str, folder: str) -> t.Iterator[Archive]:
     """
     with contextlib.ExitStack() as stack:
         with _translate_errors(path):
-            archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(_BoundedFile(path))))
+            archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(BoundedFile(path))))
         _check_members(path, archive.infolist())
         yield Archive(path, folder, archive)
 
@@ -110,7 +110,7 @@ def wheel_error(path: str, fact: str, expectation: str) -> TorchExtensionError:
     )
 
 
-class _BoundedFile(io.FileIO):
+class BoundedFile(io.FileIO):
     """A file that refuses large reads: zipfile reads as large a directory as the archive says it has."""
 
     def read(self, size: int | None = -1) -> bytes:

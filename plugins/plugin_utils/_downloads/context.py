@@ -16,11 +16,13 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.
     read_kept_facts,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads import archives
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Downloader
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.provenance import Provenance
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import (
     RequirementFinder,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.pip_indexes import read_pip_indexes
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Progress
 
 
@@ -38,6 +40,33 @@ class DownloadContext(t.NamedTuple):
         :raises TorchExtensionError: if a library is missing, or the cache cannot be used
         """
         return Downloader(os.path.join(self.cache, "wheels"), self.ca_path, self.require_sha256, self.progress)
+
+    def sdist_downloader(self, is_on_index: bool) -> Downloader:
+        """What downloads sdists and archives of tags into the cache.
+
+        :param is_on_index: whether they are on an index of the control node's pip, which then says how it is asked
+        :raises TorchExtensionError: if a library is missing, or the cache cannot be used
+        """
+        folder = os.path.join(self.cache, "sdists")
+        if not is_on_index:
+            return Downloader(folder, self.ca_path, self.require_sha256, self.progress, kind=archives.TAG_ARCHIVES)
+        pip = read_pip_indexes()
+        return Downloader(
+            folder,
+            pip.ca_path or self.ca_path,
+            self.require_sha256,
+            self.progress,
+            kind=archives.INDEX_SDISTS,
+            auth_for=pip.credentials_for,
+        )
+
+    def toolchain_downloader(self) -> Downloader:
+        """What downloads archives of NVIDIA's compiler into the cache.
+
+        :raises TorchExtensionError: if a library is missing, or the cache cannot be used
+        """
+        folder = os.path.join(self.cache, "toolchain")
+        return Downloader(folder, self.ca_path, progress=self.progress, kind=archives.CUDA_ARCHIVES)
 
     @staticmethod
     def provenance_of(wheel: t.Mapping[str, t.Any]) -> Provenance:

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""Download wheels into the control node's cache: complete, checked and once, or not at all."""
+"""Download wheels, and other files, into the control node's cache: complete, checked and once, or not at all."""
 
 from __future__ import annotations
 
@@ -30,12 +30,24 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.t
     PartialFile,
     RetryPolicy,
     Transfer,
-    not_a_wheel_error,
+    Wording,
+    another_file_error,
 )
 
 
+class FileKind(t.NamedTuple):
+    """Files of one kind: how they are told from others, and spoken of."""
+
+    check_name: t.Callable[[str], object]  # raises a TorchExtensionError; the name becomes a path
+    check_content: t.Callable[[str, str], object]  # of the file at a path, and the name that it should have; likewise
+    wording: Wording
+
+
+WHEELS = FileKind(wheel_file.parse_name, wheel_file.check_metadata, Wording())
+
+
 class Download(t.NamedTuple):
-    """A wheel on the control node."""
+    """A file on the control node."""
 
     path: str
     sha256: str
@@ -65,6 +77,8 @@ class Downloader:
         require_sha256: bool = False,
         progress: Progress | None = None,
         retry_policy: RetryPolicy | None = None,
+        kind: FileKind = WHEELS,
+        auth_for: t.Callable[[str], t.Callable[[t.Any], t.Any] | None] = lambda url: None,
     ) -> None:
         """
         :param folder: made if it is not there, for its owner alone
@@ -72,6 +86,8 @@ class Downloader:
         :param require_sha256: whether to refuse a file whose hash nobody knows beforehand
         :param progress: takes reports of how far downloads are
         :param retry_policy: when a transfer is given up
+        :param kind: of all files in the folder
+        :param auth_for: what puts the credentials for a URL into a request; None where there are none
         :raises TorchExtensionError: if a library is missing, or the folder cannot be used
         """
         http_session.check_requests()
@@ -85,6 +101,7 @@ class Downloader:
             ) from exc
         self._folder, self._ca_path, self._require_sha256 = folder, ca_path, require_sha256
         self._progress, self._retry_policy = progress or Progress(), retry_policy
+        self._kind, self._auth_for = kind, auth_for
 
     def find_cached(
         self, url: str, filename: str, sha256: str | None = None, provenance: Provenance = _UNKNOWN
@@ -96,12 +113,12 @@ class Downloader:
         :param provenance: with further links to it, of which one may have been taken
         :raises TorchExtensionError: if it could not be had with the network either, as far as that can be told without
         """
-        wheel_file.parse_name(filename)
+        self._kind.check_name(filename)
         sha256 = sha256.lower() if sha256 else None
         self._check_hash_is_given(url, filename, sha256)
         local_file = local_files.parse_url(url)
         if local_file and local_file.is_named(filename):
-            return _use_in_place(local_file, filename, sha256)
+            return self._use_in_place(local_file, filename, sha256)
         for number, each in enumerate((url, *provenance.other_urls)):
             entry = CacheEntry(self._folder, each, filename)
             if number and not (sha256 or entry.recorded_sha256):
@@ -130,14 +147,14 @@ class Downloader:
         :raises TorchExtensionError: if it cannot be had, or is not the wheel of this name; what has come stays beside the
             cached files, under a name that is no wheel's, for the next run to resume
         """
-        wheel_file.parse_name(filename)
+        self._kind.check_name(filename)
         sha256 = sha256.lower() if sha256 else None
         self._check_hash_is_given(url, filename, sha256)
         local_file = local_files.parse_url(url)
         if local_file:
             local_files.check_exists(local_file, size)
             if local_file.is_named(filename):
-                return _use_in_place(local_file, filename, sha256)
+                return self._use_in_place(local_file, filename, sha256)
         if provenance.other_urls:
             cached = self.find_cached(url, filename, sha256, provenance)
             if cached:
@@ -177,7 +194,7 @@ class Downloader:
             if expected.sha256 is None:
                 warning = (
                     f"{filename} has no published hash; its sha256 {digest} was recorded at its first download (file"
-                    f" {entry.record_path}) and is held against from now on. Set torch_extension_sha256 to pin it."
+                    f" {entry.record_path}) and is held against from now on. {self._kind.wording.pin}"
                 )
             return Download(entry.path, digest, os.path.getsize(entry.path), is_new=True, warning=warning)
 
@@ -195,21 +212,18 @@ class Downloader:
         :raises TorchExtensionError: if there would be nothing to check the file by
         """
         if sha256:
-            return _ExpectedHash(sha256, "as the release, the lock or torch_extension_sha256 has it")
+            return _ExpectedHash(sha256, self._kind.wording.hash_told_by)
         if local_file:  # the archive is the operator's own, and may have changed since
             local_files.check_exists(local_file, None)
             return _ExpectedHash(local_files.sha256_of(local_file), f"as it is in {local_file.path}")
         if entry.recorded_sha256:
             return _ExpectedHash(
                 entry.recorded_sha256,
-                f"as it was at its first download ({entry.record_path}). If the new one is right, set"
-                " torch_extension_sha256, or delete that file",
+                f"as it was at its first download ({entry.record_path}). If the new one is right, {self._kind.wording.renew}",
             )
         if urlsplit(url).scheme != "https":
             raise UnservedError(
-                f"{url} is without TLS, and there is no sha256 to check the file by. Give its hash in"
-                " torch_extension_sha256, or name its source (torch_extension_github_url, torch_extension_sources) by an"
-                " https: URL."
+                f"{url} is without TLS, and there is no sha256 to check the file by. {self._kind.wording.without_hash}"
             )
         return _ExpectedHash(None, "")
 
@@ -218,13 +232,13 @@ class Downloader:
         part, filename = PartialFile(entry.part_path), os.path.basename(entry.path)
         was_resumed, digest = self._transfer(part, filename, url, expected, size)
         try:
-            _discard_unless_valid(part, filename, url, digest, expected)
+            self._discard_unless_valid(part, filename, url, digest, expected)
         except TorchExtensionError:
             if not was_resumed:
                 raise
             # the pieces may be of different files; the next download is in one piece, and decides
             _resumed_again, digest = self._transfer(part, filename, url, expected, size)
-            _discard_unless_valid(part, filename, url, digest, expected)
+            self._discard_unless_valid(part, filename, url, digest, expected)
         part.finish()
         return digest
 
@@ -242,6 +256,8 @@ class Downloader:
                 retry_policy=self._retry_policy,
                 progress=self._progress,
                 on_written=digest.advance_to,
+                auth=self._auth_for(url),
+                wording=self._kind.wording,
             )
             was_resumed = transfer.run(filename)
             with explain_write_errors(part.path):
@@ -258,36 +274,37 @@ class Downloader:
             raise
         with explain_write_errors(part.path):
             digest = sha256_of(part.path)
-        _discard_unless_valid(part, os.path.basename(entry.path), str(local_file), digest, expected)
+        self._discard_unless_valid(part, os.path.basename(entry.path), str(local_file), digest, expected)
         part.finish()
         return digest
+
+    def _use_in_place(self, local_file: local_files.LocalFile, filename: str, sha256: str | None) -> Download:
+        local_files.check_exists(local_file, None)
+        digest = check_sha256(local_file.path, sha256)
+        self._kind.check_content(local_file.path, filename)
+        return Download(local_file.path, digest, os.path.getsize(local_file.path), is_new=False)
+
+    def _discard_unless_valid(
+        self, part: PartialFile, filename: str, url: str, digest: str, expected: _ExpectedHash
+    ) -> None:
+        """Remove the partial file, and raise, if it is not the expected one."""
+        if expected.sha256 not in (None, digest):
+            part.discard()
+            raise UnservedError(
+                f"{url} has sha256 {digest}, wanted is {expected.sha256}, {expected.origin}. It was thrown away: either the hash"
+                " is of another file, or somebody changed this one."
+            )
+        try:
+            self._kind.check_content(part.path, filename)
+        except TorchExtensionError as exc:
+            with open(part.path, "rb") as file:
+                start = file.read(60)
+            part.discard()
+            reason = str(exc).replace(os.path.basename(part.path), "it")
+            raise another_file_error(url, self._kind.wording.noun, reason, start) from exc
 
 
 def _find_valid(entry: CacheEntry, expected: _ExpectedHash) -> Download | None:
     if expected.sha256 is None or not entry.has_file(expected.sha256):
         return None
     return Download(entry.path, expected.sha256, os.path.getsize(entry.path), is_new=False)
-
-
-def _use_in_place(local_file: local_files.LocalFile, filename: str, sha256: str | None) -> Download:
-    local_files.check_exists(local_file, None)
-    digest = check_sha256(local_file.path, sha256)
-    wheel_file.check_metadata(local_file.path, filename)
-    return Download(local_file.path, digest, os.path.getsize(local_file.path), is_new=False)
-
-
-def _discard_unless_valid(part: PartialFile, filename: str, url: str, digest: str, expected: _ExpectedHash) -> None:
-    """Remove the partial file, and raise, if it is not the expected wheel."""
-    if expected.sha256 not in (None, digest):
-        part.discard()
-        raise UnservedError(
-            f"{url} has sha256 {digest}, wanted is {expected.sha256}, {expected.origin}. It was thrown away: either the hash is"
-            " of another file, or somebody changed this one."
-        )
-    try:
-        wheel_file.check_metadata(part.path, filename)
-    except TorchExtensionError as exc:
-        with open(part.path, "rb") as file:
-            start = file.read(60)
-        part.discard()
-        raise not_a_wheel_error(url, str(exc).replace(os.path.basename(part.path), "it"), start) from exc

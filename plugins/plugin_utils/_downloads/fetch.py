@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import os
 import typing as t
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.wheel_file import read_metadata
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.wheel_file import (
+    find_modules,
+    read_metadata,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Download, Downloader
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.prediction import look_ahead
@@ -136,6 +140,7 @@ def _node_result(
                 "url": files[key].other_url or wheel["url"],
                 "sha256": files[key].sha256 or None,
                 "size": files[key].size,
+                **_find_imports(wheel, files[key]),
             }
             for wheel, key in zip(plan["wheels"], keys, strict=True)
             if key in files
@@ -156,6 +161,14 @@ def _node_result(
         ]
         result["files"] += [item.path for item in required if item.path]
     return result
+
+
+def _find_imports(wheel: t.Mapping[str, t.Any], file: Download) -> dict[str, list[str]]:
+    """What to import to try out a wheel of a package that the table lacks."""
+    if wheel.get("imports") != [] or not file.path:
+        return {}
+    with zipfile.ZipFile(file.path) as archive:  # whose METADATA has been read
+        return {"imports": find_modules(archive.namelist())}
 
 
 def _join_names(nodes: t.Sequence[str], limit: int = 10) -> str:

@@ -64,7 +64,7 @@ def check_exists(local_file: LocalFile, size: int | None) -> None:
     """
     if not os.path.isfile(local_file.path):
         raise TorchExtensionError(
-            f"There is no file {local_file.path} on the control node. Put it there, or correct the URL of the wheel."
+            f"There is no file {local_file.path} on the control node. Put it there, or correct its URL."
         )
     actual_size = os.path.getsize(local_file.path)
     if not local_file.member and size not in (None, actual_size):

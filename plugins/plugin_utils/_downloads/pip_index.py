@@ -62,43 +62,91 @@ class Listed(t.NamedTuple):
     requires: tuple[str, ...]  # Requires-Dist of its METADATA
     sha256: str | None
     size: int | None  # bytes; None if the index does not tell
+    url: str | None = None  # may hold credentials, and is not to be shown
 
 
-def download(requirement: Requirement, environment: t.Mapping[str, t.Any], folder: str, required_by_file: str) -> str:
+def download(
+    requirement: Requirement,
+    environment: t.Mapping[str, t.Any],
+    folder: str,
+    required_by_file: str,
+    index: str | None = None,
+) -> str:
     """Download the wheel that meets a requirement on a node, the newest one.
 
     :param environment: of the node, whose Python and platform count
     :param required_by_file: the name of the wheel that declares it, for messages
+    :param index: to ask in the place of the one that pip is set to
     :returns: its path in the folder
     :raises Unobtainable: if there is none, or the index cannot be asked
     """
     os.makedirs(folder, mode=0o700, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
-        filename = _download_one(requirement, environment, part, required_by_file)
+        filename = _download_one(requirement, environment, part, required_by_file, index)
         path = os.path.join(folder, filename)
         os.replace(os.path.join(part, filename), path)
     return path
 
 
-def look_up(requirement: Requirement, environment: t.Mapping[str, t.Any], required_by_file: str) -> Listed:
+def download_all(
+    requirements: t.Sequence[Requirement], environment: t.Mapping[str, t.Any], folder: str
+) -> list[str] | None:
+    """Download the wheels that meet several requirements, in one go: to start pip takes longer than most of these.
+
+    :returns: their paths in the folder; None if not all of them can be had
+    """
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
+        errors = _pip_download([_specification(requirement) for requirement in requirements], environment, part)
+        files = sorted(os.listdir(part))
+        if errors is not None or len(files) != len(requirements):
+            return None
+        for file in files:
+            os.replace(os.path.join(part, file), os.path.join(folder, file))
+    return [os.path.join(folder, file) for file in files]
+
+
+def look_up_all(requirements: t.Sequence[Requirement], environment: t.Mapping[str, t.Any]) -> list[Listed] | None:
+    """The wheels that :func:`download_all` would download, or None likewise."""
+    with tempfile.TemporaryDirectory(prefix="torch_extensions-") as scratch:
+        report, errors = _dry_run([_specification(requirement) for requirement in requirements], environment, scratch)
+    if errors is not None or len(report) != len(requirements):
+        return None
+    return [_read_report(item) for item in report]
+
+
+def look_up(
+    requirement: Requirement, environment: t.Mapping[str, t.Any], required_by_file: str, index: str | None = None
+) -> Listed:
     """The wheel that :func:`download` would download. Nothing is kept of what pip reads for it.
 
     :raises Unobtainable: likewise
     """
     with tempfile.TemporaryDirectory(prefix="torch_extensions-") as scratch:
-        report = os.path.join(scratch, "report.json")
-        options = ["install", "--dry-run", "--ignore-installed", f"--report={report}", f"--target={scratch}/target"]
-        errors = _run_pip(options, [_specification(requirement)], environment)
-        if os.path.isfile(report):
-            with open(report, encoding="utf-8") as file:
-                (item,) = json.load(file)["install"]
+        report, errors = _dry_run([*_index_options(index), _specification(requirement)], environment, scratch)
+        if report:
+            (item,) = report
             return _read_report(item)
         if errors and "no such option" not in errors:
-            raise Unobtainable(requirement, required_by_file, _explain_nothing_found(errors), _REMEDY)
+            raise Unobtainable(requirement, required_by_file, _explain_nothing_found(errors, index), _REMEDY)
         # pip before 22.2 can only download
-        filename = _download_one(requirement, environment, scratch, required_by_file)
+        filename = _download_one(requirement, environment, scratch, required_by_file, index)
         path = os.path.join(scratch, filename)
         return Listed(filename, wheel_file.read_metadata(path).requires, None, os.path.getsize(path))
+
+
+def _dry_run(
+    arguments: list[str], environment: t.Mapping[str, t.Any], scratch: str
+) -> tuple[list[dict[str, t.Any]], str | None]:
+    """What pip would install, and its error."""
+    path = os.path.join(scratch, "report.json")
+    options = ["install", "--dry-run", "--ignore-installed", f"--report={path}", f"--target={scratch}/target"]
+    errors = _run_pip(options, arguments, environment)
+    if not os.path.isfile(path):
+        return [], errors
+    with open(path, encoding="utf-8") as file:
+        report: list[dict[str, t.Any]] = json.load(file)["install"]
+    return report, errors
 
 
 def _read_report(item: t.Mapping[str, t.Any]) -> Listed:
@@ -106,7 +154,8 @@ def _read_report(item: t.Mapping[str, t.Any]) -> Listed:
     url, hashes = item["download_info"]["url"], item["download_info"].get("archive_info", {}).get("hashes", {})
     filename = os.path.basename(unquote(urlsplit(url).path))
     wheel_file.parse_name(filename)
-    return Listed(filename, tuple(item["metadata"].get("requires_dist", ())), hashes.get("sha256"), _ask_size(url))
+    requires = tuple(item["metadata"].get("requires_dist", ()))
+    return Listed(filename, requires, hashes.get("sha256"), _ask_size(url), url)
 
 
 def _ask_size(url: str) -> int | None:
@@ -153,23 +202,31 @@ def download_locked(item: t.Mapping[str, t.Any], environment: t.Mapping[str, t.A
 
 
 def _download_one(
-    requirement: Requirement, environment: t.Mapping[str, t.Any], folder: str, required_by_file: str
+    requirement: Requirement,
+    environment: t.Mapping[str, t.Any],
+    folder: str,
+    required_by_file: str,
+    index: str | None,
 ) -> str:
     """Download one wheel into an empty folder. Returns its name."""
     before = set(os.listdir(folder))
-    errors = _pip_download([_specification(requirement)], environment, folder)
+    errors = _pip_download([*_index_options(index), _specification(requirement)], environment, folder)
     files = sorted(set(os.listdir(folder)) - before)
     if errors is not None or len(files) != 1:
-        raise Unobtainable(requirement, required_by_file, _explain_nothing_found(errors), _REMEDY)
+        raise Unobtainable(requirement, required_by_file, _explain_nothing_found(errors, index), _REMEDY)
     return files[0]
+
+
+def _index_options(index: str | None) -> list[str]:
+    return ["--index-url", index] if index else []
 
 
 def _specification(requirement: Requirement) -> str:
     return f"{canonical(requirement.name)}{requirement.specifier}"
 
 
-def _explain_nothing_found(errors: str | None) -> str:
-    return f"cannot be had from the index of the control node: {errors or ''}"
+def _explain_nothing_found(errors: str | None, index: str | None) -> str:
+    return f"cannot be had from {index or 'the index of the control node'}: {errors or ''}"
 
 
 def _pip_download(arguments: list[str], environment: t.Mapping[str, t.Any], folder: str) -> str | None:

@@ -131,6 +131,50 @@ class RequirementFinder:
 
         return _walk(wheels, environment, find), [unobtainable[name] for name in sorted(unobtainable)]
 
+    def find_closure(
+        self,
+        requires: t.Sequence[str],
+        environment: t.Mapping[str, t.Any],
+        required_by_file: str,
+        without: t.Collection[str] = _NEVER_FETCHED,
+    ) -> list[Required]:
+        """The wheels of requirements, and of all that these require, one of each name, whatever the node has.
+
+        :param requires: PEP 508
+        :param environment: of the node, whose Python and platform count
+        :param required_by_file: the name of the file that declares them, for messages
+        :param without: normalised names that are left out
+        :raises TorchExtensionError: if one of them cannot be read or had
+        """
+        markers = metadata.marker_environment(environment)
+        merged: dict[str, Requirement] = {}  # all that is asked for by one name
+        chosen: dict[str, Required] = {}
+        level = {(Declaring(required_by_file, tuple(requires)), frozenset[str]())}
+        seen = set(level)
+        while level:
+            asked: dict[str, str] = {}  # by name, with who asks
+            # all of a level before any of it is chosen: a pin may stand beside what takes any version
+            for wheel, extras in sorted(level, key=lambda step: step[0].filename):
+                for requirement in _declared_requirements(wheel, markers, extras):
+                    name = canonical(requirement.name)
+                    if name not in without:
+                        merged[name] = merge_requirements(merged.get(name), requirement)
+                        asked[name] = wheel.filename
+            unmet = [
+                name
+                for name in asked
+                if name not in chosen or not merged[name].specifier.contains(chosen[name].version, prereleases=True)
+            ]
+            self._find_together([merged[name] for name in unmet], environment)
+            for name in unmet:
+                chosen[name] = self._find(merged[name], environment, None, asked[name])
+            level = {
+                (Declaring(chosen[name].filename, chosen[name].requires), frozenset(merged[name].extras))
+                for name in asked
+            } - seen
+            seen |= level
+        return sorted(chosen.values(), key=lambda item: item.name)
+
     def forget_found(self) -> None:
         """Find all anew: what was downloaded since may meet a requirement for which something older was found."""
         self._required.clear()
@@ -186,6 +230,29 @@ class RequirementFinder:
                 raise
         return self._required[key]
 
+    def _find_together(self, requirements: t.Sequence[Requirement], environment: t.Mapping[str, t.Any]) -> None:
+        """Find what the cache has not in one go. What cannot be had is found, and explained, one by one afterwards."""
+        kind = _node_kind(environment)
+        missing = {
+            canonical(requirement.name): requirement
+            for requirement in requirements
+            if (str(requirement), kind) not in {**self._required, **self._unobtainable}
+            and not _newest_cached(self._folder, requirement, environment)
+        }
+        if len(missing) < 2:
+            return
+        found: list[Required] = []
+        if self._predict:
+            for listed in pip_index.look_up_all(list(missing.values()), environment) or []:
+                name = wheel_file.parse_name(listed.filename).name
+                foreseen = Required(name, listed.filename, None, listed.sha256, listed.size, listed.requires)
+                found.append(self._foresee(foreseen))
+        else:
+            paths = pip_index.download_all(list(missing.values()), environment, self._folder) or []
+            self.downloaded += paths
+            found += [_required(wheel_file.parse_name(os.path.basename(path)).name, path) for path in paths]
+        self._required.update({(str(missing[item.name]), kind): item for item in found if item.name in missing})
+
     def _obtain(self, requirement: Requirement, environment: t.Mapping[str, t.Any], required_by_file: str) -> Required:
         """From the index, what is not in the cache."""
         name = canonical(requirement.name)
@@ -240,6 +307,16 @@ def _walk(
                 queue.append(step)
     order = sorted(found.values(), key=lambda item: (item.name, item.filename))
     return [item._replace(required_by=tuple(sorted(required_by[item.filename]))) for item in order]
+
+
+def merge_requirements(first: Requirement | None, second: Requirement) -> Requirement:
+    """A requirement of a name that asks for all that two of them ask for, markers apart."""
+    merged = Requirement(canonical(second.name))
+    for each in (first, second):
+        if each is not None:
+            merged.specifier &= each.specifier
+            merged.extras |= each.extras
+    return merged
 
 
 def _declared_requirements(wheel: Declaring, markers: dict[str, str], extras: t.Collection[str]) -> list[Requirement]:

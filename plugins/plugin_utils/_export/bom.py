@@ -20,9 +20,17 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.bundle_reading import name_files
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import Lock
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_validation import BUILT
 
 try:
-    from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, XsUri
+    from cyclonedx.model import (
+        ExternalReference,
+        ExternalReferenceType,
+        HashAlgorithm,
+        HashType,
+        Property,
+        XsUri,
+    )
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import Component, ComponentType
     from cyclonedx.output.json import JsonV1Dot6
@@ -34,6 +42,7 @@ else:
 
 _NAMESPACE = uuid.UUID("4f0ff4ad-5c7a-5a43-9a0a-7d8ed1c5a6b0")  # of the serial numbers; made up once
 _EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"
+_PROPERTIES = "airgap.torch_extensions:built"  # in front of the names of properties
 
 
 def build_bom(lock: Lock, lock_text: str) -> str:
@@ -84,7 +93,19 @@ def _component(item: t.Mapping[str, t.Any], name_in_bundle: str) -> Component:
         hashes=[digest],
         purl=PackageURL("pypi", None, name, item["version"], qualifiers),
         external_references=references,
+        properties=_provenance(item.get(BUILT) or {}),
     )
+
+
+def _provenance(built: t.Mapping[str, t.Any]) -> list[Property]:
+    """How a wheel was built, by names of our own (CycloneDX, "Properties")."""
+    told = {
+        **{key: value for key, value in built.items() if isinstance(value, str)},
+        **{f"compiler:{name}": version for name, version in built.get("compilers", {}).items()},
+    }
+    if built.get("architectures"):
+        told["architectures"] = " ".join(built["architectures"])
+    return [Property(name=f"{_PROPERTIES}:{key}", value=value) for key, value in sorted(told.items())]
 
 
 def _required_files(lock: Lock, names: t.Mapping[tuple[str, str], str]) -> dict[str, set[str]]:

@@ -15,6 +15,7 @@ import yaml
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import LOCK_VERSION
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_validation import (
+    BUILT,
     REQUIREMENT_FIELDS,
     WHEEL_FIELDS,
     check_distinct_files,
@@ -48,6 +49,7 @@ def build_lock(plans: t.Mapping[str, t.Mapping[str, t.Any]]) -> dict[str, t.Any]
         for wheel in plan["wheels"]:
             requirement = wheel.get("requirement") or f"{wheel['name']}=={wheel['version']}"
             item = {key: wheel.get(key) for key in WHEEL_FIELDS} | {"requirement": requirement}
+            item |= {BUILT: wheel[BUILT]} if wheel.get(BUILT) else {}
             _add_item(entry["wheels"], (item["name"], requirement, item["filename"], item["sha256"]), item)
         for requirement in plan["requirements"]:
             item = {key: requirement[key] for key in REQUIREMENT_FIELDS}

@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import BUILD
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch_for_nodes
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.pip_index import Unobtainable
@@ -63,6 +64,9 @@ def write_lock(
     before = lock_file.read_lock_text(path) if os.path.lexists(path) else ""
     lock = lock_file.parse_lock(before, path) if before else None
     plans = {", ".join(plan.get("nodes") or [node]): plan for node, plan in plans.items()}
+    unbuilt: list[str] = []
+    if predict:
+        plans, unbuilt = _set_unbuilt_aside(plans)
     left_out = _group_nodes(_list_refusals(plans))
     if left_out and not skip_refused:
         raise TorchExtensionError(_explain_nothing_locked(left_out, plans, "torch_extension_skip_refused: true, or "))
@@ -84,14 +88,16 @@ def write_lock(
             _write_atomically(path, after)
     totals = Totals.of(data["environments"])
     return {
-        "changed": after != before,
+        "changed": after != before or bool(unbuilt),
         "path": path,
         "environments": totals.kinds,
         "files": totals.files,
         "size": totals.size,
         "left_out": [{"nodes": _split_names(nodes), "reason": reason} for reason, nodes in left_out.items()],
         "report": [
-            describe_outcome(path, after != before, predict, totals, is_complete=not unknown),
+            describe_outcome(
+                path, after != before or bool(unbuilt), predict, totals, is_complete=not unknown and not unbuilt
+            ),
             *(f"left out: {line}" for line in _name_nodes(left_out)),
         ],
         "downloads": fetched.downloads,
@@ -100,8 +106,22 @@ def write_lock(
             *fetched.warnings,
             *_omission_warnings(plans, fetched.requirements),
             *([_unknown_warning(unknown)] if unknown else []),
+            *([f"To be built first, and then in the lock, too: {', '.join(unbuilt)}."] if unbuilt else []),
         ],
     }
+
+
+def _set_unbuilt_aside(plans: t.Mapping[str, Plan]) -> tuple[dict[str, Plan], list[str]]:
+    """The plans without wheels that have to be built first, and the names of these."""
+    rest = {
+        node: plan
+        if "refused" in plan
+        else {**plan, "wheels": [wheel for wheel in plan["wheels"] if wheel.get("action") != BUILD]}
+        for node, plan in plans.items()
+    }
+    wheels = [wheel for plan in plans.values() for wheel in plan.get("wheels", ())]
+    unbuilt = {wheel["filename"] for wheel in wheels if wheel.get("action") == BUILD}
+    return rest, sorted(unbuilt)
 
 
 def _list_refusals(plans: t.Mapping[str, Plan]) -> t.Iterator[tuple[str, str]]:

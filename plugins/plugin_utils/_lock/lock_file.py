@@ -20,10 +20,10 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_validation import (
     ENVIRONMENT_FIELDS,
     REQUIREMENT_FIELDS,
-    WHEEL_FIELDS,
     check_distinct_files,
     check_fields,
     check_file_entry,
+    check_wheel_entry,
     lock_error,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import (
@@ -140,7 +140,7 @@ def parse_lock(text: str, path: str) -> Lock:
         location = f"environment {number}"
         check_fields(entry, ENVIRONMENT_FIELDS, path, location)
         for wheel in entry["wheels"]:
-            check_file_entry(wheel, WHEEL_FIELDS, path, f"a wheel of {location}")
+            check_wheel_entry(wheel, path, f"a wheel of {location}")
         for requirement in entry["requirements"]:
             check_file_entry(requirement, REQUIREMENT_FIELDS, path, f"a requirement of {location}")
     kinds = [json.dumps(kind_of_entry(entry), sort_keys=True) for entry in data["environments"]]

@@ -78,6 +78,18 @@ WHEEL_FIELDS = {
 }
 
 
+#: a field that only wheels have which were built here, and what is in it
+BUILT = "built"
+_BUILT_FIELDS = {
+    "sdist": _TEXT,
+    "sdist_sha256": "64 hexadecimal digits",
+    "torch": _TEXT,
+    "architectures": "a list of texts",
+    "compilers": "texts by name",
+    "builder": _TEXT,
+}
+
+
 REQUIREMENT_FIELDS = {
     "name": _TEXT,
     "version": "a version",
@@ -146,6 +158,14 @@ def check_file_entry(item: t.Any, fields: t.Mapping[str, str], path: str, locati
     versions = [wheel_file.public_version(version) for version in (name.version, item["version"])]
     if name.name != canonical(item["name"]) or Version(versions[0]) != Version(versions[1]):
         raise lock_error(path, f"{item['filename']} is no wheel of {item['name']} {item['version']}")
+
+
+def check_wheel_entry(item: t.Any, path: str, location: str) -> None:
+    """As :func:`check_file_entry`, of a wheel, which may say how it was built."""
+    if isinstance(item, dict) and BUILT in item:
+        check_fields(item[BUILT], _BUILT_FIELDS, path, f"{BUILT} of {location}")
+        item = {key: value for key, value in item.items() if key != BUILT}
+    check_file_entry(item, WHEEL_FIELDS, path, location)
 
 
 def lock_error(path: str, reason: str) -> TorchExtensionError:

@@ -39,7 +39,13 @@ _FAST = 1 << 20  # bytes a second
 _REPORT_STEP = 4 << 20  # bytes between two calls of on_written
 _TRANSIENT_STATUSES = (408, 429, 500, 502, 503, 504)
 _LONGEST_DELAY = 300  # seconds, whatever the server asks for
-_ZIP_MAGIC = b"PK\x03\x04"  # what a wheel begins with (PKWARE's APPNOTE, 4.3.7)
+#: what a file begins with, by the end of its name: PKWARE's APPNOTE, 4.3.7; RFC 1952, 2.3.1; the .xz file format, 2.1.1.1
+_MAGICS = {
+    ".whl": ("zip", b"PK\x03\x04"),
+    ".zip": ("zip", b"PK\x03\x04"),
+    ".tar.gz": ("gzip", b"\x1f\x8b"),
+    ".tar.xz": ("xz", b"\xfd7zXZ\x00"),
+}
 
 
 class RetryPolicy(t.NamedTuple):
@@ -50,6 +56,25 @@ class RetryPolicy(t.NamedTuple):
     window_bytes: int = 60 << 10  # a request that brings less than this counts as one without progress, too
     max_retries: int = 5  # in a row, without progress
     backoff: float = 0.5  # seconds before the second retry; doubled before each further one
+
+
+class Wording(t.NamedTuple):
+    """How messages speak of files of one kind."""
+
+    noun: str = "wheel"
+    told_by: str = "as the release or the lock has it"  # who tells hash and size
+    hash_told_by: str = "as the release, the lock or torch_extension_sha256 has it"
+    #: the setting that leads to a mirror
+    mirror_setting: str = "torch_extension_github_url"
+    #: what to do where nobody tells a hash, and the address is without TLS; a sentence
+    without_hash: str = (
+        "Give its hash in torch_extension_sha256, or name its source (torch_extension_github_url, torch_extension_sources) by an"
+        " https: URL."
+    )
+    #: how to state the hash of a file, a sentence
+    pin: str = "Set torch_extension_sha256 to pin it."
+    #: how to accept a file that is another one than at its first download; it goes on after "If the new one is right, "
+    renew: str = "set torch_extension_sha256, or delete that file"
 
 
 class PartialFile:
@@ -120,25 +145,31 @@ class Transfer:
         retry_policy: RetryPolicy | None = None,
         progress: Progress | None = None,
         on_written: t.Callable[[int], object] = lambda size: None,
+        auth: t.Callable[[t.Any], t.Any] | None = None,
+        wording: Wording = Wording(),  # noqa: B008 (it is a tuple)
     ) -> None:
         """
         :param ca_path: a file of CA certificates to trust instead of the usual ones
         :param size: what it must have, in bytes, if that is known
         :param verified: whether to take it over verified TLS only, redirects included
         :param on_written: is called with the size of the partial file as it grows; with 0 when it starts over
+        :param auth: puts credentials into a request; without it those of ~/.netrc are used
         """
+        self._auth, self._wording = auth, wording
         self._url, self._part, self._size, self._verified = url, part, size, verified
         self._ca_path, self._retry_policy = ca_path, retry_policy or RetryPolicy()
         self._progress, self._on_written = progress or Progress(), on_written
         self._was_resumed = False
+        self._name = ""
 
     def run(self, name: str) -> bool:
         """Download all of it, with as many requests as it takes.
 
-        :param name: to show to the operator
+        :param name: of the file, which says by its end what it is, and is shown to the operator
         :returns: whether it was resumed, so that a wrong file may be worth another download
         :raises TorchExtensionError: if it fails; what has come stays in the partial file
         """
+        self._name = name
         largest = self._part.size
         retry = untried = Retry(total=self._retry_policy.max_retries, backoff_factor=self._retry_policy.backoff)
         with requests.Session() as session, self._progress.gauge(name) as gauge:
@@ -150,7 +181,7 @@ class Transfer:
                     failure = exc
                 except Exception as exc:
                     if isinstance(exc, TorchExtensionError) or not http_session.is_transient(exc):
-                        with http_session.explain_http_errors(self._url):
+                        with http_session.explain_http_errors(self._url, self._wording.mirror_setting):
                             raise
                     failure = _TransientError(settings.root_cause(exc), exc)
                 if self._part.size >= largest + self._retry_policy.window_bytes:
@@ -158,7 +189,7 @@ class Transfer:
                 try:
                     retry = retry.increment()
                 except MaxRetryError:
-                    with http_session.explain_http_errors(self._url):
+                    with http_session.explain_http_errors(self._url, self._wording.mirror_setting):
                         raise failure.error from None
                 seconds = _retry_delay(retry, failure.response)
                 attempt = self._retry_policy.max_retries - (retry.total or 0)
@@ -176,7 +207,12 @@ class Transfer:
             headers.update({"Range": f"bytes={offset}-", "If-Range": validator})
         # verify goes with the request, for a session's own setting yields to REQUESTS_CA_BUNDLE
         with session.get(
-            self._url, headers=headers, stream=True, timeout=self._retry_policy.timeout, verify=self._ca_path or True
+            self._url,
+            headers=headers,
+            stream=True,
+            timeout=self._retry_policy.timeout,
+            verify=self._ca_path or True,
+            auth=self._auth,
         ) as response:
             status, (first_byte, total) = response.status_code, _content_range(response)
             if status in _TRANSIENT_STATUSES:
@@ -198,10 +234,11 @@ class Transfer:
         if self._verified and not _is_verified(response):
             raise UnservedError(
                 f"{self._url} is redirected to {urlsplit(response.url).hostname} without TLS, and there is no sha256 to"
-                " check the file by. Give its hash in torch_extension_sha256."
+                f" check the file by. {self._wording.without_hash}"
             )
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
-            raise not_a_wheel_error(self._url, "it is a page of HTML.", response.raw.read(60, decode_content=False))
+            start = response.raw.read(60, decode_content=False)
+            raise another_file_error(self._url, self._wording.noun, "it is a page of HTML.", start)
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise UnservedError(
                 f"{self._url} came with Content-Encoding {response.headers['Content-Encoding']}, wanted is the file as"
@@ -215,10 +252,11 @@ class Transfer:
         """Append the body to the partial file."""
         start = b""
         if first_byte == 0:
-            start = response.raw.read(len(_ZIP_MAGIC), decode_content=False)
-            if not _ZIP_MAGIC.startswith(start):
+            form, magic = next((_MAGICS[end] for end in _MAGICS if self._name.endswith(end)), ("", b""))
+            start = response.raw.read(len(magic), decode_content=False) if magic else b""
+            if not magic.startswith(start):
                 start += response.raw.read(60, decode_content=False)
-                raise not_a_wheel_error(self._url, "it is not a zip file.", start)
+                raise another_file_error(self._url, self._wording.noun, f"it is not a {form} file.", start)
             self._part.start(_validator(response), _is_verified(response))
         done, expected_size = first_byte + len(start), total or self._size
         gauge.start(done, expected_size)
@@ -242,19 +280,20 @@ class Transfer:
 
     def _size_error(self, size: str) -> TorchExtensionError:
         return UnservedError(
-            f"{self._url} has {size} bytes, wanted are {self._size}, as the release or the lock has it. Either somebody"
-            f" changed the file, or a proxy or a mirror (torch_extension_github_url) gives another one; it was asked"
+            f"{self._url} has {size} bytes, wanted are {self._size}, {self._wording.told_by}. Either somebody"
+            f" changed the file, or a proxy or a mirror ({self._wording.mirror_setting}) gives another one; it was asked"
             f" {route_to(self._url)}."
         )
 
 
-def not_a_wheel_error(url: str, reason: str, start: bytes) -> UnservedError:
-    """The error for something else in a wheel's place.
+def another_file_error(url: str, noun: str, reason: str, start: bytes) -> UnservedError:
+    """The error for something else in a file's place.
 
+    :param noun: what the file should be
     :param start: what it begins with
     """
     return UnservedError(
-        f"What {url} gave is not the wheel: {reason} It begins with {start[:60].decode('ascii', 'replace')!r}. It was asked"
+        f"What {url} gave is not the {noun}: {reason} It begins with {start[:60].decode('ascii', 'replace')!r}. It was asked"
         f" {route_to(url)}. A login page of a proxy or firewall?"
     )
 

@@ -20,6 +20,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip impor
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import packages, setup_py
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import judging, labels
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
+    BUILD,
     EXAMINE,
     INSTALL,
     KEEP,
@@ -31,8 +32,10 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.se
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.wheel_file import public_version
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import check_url
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.architectures import check_architectures
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.find import Offer, WheelSearch
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.own_packages import is_in_folder
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.requirement import (
     WheelRequirement,
     normalise_label,
@@ -76,6 +79,8 @@ _EMPTY_ANSWER: dict[str, t.Any] = {
     "ground": None,
     "refused": [],
     "newer": [],
+    "build": None,
+    "built": None,
     "provable": [],
     "warnings": [],
 }
@@ -111,6 +116,7 @@ def read_settings(option: t.Callable[[str], t.Any]) -> Settings:
         max_age=option("max_age"),
         place_urls=option("place_urls"),
         suggest=option("suggest"),
+        build_architectures=check_architectures(option("build_archs")),
     )
     return Settings(
         access,
@@ -163,7 +169,7 @@ class Decision:
 
         :raises TorchExtensionError: for bad input
         """
-        wanted = _check_suitable(self._term, self._environment)
+        wanted = _check_suitable(self._term, self._environment, self._is_own)
         if not self._settings.lock:
             judging.parse_torch_version(self._environment["torch"]["version"])
         self._damage = explain_damage(wanted.name, self._environment)
@@ -179,21 +185,32 @@ class Decision:
             return
         offered = set()
         if installed and is_replaced:  # a repair is no upgrade
-            same_version = parse_requirement(f"{wanted.name}=={public_version(installed.wheel['version'])}")
+            pinned = f"{wanted.name}=={public_version(installed.wheel['version'])}"
+            same_version = parse_requirement(pinned, lambda own: own == wanted.name)
             for answer in self._find_offered(same_version):
                 offered.add(answer.wheel["url"])
                 yield answer
         yield from (answer for answer in self._find_offered(wanted) if answer.wheel["url"] not in offered)
 
+    def _is_own(self, name: str) -> bool:
+        """Whether a package that the table lacks is the site's own: in a folder of wheels or sdists, or in the lock."""
+        if self._settings.lock:
+            return True  # which says for itself what it lacks
+        return is_in_folder(name, self._sources)
+
     def _find_offered(self, wanted: WheelRequirement) -> t.Iterator[Answer]:
         """The wheels that sources have."""
         self._search = WheelSearch(wanted, self._environment, self._sources, self._settings.access)
         yield from self._usable(self._search.offers(), wanted)
-        if self._settings.match != PROVEN:
-            return
-        # what is installed first, so that it stays as long as it works
-        for_another_torch = self._usable(self._search.offers_for_another_torch(), wanted)
-        yield from sorted(for_another_torch, key=lambda answer: answer.wheel["action"] != KEEP)
+        if self._settings.match == PROVEN:
+            # what is installed first, so that it stays as long as it works
+            for_another_torch = self._usable(self._search.offers_for_another_torch(), wanted)
+            yield from sorted(for_another_torch, key=lambda answer: answer.wheel["action"] != KEEP)
+        built = self._usable(self._search.offers_to_build(), wanted)
+        if self._settings.upgrade:
+            yield from built
+        else:  # what is installed first: one for more architectures is no better there
+            yield from sorted(built, key=lambda answer: answer.wheel["action"] != KEEP)
 
     def _usable(self, offers: t.Iterable[Offer], wanted: WheelRequirement) -> t.Iterator[Answer]:
         """The answers from offers that the settings admit; why the others are not is kept for a refusal."""
@@ -242,7 +259,7 @@ class Decision:
         except TorchExtensionError as exc:
             error = error or str(exc)
             answer["conflicts"] = [*answer["conflicts"], str(exc)]
-        answer.update(_choose_action(answer, environment, settings.reinstall)._asdict())
+        answer.update(_choose_action(answer, environment, settings)._asdict())
         return Answer(answer, error=error)
 
     def _find_installed(self, wanted: WheelRequirement) -> Answer | None:
@@ -272,7 +289,7 @@ class Decision:
             "filename": origin.get("filename"),
             "sha256": origin.get("sha256"),
             "source": INSTALLED,
-            "imports": list(packages.PACKAGES[wanted.name].imports),
+            "imports": list(packages.package_facts(wanted.name).imports),
             "ground": f"it is installed, and meets {wanted}",
             "action": KEEP,
             "reason": reason,
@@ -339,12 +356,15 @@ def installed_mismatches(
     return list(candidate.mismatches)
 
 
-def _check_suitable(term: str, environment: t.Mapping[str, t.Any]) -> WheelRequirement:
+def _check_suitable(
+    term: str, environment: t.Mapping[str, t.Any], is_own: t.Callable[[str], bool] = lambda name: False
+) -> WheelRequirement:
     """Read a requirement, and refuse an environment for which there can be no wheel.
 
+    :param is_own: as for :func:`parse_requirement`
     :raises TorchExtensionError: if it is no requirement of a known package, or the environment has no torch for CUDA or ROCm
     """
-    wanted = parse_requirement(term)
+    wanted = parse_requirement(term, is_own)
     setup_py.check_torch(str(wanted), environment["torch"])
     _check_no_fork(environment["torch"])
     return wanted
@@ -380,7 +400,7 @@ def _complete_answer(wheel: dict[str, t.Any], wanted: WheelRequirement, settings
             f"{wheel['filename']} has sha256 {wheel['sha256']} by {wheel['source']}, and torch_extension_sha256 wants {sha256}."
             " Find out which of the two is right."
         )
-    if settings.require_sha256 and not sha256 and not wheel.get("sha256"):
+    if settings.require_sha256 and wheel["url"] and not sha256 and not wheel.get("sha256"):
         raise NoHashError(
             f"{wheel['filename']} has no published hash where it comes from ({wheel['source']}), and"
             " torch_extension_require_sha256 wants one. Give it in torch_extension_sha256."
@@ -392,7 +412,7 @@ def _complete_answer(wheel: dict[str, t.Any], wanted: WheelRequirement, settings
         "other_urls": others,
         "filename": labels.pip_filename(wheel["filename"]),
         "sha256": sha256 or wheel.get("sha256"),
-        "imports": list(packages.PACKAGES[wanted.name].imports),
+        "imports": list(packages.package_facts(wanted.name).imports),
         "sdist_url": _operator_sdist_url(wanted.name, settings.sdist_url),
     }
 
@@ -411,7 +431,7 @@ def _locate_in_pip_cache(
     if sdist_url:
         return {"pip_cache_path": cache.wheel_path(sdist_url, filename, environment)}
     sdist = environment.get("sdists", {}).get(name)
-    if sdist and _is_same_version(parse_requirement(sdist["requirement"]), answer):
+    if sdist and _is_same_version(parse_requirement(sdist["requirement"], lambda own: own == name), answer):
         if sdist["error"] is None:
             return {"pip_cache_path": os.path.join(sdist["folder"], filename), "sdist_url": sdist["url"]}
         error = sdist["error"]
@@ -435,12 +455,13 @@ def _is_another_file(url: str, sha256: str | None, by_key: t.Mapping[str, str]) 
     return url in by_key and str(by_key[url]).lower() != sha256
 
 
-def parse_requirement(term: str) -> WheelRequirement:
-    """Read a requirement of a known package.
+def parse_requirement(term: str, is_own: t.Callable[[str], bool] = lambda name: False) -> WheelRequirement:
+    """Read a requirement of a known package, or of one of the site's own.
 
     A local label (``==2.6.3+cu123torch2.4cxx11abifalse``) does not belong to the version by which wheels are listed: the projects
     rename their wheels, and METADATA has none. So it is taken for what the wheel is to be called.
 
+    :param is_own: tells of a name that the table lacks, normalised, whether it is one of the site's own
     :raises TorchExtensionError: if it is anything else
     """
     try:
@@ -449,7 +470,9 @@ def parse_requirement(term: str) -> WheelRequirement:
         raise TorchExtensionError(
             f"{term!r} is not a requirement such as 'flash-attn==2.8.3': {str(exc).splitlines()[0]}."
         ) from exc
-    name, package = setup_py.find_package(requirement.name)
+    name = canonical(requirement.name)
+    if name in packages.PACKAGES or name in packages.OTHER_PACKAGES or not is_own(name):
+        name = setup_py.find_package(requirement.name)[0]
     if requirement.extras:
         raise TorchExtensionError(_explain_extras(term, name, requirement))
     for part, text in (("a URL", requirement.url), ("a marker", requirement.marker)):
@@ -460,7 +483,9 @@ def parse_requirement(term: str) -> WheelRequirement:
     specifier, label = _split_label(requirement.specifier)
     pins = [item.version for item in specifier if item.operator == "==" and not item.version.endswith(".*")]
     pin = pins[0] if len(pins) == 1 and len(specifier) == 1 else None
-    return WheelRequirement(name, specifier, _upstream_spelling(pin, package.versions) if pin else None, label)
+    return WheelRequirement(
+        name, specifier, _upstream_spelling(pin, packages.package_facts(name).versions) if pin else None, label
+    )
 
 
 def _explain_extras(term: str, name: str, requirement: Requirement) -> str:
@@ -490,12 +515,16 @@ def _upstream_spelling(pin: str, known_versions: t.Iterable[str]) -> str:
     return next((version for version in known_versions if Version(version) == Version(pin)), str(Version(pin)))
 
 
-def _choose_action(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], reinstall: bool) -> Action:
+def _choose_action(answer: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], settings: Settings) -> Action:
     if answer["conflicts"]:
         return Action("refuse", "the wheel cannot serve this node")
-    if answer["pip_cache_path"]:
+    is_to_be_built = answer["url"] is None
+    if answer["pip_cache_path"] and not is_to_be_built:
         return Action("examine", "only the node knows what its pip's cache holds")
-    return decide_from_environment(answer, environment, reinstall)
+    decided = decide_from_environment(answer, environment, settings.reinstall)
+    if is_to_be_built and not (settings.keeps_installed and decided.action == KEEP):
+        return Action(BUILD, decided.reason)
+    return decided
 
 
 def _operator_sdist_url(name: str, sdist_url: str | t.Mapping[str, str] | None) -> str | None:

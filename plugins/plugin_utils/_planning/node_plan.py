@@ -16,6 +16,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import ownership
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import arguments
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
+    BUILD,
     EXAMINE,
     KEEP,
     explain_shadow,
@@ -100,7 +101,11 @@ def wheels_to_examine(plan: Plan, mode: str) -> list[dict[str, t.Any]]:
 
     An environment does not say what is in pip's cache or in a folder of wheels.
     """
-    return [arguments.for_node(wheel) for wheel in plan if mode != arguments.INSTALL or wheel["action"] == EXAMINE]
+    return [
+        arguments.for_node(wheel)
+        for wheel in plan
+        if wheel["action"] != BUILD and (mode != arguments.INSTALL or wheel["action"] == EXAMINE)
+    ]
 
 
 def strip_operator_keys(wheel: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

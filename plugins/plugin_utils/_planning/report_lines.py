@@ -19,7 +19,12 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.self
     VARIABLE,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import INSTALL, KEEP, REPLACE
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
+    BUILD,
+    INSTALL,
+    KEEP,
+    REPLACE,
+)
 
 # done, and to be done
 _TRIAL_DESCRIPTIONS = {
@@ -30,10 +35,11 @@ _TRIAL_DESCRIPTIONS = {
 # where torch is, if not in the environment's own folder
 _PLACES = {USER: "of this user alone", VARIABLE: "on PYTHONPATH", ADDED: "added to the search path"}
 _ACTION_PARTICIPLES = {INSTALL: "installed", REPLACE: "replaced"}
+_PLANNED_PARTICIPLES = {KEEP: "kept", BUILD: "to be built, and installed then"}
 
 
 def report_plan(environment: t.Mapping[str, t.Any], plan: t.Iterable[t.Mapping[str, t.Any]]) -> list[str]:
-    """Report what a node is, and the wheels of its plan that are there already.
+    """Report what a node is, and the wheels of its plan that are there already, or that there are none of yet.
 
     :param environment: what torch_info returned
     :param plan: what wheel_plan returned
@@ -45,8 +51,13 @@ def report_plan(environment: t.Mapping[str, t.Any], plan: t.Iterable[t.Mapping[s
         environment["platform"]["machine"],
         *([f"GPUs: {_describe_gpus(environment['gpus'])}"] if "gpus" in environment else []),
     ]
-    kept = (line for wheel in plan if wheel["action"] == KEEP for line in _report_wheel(wheel, wheel, "kept"))
-    return [f"found: {', '.join(facts)}", *kept]
+    told = (
+        line
+        for wheel in plan
+        if wheel["action"] in _PLANNED_PARTICIPLES
+        for line in _report_wheel(wheel, wheel, _PLANNED_PARTICIPLES[wheel["action"]])
+    )
+    return [f"found: {', '.join(facts)}", *told]
 
 
 def _describe_torch(torch: t.Mapping[str, t.Any] | None, python: t.Mapping[str, t.Any]) -> list[str]:
@@ -154,7 +165,8 @@ def explain_find_links(folder: str) -> list[str]:
 
 
 def _report_wheel(wheel: t.Mapping[str, t.Any], outcome: t.Mapping[str, t.Any], change: str) -> list[str]:
-    origin = wheel.get("url") or wheel.get("filename") or "nowhere that is recorded"
+    sdist = (wheel.get("build") or {}).get("sdist", {}).get("filename") if outcome["action"] == BUILD else None
+    origin = sdist or wheel.get("url") or wheel.get("filename") or "nowhere that is recorded"
     return [
         f"{wheel['name']} {wheel['version']}: {change} (found: {outcome['reason']})",
         f"from: {_with_size(origin, None if outcome['action'] == KEEP else wheel.get('size'))}",

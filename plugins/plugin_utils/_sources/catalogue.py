@@ -13,7 +13,7 @@ import time
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import package_facts
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.judging import Asset
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import MissingError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.github import GitHub, NoReleaseError
@@ -36,6 +36,7 @@ class SourceAccess(t.NamedTuple):
     max_age: int = 600  # seconds for which an answer is used without a request
     place_urls: t.Mapping[str, str] = {}  # mirrors of known places, by name
     suggest: bool = False  # whether known places are asked where nothing fits
+    build_architectures: tuple[str, ...] = ()  # that wheels are built for, instead of those of the GPUs that there are
 
 
 class WheelCatalogue:
@@ -65,7 +66,7 @@ class WheelCatalogue:
         :param version: None if the requirement pins none
         :raises TorchExtensionError: if the source cannot be asked
         """
-        repository = PACKAGES[name].repository if source.kind == RELEASE else None
+        repository = package_facts(name).repository if source.kind == RELEASE else None
         if repository is None or version is None:
             return None
         try:
@@ -79,7 +80,7 @@ class WheelCatalogue:
         :raises TorchExtensionError: if the source cannot be asked
         """
         if source.kind == RELEASE:
-            repository = PACKAGES[name].repository
+            repository = package_facts(name).repository
             if repository is None:
                 raise TorchExtensionError(f"The project of {name} publishes no wheels in releases on GitHub.")
             return self._with_mirror_urls(self._github_api().list_releases(repository))

@@ -22,6 +22,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.c
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.requirement import WheelRequirement
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import (
+    BUILD,
     BUNDLE,
     GUESS,
     RELEASE,
@@ -59,8 +60,10 @@ class WheelSearch:
         self._sources = [
             part
             for source in sources
+            if source.kind != BUILD
             for part in expand_source(source, requirement.name, environment, access.place_urls)
         ]
+        self._builds = any(source.kind == BUILD for source in sources)
         self._answers: dict[Source, SourceAnswer] = {}
         self._unasked: dict[str, None] = {}  # why sources could not be asked, each once
         self._refusals: dict[str, None] = {}  # what bundles, and the guess, say for themselves
@@ -84,7 +87,7 @@ class WheelSearch:
             except UnavailableError as exc:
                 self._unasked[f"{source.text}: {exc}"] = None
             except TorchExtensionError as exc:
-                if len(self._sources) == 1:
+                if len(self._asked) == 1:
                     raise
                 told = self._refusals if source.kind in (GUESS, BUNDLE) else self._unasked
                 told[f"{source.text}: {exc}"] = None
@@ -105,6 +108,25 @@ class WheelSearch:
             self._to_offer({**best[key], "needs_proof": True}) for key in sorted(best, reverse=True)[:_MAX_PROVABLE]
         ]
 
+    def offers_to_build(self) -> t.Iterator[Offer]:
+        """The wheels that were built for nodes like this one; else one that has to be built, which has no URL yet.
+
+        Nothing, if ``build`` is not among the sources. Why it cannot be built is kept for a refusal.
+        """
+        if not self._builds:
+            return
+        # most runs build nothing
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.building import find_or_build
+
+        try:
+            wheels = find_or_build(self._requirement, self._environment, self._asked, self._access)
+        except UnavailableError as exc:
+            self._unasked[f"{BUILD}: {exc}"] = None
+        except TorchExtensionError as exc:
+            self._refusals[f"{BUILD}: {exc}"] = None
+        else:
+            yield from (self._to_offer({**wheel, "needs_proof": False}) for wheel in wheels)
+
     def explain_nothing_fits(self) -> str:
         """Why no source has a wheel, and what comes nearest."""
         requirement, summaries = self._requirement, [answer.nearest for answer in self._answers.values()]
@@ -122,7 +144,7 @@ class WheelSearch:
                     f" folder.{self._advise_guess()}",
                 ]
             )
-        if not self._sources:
+        if not self._sources and not self._builds:
             looked_at = f"Nobody was asked, for none of these publishes {requirement.name}: {names}."
         elif allowed or others:
             looked_at = f"Looked at in {names}: {allowed} of {requirement} and {others} of other versions."

@@ -4,12 +4,13 @@
 
 # Private to this collection: it may change in any release.
 
-"""List the wheels in a folder of the control node."""
+"""List the wheels, or other files, in a folder of the control node."""
 
 from __future__ import annotations
 
 import os
 import re
+import typing as t
 from pathlib import Path
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -30,12 +31,20 @@ def list_wheels(path: str, name: str, warnings: list[str] | None = None) -> list
     :raises TorchExtensionError: if the folder is not there, or cannot be read
     """
     name = canonical(name)
+    return list_files(path, lambda filename: is_named_after(filename, name), warnings)
+
+
+def list_files(path: str, is_wanted: t.Callable[[str], bool], warnings: list[str] | None = None) -> list[Asset]:
+    """The files in a folder, and in the folders directly in it, whose names are wanted; as :func:`list_wheels` lists wheels.
+
+    :raises TorchExtensionError: if the folder is not there, or cannot be read
+    """
     try:
         top = Path(path).expanduser().absolute()
-        assets, unread = _list_wheels_in(top, name)
+        assets, unread = _list_files_in(top, is_wanted)
         for folder in sorted(entry for entry in top.iterdir() if entry.is_dir()):
             try:
-                below = _list_wheels_in(folder, name)
+                below = _list_files_in(folder, is_wanted)
             except PermissionError as exc:  # such as lost+found, where a file system is mounted
                 unread.append(f"The folder {folder} on the control node was not looked at ({exc.strerror}).")
             else:
@@ -55,9 +64,9 @@ def list_wheels(path: str, name: str, warnings: list[str] | None = None) -> list
     return assets
 
 
-def _list_wheels_in(folder: Path, name: str) -> tuple[list[Asset], list[str]]:
-    """The wheels, and what else is there in their place, in sentences."""
-    named = sorted(entry for entry in folder.iterdir() if is_named_after(entry.name, name))
+def _list_files_in(folder: Path, is_wanted: t.Callable[[str], bool]) -> tuple[list[Asset], list[str]]:
+    """The files, and what else is there in their place, in sentences."""
+    named = sorted(entry for entry in folder.iterdir() if is_wanted(entry.name))
     files = [entry for entry in named if entry.is_file()]
     dangling = [f"{entry} on the control node is a link that leads nowhere." for entry in named if _is_dangling(entry)]
     digests = _read_sha256sums(folder / "SHA256SUMS") if files else {}
@@ -79,7 +88,7 @@ def _is_dangling(entry: Path) -> bool:
 
 
 def _read_sha256sums(path: Path) -> dict[str, str]:
-    """The digests in a file of sha256sum, by name. A digest without a name is of the wheel that the file is named after."""
+    """The digests in a file of sha256sum, by name. A digest without a name is of the file that this one is named after."""
     if not os.path.isfile(path):
         return {}
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -4,7 +4,7 @@
 
 # Private to this collection: it may change in any release.
 
-"""List the wheels on a page: of an index of packages (PEP 503, PEP 691), or a server's plain listing of a folder.
+"""List the files on a page: of an index of packages (PEP 503, PEP 691), or a server's plain listing of a folder.
 
 Why not pypi-simple: it takes the text of a link for the file's name, which Apache and nginx cut short in their listings,
 and it needs pydantic and Beautiful Soup, half a second to import in the process of each node.
@@ -17,7 +17,9 @@ import re
 import typing as t
 from html.parser import HTMLParser
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
+from urllib.request import url2pathname
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import judging
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.judging import Asset
@@ -29,6 +31,8 @@ _SETTING = "torch_extension_sources"
 _JSON = "application/vnd.pypi.simple.v1+json"
 # The order of preference is that of PEP 691; a plain listing answers with HTML whatever is asked.
 _ACCEPT = f"{_JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1, */*;q=0.01"
+_HEADERS = {"Accept": _ACCEPT, "User-Agent": "airgap.torch_extensions"}
+_SUFFIXES = (".whl", ".tar.gz", ".zip")  # of the files that are listed
 _EMPTY_SEGMENT = "\ue000"  # stands for one while URLs are joined; no URL has this character
 _HTML = ("text/html", "application/vnd.pypi.simple.v1+html", "application/xhtml+xml")
 
@@ -58,9 +62,7 @@ def list_wheels(
     """
     settings.check_url(url, _SETTING)
     name = canonical(name)
-    http_cache = HttpCache(
-        cache, ca_path, max_age, _SETTING, {"Accept": _ACCEPT, "User-Agent": "airgap.torch_extensions"}
-    )
+    http_cache = HttpCache(cache, ca_path, max_age, _SETTING, _HEADERS)
     subject = f"What {url} has of {name}"
     try:
         # The root of the largest index is 40 MiB; by its conventional name it need not be read.
@@ -75,9 +77,55 @@ def list_wheels(
     finally:
         if times is not None:
             times.append(http_cache.oldest)
-        for warning in http_cache.warnings:
-            if warnings is not None and warning not in warnings:
-                warnings.append(warning)
+        _add_warnings(http_cache, warnings)
+
+
+def list_project(
+    index: str,
+    name: str,
+    cache: str,
+    ca_path: str | None = None,
+    max_age: float = 600,
+    warnings: list[str] | None = None,
+    auth: t.Callable[[t.Any], t.Any] | None = None,
+) -> list[Asset]:
+    """All files that an index has for a package, in its order, without those that are yanked; none, if it has no such package.
+
+    :param index: its root, as pip has it in index-url; ``file:`` as well
+    :param name: of the package, normalised
+    :param auth: puts credentials into a request
+    :raises UnavailableError: if the page cannot be had now, and no earlier answer is cached
+    :raises TorchExtensionError: if it is refused, or is no page of an index, or the cache cannot be used
+    """
+    url = f"{index.rstrip('/')}/{name}/"
+    if urlsplit(url).scheme == "file":
+        return _read_local_page(url)
+    http_cache = HttpCache(cache, ca_path, max_age, "index-url of pip on the control node", _HEADERS, auth)
+    try:
+        return http_cache.get(url, _parse_page, f"What {url} has").files
+    except MissingError:
+        return []
+    finally:
+        _add_warnings(http_cache, warnings)
+
+
+def _read_local_page(url: str) -> list[Asset]:
+    path = f"{url2pathname(urlsplit(url).path)}index.html"  # as pip takes it
+    try:
+        with open(path, "rb") as file:
+            return _parse_html(Answer(url, "text/html", None, file.read())).files
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        raise TorchExtensionError(
+            f"{path}, a page of the index of the control node's pip, cannot be read ({exc.strerror}). See `pip config list`."
+        ) from exc
+
+
+def _add_warnings(http_cache: HttpCache, warnings: list[str] | None) -> None:
+    for warning in http_cache.warnings:
+        if warnings is not None and warning not in warnings:
+            warnings.append(warning)
 
 
 def _list_project_wheels(http_cache: HttpCache, url: str, name: str, subject: str) -> list[Asset]:
@@ -122,6 +170,7 @@ def _parse_json(answer: Answer) -> _Page:
                 item.get("size"),
                 item.get("core-metadata", item.get("dist-info-metadata")),
                 answer.url,
+                item.get("requires-python"),
             )
             for item in page["files"]
             if not item.get("yanked")
@@ -162,14 +211,16 @@ class _LinkParser(HTMLParser):
         elif tag == "a" and href and "data-yanked" not in attributes:
             # PEP 714 renamed it
             self._add_link(
-                href.strip(), attributes.get("data-core-metadata", attributes.get("data-dist-info-metadata"))
+                href.strip(),
+                attributes.get("data-core-metadata", attributes.get("data-dist-info-metadata")),
+                attributes.get("data-requires-python"),
             )
 
-    def _add_link(self, href: str, metadata: str | None) -> None:
+    def _add_link(self, href: str, metadata: str | None, requires_python: str | None) -> None:
         try:
             url = _join(self._base, href)
             digest = re.search(r"(?:^|&)sha256=([^&]*)", urlsplit(url).fragment)
-            asset = _to_asset(url, digest[1] if digest else None, None, metadata, self._page)
+            asset = _to_asset(url, digest[1] if digest else None, None, metadata, self._page, requires_python)
         except ValueError:  # a link that is no URL does no harm
             return
         if asset:
@@ -178,15 +229,18 @@ class _LinkParser(HTMLParser):
             self.folders.append(url)
 
 
-def _to_asset(url: str, sha256: t.Any, size: t.Any, metadata: t.Any, page: str) -> Asset | None:
-    """A wheel of any package; None, if the URL is of something else.
+def _to_asset(url: str, sha256: t.Any, size: t.Any, metadata: t.Any, page: str, requires_python: t.Any) -> Asset | None:
+    """A wheel or an sdist of any package; None, if the URL is of something else.
 
     :param metadata: what the page says of the file of its METADATA: true, or its hash as a dictionary or ``sha256=…`` (PEP 658)
     """
     parts = urlsplit(url)
     filename = unquote(parts.path.rpartition("/")[2])
+    if not filename.endswith(_SUFFIXES):
+        return None
     # A page from the network has no say over files of the control node.
-    if parts.scheme not in ("http", "https") or not parts.hostname or not filename.endswith(".whl"):
+    is_local = parts.scheme == "file" and page.startswith("file:")
+    if not is_local and (parts.scheme not in ("http", "https") or not parts.hostname):
         return None
     # S3 takes a plus for a space; and what is written in two ways must not be two files. A colon stays: a GitHub accelerator
     # looks for the https:// of the address that it is followed by.
@@ -201,6 +255,7 @@ def _to_asset(url: str, sha256: t.Any, size: t.Any, metadata: t.Any, page: str) 
         metadata_sha256=_checked_digest(
             metadata.get("sha256") if isinstance(metadata, dict) else str(metadata).removeprefix("sha256=")
         ),
+        requires_python=requires_python if isinstance(requires_python, str) else None,
     )
 
 

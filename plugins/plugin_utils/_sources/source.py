@@ -17,6 +17,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network i
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.places import PLACES, Place
 
 RELEASE, GUESS, GITHUB, INDEX, DIRECTORY, BUNDLE = "release", "guess", "github", "index", "directory", "bundle"
+BUILD = "build"
 PLACE, KNOWN = "place", "known"
 
 #: how each kind is written
@@ -28,6 +29,7 @@ SOURCE_EXAMPLES = {
     DIRECTORY: "directory:/srv/wheels",
     BUNDLE: "bundle:/media/disk/bundle",
     KNOWN: "known",
+    BUILD: "build",
 }
 
 

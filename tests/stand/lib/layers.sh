@@ -4,7 +4,10 @@
 # are laid over it. A folder that exists is complete: each is built beside its place and moved there.
 
 TORCH=2.13.0
-LAYERS=(none cpu torch slurm old broken new oldest python aarch64)
+TORCH_CUDA=2.14.1
+TOOLKIT=$CACHE/downloads/cuda-13.0
+# but for cuda13, of several GB, which is built when it is asked for
+LAYERS=(none cpu torch slurm torch13 compiler builder old broken new oldest python aarch64)
 
 own_release() { echo "$VERSION_CODENAME"; }
 # other_releases LAYER: other releases of the same distribution, so that a fleet has different Pythons and glibcs; the first
@@ -24,7 +27,7 @@ release_of() {
   case $1 in
     new) cat "$CACHE/other-release" 2>/dev/null ;;
     oldest) cat "$CACHE/oldest-release" 2>/dev/null ;;
-    none | cpu | torch | slurm | old | broken | python | aarch64) own_release ;;
+    none | cpu | torch | slurm | torch13 | compiler | builder | cuda13 | old | broken | python | aarch64) own_release ;;
     *) die "no layer $1 (there are: ${LAYERS[*]})" ;;
   esac
 }
@@ -36,6 +39,10 @@ stack() {
     none) echo "$home/none:$home/base" ;;
     torch) echo "$home/torch-$TORCH:$home/cpu-$TORCH:$home/none:$home/base" ;;
     slurm) echo "$home/slurm-$TORCH:$home/torch-$TORCH:$home/cpu-$TORCH:$home/none:$home/base" ;;
+    torch13) echo "$home/torch13-$TORCH:$home/cpu-$TORCH:$home/none:$home/base" ;;
+    compiler) echo "$home/compiler:$home/none:$home/base" ;;
+    builder) echo "$home/compiler:$home/torch13-$TORCH:$home/cpu-$TORCH:$home/none:$home/base" ;;
+    cuda13) echo "$home/cuda13-$TORCH_CUDA:$home/compiler:$home/none:$home/base" ;;
     cpu) echo "$home/cpu-$TORCH:$home/none:$home/base" ;;
     python) echo "$home/python-$(environments_key):$home/pythons-$(environments_key):$home/none:$home/base" ;;
     *) echo "$home/$1-$(tree_key "$1"):$home/none:$home/base" ;;
@@ -44,8 +51,10 @@ stack() {
 # another layer for another tree of files
 tree_key() { cat "$STAND/layers/$1" "$STAND"/layers/{tree.sh,torch_c.c} | sha256sum | cut -c1-12; }
 built() {
-  local stack
-  stack=$(stack "$1" 2>/dev/null) && [ -d "${stack%%:*}" ]
+  local stack folders folder
+  stack=$(stack "$1" 2>/dev/null) || return
+  IFS=: read -ra folders <<<"$stack"
+  for folder in "${folders[@]}"; do [ -d "$folder" ] || return; done
 }
 cmd_has() { # LAYER..
   [ $# -gt 0 ] || usage
@@ -67,7 +76,7 @@ cmd_prepare() {
   # the servers offer real wheels, which are built against the real torch
   prepare_layer cpu
   prepare_wheels
-  for layer in python aarch64; do ! built "$layer" || prepare_wheels "$layer"; done
+  for layer in python aarch64 builder; do ! built "$layer" || prepare_wheels "$layer"; done
 }
 
 prepare_layer() {
@@ -84,12 +93,20 @@ prepare_layer() {
     torch) prepare_layer cpu; step "layer torch" lay torch "$release" ;;
     slurm)
       prepare_layer torch
-      if step "downloading Slurm ($release)" download_slurm "$release"; then
+      if step "downloading Slurm ($release)" download_packages slurm "$release" slurmd slurmctld slurm-client munge; then
         step "layer slurm" lay slurm "$release"
       else
         say "Slurm cannot be had from this host's archive: layer slurm is not built"
       fi
       ;;
+    torch13) prepare_layer cpu; step "layer torch13" lay torch13 "$release" ;;
+    compiler)
+      step "downloading a compiler ($release)" download_packages compiler "$release" g++ python3-dev ||
+        die "cannot get a compiler of $release"
+      step "layer compiler" lay compiler "$release"
+      ;;
+    builder) prepare_layer torch13; prepare_layer compiler ;;
+    cuda13) prepare_layer compiler; step "layer cuda13" lay cuda13 "$release" ;;
     python)
       pythons=$CACHE/$release/pythons-$(environments_key)
       [ -d "$pythons" ] || step "Pythons of this host" gather_pythons "$pythons"
@@ -159,11 +176,14 @@ lay() {
   mkdir -p "$tmp/upper/opt" "$tmp/work" "$tmp/root" "$CACHE/downloads"
   case $1 in
     cpu) download_torch ;;
+    torch13) download_toolkit ;;
+    cuda13) download_torch_cuda ;;
     python) download_pips ;;
   esac
   # the chroot has no compiler: the libraries of the small trees are made here
   mkdir "$tmp/libraries"
   tree_libraries "$tmp/libraries" "$(machine_of "$1")"
+  [ "$1" != torch13 ] || cuda_libraries "$tmp/libraries/cuda"
   # shellcheck disable=SC2016 # expanded by the inner shell
   unshare -m -n -- sh -ec '
     mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
@@ -178,15 +198,16 @@ lay() {
     ' - "$below" "$tmp" "$CACHE" "$STAND" "$1" "$TORCH" "$(emulated_if_need_be "$1")"
   rm -rf "$tmp/upper/tmp" "$tmp/upper/proc" "$tmp/upper/root"
   mv -T "$tmp/upper" "$layer"
-  rm -rf "$tmp"
+  rm -rf "$tmp" "$CACHE/downloads/torch-cuda"
 }
 
-# Slurm and what of its dependencies the base lacks, as Debian packages. Its steps are chained, for it is called where errexit is off.
-download_slurm() { # RELEASE
-  local debs=$CACHE/downloads/slurm-$1 tmp=$CACHE/downloads/slurm-$1.tmp apt
+# Packages and what of their dependencies the base lacks. Its steps are chained, for it is called where errexit is off.
+download_packages() { # LAYER RELEASE PACKAGE..
+  local release=$2 debs=$CACHE/downloads/$1-$2 tmp=$CACHE/downloads/$1-$2.tmp apt
+  shift 2
   rm -rf "$debs" && # as of the last base: not kept, for the next one may lack others
-    apt_of "$1" "$tmp" "$CACHE/$1/base/var/lib/dpkg/status" &&
-    "${apt[@]}" install --yes --no-install-recommends --download-only slurmd slurmctld slurm-client munge >/dev/null &&
+    apt_of "$release" "$tmp" "$CACHE/$release/base/var/lib/dpkg/status" &&
+    "${apt[@]}" install --yes --no-install-recommends --download-only "$@" >/dev/null &&
     rm -rf "$tmp/cache/archives/"{partial,lock} &&
     mv -T "$tmp/cache/archives" "$debs" &&
     rm -rf "$tmp"
@@ -228,6 +249,39 @@ c10_library() {
   echo "void error(void) __asm__(\"_ZN3c105ErrorC2ENS_14SourceLocationE$message\"); void error(void) {}" >"$2.c"
   compile "$3" "$2.c" "$2" -Wl,-soname,libc10.so
   rm "$2.c"
+}
+
+# cuda_libraries FOLDER: those of torch that its CPU build lacks, and libtorch.so, which brings them along. They need each other
+# and the CUDA runtime as the real ones do, and have nothing in them.
+cuda_libraries() {
+  mkdir -p "$1/elsewhere"
+  empty_library "$1/elsewhere/libcudart.so.13"
+  empty_library "$1/elsewhere/libtorch_cpu.so"
+  empty_library "$1/libc10_cuda.so" "$1/elsewhere/libcudart.so.13"
+  empty_library "$1/libtorch_cuda.so" "$1/libc10_cuda.so" "$1/elsewhere/libcudart.so.13"
+  empty_library "$1/libtorch.so" "$1/elsewhere/libtorch_cpu.so" "$1/libtorch_cuda.so"
+  rm -r "$1/elsewhere"
+}
+empty_library() { # FILE NEEDED..
+  local file=$1 runtime=../../nvidia/cu13/lib
+  shift
+  gcc -shared -nostdlib -x c /dev/null -x none -Wl,--no-as-needed -Wl,--allow-shlib-undefined "$@" -o "$file" \
+    -Wl,-soname,"${file##*/}" -Wl,--disable-new-dtags "-Wl,-rpath,\$ORIGIN/$runtime:\$ORIGIN"
+}
+
+# The build for CUDA that the package index has, and NVIDIA's libraries: several GB, which are removed again once they are installed.
+download_torch_cuda() {
+  "$TOOLS/bin/pip" download -qq --only-binary :all: -d "$CACHE/downloads/torch-cuda" "torch==$TORCH_CUDA"
+}
+
+# What NVIDIA's compiler for CUDA 13.0 is made of, as the package index has it. Kept for the layer, which wants the runtime alone,
+# and for the stand's index, which offers them all.
+download_toolkit() {
+  [ -d "$TOOLKIT" ] && return
+  rm -rf "$TOOLKIT.tmp"
+  step "downloading NVIDIA's compiler" "$TOOLS/bin/pip" download -qq --no-deps --only-binary :all: -d "$TOOLKIT.tmp" \
+    nvidia-{cuda-nvcc,cuda-crt,nvvm,cuda-cccl,cuda-runtime}==13.0.*
+  mv -T "$TOOLKIT.tmp" "$TOOLKIT"
 }
 
 # torch's CPU build and what it needs. Plain pip finds one on some machines; elsewhere it would find the CUDA build

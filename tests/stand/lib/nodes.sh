@@ -10,7 +10,7 @@ cmd_up() {
     name=${BASH_REMATCH[1]} layer=${BASH_REMATCH[2]}
     case $name in lan | dmz | wan | index | artefacts | control | lo) die "$name is taken: choose another name" ;; esac
     built "$layer" || missing+=("$layer")
-    [[ ! $layer =~ ^(python|aarch64)$ ]] || [ -d "$(shop "$layer")" ] || missing+=("$layer")
+    [[ ! $layer =~ ^(python|aarch64|builder)$ ]] || [ -d "$(shop "$layer")" ] || missing+=("$layer")
   done
   if [ ${#missing[@]} -gt 0 ] || [ ! -d "$(shop)" ]; then
     "$STAND/stand" prepare "${missing[@]:-none}"
@@ -18,6 +18,7 @@ cmd_up() {
   fi
   world >/dev/null || start_world
   [[ " $* " != *=aarch64\ * ]] || publish_aarch64
+  [[ " $* " != *=builder\ * ]] || publish_builder
   for spec; do
     name=${spec%%=*}
     case $(node "$name") in

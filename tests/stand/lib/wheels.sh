@@ -37,22 +37,31 @@ catalogue() {
 # index/FILE
 # shop python: the same for layer python, and besides build/FILE: what an sdist needs to be built
 # shop aarch64: releases/OWNER/NAME/TAG/FILE for layer aarch64
+# shop builder: index/FILE for layer builder
 shop() {
   local key
   key=$({
     echo "$TORCH"
     catalogue "$@"
-    cat "$STAND"/wheel/setup.py "$STAND"/wheel/*/*.c* "$STAND"/wheel/*/*/*.py
+    if [ "${1:-}" = builder ]; then
+      find "$STAND/sdist" -type f | sort | xargs cat
+    else
+      cat "$STAND"/wheel/setup.py "$STAND"/wheel/*/*.c* "$STAND"/wheel/*/*/*.py
+    fi
   } | sha256sum)
   echo "$CACHE/${1:-}shop-${key:0:12}"
 }
 
-prepare_wheels() { # [python|aarch64]
+prepare_wheels() { # [python|aarch64|builder]
   local shop
   shop=$(shop "$@")
   [ -d "$shop" ] && return
   rm -rf "$CACHE/${1:-}shop"-*
-  step "wheels and package index${1:+ of layer $1}" build_shop "$shop.tmp" "$@"
+  if [ "${1:-}" = builder ]; then
+    step "package index of layer builder" build_builder_shop "$shop.tmp"
+  else
+    step "wheels and package index${1:+ of layer $1}" build_shop "$shop.tmp" "$@"
+  fi
   mv -T "$shop.tmp" "$shop"
 }
 build_shop() { # FOLDER [python|aarch64]
@@ -76,6 +85,18 @@ build_shop() { # FOLDER [python|aarch64]
   fi
   for folder in "$shop/$UPSTREAM"/v*; do
     "$TOOLS/bin/python" "$STAND/wheel/fetch_sdist.py" "flash-attn==${folder##*/v}" "$shop/index"
+  done
+}
+# What a build needs: sdists of our own, NVIDIA's compiler, and tools for the nodes' Python, which is that of the stand's tools
+build_builder_shop() { # FOLDER
+  local source
+  rm -rf "$1"
+  mkdir -p "$1/index"
+  download_toolkit
+  cp -l "$TOOLKIT"/*.whl "$1/index"
+  "$TOOLS/bin/pip" download -qq --no-deps --only-binary :all: -d "$1/index" pip 'setuptools<82' wheel ninja packaging
+  for source in "$STAND"/sdist/*-*/; do
+    "$TOOLS/bin/python" "$STAND/sdist/pack.py" "$source" "$1/index"
   done
 }
 

@@ -166,6 +166,14 @@ publish_aarch64() {
   cp -a "$(shop aarch64)/releases" "$STATE/wan"
   publish_anew
 }
+# What a build takes from the control node's index, as soon as there is a node that builds.
+publish_builder() {
+  local offered=$STATE/wan/building
+  # 100 MB: links, unless the cache is on another file system
+  [ -d "$offered" ] || cp -al "$(shop builder)/index" "$offered" 2>/dev/null ||
+    { rm -rf "$offered" && cp -a "$(shop builder)/index" "$offered"; }
+  publish_anew
+}
 publish_anew() {
   /usr/bin/python3 "$STAND/servers/publish.py" "$STATE/wan"
   nsenter -t "$(world)" -n -m -p -- nginx -c "$STATE/nginx.conf" -s reload 2>>"$STATE/nginx.log"

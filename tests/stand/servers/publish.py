@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """publish.py FOLDER: writes what the servers need to serve FOLDER/releases/OWNER/NAME/TAG/FILE, FOLDER/astral/CHANNEL/FILE,
-FOLDER/files and FOLDER/wheels as the stand's github.com, Astral's indexes and package indexes. May be run again when files were
+FOLDER/files, FOLDER/building and FOLDER/wheels as the stand's github.com, Astral's indexes and package indexes. May be run again when files were
 added."""
 
 import hashlib
@@ -154,7 +154,7 @@ for channel in sorted(path for path in wan.glob("astral/cu*") if path.is_dir()):
         write(wan / f"astral/simple/{channel.name}/{project}/index.json", json.dumps(page))
 
 # Labelled wheels are in an index of their own: what pip is to install from an sdist must not be in reach as a wheel.
-package_index("simple", wan / "files")
+package_index("simple", wan / "files", wan / "building")
 package_index("site/simple", wan / "files", wan / "wheels")
 for wheel in (wan / "wheels").glob("*.whl"):
     if digest := published_digest(wheel):

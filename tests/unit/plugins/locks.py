@@ -71,6 +71,17 @@ def planned_wheel(filename: str, requirement: str, **more) -> dict:
     }
 
 
+#: how a wheel was built, as a lock tells it
+BUILT = {
+    "sdist": "flash_attn-2.8.3.tar.gz",
+    "sdist_sha256": "1" * 64,
+    "torch": "2.2.0+cu121",
+    "architectures": ["8.0", "9.0"],
+    "compilers": {"cxx": "12.2.0", "nvcc": "12.1.105"},
+    "builder": "b01",
+}
+
+
 def missing_requirement(filename: str, *required_by: str, **more) -> dict:
     """A requirement that a node lacked."""
     name, version = filename.split("-")[:2]

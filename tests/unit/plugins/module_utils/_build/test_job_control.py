@@ -13,7 +13,7 @@ import pytest
 from builds import extension_files, make_sdist
 from wheels import tree_state
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._build import job_control
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._build import job_control, takers
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._build.job_folder import write_json
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 
@@ -71,6 +71,36 @@ def test_clearing_removes_the_folder_and_the_files_that_no_other_build_names(bui
     assert all(os.path.exists(folder.delivered(file)) for file in shared)
     assert job_control.clear(folder, job) is False
     assert job_control.clear(other, {"id": "other"}) is True
+    assert not builds.folder.exists()
+
+
+def test_what_another_control_node_waits_for_is_not_cleared_away_from_it(builds, job):
+    folder = builds.job_folder()
+    os.makedirs(folder.path)
+    for taker in ("one", "other"):
+        takers.note_taker(folder.takers, taker)
+    assert job_control.clear(folder, {**job, "taker": "one"}) is False
+    assert os.path.exists(folder.path)
+    assert job_control.clear(folder, {**job, "taker": "other"}) is True
+    assert not os.path.exists(folder.path)
+
+
+def test_a_control_node_that_has_not_asked_for_ten_minutes_waits_no_longer(builds, job):
+    folder = builds.job_folder()
+    os.makedirs(folder.path)
+    takers.note_taker(folder.takers, "gone")
+    os.utime(os.path.join(folder.takers, "gone"), (0, 0))
+    assert job_control.clear(folder, {**job, "taker": "one"}) is True
+
+
+@pytest.mark.parametrize("taker", ["", "../up", "a/b", "a" * 65])
+def test_a_taker_names_no_file_elsewhere(builds, taker):
+    with pytest.raises(TorchExtensionError, match=r"job\.taker is"):
+        takers.note_taker(builds.job_folder().takers, taker)
+
+
+def test_of_what_was_never_started_no_taker_is_noted(builds):
+    takers.note_taker(builds.job_folder().takers, "one")
     assert not builds.folder.exists()
 
 

@@ -13,6 +13,7 @@ from wheels import LABEL, build_wheel, write_zip
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.wheel_file import (
     check_metadata,
+    find_modules,
     parse_name,
     public_version,
     read_metadata,
@@ -21,6 +22,19 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.wh
 
 OFFICIAL = "flash_attn-2.8.3+cu12torch2.6cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
 SOUND = b"Metadata-Version: 2.1\nName: flash_attn\nVersion: 2.8.3\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "modules"),
+    [
+        (["flash_attn/__init__.py", "flash_attn_2_cuda.abi3.so", "hopper/__init__.py"], ["flash_attn", "hopper"]),
+        (["our_kernels.py", "our_kernels_cuda.cpython-311-x86_64-linux-gnu.so"], ["our_kernels"]),
+        (["kernels.abi3.so", "tests/__init__.py", "a-1.dist-info/METADATA", "a-1.data/__init__.py"], ["kernels"]),
+        (["namespace/module.py", "not-a-name.py"], []),
+    ],
+)
+def test_a_wheel_is_tried_out_by_its_packages_else_by_its_modules_else_by_its_libraries(names, modules):
+    assert find_modules(names) == modules
 
 
 def test_a_name_is_taken_apart():

@@ -9,7 +9,7 @@ import json
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
-from locks import EINOPS, WHEEL, missing_requirement, planned_wheel
+from locks import BUILT, EINOPS, WHEEL, missing_requirement, planned_wheel
 from wheels import sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -58,6 +58,22 @@ def test_each_file_is_one_component_with_its_hash_and_origin_and_what_it_require
     [origin] = data["components"][1]["externalReferences"]
     assert (origin["type"], origin["url"]) == ("distribution", wheel["url"])
     assert {"ref": WHEEL, "dependsOn": [EINOPS]} in data["dependencies"]
+
+
+def test_of_a_wheel_that_was_built_here_the_bill_says_how(environment):
+    wheels = [planned_wheel(WHEEL, "flash-attn", built=BUILT)]
+    text = format_lock(build_lock({"a": {"environment": environment, "wheels": wheels, "requirements": []}}))
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bom_of(text)) is None
+    [component] = json.loads(bom_of(text))["components"]
+    assert {each["name"].rpartition("built:")[2]: each["value"] for each in component["properties"]} == {
+        "architectures": "8.0 9.0",
+        "builder": "b01",
+        "compiler:cxx": "12.2.0",
+        "compiler:nvcc": "12.1.105",
+        "sdist": "flash_attn-2.8.3.tar.gz",
+        "sdist_sha256": "1" * 64,
+        "torch": "2.2.0+cu121",
+    }
 
 
 def test_two_files_of_one_name_are_two_components(maker):

@@ -8,13 +8,14 @@ import itertools
 import re
 
 import pytest
-from locks import CONV, EINOPS, OTHER_WHEEL, WHEEL, missing_requirement, planned_wheel
+from locks import BUILT, CONV, EINOPS, OTHER_WHEEL, WHEEL, missing_requirement, planned_wheel
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
     build_lock,
     format_lock,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
 
 
 def test_a_lock_has_each_kind_of_node_once_with_all_that_any_node_of_it_needs(plans):
@@ -27,6 +28,15 @@ def test_a_lock_has_each_kind_of_node_once_with_all_that_any_node_of_it_needs(pl
         ("ninja", ["causal-conv1d"]),
     ]
     assert [wheel["filename"] for wheel in second["wheels"]] == [OTHER_WHEEL]
+
+
+def test_a_lock_says_how_a_wheel_was_built_and_nothing_of_others(environment):
+    wheels = [planned_wheel(CONV, "causal-conv1d"), planned_wheel(WHEEL, "flash-attn", built=BUILT)]
+    text = format_lock(build_lock({"n1": {"environment": environment, "wheels": wheels, "requirements": []}}))
+    plain, built = lock_file.parse_lock(text, "a.yml").environments[0]["wheels"]
+    assert "built" not in plain
+    assert built["built"] == BUILT
+    assert lock_file.parse_lock(text, "a.yml").find("flash-attn", environment)["built"] == BUILT
 
 
 def test_the_order_of_the_nodes_does_not_change_the_text_of_a_lock(plans):

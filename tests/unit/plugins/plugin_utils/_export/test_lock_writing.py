@@ -232,6 +232,17 @@ def test_a_prediction_downloads_nothing_and_says_what_it_cannot_know(
     assert "what the wheels require" in warning
 
 
+def test_a_prediction_says_which_wheels_have_to_be_built_first(write_lock, make_plan, publish, index, lock_path):
+    filename = "causal_conv1d-1.7.0+cu13torch2.14cxx11abiTRUE-cp311-cp311-linux_x86_64.whl"
+    unbuilt = {"name": "causal-conv1d", "filename": filename, "url": None, "action": "build", "conflicts": []}
+    plan = make_plan(publish(), unbuilt)
+    result = write_lock({"n1": plan}, predict=True)
+    assert (result["changed"], lock_path.exists()) == (True, False)
+    assert f"To be built first, and then in the lock, too: {filename}." in result["warnings"]
+    with pytest.raises(TorchExtensionError, match="there is no wheel for it"):
+        write_lock({"n1": plan})
+
+
 def test_a_prediction_without_a_cache_is_what_happens_where_servers_give_parts_of_files(
     write_lock, make_plan, publish, index, environment, cache, tls_server, tmp_path, lock_path
 ):

@@ -9,6 +9,7 @@ import json
 import pytest
 import yaml
 from locks import (
+    BUILT,
     CONV,
     EINOPS,
     WHEEL,
@@ -99,6 +100,10 @@ REBUILT_EINOPS = missing_requirement(EINOPS, "flash-attn", **OTHER_BYTES)
             change("environments", 1, "wheels", 0, "url", f"https://github.example/{WHEEL}"),
             f"{WHEEL} stands for two files, ",
         ),
+        (change(*FIRST_ENVIRONMENT, "wheels", 0, "built", None), "built of a wheel of environment 1 is None"),
+        (change(*FIRST_ENVIRONMENT, "wheels", 0, "built", {**BUILT, "by": "me"}), "has by, which is unknown"),
+        (change(*FIRST_ENVIRONMENT, "wheels", 0, "built", {**BUILT, "sdist_sha256": "no"}), "wanted is 64 hexadecimal"),
+        (change(*FIRST_ENVIRONMENT, "wheels", 0, "built", {**BUILT, "compilers": []}), "wanted is texts by name"),
         (change("environments", 1, "requirements", [REBUILT_EINOPS]), f"{EINOPS} stands for two files, with sha256"),
         (change("environments", 1, "wheels", 0, EINOPS_AS_WHEEL), f"{EINOPS} stands for two files, with sha256"),
     ],

@@ -48,6 +48,8 @@ def test_the_answer_is_the_whole_plan_of_one_wheel(environment):
         "ground": "it is what setup.py of flash-attn 2.5.3 would ask for here; whether it exists is not known",
         "refused": [],
         "newer": [],
+        "build": None,
+        "built": None,
         "warnings": [],
         "sdist_url": None,
         "pip_cache_path": None,
@@ -586,6 +588,18 @@ def test_a_torch_whose_version_has_no_number_is_refused_in_words(environment, tm
     (tmp_path / WHEEL).write_bytes(b"wheel")
     with pytest.raises(TorchExtensionError, match="its version is 'nightly'"):
         choose_wheel("flash-attn", environment, Settings(SourceAccess(str(tmp_path)), (f"directory:{tmp_path}",)))
+
+
+def test_a_package_that_the_table_lacks_is_taken_from_a_folder_that_has_it(environment, tmp_path):
+    (tmp_path / "our_kernels-0.1.0-cp311-cp311-linux_x86_64.whl").touch()
+    (tmp_path / "torch-2.2.0-cp311-cp311-linux_x86_64.whl").touch()
+    settings = Settings(SourceAccess(str(tmp_path), suggest=False), (f"directory:{tmp_path}",))
+    decision = Decision("Our.Kernels>=0.1", environment, settings)
+    [answer] = decision.answers()
+    assert (answer.wheel["name"], answer.wheel["version"], answer.wheel["imports"]) == ("our-kernels", "0.1.0", [])
+    for term in ("their-kernels", "torch"):
+        with pytest.raises(TorchExtensionError, match=f"{term} is not a package that this collection knows"):
+            list(Decision(term, environment, settings).answers())
 
 
 @pytest.mark.parametrize(

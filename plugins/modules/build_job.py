@@ -291,7 +291,7 @@ job:
       type: float
       sample: 340.2
     message:
-      description: What it does; why it has failed, with the first error of the compiler.
+      description: What it does; or why there is no wheel, the first error of the compiler above all, in words that follow a colon.
       type: str
       sample: compiles
     log:

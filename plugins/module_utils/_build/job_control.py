@@ -92,7 +92,7 @@ def poll(folder: JobFolder) -> dict[str, t.Any]:
     if has_process and answer["state"] != job.RUNNING:  # it has just begun, or is about to end
         return {**answer, "state": job.RUNNING, "message": ""}
     if answer["state"] == job.RUNNING and not has_process:
-        lost = "The build has ended without a word: it was killed, or the machine was restarted. Another run goes on from what is compiled."
+        lost = "it has ended without a word: it was killed, or the machine was restarted"
         return {**answer, "state": LOST, "message": lost}
     return answer
 
@@ -127,7 +127,7 @@ def stop(folder: JobFolder, check_mode: bool = False) -> bool:
         os.unlink(folder.slurm)
     write_json(
         folder.state,
-        {**read_json(folder.state), "state": job.FAILED, "ended": time.time(), "message": "The build was stopped."},
+        {**read_json(folder.state), "state": job.FAILED, "ended": time.time(), "message": "it was stopped"},
     )
     return True
 
@@ -307,6 +307,6 @@ def _explain_allocation(
     else:
         message = (
             f"Slurm's job {number} has ended before the build: Slurm or somebody has ended it (memory, time, scancel). Look at"
-            " torch_extension_build_slurm_options. Another run goes on from what is compiled."
+            " torch_extension_build_slurm_options."
         )
     return {"state": LOST, "message": message}

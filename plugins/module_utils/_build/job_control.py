@@ -148,9 +148,18 @@ def clear(folder: JobFolder, wanted: t.Mapping[str, t.Any], check_mode: bool = F
         found = [path for path in (folder.path, *dict.fromkeys(paths)) if os.path.lexists(path)]
         for path in found if not check_mode else ():
             unpacking.remove(path)
-            with contextlib.suppress(OSError):  # there may be others in it
-                os.removedirs(os.path.dirname(path))
+            _remove_empty_folders(os.path.dirname(path), folder.folder)
     return bool(found)
+
+
+def _remove_empty_folders(path: str, top: str) -> None:
+    """Remove a folder and those above it as far as they are empty, up to one that goes with them."""
+    with contextlib.suppress(OSError):  # there is something else in it
+        while True:
+            os.rmdir(path)
+            if path == top:
+                break
+            path = os.path.dirname(path)
 
 
 def is_finished(folder: JobFolder, wanted: t.Mapping[str, t.Any]) -> bool:

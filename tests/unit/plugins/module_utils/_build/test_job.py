@@ -39,6 +39,8 @@ def test_a_wheel_is_built_and_works_and_the_environment_stays_as_it_is(builds, m
     _status, out, err = run([venv / "bin/python", "-c", code], cwd=tmp_path / "unpacked")
     assert out.split() == ["1", "/build/src/main.cpp"], err
     assert tree_state(venv) == before
+    # the build's own, though the environment has it in the same version
+    assert list(Path(builds.job_folder().venv).glob("lib/*/site-packages/pip/__init__.py"))
 
 
 @pytest.mark.parametrize("pyproject", [True, False], ids=["with pyproject.toml", "without"])

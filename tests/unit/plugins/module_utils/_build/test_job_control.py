@@ -18,6 +18,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 
 @pytest.fixture
 def job(builds, tmp_path):
+    builds.folder = tmp_path / "home" / "builds"
     return builds.make_job(make_sdist(tmp_path, extension_files(parts=0)))
 
 
@@ -110,6 +111,7 @@ def make_other(folder):
 def test_files_that_were_brought_for_a_build_that_never_started_are_cleared(builds, job):
     assert job_control.clear(builds.job_folder(), job) is True
     assert not builds.folder.exists()
+    assert builds.folder.parent.exists()
     assert job_control.clear(builds.job_folder(), job) is False
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import pytest
 from urllib3.util import Retry
-from wheels import build_wheel
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 
@@ -19,18 +18,6 @@ def _no_backoff(monkeypatch):
 @pytest.fixture
 def context(tmp_path):
     return DownloadContext(str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def publish(server, tmp_path, monkeypatch):
-    """Puts wheels on a real simple index, which the control node's pip then uses."""
-
-    def publish(*wheels):
-        for wheel in wheels:
-            build_wheel(tmp_path / "index", **wheel)
-        monkeypatch.setenv("PIP_INDEX_URL", server.serve_index(tmp_path / "index"))
-
-    return publish
 
 
 @pytest.fixture

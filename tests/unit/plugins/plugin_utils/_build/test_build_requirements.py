@@ -198,6 +198,13 @@ def test_a_large_wheel_of_torch_for_another_cuda_is_not_downloaded(find_torch, s
     assert not (tmp_path / "cache" / "requirements").exists()
 
 
+def test_torch_from_a_server_that_gives_no_parts_is_told_from_another_once_it_is_here(find_torch, publish, server):
+    publish(torch())
+    with pytest.raises(TorchExtensionError, match=r"torch-2\.14\.1-.* is built for CUDA 13\.0\."):
+        find_torch(cuda="12.6", place_urls={"pytorch": f"{server.url}/nowhere"})
+    assert find_torch()[0].filename.startswith("torch-2.14.1-"), "it serves another build"
+
+
 def test_no_torch_to_be_had_is_one_message(find_torch, publish, server):
     publish(torch())
     with pytest.raises(TorchExtensionError) as failure:

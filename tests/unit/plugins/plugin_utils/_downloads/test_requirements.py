@@ -26,18 +26,6 @@ pytestmark = pytest.mark.slow  # most of them run pip
 
 
 @pytest.fixture
-def publish(server, tmp_path, monkeypatch):
-    """Puts wheels on a real simple index, which the control node's pip then uses."""
-
-    def publish(*wheels):
-        for wheel in wheels:
-            build_wheel(tmp_path / "index", **wheel)
-        monkeypatch.setenv("PIP_INDEX_URL", server.serve_index(tmp_path / "index"))
-
-    return publish
-
-
-@pytest.fixture
 def find_required(tmp_path):
     """The file names of what a node lacks for a wheel with these requirements."""
 

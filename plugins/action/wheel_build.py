@@ -104,15 +104,19 @@ class ActionModule(DeliveringAction):
             return True, self._build(build, workshop, limits, context.cache, context.progress.note)
 
     def _predict(self, build: Build, workshop: Workshop, limits: Limits) -> str:
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build import following
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import (
+            check_room,
             choose_method,
             describe_build,
             describe_estimate,
         )
 
-        sources = workshop.find_sources(build)
+        machine, sources = self._probe(), workshop.find_sources(build)
         uses_cuda = sources is None or sources.use_cuda
-        method = choose_method(build, self._probe(), uses_cuda, self._arguments["cuda"], limits)
+        method = choose_method(build, machine, uses_cuda, self._arguments["cuda"], limits)
+        if self._run("poll", {"id": build.id})["job"]["state"] == following.ABSENT:
+            check_room(build, machine)
         return describe_build(build, method, "would be built", describe_estimate(method))
 
     def _build(
@@ -120,6 +124,7 @@ class ActionModule(DeliveringAction):
     ) -> str:
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build import following
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import (
+            check_room,
             choose_method,
             describe_build,
             make_job,
@@ -136,17 +141,30 @@ class ActionModule(DeliveringAction):
 
         machine, sources = self._probe(), workshop.get_sources(build)
         method = choose_method(build, machine, sources.use_cuda, self._arguments["cuda"], limits)
-        if poll()["state"] not in (following.RUNNING, following.FINISHED):
+        state = poll()["state"]
+        if state not in (following.RUNNING, following.FINISHED):
+            is_new = state == following.ABSENT
+            if is_new:
+                check_room(build, machine)
             materials = workshop.gather(build, method, sources, machine)
             self._bring(materials.files(), f"{machine['folder']}/{_FILES}")
             options = self._arguments["slurm_options"]
-            self._run("start", make_job(build, method, sources.facts.newest_mtime, materials, limits, options))
+            self._start(make_job(build, method, sources.facts.newest_mtime, materials, limits, options), is_new)
         job = following.follow(build, poll, note)
         if job["state"] != following.FINISHED:
             raise TorchExtensionError(following.explain_failure(build, job))
         workshop.store(build, method, machine, job, sources, self.execute)
         self._run("clear", asked)
         return describe_build(build, method, "built", f", in {following.format_time(job['seconds'])}")
+
+    def _start(self, job: dict[str, t.Any], is_new: bool) -> None:
+        """Have a build begin. One that is refused leaves nothing behind, unless an earlier attempt has compiled some of it."""
+        try:
+            self._run("start", job)
+        except ModuleFailedError:
+            if is_new:
+                self._run("clear", job)
+            raise
 
     def _probe(self) -> dict[str, t.Any]:
         return t.cast("dict[str, t.Any]", self._run("probe", None, check_mode=True)["machine"])

@@ -14,7 +14,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.builds import Build
 
-RUNNING, FINISHED = "running", "finished"
+ABSENT, RUNNING, FINISHED = "absent", "running", "finished"
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 10.0  # seconds between two questions
 _SHARE_OF_PAUSES = 0.05  # of the time that has gone by

@@ -128,6 +128,25 @@ def _check_machine(build: Build, machine: Machine) -> None:
         )
 
 
+def check_room(build: Build, machine: Machine) -> None:
+    """Refuse a build for which the machine is too small before anything is brought; build_job looks again before it begins.
+
+    :raises TorchExtensionError: if there is too little disk, or too little memory for one compiler
+    """
+    row, package = table.find_build(build.name), f"{build.name} {build.version}"
+    if row.disk_mib > machine["free_mib"]:
+        raise TorchExtensionError(
+            f"{machine['folder']} on {build.builder} has {machine['free_mib']} MiB free, a build of {package} wants {row.disk_mib} MiB. Make"
+            " room there, set torch_extension_build_dir, or name another machine in torch_extension_builder."
+        )
+    # of a machine that Slurm allocates nothing is known yet
+    if not build.is_slurm and row.memory_per_job_mib > machine["memory_mib"]:
+        raise TorchExtensionError(
+            f"{build.builder} has {machine['memory_mib']} MiB of memory free, one compiler of {package} wants"
+            f" {row.memory_per_job_mib} MiB. Free some, or name another machine in torch_extension_builder."
+        )
+
+
 def _has_torch(build: Build, machine: Machine) -> bool:
     """Whether the torch of the environment on the builder is one like that of the nodes."""
     torch = machine["torch"]

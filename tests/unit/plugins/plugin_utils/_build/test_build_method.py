@@ -78,7 +78,9 @@ def test_without_sources_for_gpus_no_compiler_of_nvidias_is_wanted_and_no_archit
 
 
 def test_gpus_that_nobody_knows_are_a_refusal_with_the_knob():
-    with pytest.raises(TorchExtensionError, match=r"none of n01, n02 says which it has. Set torch_extension_build_archs"):
+    with pytest.raises(
+        TorchExtensionError, match=r"none of n01, n02 says which it has. Set torch_extension_build_archs"
+    ):
         choose(BUILD._replace(architectures=[]))
 
 
@@ -145,7 +147,10 @@ def test_a_build_is_described_with_all_that_an_operator_approves():
 
 def test_the_job_says_what_to_build_and_names_files_by_their_hashes():
     materials = jobs.Materials(
-        File("/c/causal_conv1d-1.7.0.tar.gz", "a" * 64), [File("/c/pip-26-py3-none-any.whl", "b" * 64)], [], [File("/c/nvcc.whl", "c" * 64)]
+        File("/c/causal_conv1d-1.7.0.tar.gz", "a" * 64),
+        [File("/c/pip-26-py3-none-any.whl", "b" * 64)],
+        [],
+        [File("/c/nvcc.whl", "c" * 64)],
     )
     told = jobs.make_job(BUILD, choose(), 1700000000, materials, jobs.Limits(3600, 0), [])
     assert told["sdist"] == {"filename": "causal_conv1d-1.7.0.tar.gz", "sha256": "a" * 64}
@@ -162,3 +167,24 @@ def test_with_a_toolkit_of_the_builder_nothing_is_brought_for_it():
     told = jobs.make_job(BUILD._replace(is_slurm=True), method, 0, materials, jobs.Limits(), ["--partition=gpu"])
     assert told["toolchain"] == {"home": "/usr/local/cuda"}
     assert told["slurm"] == {"options": ["--partition=gpu"]}
+
+
+@pytest.mark.parametrize(
+    ("room", "words"),
+    [
+        (
+            {"free_mib": 100},
+            r"/builds on b01 has 100 MiB free, a build of causal-conv1d 1\.7\.0 wants \d+ MiB.* torch_extension_build_dir",
+        ),
+        ({"memory_mib": 100}, r"b01 has 100 MiB of memory free, one compiler of causal-conv1d 1\.7\.0 wants \d+ MiB"),
+    ],
+)
+def test_a_machine_without_room_is_refused_before_anything_is_brought(room, words):
+    roomy = {"folder": "/builds", "free_mib": 50000}
+    jobs.check_room(BUILD, machine(**roomy))
+    with pytest.raises(TorchExtensionError, match=words):
+        jobs.check_room(BUILD, machine(**{**roomy, **room}))
+
+
+def test_the_memory_of_a_machine_that_hands_out_others_does_not_count():
+    jobs.check_room(BUILD._replace(is_slurm=True), machine(folder="/builds", free_mib=50000, memory_mib=100))

@@ -291,7 +291,7 @@ job:
       type: float
       sample: 340.2
     message:
-      description: What it does; why it has failed, with the first error of the compiler.
+      description: What it does; or why there is no wheel, the first error of the compiler above all, in words that follow a colon.
       type: str
       sample: compiles
     log:
@@ -367,6 +367,9 @@ def main():
         result = _run(module.params, module.check_mode)
     except TorchExtensionError as exc:
         module.fail_json(msg=str(exc))
+    except OSError as exc:
+        where = exc.filename or module.params["folder"]
+        module.fail_json(msg=f"{where} on this node cannot be used ({exc.strerror}). Set torch_extension_build_dir.")
     module.exit_json(**result)
 
 

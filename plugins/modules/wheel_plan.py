@@ -168,8 +168,8 @@ environment:
 plan:
   description:
     - One dictionary for each of O(packages), as the lookup P(airgap.torch_extensions.wheel#lookup) returns it.
-    - C(action) is V(keep), V(install) or V(replace); V(build) where the wheel has to be built first; V(refuse) with O(refuse=false); and V(examine) where O(environment) was given and
-      does not tell.
+    - C(action) is V(keep), V(install) or V(replace); V(build) where the wheel has to be built first; V(refuse) with O(refuse=false);
+      and V(examine) where O(environment) was given and does not tell.
   returned: success
   type: list
   elements: dict

@@ -37,7 +37,7 @@ cd /root/bench
 rm -rf source && mkdir source && tar -x --strip-components 1 -C source -f "/root/sdists/$1"
 cp setup.py source/setup.py
 TIMEFORMAT='taken %R %U %S'
-time venv/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir wheels ./source >build.log 2>&1 || { tail -n 50 build.log; exit 1; }
+time venv/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --no-index -w wheels ./source >build.log 2>&1 || { tail -n 50 build.log; exit 1; }
 """
 _OBJECTS = "cd /root/bench/source/build/temp.*; grep -v '^#' .ninja_log"
 _COMPILE = """

@@ -43,7 +43,8 @@ def build(
     :raises TorchExtensionError: if it does not work
     """
     tell("looks at the machine")
-    checks.check_room(job, folder)
+    checks.check_disk(job, folder)
+    checks.check_memory(job)
     builder = look_at(job["python"], job["module"], environ)
     tools = checks.check_tools(job, folder, builder)
     tell("unpacks the sources", compilers={"cxx": tools.pair.cxx.version, "nvcc": tools.nvcc and tools.nvcc.build})
@@ -57,7 +58,7 @@ def build(
     cuda = None
     if tools.nvcc:
         cuda = tools.nvcc.home or _unpack_cuda(job, folder, tell)
-        own_environ.update(_make_toolkit(job, folder, cuda, packages))
+        own_environ.update(_make_toolkit(job, folder, cuda, packages, own_environ))
     is_repeatable = bool(cuda) and compilers.is_repeatable(os.path.join(str(cuda), "bin", "nvcc"), builder.run)
     write_fronts(folder, tools.pair, cuda, is_repeatable, packages, source, job["archs"], job["cxx_standard"])
     tell("compiles")
@@ -135,7 +136,11 @@ def _unpack_cuda(job: t.Mapping[str, t.Any], folder: JobFolder, tell: t.Callable
 
 
 def _make_toolkit(
-    job: t.Mapping[str, t.Any], folder: JobFolder, cuda: str, packages: t.Sequence[str]
+    job: t.Mapping[str, t.Any],
+    folder: JobFolder,
+    cuda: str,
+    packages: t.Sequence[str],
+    environ: t.Mapping[str, str],
 ) -> dict[str, str]:
     """Make the toolkit, and return the variables by which it is found."""
     nvidia = toolkit.find_nvidia_folders(packages)
@@ -148,7 +153,7 @@ def _make_toolkit(
         "CUDA_HOME": folder.toolkit,
         "CUDA_PATH": folder.toolkit,
         "CUDACXX": os.path.join(folder.bin, "nvcc"),
-        "CPATH": ":".join(toolkit.include_path(folder.toolkit, nvidia)),
+        "CPATH": ":".join([*toolkit.include_path(folder.toolkit, nvidia), *filter(None, [environ.get("CPATH")])]),
         "TORCH_CUDA_ARCH_LIST": ";".join(job["archs"]),
     }
 
@@ -163,7 +168,7 @@ def _make_wheel(
     unpacking.remove(folder.wheels)
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", folder.wheels]
     command = [scratch_venv.python(folder), "-m", "pip", "-v", "wheel", *options, source]
-    commands.run(command, environ, source, f"{job['name']} {job['version']} cannot be built")
+    commands.run(command, environ, source)
     names = os.listdir(folder.wheels)
     if len(names) != 1 or not names[0].endswith(".whl"):
         found = ", ".join(sorted(names)) or "no wheel"

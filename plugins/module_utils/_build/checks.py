@@ -47,9 +47,9 @@ def check_files(job: t.Mapping[str, t.Any], folder: JobFolder) -> None:
         check_sha256(folder.delivered(file), file["sha256"])
 
 
-def check_room(job: t.Mapping[str, t.Any], folder: JobFolder) -> None:
+def check_disk(job: t.Mapping[str, t.Any], folder: JobFolder) -> None:
     """
-    :raises TorchExtensionError: if there is too little memory for one compiler, or too little disk, or no program runs from it
+    :raises TorchExtensionError: if there is too little room, or no program runs from it
     """
     if machine.is_noexec(folder.path):
         raise TorchExtensionError(
@@ -62,6 +62,12 @@ def check_room(job: t.Mapping[str, t.Any], folder: JobFolder) -> None:
             f"{folder.folder} on this node has {free} MiB free, a build of {job['name']} {job['version']} wants {lacking} MiB. Make room"
             f" there, set torch_extension_build_dir, or {_OTHER_BUILDER}."
         )
+
+
+def check_memory(job: t.Mapping[str, t.Any]) -> None:
+    """
+    :raises TorchExtensionError: if there is too little memory for one compiler
+    """
     available = machine.available_memory_mib()
     if job["memory_per_job_mib"] > available:
         raise TorchExtensionError(

@@ -51,9 +51,7 @@ def write_fronts(
     script = os.path.join(folder.bin, "fronts.py")
     with open(script, "w", encoding="utf-8") as file:
         file.write(own_sources.read_source(fronts.__name__) or "")
-    programs = {"c++": pair.cxx.path, "host": pair.cxx.path}
-    if pair.cc:
-        programs["cc"] = pair.cc.path
+    programs = {"c++": pair.cxx.path, "host": pair.cxx.path, "cc": (pair.cc or pair.cxx).path}
     maps = [(folder.path, _FOLDER_NAME), *((path, _PACKAGES_NAME) for path in packages)]
     if cuda:
         programs["nvcc"] = os.path.join(folder.compiler, "bin", "nvcc")
@@ -73,8 +71,7 @@ def write_fronts(
         path = host if program == "host" else os.path.join(folder.bin, program)
         _write_front(path, script, program)
     for alias, program in (("g++", "c++"), ("gcc", "cc")):
-        if program in programs:
-            os.symlink(program, os.path.join(folder.bin, alias))
+        os.symlink(program, os.path.join(folder.bin, alias))
 
 
 def _write_front(path: str, script: str, program: str) -> None:

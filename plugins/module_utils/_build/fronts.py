@@ -193,7 +193,15 @@ def _preprocess(command: list[str], settings: t.Mapping[str, t.Any]) -> int:
     return status
 
 
-_CHANGES = {"nvcc": change_nvcc, "cudafe++": change_part, "cicc": change_part, "fatbinary": change_part, "c++": change_cxx, "cc": change_cxx, "host": change_cxx}
+_CHANGES = {
+    "nvcc": change_nvcc,
+    "cudafe++": change_part,
+    "cicc": change_part,
+    "fatbinary": change_part,
+    "c++": change_cxx,
+    "cc": change_cxx,
+    "host": change_cxx,
+}
 
 
 def main(program: str, arguments: list[str]) -> None:
@@ -202,7 +210,7 @@ def main(program: str, arguments: list[str]) -> None:
     real = settings["programs"][program]
     command = [real, *_CHANGES[program](arguments, settings)]
     if program == "host" and "-E" in arguments and "-o" in arguments:
-        sys.exit(_preprocess(command, settings))
+        raise SystemExit(_preprocess(command, settings))
     sources = find_sources(arguments)
     if sources and program in ("nvcc", "c++", "cc"):
         with open(settings["compiled"], "a", encoding="utf-8") as log:

@@ -64,12 +64,11 @@ def try_lock(handle: int, kind: int) -> bool:
 def run_job(folder: JobFolder) -> None:
     """Build, and write down what has come of it. The caller has the lock of the folder."""
     job, before = read_json(folder.job), read_json(folder.state).get("core_seconds", 0.0)
-    host = socket.gethostname()
     state: dict[str, t.Any] = {
         "state": RUNNING,
         "message": "begins",
         "started": time.time(),
-        "host": host,
+        "host": socket.gethostname(),
         "wheel": None,
         "compilers": {},
         "core_seconds": before,
@@ -82,7 +81,7 @@ def run_job(folder: JobFolder) -> None:
     tell("begins")
     signal.signal(signal.SIGTERM, _stop)
     try:
-        commands = LoggedCommands(folder, host, time.monotonic() + job["time_limit"])
+        commands = LoggedCommands(folder, time.monotonic() + job["time_limit"])
         wheel = build(job, folder, commands, dict(os.environ), tell)
         state.update(state=FINISHED, message="", wheel=wheel)
     except BaseException as exc:  # whatever it is: nobody else writes it down
@@ -99,25 +98,24 @@ def _stop(_signal: int, _frame: t.Any) -> None:
 
 
 def _explain(exc: BaseException, job: t.Mapping[str, t.Any], folder: JobFolder) -> str:
+    """Why there is no wheel, in words that follow "could not be built:"."""
     if isinstance(exc, TorchExtensionError):
         return str(exc)
     if isinstance(exc, TimeUpError):
         return _explain_time(job, folder)
     if isinstance(exc, _StoppedError):
-        return "The build was ended (SIGTERM). Another run goes on from what is compiled."
+        return "it was ended by SIGTERM"
     traceback.print_exc()
-    words = str(exc) if isinstance(exc, OSError) else f"{type(exc).__name__}: {exc}"
-    return f"The build of {job.get('name')} {job.get('version')} broke off: {words}. The whole log is {folder.log}."
+    return f"it broke off: {exc}" if isinstance(exc, OSError) else f"it broke off: {type(exc).__name__}: {exc}"
 
 
 def _explain_time(job: t.Mapping[str, t.Any], folder: JobFolder) -> str:
     step, steps = build_log.read_steps(folder.log)
     done = f" at step {step} of {steps}" if steps else ""
     last = build_log.last_compiled(folder.compiled)
-    work = f" The file that a compiler began with last is {build_log.shorten_path(last, folder.sources)}." if last else ""
+    work = f"; the file that a compiler began with last is {build_log.shorten_path(last, folder.sources)}" if last else ""
     return (
-        f"The build of {job['name']} {job['version']} has taken {_in_words(job['time_limit'])}, which is its limit, and was ended{done}.{work}"
-        " Another run goes on from what is compiled; torch_extension_build_time_limit gives it more time."
+        f"it has taken {_in_words(job['time_limit'])}, which is its limit (torch_extension_build_time_limit), and was ended{done}{work}"
     )
 
 

@@ -64,8 +64,9 @@ def start(folder: JobFolder, wanted: t.Mapping[str, t.Any], check_mode: bool = F
         if handle is None or _find_slurm_job(folder) or is_finished(folder, wanted):
             return False
         checks.check_files(wanted, folder)
-        checks.check_room(wanted, folder)
-        if not wanted["slurm"]:
+        checks.check_disk(wanted, folder)
+        if not wanted["slurm"]:  # with it the machine is another one
+            checks.check_memory(wanted)
             checks.check_tools(wanted, folder, look_at(wanted["python"], wanted["module"], os.environ))
         if check_mode:
             return True
@@ -80,31 +81,36 @@ def start(folder: JobFolder, wanted: t.Mapping[str, t.Any], check_mode: bool = F
 
 def poll(folder: JobFolder) -> dict[str, t.Any]:
     """What has become of a build."""
+    # before the state is read: what ends in between has written it
+    allocated = read_json(folder.slurm)
+    allocation = slurm_job.ask(allocated["job"], make_run(os.environ)) if allocated else None
+    has_process = allocation is None and is_running(folder)
     state = read_json(folder.state)
+    answer = _describe(state, folder)
+    if allocation:
+        return {**answer, **_explain_allocation(folder, allocated, allocation, answer["state"])}
+    if has_process and answer["state"] != job.RUNNING:  # it has just begun, or is about to end
+        return {**answer, "state": job.RUNNING, "message": ""}
+    if answer["state"] == job.RUNNING and not has_process:
+        lost = "it has ended without a word: it was killed, or the machine was restarted"
+        return {**answer, "state": LOST, "message": lost}
+    return answer
+
+
+def _describe(state: t.Mapping[str, t.Any], folder: JobFolder) -> dict[str, t.Any]:
     step, steps = build_log.read_steps(folder.log)
-    running = state.get("state") == job.RUNNING
-    answer = {
+    end = time.time() if state.get("state") == job.RUNNING else state.get("ended", 0.0)
+    return {
         "state": state.get("state", ABSENT),
         "step": step,
         "steps": steps,
-        "seconds": round(max(0.0, (time.time() if running else state.get("ended", 0)) - state.get("started", 0)), 1)
-        if state
-        else 0.0,
+        "seconds": round(max(0.0, end - state.get("started", end)), 1),
         "message": state.get("message", ""),
         "log": folder.log,
         "wheel": state.get("wheel"),
         "compilers": state.get("compilers", {}),
         "core_seconds": state.get("core_seconds", 0.0),
     }
-    allocated = read_json(folder.slurm)
-    if allocated:
-        return {**answer, **_poll_slurm(folder, allocated, answer)}
-    if is_running(folder):
-        return {**answer, "state": job.RUNNING, "message": answer["message"] if running else ""}
-    if running:
-        lost = "The build has ended without a word: it was killed, or the machine was restarted. Another run goes on from what is compiled."
-        return {**answer, "state": LOST, "message": lost}
-    return answer
 
 
 def stop(folder: JobFolder, check_mode: bool = False) -> bool:
@@ -121,7 +127,7 @@ def stop(folder: JobFolder, check_mode: bool = False) -> bool:
         os.unlink(folder.slurm)
     write_json(
         folder.state,
-        {**read_json(folder.state), "state": job.FAILED, "ended": time.time(), "message": "The build was stopped."},
+        {**read_json(folder.state), "state": job.FAILED, "ended": time.time(), "message": "it was stopped"},
     )
     return True
 
@@ -276,24 +282,31 @@ def _find_slurm_job(folder: JobFolder) -> str | None:
     return str(allocated["job"])
 
 
-def _poll_slurm(folder: JobFolder, allocated: t.Mapping[str, t.Any], answer: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    found = slurm_job.ask(allocated["job"], make_run(os.environ))
+def _explain_allocation(
+    folder: JobFolder, allocated: t.Mapping[str, t.Any], found: slurm_job.Allocation, state: str
+) -> dict[str, t.Any]:
+    """What Slurm's word changes in what the folder tells.
+
+    :param allocated: what was written down when Slurm took the job
+    :param state: that the folder tells
+    """
+    number = allocated["job"]
     if found.state == "waits":
-        return {"state": job.RUNNING, "message": f"waits for Slurm, job {allocated['job']}: {found.words}"}
+        return {"state": job.RUNNING, "message": f"waits for Slurm, job {number}: {found.words}"}
     if found.state == "runs":
         return {"state": job.RUNNING}
-    if answer["state"] in (job.FINISHED, job.FAILED):
+    if state in (job.FINISHED, job.FAILED):
         return {}
     if time.time() - allocated["submitted"] < _SLURM_SECONDS:
         return {"state": job.RUNNING}  # another machine has written it, and this one may see it late
-    if answer["state"] == ABSENT:
-        return {
-            "state": LOST,
-            "message": f"Slurm's job {allocated['job']} has ended, and {folder.path} shows nothing of it: the machine that Slurm has allocated does"
-            " not see that folder. Set torch_extension_build_dir to a folder that all machines of the cluster share.",
-        }
-    return {
-        "state": LOST,
-        "message": f"Slurm's job {allocated['job']} has ended before the build: Slurm or somebody has ended it (memory, time, scancel). Look at"
-        " torch_extension_build_slurm_options. Another run goes on from what is compiled.",
-    }
+    if state == ABSENT:
+        message = (
+            f"Slurm's job {number} has ended, and {folder.path} shows nothing of it: the machine that Slurm has allocated does not see that"
+            " folder. Set torch_extension_build_dir to a folder that all machines of the cluster share."
+        )
+    else:
+        message = (
+            f"Slurm's job {number} has ended before the build: Slurm or somebody has ended it (memory, time, scancel). Look at"
+            " torch_extension_build_slurm_options."
+        )
+    return {"state": LOST, "message": message}

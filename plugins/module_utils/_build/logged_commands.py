@@ -26,17 +26,16 @@ class TimeUpError(Exception):
 class LoggedCommands:
     """Runs programs for a build, whose log is standard output of this process."""
 
-    def __init__(self, folder: JobFolder, host: str, deadline: float) -> None:
+    def __init__(self, folder: JobFolder, deadline: float) -> None:
         """
-        :param host: name of this machine
         :param deadline: when the build has to end, as :func:`time.monotonic` has it
         """
-        self._folder, self._host, self._deadline = folder, host, deadline
+        self._folder, self._deadline = folder, deadline
 
-    def run(self, command: t.Sequence[str], environ: t.Mapping[str, str], cwd: str, failure: str) -> None:
+    def run(self, command: t.Sequence[str], environ: t.Mapping[str, str], cwd: str, failure: str = "") -> None:
         """Run a program.
 
-        :param failure: what its failure means, in words before a colon
+        :param failure: what its failure means, in words before the error; empty for the build itself
         :raises TorchExtensionError: with the first real error of what it has printed
         :raises TimeUpError: if the time is up; then nothing of the build runs any more
         """
@@ -55,4 +54,4 @@ class LoggedCommands:
             with open(self._folder.log, "rb") as file:
                 file.seek(start)
                 words = build_log.explain_failure(file.read().decode(errors="replace"), status)
-            raise TorchExtensionError(f"{failure}: {words}. The whole log is {self._folder.log} on {self._host}.")
+            raise TorchExtensionError(f"{failure}: {words}" if failure else words)

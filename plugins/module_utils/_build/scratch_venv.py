@@ -32,7 +32,7 @@ def make_venv(
     pips = [path for path in requirements if os.path.basename(path).startswith("pip-")]
     if not pips:
         raise TorchExtensionError("job.requirements has no wheel of pip, with which the others are installed.")
-    failure = f"The environment for the build of {job['name']} {job['version']} cannot be made"
+    failure = "its environment cannot be made"
     venv = [interpreter.executable, "-m", "venv", "--without-pip", folder.venv]
     commands.run(venv, environ, folder.path, failure)
     install = [os.path.join(pips[0], "pip"), "install", "--no-index", "--no-deps", "--no-compile", *requirements]

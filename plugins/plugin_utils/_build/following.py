@@ -25,7 +25,7 @@ PATIENCE_SECONDS = 600.0
 Job = t.Mapping[str, t.Any]
 
 
-class LostError(Exception):
+class LostError(TorchExtensionError):
     """The builder does not answer now."""
 
 

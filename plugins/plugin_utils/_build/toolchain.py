@@ -197,7 +197,7 @@ class _Folder:
                 raise ValueError(f"it has more than {_MAX_MANIFEST} bytes")
             return str(path), _parse_manifest(path.read_bytes())
         except (OSError, ValueError) as exc:
-            reason = (isinstance(exc, OSError) and exc.strerror) or exc
+            reason = getattr(exc, "strerror", None) or exc
             raise TorchExtensionError(
                 f"The manifest for CUDA {cuda} in {self._path} on the control node cannot be read: {reason}. See {SETTING}."
             ) from exc

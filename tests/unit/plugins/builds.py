@@ -259,7 +259,7 @@ class Builds:
             barrier.wait()
             answers.append(self.start(job))
 
-        threads = [threading.Thread(target=start) for _ in range(count)]
+        threads = [threading.Thread(target=start) for _number in range(count)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -99,5 +99,14 @@ def test_a_job_that_is_none_is_refused(change, words, run, builds, job):
     assert not os.path.exists(builds.job_folder().path)
 
 
+def test_a_folder_that_cannot_be_used_is_one_message(run, builds, job):
+    os.makedirs(f"{builds.job_folder().path}/lock")
+    failed = run("start", job=job)
+    assert (
+        failed["msg"]
+        == f"{builds.job_folder().path}/lock on this node cannot be used (Is a directory). Set torch_extension_build_dir."
+    )
+
+
 def test_a_job_is_wanted_for_all_steps_but_probe(run):
     assert "job" in run("poll")["msg"]

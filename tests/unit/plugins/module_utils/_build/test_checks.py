@@ -78,9 +78,9 @@ def test_what_a_build_has_written_already_counts_as_room(job, builds):
     Path(folder.path).mkdir(parents=True)
     Path(folder.path, "objects").write_bytes(b"x" * (100 << 20))
     room = machine.free_mib(folder.path)
-    checks.check_room({**job, "disk_mib": room + 50}, folder)
+    checks.check_disk({**job, "disk_mib": room + 50}, folder)
     with pytest.raises(TorchExtensionError):
-        checks.check_room({**job, "disk_mib": room + 5000}, folder)
+        checks.check_disk({**job, "disk_mib": room + 5000}, folder)
 
 
 @needs_root
@@ -92,7 +92,7 @@ def test_a_file_system_from_which_nothing_runs(job, tmp_path):
 import sys
 sys.path[:] = {sys.path!r}
 from {checks.__name__.rpartition(".")[0]} import checks, job_folder
-checks.check_room({job!r}, job_folder.JobFolder({str(folder)!r}, "job"))
+checks.check_disk({job!r}, job_folder.JobFolder({str(folder)!r}, "job"))
 """
     script = f"mount -t tmpfs -o noexec none {folder} && {shlex.join([sys.executable, '-c', code])}"
     done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=False)

@@ -186,15 +186,11 @@ def test_a_preprocessor_that_fails_is_told_by_its_status(written, tmp_path):
     assert done.returncode == 7
 
 
-def test_only_the_fronts_of_what_there_is_are_written(tmp_path):
+def test_without_cuda_there_is_no_front_of_nvcc_and_without_gcc_that_of_gcc_is_one_of_gxx(tmp_path):
     folder = JobFolder(str(tmp_path), "job")
     (tmp_path / "job").mkdir()
     write_fronts(folder, Pair(None, Compiler("/usr/bin/g++", "12.2.0")), None, False, [], "/s", [], None)
-    assert sorted(path.name for path in Path(folder.bin).iterdir()) == [
-        "c++",
-        "fronts.json",
-        "fronts.py",
-        "g++",
-        "host",
-    ]
-    assert json.loads(Path(folder.bin, "fronts.json").read_text())["archs"] == []
+    names = {path.name for path in Path(folder.bin).iterdir()}
+    assert names == {"c++", "g++", "cc", "gcc", "host", "fronts.py", "fronts.json"}
+    settings = json.loads(Path(folder.bin, "fronts.json").read_text())
+    assert settings["programs"]["cc"] == "/usr/bin/g++"

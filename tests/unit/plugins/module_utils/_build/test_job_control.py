@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -119,8 +121,6 @@ def test_what_runs_is_not_cleared(builds, job):
     folder = builds.job_folder()
     os.makedirs(folder.path)
     handle = os.open(folder.lock, os.O_RDWR | os.O_CREAT)
-    import fcntl
-
     fcntl.flock(handle, fcntl.LOCK_EX)
     assert builds.poll()["state"] == "running"
     assert builds.start(job) is False
@@ -130,11 +130,21 @@ def test_what_runs_is_not_cleared(builds, job):
     assert builds.poll()["state"] == "absent"
 
 
+def test_a_build_that_ends_while_it_is_asked_for_is_not_lost(builds, job, monkeypatch):
+    folder = builds.job_folder()
+    os.makedirs(folder.path)
+    write_json(folder.state, {"state": "running", "started": 1.0})
+
+    def end_meanwhile(folder):
+        write_json(folder.state, {"state": "finished", "started": 1.0, "ended": 3.5})
+        return False
+
+    monkeypatch.setattr(job_control, "is_running", end_meanwhile)
+    assert (builds.poll()["state"], builds.poll()["seconds"]) == ("finished", 2.5)
+
+
 def test_questions_do_not_keep_a_build_from_starting(builds, job):
     """poll and stop take the lock for a moment."""
-    import fcntl
-    import threading
-
     folder = builds.job_folder()
     os.makedirs(folder.path)
     handle = os.open(folder.lock, os.O_RDWR | os.O_CREAT)

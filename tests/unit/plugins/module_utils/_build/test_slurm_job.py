@@ -62,6 +62,11 @@ def test_slurm_runs_the_same_build_and_its_wheel_is_there(slurm, builds, job, mo
     assert builds.start(job) is False
 
 
+def test_this_machine_need_not_have_what_the_build_needs(slurm, builds, job, monkeypatch):
+    monkeypatch.setenv("PATH", str(slurm / "bin"))  # without a compiler
+    assert builds.start({**job, "memory_per_job_mib": 10**9}, check_mode=True) is True
+
+
 def test_one_that_waits_in_the_queue_says_for_what(slurm, builds, job):
     assert builds.start(job)
     polled = builds.poll()

@@ -12,8 +12,13 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._build imp
 
 
 def test_the_job_and_all_that_it_imports_run_from_a_folder_of_their_own(tmp_path):
+    """Also where a Python has the package ansible, which brings other collections."""
+    others = tmp_path / "site-packages" / "ansible_collections"
+    others.mkdir(parents=True)
+    (others / "__init__.py").touch()
     own_sources.write_sources(job.__name__, str(tmp_path / "lib"))
-    code = f"import sys; sys.path[:] = [{str(tmp_path / 'lib')!r}, *sys.path]; from {job.__name__} import main; print(main.__code__.co_filename)"
+    folders = [str(tmp_path / "lib"), str(others.parent)]
+    code = f"import sys; sys.path[:0] = {folders!r}; from {job.__name__} import main; print(main.__code__.co_filename)"
     found = subprocess.run([sys.executable, "-IS", "-c", code], check=True, capture_output=True, text=True).stdout
     assert found.startswith(str(tmp_path / "lib"))
 

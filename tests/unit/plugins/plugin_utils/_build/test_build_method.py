@@ -5,45 +5,11 @@
 from __future__ import annotations
 
 import pytest
+from planned_builds import BUILD, KIND, machine
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build import job as jobs
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.builds import Build
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import File
-
-KIND = {"python": "cp311", "machine": "x86_64", "torch": "2.14", "cuda": "13", "hip": None, "cxx11_abi": True}
-BUILD = Build(
-    id="causal-conv1d-1.7.0-0123456789abcdef",
-    name="causal-conv1d",
-    version="1.7.0",
-    filename="",
-    builder="b01",
-    is_slurm=False,
-    python=None,
-    nodes=["n01", "n02"],
-    sdist={"filename": "causal_conv1d-1.7.0.tar.gz"},
-    kind=KIND,
-    torch="2.14.1+cu130",
-    cuda="13.0",
-    libc="2.36",
-    architectures=["9.0"],
-)
-
-
-def machine(**more):
-    return {
-        "machine": "x86_64",
-        "libc": "2.36",
-        "cores": 16,
-        "memory_mib": 64000,
-        "cxx": {"path": "/usr/bin/g++", "version": "12.2.0"},
-        "nvcc": None,
-        "python_headers": True,
-        "python": {"executable": "/opt/venv/bin/python", "tag": "cp311", "abi": "cp311", "version": "3.11.2"},
-        "torch": {"version": "2.14.0+cu130", "cuda": "13.0", "cxx11_abi": True},
-        **more,
-    }
-
 
 def nvcc(version):
     return {"path": "/usr/local/cuda/bin/nvcc", "home": "/usr/local/cuda", "version": version, "max_gcc": 15}

@@ -5,28 +5,10 @@
 from __future__ import annotations
 
 import pytest
+from planned_builds import BUILD
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build import following
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.builds import Build
-
-BUILD = Build(
-    id="causal-conv1d-1.7.0-0123456789abcdef",
-    name="causal-conv1d",
-    version="1.7.0",
-    filename="",
-    builder="b01",
-    is_slurm=False,
-    python=None,
-    nodes=["n01"],
-    sdist={},
-    kind={},
-    torch="2.14.1+cu130",
-    cuda="13.0",
-    libc="2.36",
-    architectures=["9.0"],
-)
-
 
 def job(state="running", step=0, steps=0, seconds=0.0, **more):
     return {"state": state, "step": step, "steps": steps, "seconds": seconds, "message": "", "log": "/b/build.log", **more}

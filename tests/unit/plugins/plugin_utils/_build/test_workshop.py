@@ -8,10 +8,10 @@ import subprocess
 
 import pytest
 from libraries import SASS, build_library, fatbin, fatbin_entry, with_section
+from planned_builds import BUILD, SDIST, machine
 from wheels import build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.builds import Build
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import choose_method
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.sdist_file import SdistFacts
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.sources import Sources
@@ -20,41 +20,6 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Download
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.sdists import Sdist
 
-KIND = {"python": "cp311", "machine": "x86_64", "torch": "2.14", "cuda": "13", "hip": None, "cxx11_abi": True}
-MACHINE = {
-    "machine": "x86_64",
-    "libc": "2.36",
-    "cores": 2,
-    "memory_mib": 8000,
-    "cxx": {"path": "/usr/bin/g++", "version": "12.2.0"},
-    "nvcc": None,
-    "python_headers": True,
-    "python": {"executable": "/opt/venv/bin/python", "tag": "cp311", "abi": "cp311", "version": "3.11.2"},
-    "torch": {"version": "2.14.0+cu130", "cuda": "13.0", "cxx11_abi": True},
-}
-SDIST = {
-    "filename": "causal_conv1d-1.7.0.tar.gz",
-    "url": "file:///srv/causal_conv1d-1.7.0.tar.gz",
-    "sha256": "a" * 64,
-    "size": 1,
-    "source": "directory:/srv",
-}
-BUILD = Build(
-    id="causal-conv1d-1.7.0-0123456789abcdef",
-    name="causal-conv1d",
-    version="1.7.0",
-    filename="",
-    builder="b01",
-    is_slurm=False,
-    python=None,
-    nodes=["n01"],
-    sdist=SDIST,
-    kind=KIND,
-    torch="2.14.1+cu130",
-    cuda="13.0",
-    libc="2.36",
-    architectures=["9.0"],
-)
 SOURCES = Sources(
     Sdist(name="causal-conv1d", version="1.7.0", requires_python=None, **SDIST),
     Download("/srv/causal_conv1d-1.7.0.tar.gz", "a" * 64, 1, False),
@@ -76,8 +41,8 @@ def store(context, tmp_path):
         path = build_wheel(tmp_path / "builder", **{"version": "1.7.0", "label": "cu13torch2.14cxx11abiTRUE", "tags": TAGS, **wheel})
         built = {"path": str(path), "filename": path.name, "size": path.stat().st_size, "sha256": sha256(path)}
         job = {"wheel": built, "compilers": {"cxx": "12.2.0", "nvcc": None}, "core_seconds": 12.5}
-        method = choose_method(build, MACHINE, True, "")
-        return Workshop(context).store(build, method, MACHINE, job, SOURCES, execute)
+        method = choose_method(build, machine(), True, "")
+        return Workshop(context).store(build, method, machine(), job, SOURCES, execute)
 
     return store
 

@@ -160,12 +160,12 @@ def kill_build(node: str) -> float:
         node,
         """
         processes=$(grep -lsz '^TORCH_EXTENSION_BUILD_FOLDER=' /proc/[0-9]*/environ | cut -d/ -f3)
-        kill -STOP $processes
+        kill -STOP $processes || true # some end meanwhile
         for process in $processes; do
           [[ $(tr '\\0' ' ' <"/proc/$process/cmdline") =~ (cicc|ptxas|cudafe|cc1plus|fatbinary|nvcc) ]] || continue
           cut -d')' -f2- "/proc/$process/stat" | awk '{ print $12 + $13 + $14 + $15 }'
         done
-        kill -KILL $processes
+        kill -KILL $processes || true
         """,
     )
     return sum(map(int, said.split())) / os.sysconf("SC_CLK_TCK")

@@ -115,7 +115,9 @@ def test_an_archive_that_is_another_than_the_manifest_says_is_refused(tmp_path: 
     by_hand.prepare("n01")
     archives.make_archives(fleet.cache() / "by_hand", tmp_path / "cuda", "13.0.2")
     [nvcc] = (tmp_path / "cuda").glob("cuda_nvcc/*/*.tar.xz")
-    nvcc.write_bytes(nvcc.read_bytes() + b"\0")
+    data = bytearray(nvcc.read_bytes())
+    data[len(data) // 2] ^= 1
+    nvcc.write_bytes(data)
     ran = fleet.play("build", "n01", packages=[PACKAGE], build_cuda=str(tmp_path / "cuda"))
     assert ran.status != 0
     assert re.search(rf"{re.escape(nvcc.name)}.* has sha256 [0-9a-f]{{64}}, wanted is [0-9a-f]{{64}}", ran.output), (

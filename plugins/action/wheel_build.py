@@ -20,7 +20,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.c
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivery import DeliveringAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import ModuleFailedError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.builds import Build
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.builds import Build, explain_lost
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import streaming
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
@@ -64,11 +64,18 @@ class ActionModule(DeliveringAction):
         try:
             with use_proxy(self._arguments["proxy"]):
                 changed, report = self._build_once(build)
-        except (TorchExtensionError, ModuleFailedError, AnsibleConnectionFailure) as exc:
-            failure: dict[str, t.Any] = {"errors": [str(exc)], "report": [], "is_built": False}
-            return {"changed": False, "nodes": dict.fromkeys(build.nodes, failure)}
+        except AnsibleConnectionFailure as exc:
+            return self._fail(build, explain_lost(build, str(exc)))
+        except (TorchExtensionError, ModuleFailedError) as exc:
+            return self._fail(build, str(exc))
         outcome = {"errors": [], "report": [report], "is_built": not self._task.check_mode}
         return {"changed": changed, "nodes": dict.fromkeys(build.nodes, outcome)}
+
+    @staticmethod
+    def _fail(build: Build, message: str) -> dict[str, t.Any]:
+        """A result that fails the nodes that want the wheel, and not the task, which one of them runs for all."""
+        failure: dict[str, t.Any] = {"errors": [message], "report": [], "is_built": False}
+        return {"changed": False, "nodes": dict.fromkeys(build.nodes, failure)}
 
     def _build_once(self, build: Build) -> tuple[bool, str]:
         """Build a wheel, unless somebody has built it meanwhile; in check mode say what would be done.

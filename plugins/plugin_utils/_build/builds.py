@@ -188,6 +188,17 @@ def explain_unable(machine: t.Mapping[str, t.Any] | None) -> str | None:
     return " and ".join(missing) or None
 
 
+def explain_lost(build: Build, words: str) -> str:
+    """That a builder cannot be reached.
+
+    :param words: of the connection
+    """
+    return (
+        f"{build.name} {build.version} cannot be built on {build.builder}, which cannot be reached: {' '.join(words.split()).rstrip('.')}."
+        " Look at that machine, or name another one in torch_extension_builder."
+    )
+
+
 def _free_cores(machine: t.Mapping[str, t.Any]) -> float:
     return float(machine["cores"]) - float(machine["load"])
 

@@ -4,7 +4,7 @@
 
 import pytest
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.builds import plan_builds
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.builds import explain_lost, plan_builds
 
 SDIST = {"filename": "causal_conv1d-1.7.0.tar.gz", "url": "https://index.example/c.tar.gz", "sha256": "a" * 64, "size": 1}
 
@@ -126,3 +126,11 @@ def test_slurm_without_a_machine_that_has_its_commands_is_refused():
 def test_for_nodes_of_a_survey_the_control_node_builds():
     (build,), _refused = plan_builds({"n01": plan()})
     assert build.builder == "localhost"
+
+
+def test_a_builder_that_cannot_be_reached_is_named_with_the_words_of_the_connection():
+    (build,), _refused = plan_builds({"n01": plan(builder="nowhere.example")})
+    assert explain_lost(build, "ssh: Could not resolve\r\nhostname.\r\n") == (
+        "causal-conv1d 1.7.0 cannot be built on nowhere.example, which cannot be reached: ssh: Could not resolve hostname. Look at that"
+        " machine, or name another one in torch_extension_builder."
+    )

@@ -128,6 +128,12 @@ def test_no_comment_stands_where_ansible_quotes_it_at_each_failure_of_a_task():
     assert shown == []
 
 
+def test_each_file_of_unit_tests_has_a_name_of_its_own():
+    """pytest imports them by their names alone."""
+    names = [path.name for path in ROOT.glob("tests/unit/**/test_*.py")]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_variables_of_a_role_bear_its_name(role):
     options = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]

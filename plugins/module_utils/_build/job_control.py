@@ -251,7 +251,7 @@ def _command(folder: JobFolder) -> list[str]:
 def _detach(folder: JobFolder, handle: int) -> None:
     """Start the process in a session of its own, so that it outlives this one; it takes the lock over."""
     with open(folder.log, "wb") as log:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # pylint: disable=ansible-bad-function # it outlives the module
             [*_command(folder), str(handle)],
             stdin=subprocess.DEVNULL,
             stdout=log,

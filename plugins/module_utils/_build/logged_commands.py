@@ -41,7 +41,9 @@ class LoggedCommands:
         """
         start = os.path.getsize(self._folder.log)
         os.write(1, f"+ {' '.join(map(shlex.quote, command))}\n".encode())
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=cwd, env=environ)
+        process = subprocess.Popen(  # pylint: disable=ansible-bad-function # no module is at work here
+            command, stdin=subprocess.DEVNULL, cwd=cwd, env=environ
+        )
         try:
             status = process.wait(max(0.0, self._deadline - time.monotonic()))
         except subprocess.TimeoutExpired:

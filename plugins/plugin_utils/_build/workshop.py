@@ -52,6 +52,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.b
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.sdists import Sdist
 
+
 class Places(t.NamedTuple):
     """Where materials come from, as the operator has it."""
 

@@ -11,6 +11,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build import job as jobs
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import File
 
+
 def nvcc(version):
     return {"path": "/usr/local/cuda/bin/nvcc", "home": "/usr/local/cuda", "version": version, "max_gcc": 15}
 

@@ -10,6 +10,7 @@ from planned_builds import BUILD
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build import following
 
+
 def job(state="running", step=0, steps=0, seconds=0.0, **more):
     return {"state": state, "step": step, "steps": steps, "seconds": seconds, "message": "", "log": "/b/build.log", **more}
 

@@ -95,7 +95,7 @@ def test_the_archive_of_a_tag_lacks_its_submodules(suffix, tmp_path):
 @pytest.mark.parametrize("mtime", [0, 0.5, -5, 1 << 33, 2**60])
 def test_the_newest_time_is_one_that_a_wheel_can_have(mtime, write):
     newest = read(write({"k/setup.py": ""}, mtime=mtime)).newest_mtime
-    assert calendar.timegm((1980, 1, 1)+(0, 0, 0)) <= newest < calendar.timegm((2108, 1, 1)+(0, 0, 0))
+    assert calendar.timegm((1980, 1, 1, 0, 0, 0)) <= newest < calendar.timegm((2108, 1, 1, 0, 0, 0))
     wheel = io.BytesIO()
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(zipfile.ZipInfo("a", time.gmtime(newest)[:6]), "")

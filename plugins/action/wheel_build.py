@@ -140,15 +140,15 @@ class ActionModule(DeliveringAction):
         # another control node may wait for the same wheel
         asked = {"id": build.id, "taker": hashlib.sha256(f"{socket.gethostname()} {cache}".encode()).hexdigest()[:32]}
 
-        def poll() -> dict[str, t.Any]:
+        def poll(wait: int = following.WAIT_SECONDS) -> dict[str, t.Any]:
             try:
-                return t.cast("dict[str, t.Any]", self._run("poll", asked)["job"])
+                return t.cast("dict[str, t.Any]", self._run("poll", asked, wait=wait)["job"])
             except AnsibleConnectionFailure as exc:
                 raise following.LostError(str(exc)) from exc
 
         machine, sources = self._probe(), workshop.get_sources(build)
         method = choose_method(build, machine, sources.use_cuda, self._arguments["cuda"], limits)
-        state = poll()["state"]
+        state = poll(wait=0)["state"]
         if state not in (following.RUNNING, following.FINISHED):
             is_new = state == following.ABSENT
             if is_new:
@@ -176,11 +176,12 @@ class ActionModule(DeliveringAction):
     def _probe(self) -> dict[str, t.Any]:
         return t.cast("dict[str, t.Any]", self._run("probe", None, check_mode=True)["machine"])
 
-    def _run(self, step: str, job: dict[str, t.Any] | None, check_mode: bool | None = None) -> dict[str, t.Any]:
+    def _run(
+        self, step: str, job: dict[str, t.Any] | None, check_mode: bool | None = None, wait: int = 0
+    ) -> dict[str, t.Any]:
         options = {name: self._arguments[name] for name in ("python", "folder", "module")}
-        return self.run_module(
-            "build_job", {"step": step, **options, **({"job": job} if job else {})}, self._task_vars, check_mode
-        )
+        arguments = {"step": step, "wait": wait, **options, **({"job": job} if job else {})}
+        return self.run_module("build_job", arguments, self._task_vars, check_mode)
 
     def _bring(self, files: t.Sequence[streaming.File], folder: str) -> None:
         """Bring files to the builder, each into a folder that is named after its hash."""

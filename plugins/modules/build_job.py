@@ -53,6 +53,11 @@ options:
       - An environment module (Lmod, Environment Modules) to load first, with compilers or CUDA.
     type: str
     default: ""
+  wait:
+    description:
+      - With V(poll), for how many seconds at most to wait for the end of a build that runs.
+    type: int
+    default: 0
   job:
     description:
       - The build. Files of it lie in C(files/HASH/FILENAME) below O(folder), with the first 16 digits of their SHA-256.
@@ -358,6 +363,7 @@ def main():
             "python": {"type": "str", "default": "python3"},
             "folder": {"type": "str", "default": "~/.cache/airgap.torch_extensions.build"},
             "module": {"type": "str", "default": ""},
+            "wait": {"type": "int", "default": 0},
             "job": {"type": "dict", "options": _JOB},
         },
         required_if=[("step", step, ("job",)) for step in ("start", "poll", "stop", "clear")],
@@ -382,7 +388,7 @@ def _run(params, check_mode):
     if step == "poll" and params["job"]["taker"] and not check_mode:
         takers.note_taker(job_folder.takers, params["job"]["taker"])
     if step == "poll":
-        return {"changed": False, "job": job_control.poll(job_folder)}
+        return {"changed": False, "job": job_control.wait(job_folder, params["wait"])}
     if step == "stop":
         return {"changed": job_control.stop(job_folder, check_mode)}
     if step == "clear":

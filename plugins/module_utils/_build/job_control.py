@@ -42,6 +42,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.has
 ABSENT, LOST = "absent", "lost"
 
 _SECONDS = 2.0  # for which a question may hold the lock
+_PAUSE, _SLURM_PAUSE = 0.5, 5.0  # seconds between two looks at the lock, and between two questions to Slurm
 _SLURM_SECONDS = 60.0  # in which a shared file system shows what another machine has written
 _START = """\
 import sys
@@ -95,6 +96,18 @@ def poll(folder: JobFolder) -> dict[str, t.Any]:
         lost = "it has ended without a word: it was killed, or the machine was restarted"
         return {**answer, "state": LOST, "message": lost}
     return answer
+
+
+def wait(folder: JobFolder, seconds: float) -> dict[str, t.Any]:
+    """What has become of a build, as soon as it ends, or after some seconds."""
+    end = time.monotonic() + seconds
+    is_slurms = bool(read_json(folder.slurm))
+    pause = _SLURM_PAUSE if is_slurms else _PAUSE
+    while time.monotonic() + pause < end:
+        if (poll(folder)["state"] != job.RUNNING) if is_slurms else not is_running(folder):
+            break
+        time.sleep(pause)
+    return poll(folder)
 
 
 def _describe(state: t.Mapping[str, t.Any], folder: JobFolder) -> dict[str, t.Any]:

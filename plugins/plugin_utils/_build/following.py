@@ -16,8 +16,9 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.bui
 
 ABSENT, RUNNING, FINISHED = "absent", "running", "finished"
 
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 10.0  # seconds between two questions
-_SHARE_OF_PAUSES = 0.05  # of the time that has gone by
+#: for which the builder waits for the end of a build before it answers
+WAIT_SECONDS = 15
+_PAUSE_SECONDS = 5.0  # after a builder did not answer
 _NOTE_SECONDS = 30.0  # between two lines for the operator
 #: seconds without an answer after which a build is left to itself
 PATIENCE_SECONDS = 600.0
@@ -38,7 +39,7 @@ def follow(
 ) -> Job:
     """Wait for the end of a build.
 
-    :param poll: asks build_job
+    :param poll: asks build_job, which answers as soon as the build ends, or after :data:`WAIT_SECONDS`
     :param note: shows the operator a line
     :returns: the last answer, in which it no longer runs
     :raises TorchExtensionError: if the builder stays away
@@ -61,7 +62,7 @@ def follow(
                     f"{build.builder} has not answered for {round(patience / 60)} min, while it builds {build.name} {build.version}:"
                     f" {exc}. The build goes on there. Run again to take what comes of it."
                 ) from exc
-        sleep(min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, (now - begun) * _SHARE_OF_PAUSES)))
+            sleep(_PAUSE_SECONDS)
 
 
 def explain_failure(build: Build, job: Job) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,19 @@ def test_a_build_that_ends_while_it_is_asked_for_is_not_lost(builds, job, monkey
 
     monkeypatch.setattr(job_control, "is_running", end_meanwhile)
     assert (builds.poll()["state"], builds.poll()["seconds"]) == ("finished", 2.5)
+
+
+def test_who_waits_is_answered_as_soon_as_the_build_ends_and_after_a_while_in_any_case(builds):
+    folder = builds.job_folder()
+    os.makedirs(folder.path)
+    handle = os.open(folder.lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    assert job_control.wait(folder, 0)["state"] == "running"
+    assert job_control.wait(folder, 1)["state"] == "running"
+    threading.Timer(0.5, os.close, [handle]).start()
+    begun = time.monotonic()
+    assert job_control.wait(folder, 60)["state"] == "absent"
+    assert time.monotonic() - begun < 30
 
 
 def test_questions_do_not_keep_a_build_from_starting(builds, job):

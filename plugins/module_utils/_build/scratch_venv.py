@@ -60,8 +60,13 @@ def package_folders(job: t.Mapping[str, t.Any], folder: JobFolder, interpreter: 
 
 
 def bytecode_variables(folder: JobFolder, interpreter: Interpreter) -> dict[str, str]:
-    """Nothing is written into the environment that is for; from Python 3.8 on bytecode has a place of its own."""
-    if interpreter.version.startswith("3.7."):
+    """Nothing is written into the environment that is for.
+
+    Where torch has its bytecode, which takes seconds to make, that is used; else, from Python 3.8 on, it gets a place of its own.
+    """
+    version = interpreter.tag.replace("cp", "cpython-")
+    names = [os.path.join(entry.folder, f"torch/__pycache__/__init__.{version}.pyc") for entry in interpreter.path]
+    if interpreter.version.startswith("3.7.") or any(map(os.path.exists, names)):
         return {"PYTHONDONTWRITEBYTECODE": "1"}
     return {"PYTHONPYCACHEPREFIX": os.path.join(folder.home, "pycache")}
 

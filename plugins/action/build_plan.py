@@ -9,7 +9,7 @@ import typing as t
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.plain_types import to_plain_types
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.builds import plan_builds
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.build_plan import plan_builds
 
 _ARGUMENTS = {"plans": {"type": "dict", "required": True}}
 

@@ -20,13 +20,13 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.c
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivery import DeliveringAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import ModuleFailedError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.builds import Build, explain_lost
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.build_plan import Build, explain_lost
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import streaming
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 
 if t.TYPE_CHECKING:
-    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import Limits
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.method import Limits
     from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.workshop import Workshop
 
 _ARGUMENTS = {
@@ -83,7 +83,7 @@ class ActionModule(DeliveringAction):
         :returns: whether a wheel was built, and a line for the operator
         """
         # Ansible imports actions before it forks a process for each node, and most runs build nothing
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import Limits
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.method import Limits
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.workshop import Places, Workshop
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import process_lock
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
@@ -112,7 +112,7 @@ class ActionModule(DeliveringAction):
 
     def _predict(self, build: Build, workshop: Workshop, limits: Limits) -> str:
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build import following
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import (
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.method import (
             check_room,
             choose_method,
             describe_build,
@@ -130,7 +130,7 @@ class ActionModule(DeliveringAction):
         self, build: Build, workshop: Workshop, limits: Limits, cache: str, note: t.Callable[[str], object]
     ) -> str:
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build import following
-        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import (
+        from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.method import (
             check_room,
             choose_method,
             describe_build,

@@ -24,7 +24,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.c
     make_progress,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import ModuleFailedError, NodeAction
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.builds import ANY_NODE
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.build_plan import ANY_NODE
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import options
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy

@@ -12,7 +12,7 @@ import time
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.builds import Build
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.build_plan import Build
 
 ABSENT, RUNNING, FINISHED = "absent", "running", "finished"
 

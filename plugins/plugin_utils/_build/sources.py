@@ -35,7 +35,7 @@ class Sources(t.NamedTuple):
         return any(map(_CUDA_SOURCE.search, self.facts.paths))
 
 
-class SourceAccess(t.NamedTuple):
+class SourceSettings(t.NamedTuple):
     """The settings for fetching sources."""
 
     context: DownloadContext
@@ -44,14 +44,14 @@ class SourceAccess(t.NamedTuple):
     predict: bool = False  # nothing may be downloaded
 
 
-def fetch_sources(sdist: Sdist, build: builds.Build, access: SourceAccess) -> Sources | None:
+def fetch_sources(sdist: Sdist, build: builds.Build, settings: SourceSettings) -> Sources | None:
     """The sources of a package, from the cache if they are there: the sdist, or the archive of its tag where the sdist lacks some.
 
     :param build: what the table has of the package
     :returns: None if they would have to be downloaded, and may not be
     :raises TorchExtensionError: if they cannot be had, or are not complete
     """
-    sources = _fetch(sdist, access)
+    sources = _fetch(sdist, settings)
     missing = _missing(sources, build)
     if not missing:
         return sources
@@ -60,7 +60,7 @@ def fetch_sources(sdist: Sdist, build: builds.Build, access: SourceAccess) -> So
     knob = "Put an sdist that has all into a directory: of torch_extension_sources, or ask for another version in torch_extension_packages."
     if path is None or sdist.source != INDEX_OF_PIP:
         raise TorchExtensionError(f"{lack} {_explain_submodule(missing)}{knob}")
-    url = f"{access.github_url.rstrip('/')}/{path}"
+    url = f"{settings.github_url.rstrip('/')}/{path}"
     archive = sdist._replace(
         filename=f"{build.repository.rpartition('/')[2]}-{sdist.version}.tar.gz" if build.repository else sdist.filename,
         url=url,
@@ -69,7 +69,7 @@ def fetch_sources(sdist: Sdist, build: builds.Build, access: SourceAccess) -> So
         source=url,
     )
     try:
-        sources = _fetch(archive, access)
+        sources = _fetch(archive, settings)
     except TorchExtensionError as exc:
         raise TorchExtensionError(f"{lack} The archive of its tag has all, and cannot be had: {exc} {knob}") from exc
     missing = _missing(sources, build)
@@ -78,10 +78,10 @@ def fetch_sources(sdist: Sdist, build: builds.Build, access: SourceAccess) -> So
     return sources
 
 
-def _fetch(sdist: Sdist, access: SourceAccess) -> Sources | None:
-    digest = access.sha256.get(sdist.url) or access.sha256.get(sdist.filename) or sdist.sha256
-    downloader = access.context.sdist_downloader(is_on_index=sdist.source == INDEX_OF_PIP)
-    if access.predict:
+def _fetch(sdist: Sdist, settings: SourceSettings) -> Sources | None:
+    digest = settings.sha256.get(sdist.url) or settings.sha256.get(sdist.filename) or sdist.sha256
+    downloader = settings.context.sdist_downloader(is_on_index=sdist.source == INDEX_OF_PIP)
+    if settings.predict:
         cached = downloader.find_cached(sdist.url, sdist.filename, digest)
         return Sources(sdist, cached, read_sdist(cached.path)) if cached else None
     file = downloader.get(sdist.url, sdist.filename, digest, sdist.size)

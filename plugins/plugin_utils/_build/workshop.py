@@ -17,8 +17,8 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import builds as table
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.builds import Build
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import (
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.build_plan import Build
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.method import (
     ARCHIVES,
     NONE,
     WHEELS,
@@ -32,7 +32,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.req
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.retrieval import fetch_wheel
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.sources import (
-    SourceAccess,
+    SourceSettings,
     Sources,
     fetch_sources,
 )
@@ -88,9 +88,9 @@ class Workshop:
         return self._fetch_sources(build, predict=True)
 
     def _fetch_sources(self, build: Build, predict: bool) -> Sources | None:
-        access = SourceAccess(self._context, self._places.github_url, self._places.sha256, predict)
+        settings = SourceSettings(self._context, self._places.github_url, self._places.sha256, predict)
         sdist = Sdist(name=build.name, version=build.version, requires_python=None, **build.sdist)
-        return fetch_sources(sdist, table.find_build(build.name), access)
+        return fetch_sources(sdist, table.find_build(build.name), settings)
 
     def gather(self, build: Build, method: Method, sources: Sources, machine: Machine) -> Materials:
         """All files that go to the builder, downloaded as far as they are not here.

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.builds import Build
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.build_plan import Build
 
 KIND = {"python": "cp311", "machine": "x86_64", "torch": "2.14", "cuda": "13", "hip": None, "cxx11_abi": True}
 SDIST = {

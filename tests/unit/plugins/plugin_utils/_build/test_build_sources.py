@@ -14,7 +14,7 @@ from servers import running_server
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import builds
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.sources import SourceAccess, fetch_sources
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.sources import SourceSettings, fetch_sources
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads import archives
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Downloader
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.sdists import INDEX_OF_PIP, Sdist
@@ -57,7 +57,7 @@ def offer(server, pip_index):
 @pytest.fixture
 def fetch(context, tls_server):
     def fetch(sdist, **more):
-        return fetch_sources(sdist, builds.find_build(sdist.name), SourceAccess(context, tls_server.url, **more))
+        return fetch_sources(sdist, builds.find_build(sdist.name), SourceSettings(context, tls_server.url, **more))
 
     return fetch
 

@@ -12,7 +12,7 @@ from planned_builds import BUILD, SDIST, machine
 from wheels import build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.job import choose_method
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.method import choose_method
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.sdist_file import SdistFacts
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.sources import Sources
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.workshop import Workshop

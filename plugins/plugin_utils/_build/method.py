@@ -12,7 +12,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import builds as table
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.builds import Build, explain_unable
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.build_plan import Build, explain_unable
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.following import format_time
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import File
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.architectures import (

@@ -8,7 +8,7 @@ import pytest
 from planned_builds import BUILD, KIND, machine
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build import job as jobs
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build import method
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import File
 
 
@@ -17,18 +17,18 @@ def nvcc(version):
 
 
 def choose(build=BUILD, *, uses_cuda=True, cuda_place="", limits=None, **more):
-    return jobs.choose_method(build, machine(**more), uses_cuda, cuda_place, limits or jobs.Limits())
+    return method.choose_method(build, machine(**more), uses_cuda, cuda_place, limits or method.Limits())
 
 
 @pytest.mark.parametrize(
     ("cuda", "found", "place", "toolchain"),
     [
-        ("13.0", nvcc("13.2"), "", jobs.FOUND),
-        ("13.0", nvcc("12.8"), "", jobs.WHEELS),  # of another major version, with which torch does not build
-        ("13.0", None, "", jobs.WHEELS),
-        ("13.0", None, "/srv/cuda", jobs.ARCHIVES),
-        ("12.8", None, "", jobs.ARCHIVES),  # the index has no nvcc for it
-        ("12.8", nvcc("12.4"), "/srv/cuda", jobs.FOUND),
+        ("13.0", nvcc("13.2"), "", method.FOUND),
+        ("13.0", nvcc("12.8"), "", method.WHEELS),  # of another major version, with which torch does not build
+        ("13.0", None, "", method.WHEELS),
+        ("13.0", None, "/srv/cuda", method.ARCHIVES),
+        ("12.8", None, "", method.ARCHIVES),  # the index has no nvcc for it
+        ("12.8", nvcc("12.4"), "/srv/cuda", method.FOUND),
     ],
 )
 def test_the_compiler_of_the_builder_is_taken_if_it_is_for_torchs_cuda_and_else_one_is_brought(
@@ -40,8 +40,8 @@ def test_the_compiler_of_the_builder_is_taken_if_it_is_for_torchs_cuda_and_else_
 
 
 def test_without_sources_for_gpus_no_compiler_of_nvidias_is_wanted_and_no_architecture():
-    method = choose(BUILD._replace(architectures=[]), uses_cuda=False)
-    assert (method.toolchain, method.nvcc) == (jobs.NONE, None)
+    chosen = choose(BUILD._replace(architectures=[]), uses_cuda=False)
+    assert (chosen.toolchain, chosen.nvcc) == (method.NONE, None)
 
 
 def test_gpus_that_nobody_knows_are_a_refusal_with_the_knob():
@@ -92,34 +92,34 @@ def test_compilers_at_once_are_limited_by_cores_and_memory_and_the_operator():
     assert choose().jobs == 16
     assert choose(memory_mib=5000).jobs == 2
     assert choose(memory_mib=100).jobs == 1
-    assert choose(limits=jobs.Limits(jobs=4)).jobs == 4
+    assert choose(limits=method.Limits(jobs=4)).jobs == 4
 
 
 def test_the_estimate_grows_with_the_architectures_and_shrinks_with_compilers():
-    one = choose(limits=jobs.Limits(jobs=1)).minutes
-    assert choose(BUILD._replace(architectures=["8.0", "9.0"]), limits=jobs.Limits(jobs=1)).minutes == 2 * one
-    assert choose(limits=jobs.Limits(jobs=2)).minutes == round(one / 2)
+    one = choose(limits=method.Limits(jobs=1)).minutes
+    assert choose(BUILD._replace(architectures=["8.0", "9.0"]), limits=method.Limits(jobs=1)).minutes == 2 * one
+    assert choose(limits=method.Limits(jobs=2)).minutes == round(one / 2)
     own = BUILD._replace(name="our-kernels")
     assert choose(own).minutes is None
-    assert jobs.describe_estimate(choose(own)) == ""
+    assert method.describe_estimate(choose(own)) == ""
 
 
 def test_a_build_is_described_with_all_that_an_operator_approves():
-    method = choose(limits=jobs.Limits(jobs=2))
-    assert jobs.describe_build(BUILD, method, "would be built", jobs.describe_estimate(method)) == (
+    chosen = choose(limits=method.Limits(jobs=2))
+    assert method.describe_build(BUILD, chosen, "would be built", method.describe_estimate(chosen)) == (
         "causal-conv1d 1.7.0: would be built on b01 from causal_conv1d-1.7.0.tar.gz against torch 2.14.1+cu130 for sm_90, with nvcc 13.0"
         " (brought as wheels) and g++ 12.2.0, in about 6 min with 2 compilers at once"
     )
 
 
 def test_the_job_says_what_to_build_and_names_files_by_their_hashes():
-    materials = jobs.Materials(
+    materials = method.Materials(
         File("/c/causal_conv1d-1.7.0.tar.gz", "a" * 64),
         [File("/c/pip-26-py3-none-any.whl", "b" * 64)],
         [],
         [File("/c/nvcc.whl", "c" * 64)],
     )
-    told = jobs.make_job(BUILD, choose(), 1700000000, materials, jobs.Limits(3600, 0), [])
+    told = method.make_job(BUILD, choose(), 1700000000, materials, method.Limits(3600, 0), [])
     assert told["sdist"] == {"filename": "causal_conv1d-1.7.0.tar.gz", "sha256": "a" * 64}
     assert told["toolchain"] == {"wheels": [{"filename": "nvcc.whl", "sha256": "c" * 64}]}
     assert (told["archs"], told["label"], told["epoch"]) == (["9.0"], "cu13torch2.14cxx11abiTRUE", 1700000000)
@@ -129,9 +129,9 @@ def test_the_job_says_what_to_build_and_names_files_by_their_hashes():
 
 
 def test_with_a_toolkit_of_the_builder_nothing_is_brought_for_it():
-    method = choose(nvcc=nvcc("13.0"))
-    materials = jobs.Materials(File("/c/s.tar.gz", "a" * 64), [], [], [])
-    told = jobs.make_job(BUILD._replace(is_slurm=True), method, 0, materials, jobs.Limits(), ["--partition=gpu"])
+    chosen = choose(nvcc=nvcc("13.0"))
+    materials = method.Materials(File("/c/s.tar.gz", "a" * 64), [], [], [])
+    told = method.make_job(BUILD._replace(is_slurm=True), chosen, 0, materials, method.Limits(), ["--partition=gpu"])
     assert told["toolchain"] == {"home": "/usr/local/cuda"}
     assert told["slurm"] == {"options": ["--partition=gpu"]}
 
@@ -148,10 +148,10 @@ def test_with_a_toolkit_of_the_builder_nothing_is_brought_for_it():
 )
 def test_a_machine_without_room_is_refused_before_anything_is_brought(room, words):
     roomy = {"folder": "/builds", "free_mib": 50000}
-    jobs.check_room(BUILD, machine(**roomy))
+    method.check_room(BUILD, machine(**roomy))
     with pytest.raises(TorchExtensionError, match=words):
-        jobs.check_room(BUILD, machine(**{**roomy, **room}))
+        method.check_room(BUILD, machine(**{**roomy, **room}))
 
 
 def test_the_memory_of_a_machine_that_hands_out_others_does_not_count():
-    jobs.check_room(BUILD._replace(is_slurm=True), machine(folder="/builds", free_mib=50000, memory_mib=100))
+    method.check_room(BUILD._replace(is_slurm=True), machine(folder="/builds", free_mib=50000, memory_mib=100))

@@ -4,7 +4,7 @@
 
 import pytest
 
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.builds import explain_lost, plan_builds
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.build_plan import explain_lost, plan_builds
 
 SDIST = {"filename": "causal_conv1d-1.7.0.tar.gz", "url": "https://index.example/c.tar.gz", "sha256": "a" * 64, "size": 1}
 

@@ -63,13 +63,13 @@ class ActionModule(DeliveringAction):
         build = Build(**self._arguments["build"])
         try:
             with use_proxy(self._arguments["proxy"]):
-                changed, report = self._build_once(build)
+                changed, report, warnings = self._build_once(build)
         except AnsibleConnectionFailure as exc:
             return self._fail(build, explain_lost(build, str(exc)))
         except (TorchExtensionError, ModuleFailedError) as exc:
             return self._fail(build, str(exc))
         outcome = {"errors": [], "report": [report], "is_built": not self._task.check_mode}
-        return {"changed": changed, "nodes": dict.fromkeys(build.nodes, outcome)}
+        return {"changed": changed, "nodes": dict.fromkeys(build.nodes, outcome), "warnings": warnings}
 
     @staticmethod
     def _fail(build: Build, message: str) -> dict[str, t.Any]:
@@ -77,10 +77,10 @@ class ActionModule(DeliveringAction):
         failure: dict[str, t.Any] = {"errors": [message], "report": [], "is_built": False}
         return {"changed": False, "nodes": dict.fromkeys(build.nodes, failure)}
 
-    def _build_once(self, build: Build) -> tuple[bool, str]:
+    def _build_once(self, build: Build) -> tuple[bool, str, list[str]]:
         """Build a wheel, unless somebody has built it meanwhile; in check mode say what would be done.
 
-        :returns: whether a wheel was built, and a line for the operator
+        :returns: whether a wheel was built, a line for the operator, and warnings
         """
         # Ansible imports actions before it forks a process for each node, and most runs build nothing
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.method import Limits
@@ -98,17 +98,16 @@ class ActionModule(DeliveringAction):
         places = Places(*(arguments[name] for name in Places._fields))
         workshop = Workshop(context, places)
         if self._task.check_mode:
-            return False, self._predict(build, workshop, limits)
+            return False, self._predict(build, workshop, limits), workshop.warnings
         name = hashlib.sha256(f"build {build.id}".encode()).hexdigest()[:32]
         patience = limits.time_limit + _DOWNLOAD_SECONDS
         with context.progress, process_lock(os.path.join(context.cache, "locks"), name, patience=patience):
             built = workshop.find_built(build)
             if built:
-                return (
-                    False,
-                    f"{build.name} {build.version}: another run has built it meanwhile, on {built.record.builder}",
-                )
-            return True, self._build(build, workshop, limits, context.cache, context.progress.note)
+                report = f"{build.name} {build.version}: another run has built it meanwhile, on {built.record.builder}"
+                return False, report, workshop.warnings
+            report = self._build(build, workshop, limits, context.cache, context.progress.note)
+            return True, report, workshop.warnings
 
     def _predict(self, build: Build, workshop: Workshop, limits: Limits) -> str:
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build import following

@@ -29,7 +29,6 @@ class Build(t.NamedTuple):
     id: str  # of all that the wheel depends on
     name: str
     version: str
-    filename: str  # as foreseen
     builder: str  # a host
     is_slurm: bool  # the builder has Slurm allocate a machine
     python: str | None  # the interpreter on the builder, where that is a node of the kind
@@ -113,7 +112,6 @@ def _describe_build(key: str, place: _Place, served: t.Sequence[_Member], member
         id=f"{wheel['name']}-{wheel['version']}-{digest[:16]}",
         name=wheel["name"],
         version=wheel["version"],
-        filename=wheel["filename"],
         builder=place.host,
         is_slurm=served[0].plan["builder"] == SLURM,
         python=place.python,

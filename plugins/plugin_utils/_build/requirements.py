@@ -49,7 +49,6 @@ def find_build_requirements(
     torch: str,
     environment: t.Mapping[str, t.Any],
     context: DownloadContext,
-    predict: bool = False,
 ) -> list[Required]:
     """The wheels of all that a build needs beside torch, and of all that these require; from the cache, or downloaded into it.
 
@@ -58,12 +57,11 @@ def find_build_requirements(
     :param build: what the table has of the package
     :param torch: the version that is compiled against
     :param environment: of the builder, whose Python and platform count
-    :param predict: whether what is not in the cache is only looked up
     :raises TorchExtensionError: if one of them cannot be read or had
     """
     requires = [*builds.list_requirements(build, torch), *_check_requirements(sdist, build_requires)]
     with explain_unobtainable():
-        return context.requirement_finder(predict).find_closure(requires, environment, sdist)
+        return context.requirement_finder().find_closure(requires, environment, sdist)
 
 
 def find_torch_wheels(
@@ -72,7 +70,6 @@ def find_torch_wheels(
     cuda: str | None,
     context: DownloadContext,
     place_urls: t.Mapping[str, str] | None = None,
-    predict: bool = False,
 ) -> list[Required]:
     """The wheels of a build of torch, and of all that it requires; from the cache, or downloaded into it.
 
@@ -82,14 +79,12 @@ def find_torch_wheels(
     :param version: of torch; a local label does not count, for what it tells is the CUDA
     :param cuda: that torch is to be built for, as in "13.0"; None for a build without
     :param place_urls: mirrors of known places, by name
-    :param predict: whether what is not in the cache is only looked up; a build whose CUDA only the download tells is taken for the
-        right one
     :raises TorchExtensionError: if there is no such build
     """
     with explain_unobtainable():
-        torch = _find_torch(environment, wheel_file.public_version(version), cuda, context, place_urls or {}, predict)
+        torch = _find_torch(environment, wheel_file.public_version(version), cuda, context, place_urls or {})
         without = {_TORCH, *(canonical(name) for name in builds.REQUIREMENTS)}
-        finder = context.requirement_finder(predict)
+        finder = context.requirement_finder()
         return [torch, *finder.find_closure(torch.requires, environment, torch.filename, without)]
 
 
@@ -132,7 +127,6 @@ def _find_torch(
     cuda: str | None,
     context: DownloadContext,
     place_urls: t.Mapping[str, str],
-    predict: bool,
 ) -> Required:
     folder = os.path.join(context.cache, "requirements")
     found = _find_cached(folder, version, cuda, environment)
@@ -150,8 +144,6 @@ def _find_torch(
         if told is not None and told.value != cuda:
             refusals.append(f"{listed.filename} of {where} is built {_describe(told.value)}.")
             continue
-        if predict:
-            return Required(_TORCH, listed.filename, None, listed.sha256, listed.size, listed.requires)
         path = pip_index.download(requirement, environment, folder, "the build", index)
         actual = read_cuda(path)
         if actual == cuda:

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.requirements import explain_unobtainable
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import File
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.archives import check_archive_name
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
@@ -28,8 +29,6 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.r
 
 SETTING = "torch_extension_build_cuda"
 DEFAULT_PLACE = "https://developer.download.nvidia.com/compute/cuda/redist/"
-
-WHEEL, ARCHIVE = "wheel", "archive"
 
 #: From this major version of CUDA on the index has a compiler. nvidia-cuda-nvcc-cu12 has no nvcc.
 _FIRST_WITH_WHEELS = 13
@@ -45,51 +44,33 @@ _MAX_AGE = 24 * 3600  # seconds: a manifest does not change, and new ones are ra
 _PATH = re.compile(r"(?:[\w.+-]+/)*[\w.+-]+", re.ASCII)
 
 
-class Wanted(t.NamedTuple):
-    """A file of the compiler."""
-
-    kind: str  # WHEEL or ARCHIVE
-    component: str  # as the index or the manifest calls it
-    filename: str
-    sha256: str | None  # None for a wheel whose index does not tell it
-    size: int | None  # bytes
-    path: str | None  # on the control node; None if it would have to be downloaded
-    url: str | None  # of an archive
-
-
 def find_toolchain(
     cuda: str,
     environment: t.Mapping[str, t.Any],
     context: DownloadContext,
     place: str = "",
-    predict: bool = False,
     warnings: list[str] | None = None,
-) -> list[Wanted]:
+) -> list[File]:
     """The files of NVIDIA's compiler, from the cache, or downloaded into it.
 
     :param cuda: the version, ``13.0``; of its patches the newest is taken
     :param environment: of the builder, whose machine counts, and its Python where pip chooses
     :param place: a URL or a folder with redistributable archives; without it the index for CUDA 13, NVIDIA's own place for CUDA 12
-    :param predict: whether what is not in the cache is only looked up
     :param warnings: what the operator should know is added here, each once
     :raises TorchExtensionError: if there is none for this version and machine, or it cannot be had
     """
     if not re.fullmatch(r"\d{1,3}\.\d{1,3}", cuda):
         raise TorchExtensionError(f"{cuda!r} is no version of CUDA such as 13.0.")
     if int(cuda.split(".")[0]) >= _FIRST_WITH_WHEELS and not place:
-        return _find_wheels(cuda, environment, context, predict)
-    return _find_archives(cuda, environment, context, place or DEFAULT_PLACE, predict, warnings)
+        return _find_wheels(cuda, environment, context)
+    return _find_archives(cuda, environment, context, place or DEFAULT_PLACE, warnings)
 
 
-def _find_wheels(
-    cuda: str, environment: t.Mapping[str, t.Any], context: DownloadContext, predict: bool
-) -> list[Wanted]:
+def _find_wheels(cuda: str, environment: t.Mapping[str, t.Any], context: DownloadContext) -> list[File]:
     requires = [f"{name}=={cuda}.*" for name in _WHEELS]
     with explain_unobtainable(f"Or name a place of NVIDIA's redistributable archives in {SETTING}"):
-        found = context.requirement_finder(predict).find_closure(
-            requires, environment, f"NVIDIA's compiler for CUDA {cuda}"
-        )
-    return [Wanted(WHEEL, item.name, item.filename, item.sha256, item.size, item.path, None) for item in found]
+        found = context.requirement_finder().find_closure(requires, environment, f"NVIDIA's compiler for CUDA {cuda}")
+    return [File(str(item.path), item.sha256) for item in found]
 
 
 def _find_archives(
@@ -97,9 +78,8 @@ def _find_archives(
     environment: t.Mapping[str, t.Any],
     context: DownloadContext,
     place: str,
-    predict: bool,
     warnings: list[str] | None,
-) -> list[Wanted]:
+) -> list[File]:
     machine = environment["platform"]["machine"]
     platform = _PLATFORMS.get(machine)
     if platform is None:
@@ -114,20 +94,13 @@ def _find_archives(
     found = []
     for archive in archives:
         url, filename = reader.url_of(archive.relative_path), archive.relative_path.rpartition("/")[2]
-        file = (
-            downloader.find_cached(url, filename, archive.sha256)
-            if predict
-            else downloader.get(url, filename, archive.sha256, archive.size)
-        )
-        path = file.path if file else None
-        found.append(Wanted(ARCHIVE, archive.component, filename, archive.sha256, archive.size, path, url))
+        found.append(File(downloader.get(url, filename, archive.sha256, archive.size).path, archive.sha256))
     return found
 
 
 class _Archive(t.NamedTuple):
     """An entry of a manifest."""
 
-    component: str
     relative_path: str
     sha256: str
     size: int | None  # bytes
@@ -158,7 +131,7 @@ def _read_entry(entries: t.Mapping[str, t.Any], component: str, platform: str, m
         raise TorchExtensionError(
             f"{manifest} does not say where {component} for {platform} is, as NVIDIA's manifests do: {reason}. See {SETTING}."
         ) from exc
-    return _Archive(component, path, sha256.lower(), int(size) if size else None)
+    return _Archive(path, sha256.lower(), int(size) if size else None)
 
 
 class _Place(t.Protocol):

@@ -67,6 +67,8 @@ class Workshop:
 
     def __init__(self, context: DownloadContext, places: Places = Places()) -> None:
         self._context, self._places = context, places
+        #: what the operator should know, such as of a file that nobody tells the hash of
+        self.warnings: list[str] = []
 
     def find_built(self, build: Build) -> BuiltWheel | None:
         """The wheel, if somebody has built it meanwhile."""
@@ -81,7 +83,9 @@ class Workshop:
 
         :raises TorchExtensionError: if it cannot be had, or is not whole
         """
-        return t.cast("Sources", self._fetch_sources(build, predict=False))
+        sources = t.cast("Sources", self._fetch_sources(build, predict=False))
+        self.warnings += [sources.file.warning] if sources.file.warning else []
+        return sources
 
     def find_sources(self, build: Build) -> Sources | None:
         """The same if it is on the control node, and None if it would have to be downloaded."""
@@ -109,7 +113,7 @@ class Workshop:
         )
         toolchain: list[File] = []
         if method.toolchain in (WHEELS, ARCHIVES):
-            toolchain = _files(find_toolchain(build.cuda, environment, context, self._places.cuda))
+            toolchain = find_toolchain(build.cuda, environment, context, self._places.cuda, self.warnings)
         sdist = File(sources.file.path, sources.file.sha256)
         return Materials(sdist, _files(requirements), _files(torch), toolchain)
 

@@ -106,15 +106,6 @@ def download_all(
     return [os.path.join(folder, file) for file in files]
 
 
-def look_up_all(requirements: t.Sequence[Requirement], environment: t.Mapping[str, t.Any]) -> list[Listed] | None:
-    """The wheels that :func:`download_all` would download, or None likewise."""
-    with tempfile.TemporaryDirectory(prefix="torch_extensions-") as scratch:
-        report, errors = _dry_run([_specification(requirement) for requirement in requirements], environment, scratch)
-    if errors is not None or len(report) != len(requirements):
-        return None
-    return [_read_report(item) for item in report]
-
-
 def look_up(
     requirement: Requirement, environment: t.Mapping[str, t.Any], required_by_file: str, index: str | None = None
 ) -> Listed:
@@ -123,9 +114,12 @@ def look_up(
     :raises Unobtainable: likewise
     """
     with tempfile.TemporaryDirectory(prefix="torch_extensions-") as scratch:
-        report, errors = _dry_run([*_index_options(index), _specification(requirement)], environment, scratch)
-        if report:
-            (item,) = report
+        report = os.path.join(scratch, "report.json")
+        options = ["install", "--dry-run", "--ignore-installed", f"--report={report}", f"--target={scratch}/target"]
+        errors = _run_pip(options, [*_index_options(index), _specification(requirement)], environment)
+        if os.path.isfile(report):
+            with open(report, encoding="utf-8") as file:
+                (item,) = json.load(file)["install"]
             return _read_report(item)
         if errors and "no such option" not in errors:
             raise Unobtainable(requirement, required_by_file, _explain_nothing_found(errors, index), _REMEDY)
@@ -133,20 +127,6 @@ def look_up(
         filename = _download_one(requirement, environment, scratch, required_by_file, index)
         path = os.path.join(scratch, filename)
         return Listed(filename, wheel_file.read_metadata(path).requires, None, os.path.getsize(path))
-
-
-def _dry_run(
-    arguments: list[str], environment: t.Mapping[str, t.Any], scratch: str
-) -> tuple[list[dict[str, t.Any]], str | None]:
-    """What pip would install, and its error."""
-    path = os.path.join(scratch, "report.json")
-    options = ["install", "--dry-run", "--ignore-installed", f"--report={path}", f"--target={scratch}/target"]
-    errors = _run_pip(options, arguments, environment)
-    if not os.path.isfile(path):
-        return [], errors
-    with open(path, encoding="utf-8") as file:
-        report: list[dict[str, t.Any]] = json.load(file)["install"]
-    return report, errors
 
 
 def _read_report(item: t.Mapping[str, t.Any]) -> Listed:

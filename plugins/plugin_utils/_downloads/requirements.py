@@ -138,7 +138,7 @@ class RequirementFinder:
         required_by_file: str,
         without: t.Collection[str] = _NEVER_FETCHED,
     ) -> list[Required]:
-        """The wheels of requirements, and of all that these require, one of each name, whatever the node has.
+        """The wheels of requirements, and of all that these require, one of each name, whatever the node has; downloaded.
 
         :param requires: PEP 508
         :param environment: of the node, whose Python and platform count
@@ -165,7 +165,7 @@ class RequirementFinder:
                 for name in asked
                 if name not in chosen or not merged[name].specifier.contains(chosen[name].version, prereleases=True)
             ]
-            self._find_together([merged[name] for name in unmet], environment)
+            self._download_together([merged[name] for name in unmet], environment)
             for name in unmet:
                 chosen[name] = self._find(merged[name], environment, None, asked[name])
             level = {
@@ -230,8 +230,8 @@ class RequirementFinder:
                 raise
         return self._required[key]
 
-    def _find_together(self, requirements: t.Sequence[Requirement], environment: t.Mapping[str, t.Any]) -> None:
-        """Find what the cache has not in one go. What cannot be had is found, and explained, one by one afterwards."""
+    def _download_together(self, requirements: t.Sequence[Requirement], environment: t.Mapping[str, t.Any]) -> None:
+        """Download what the cache has not in one go. What cannot be had is found, and explained, one by one afterwards."""
         kind = _node_kind(environment)
         missing = {
             canonical(requirement.name): requirement
@@ -241,16 +241,9 @@ class RequirementFinder:
         }
         if len(missing) < 2:
             return
-        found: list[Required] = []
-        if self._predict:
-            for listed in pip_index.look_up_all(list(missing.values()), environment) or []:
-                name = wheel_file.parse_name(listed.filename).name
-                foreseen = Required(name, listed.filename, None, listed.sha256, listed.size, listed.requires)
-                found.append(self._foresee(foreseen))
-        else:
-            paths = pip_index.download_all(list(missing.values()), environment, self._folder) or []
-            self.downloaded += paths
-            found += [_required(wheel_file.parse_name(os.path.basename(path)).name, path) for path in paths]
+        paths = pip_index.download_all(list(missing.values()), environment, self._folder) or []
+        self.downloaded += paths
+        found = [_required(wheel_file.parse_name(os.path.basename(path)).name, path) for path in paths]
         self._required.update({(str(missing[item.name]), kind): item for item in found if item.name in missing})
 
     def _obtain(self, requirement: Requirement, environment: t.Mapping[str, t.Any], required_by_file: str) -> Required:

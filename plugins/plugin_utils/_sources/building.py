@@ -40,6 +40,10 @@ class _Wanted(t.NamedTuple):
     libc: str | None  # the node's version of glibc
     architectures: tuple[str, ...]
 
+    def find_built(self, access: SourceAccess, sdist_sha256: str | None) -> list[BuiltWheel]:
+        """The wheels in the store that serve the node, the best first."""
+        return find_built(access.cache, self.name, self.kind, self.libc, sdist_sha256, self.architectures)
+
     def describe(self, sdist: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         """The key ``build`` of a planned wheel."""
         return {
@@ -77,23 +81,19 @@ def find_or_build(
     libc_version = libc["version"] if libc and libc["name"] == "glibc" else None
     architectures = access.build_architectures or gpu_architectures(environment)
     wanted = _Wanted(requirement.name, kind, libc_version, architectures)
+    warnings: list[str] = []
     try:
-        sdist = _choose_sdist(requirement, environment, sources, access)
-    except UnavailableError:
-        kept = [
-            built
-            for built in find_built(access.cache, requirement.name, kind, libc_version, None, architectures)
-            if requirement.is_met_by(built.record.version)
-        ]
+        sdist = _choose_sdist(requirement, environment, sources, access, warnings)
+    except UnavailableError as exc:
+        kept = [built for built in wanted.find_built(access, None) if requirement.is_met_by(built.record.version)]
         if not kept:
             raise
-        return [_describe_built(built, wanted) for built in kept]
-    found = [
-        built
-        for built in find_built(access.cache, requirement.name, kind, libc_version, sdist.sha256, architectures)
-        if built.record.version == sdist.version
-    ]
-    return [_describe_built(built, wanted) for built in found] or [_describe_build(sdist, wanted)]
+        wheels = [_describe_built(built, wanted) for built in kept]
+        warnings.append(f"{BUILD}: {exc}")
+    else:
+        found = [built for built in wanted.find_built(access, sdist.sha256) if built.record.version == sdist.version]
+        wheels = [_describe_built(built, wanted) for built in found] or [_describe_build(sdist, wanted)]
+    return [{**wheel, "warnings": warnings} for wheel in wheels]
 
 
 def _choose_sdist(
@@ -101,6 +101,7 @@ def _choose_sdist(
     environment: t.Mapping[str, t.Any],
     sources: t.Sequence[Source],
     access: SourceAccess,
+    warnings: list[str],
 ) -> Sdist:
     """The newest one that meets a requirement.
 
@@ -108,7 +109,7 @@ def _choose_sdist(
     :raises TorchExtensionError: if there is none
     """
     python = environment["python"]["version"]
-    sdists = find_sdists(requirement.name, requirement.specifier, python, sources, access)
+    sdists = find_sdists(requirement.name, requirement.specifier, python, sources, access, warnings)
     if not sdists:
         raise TorchExtensionError(
             f"there is no sdist of {requirement} for Python {python}, neither in a directory: of torch_extension_sources nor on the index"

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import typing as t
 from pathlib import Path
 
@@ -157,11 +156,6 @@ def store_wheel(cache: str, wheel: str, record: BuildRecord) -> BuiltWheel:
         # the record comes last: a folder without it holds nothing
         atomic.write_bytes(os.path.join(folder, _RECORD), json.dumps({"format": _FORMAT, **_to_json(record)}).encode())
     return BuiltWheel(path, record)
-
-
-def remove_built(built: BuiltWheel) -> None:
-    """Take a wheel out of the store."""
-    shutil.rmtree(os.path.dirname(built.path), ignore_errors=True)
 
 
 def _read(folder: str) -> BuiltWheel | None:

@@ -210,7 +210,10 @@ class WheelSearch:
     def _to_offer(self, wheel: t.Mapping[str, t.Any]) -> Offer:
         described = {key: value for key, value in wheel.items() if key not in ("needs_proof", "distance", "rank")}
         return Offer(
-            {**described, "warnings": [*self._unasked, *self._refusals, *self._catalogue.warnings]},
+            {
+                **described,
+                "warnings": [*self._unasked, *self._refusals, *self._catalogue.warnings, *wheel.get("warnings", ())],
+            },
             needs_proof=wheel["needs_proof"],
         )
 

@@ -20,7 +20,6 @@ BUILD = Build(
     id="causal-conv1d-1.7.0-0123456789abcdef",
     name="causal-conv1d",
     version="1.7.0",
-    filename="causal_conv1d-1.7.0+cu13torch2.14cxx11abiTRUE-cp311-cp311-linux_x86_64.whl",
     builder="b01",
     is_slurm=False,
     python=None,

@@ -27,9 +27,9 @@ SETUPTOOLS = {"name": "setuptools", "version": "81"}
 
 @pytest.fixture
 def find(context, environment):
-    def find(*requires, package="our-kernels", torch="2.13.0", sdist=SDIST, predict=False):
+    def find(*requires, package="our-kernels", torch="2.13.0", sdist=SDIST):
         return find_build_requirements(
-            sdist, requires, builds.find_build(package), torch, environment, context, predict=predict
+            sdist, requires, builds.find_build(package), torch, environment, context
         )
 
     return find
@@ -90,10 +90,8 @@ def test_a_level_of_requirements_takes_one_run_of_pip(find, publish, monkeypatch
     publish({"name": "b", "version": "1"}, {"name": "c", "version": "1"})
     log = tmp_path / "pip.log"
     monkeypatch.setenv("PIP_LOG", str(log))
-    for predict in (True, False):
-        log.unlink(missing_ok=True)
-        assert len(find("a", predict=predict)) == 8
-        assert log.read_text().count("Created build tracker") == 2, "once a run"
+    assert len(find("a")) == 8
+    assert log.read_text().count("Created build tracker") == 2, "once a run"
 
 
 def test_what_is_in_the_cache_needs_no_index(find, publish, server, monkeypatch):
@@ -103,14 +101,6 @@ def test_what_is_in_the_cache_needs_no_index(find, publish, server, monkeypatch)
     server.requests.clear()
     assert find() == first
     assert server.requests == []
-
-
-def test_what_would_be_downloaded_is_told_without_doing_so(find, publish, context, requested_files):
-    publish(*TOOLS, SETUPTOOLS)
-    found = find(predict=True)
-    assert {item.path for item in found} == {None}
-    assert not os.path.exists(os.path.join(context.cache, "requirements", "pip-1-py3-none-any.whl"))
-    assert [item.path is None for item in find()] == [False] * 5
 
 
 def test_a_requirement_that_cannot_be_had_names_the_sdist_and_pip(find, publish):
@@ -155,8 +145,7 @@ def test_torch_in_the_cache_needs_no_index(find_torch, publish, monkeypatch):
     assert find_torch("2.14.1") == first
 
 
-@pytest.mark.parametrize("predict", [False, True])
-def test_torch_for_another_cuda_comes_from_the_index_of_the_project(predict, find_torch, publish, tmp_path, server):
+def test_torch_for_another_cuda_comes_from_the_index_of_the_project(find_torch, publish, tmp_path, server):
     wheel = build_wheel(tmp_path / "index", **torch())
     publish()
     server.serve_file(f"/files/{wheel.name}", wheel.read_bytes())
@@ -166,11 +155,9 @@ def test_torch_for_another_cuda_comes_from_the_index_of_the_project(predict, fin
         other.serve_page("/m/whl/cu126/torch/", f'<a href="/files/{href}#sha256={sha256(wheel)}">x</a>')
         other.serve_file(f"/files/{href}", wheel.read_bytes())
         other.serve_file(f"/files/{wheel.name}", wheel.read_bytes())
-        (found,) = find_torch(cuda="12.6", place_urls={"pytorch": f"{other.url}/m/"}, predict=predict)
+        (found,) = find_torch(cuda="12.6", place_urls={"pytorch": f"{other.url}/m/"})
     assert (found.filename, found.sha256) == (wheel.name, sha256(wheel))
-    assert (found.path is None) == predict
-    if not predict:
-        assert read_cuda(found.path) == "12.6"
+    assert read_cuda(found.path) == "12.6"
 
 
 def test_both_builds_of_torch_are_told_apart_in_the_cache(find_torch, publish, context, tmp_path, monkeypatch):

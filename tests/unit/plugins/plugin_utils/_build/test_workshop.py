@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from libraries import SASS, build_library, fatbin, fatbin_entry, with_section
 from planned_builds import BUILD, SDIST, machine
-from wheels import build_wheel, sha256
+from wheels import build_sdist, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.method import choose_method
@@ -18,7 +18,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.sou
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.workshop import Workshop
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import CommandResult
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Download
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.sdists import Sdist
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.sdists import INDEX_OF_PIP, Sdist
 
 SOURCES = Sources(
     Sdist(name="causal-conv1d", version="1.7.0", requires_python=None, **SDIST),
@@ -90,3 +90,15 @@ def test_a_wheel_whose_setup_py_left_out_an_architecture_is_refused(store, code_
     build = BUILD._replace(architectures=["8.0", "9.0"])
     with pytest.raises(TorchExtensionError, match="its libraries have no code for sm_90, only for sm_80"):
         store({"name": "causal-conv1d", "extra": code_for(80)}, build)
+
+
+def test_what_the_operator_should_know_of_a_file_is_kept(context, tmp_path, tls_server, monkeypatch):
+    """Nobody tells the hash of this sdist."""
+    monkeypatch.setenv("PIP_INDEX_URL", f"{tls_server.url}/simple/")
+    sdist = build_sdist(tmp_path, "our-kernels", "0.1.0")
+    url = tls_server.serve_body(f"/{sdist.name}", sdist.read_bytes())
+    source = {"filename": sdist.name, "url": url, "sha256": None, "size": None, "source": INDEX_OF_PIP}
+    workshop = Workshop(context)
+    workshop.get_sources(BUILD._replace(name="our-kernels", version="0.1.0", sdist=source))
+    [warning] = workshop.warnings
+    assert f"{sdist.name} has no published hash" in warning

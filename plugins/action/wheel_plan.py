@@ -151,7 +151,9 @@ class ActionModule(NodeAction):
             "environment": environment,
             "plan": plan,
             "wheels": [wheel for wheel in wheels if wheel["action"] != BUILD],
-            "builds": [node_plan.strip_operator_keys(wheel) for wheel in plan if wheel["build"]],
+            "builds": [
+                node_plan.strip_operator_keys(wheel) for wheel in plan if wheel["build"] and not wheel["conflicts"]
+            ],
             "builder": arguments["builder"],
             "machine": self._describe_machine() if to_build else None,
             "removals": [],

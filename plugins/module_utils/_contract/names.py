@@ -9,8 +9,14 @@
 from __future__ import annotations
 
 import re
+import typing as t
 
 
 def canonical(name: str) -> str:
     """The normalised form of a distribution's name (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def join_names(names: t.Sequence[str], limit: int = 10) -> str:
+    """Names in a sentence, of which a fleet may have thousands: the first of them, and how many more there are."""
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -12,13 +12,16 @@ import hashlib
 import json
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import join_names
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import BUILD
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.architectures import sort_architectures
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.built import glibc_numbers
 
 #: values of torch_extension_builder that name no host: a node of the fleet is chosen, or Slurm allocates one
 ANY_NODE, SLURM = "", "slurm"
 #: the builder where the nodes are known from a survey alone
 CONTROL_NODE = "localhost"
+_MAX_NODES = 5  # that a message names
 
 Plan = t.Mapping[str, t.Any]
 
@@ -120,7 +123,7 @@ def _describe_build(key: str, place: _Place, served: t.Sequence[_Member], member
         kind=wheel["build"]["kind"],
         torch=torch["version"],
         cuda=torch["cuda"],
-        libc=min((member.libc for member in served if member.libc), key=_as_numbers, default=None),
+        libc=min((member.libc for member in served if member.libc), key=glibc_numbers, default=None),
         architectures=list(architectures),
     )
 
@@ -151,7 +154,7 @@ def _choose_node(members: t.Sequence[_Member]) -> tuple[_Place | None, dict[str,
     for node, obstacle in obstacles.items():
         if obstacle:
             nodes_of.setdefault(obstacle, []).append(node)
-    lacking = "; ".join(f"{_join(nodes)}: {obstacle}" for obstacle, nodes in nodes_of.items())
+    lacking = "; ".join(f"{join_names(nodes, _MAX_NODES)}: {obstacle}" for obstacle, nodes in nodes_of.items())
     able = [member for member in members if not obstacles[member.node]]
     if not able:
         return None, {
@@ -159,14 +162,14 @@ def _choose_node(members: t.Sequence[_Member]) -> tuple[_Place | None, dict[str,
             " on one of them, or name another machine in torch_extension_builder."
             for member in members
         }
-    chosen = min(able, key=lambda member: (_as_numbers(member.libc), -_free_cores(member.plan["machine"]), member.node))
+    chosen = min(able, key=lambda member: (glibc_numbers(member.libc), -_free_cores(member.plan["machine"]), member.node))
     place = _Place(chosen.node, chosen.plan["machine"]["python"]["executable"], chosen.plan["environment"])
     reasons = {
         member.node: f"{member.package} can be built on {chosen.node}, whose glibc {chosen.libc} is newer than {member.libc} of this node,"
         f" and on no node with an older one ({lacking}). Install what is missing on one of them, or name a machine with an older glibc"
         " in torch_extension_builder."
         for member in members
-        if member.libc and _as_numbers(member.libc) < _as_numbers(chosen.libc)
+        if member.libc and glibc_numbers(member.libc) < glibc_numbers(chosen.libc)
     }
     return place, reasons
 
@@ -199,11 +202,3 @@ def explain_lost(build: Build, words: str) -> str:
 
 def _free_cores(machine: t.Mapping[str, t.Any]) -> float:
     return float(machine["cores"]) - float(machine["load"])
-
-
-def _as_numbers(version: str | None) -> list[int]:
-    return [int(part) for part in (version or "").split(".") if part.isdigit()]
-
-
-def _join(names: t.Sequence[str], limit: int = 5) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import join_names
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import builds as table
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.build_plan import Build, explain_unable
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.following import format_time
@@ -18,12 +19,13 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.architectures import (
     describe_architectures,
 )
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.built import BuildKind
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.built import BuildKind, glibc_numbers
 
 #: where a toolchain comes from: it is on the builder, from the index, from NVIDIA's archives; or none is needed
 FOUND, WHEELS, ARCHIVES, NONE = "found", "wheels", "archives", "none"
 _WORDS = {WHEELS: "brought as wheels", ARCHIVES: "brought as NVIDIA's archives"}
 _FIRST_CUDA_ON_INDEX = 13
+_MAX_NODES = 5  # that a message names
 
 Machine = t.Mapping[str, t.Any]
 
@@ -73,7 +75,7 @@ def choose_method(
     _check_machine(build, machine)
     if uses_cuda and not build.architectures:
         raise TorchExtensionError(
-            f"{build.name} {build.version} is compiled for GPUs, and none of {_join(build.nodes)} says which it has. Set"
+            f"{build.name} {build.version} is compiled for GPUs, and none of {join_names(build.nodes, _MAX_NODES)} says which it has. Set"
             " torch_extension_build_archs, such as ['9.0'] for an H100 or H200."
         )
     facts, major = table.find_build(build.name), build.cuda.partition(".")[0]
@@ -108,18 +110,18 @@ def _check_machine(build: Build, machine: Machine) -> None:
     where = f"{build.name} {build.version} cannot be built on {build.builder}"
     if machine["machine"] != kind.machine:
         raise TorchExtensionError(
-            f"{where}: that is {machine['machine']}, and {_join(build.nodes)} want it for {kind.machine}. Name another machine in"
+            f"{where}: that is {machine['machine']}, and {join_names(build.nodes, _MAX_NODES)} want it for {kind.machine}. Name another machine in"
             " torch_extension_builder."
         )
     if python["abi"] != kind.python:
         raise TorchExtensionError(
-            f"{where}: {python['executable']} there is Python {python['abi']}, wanted is {kind.python}, as {_join(build.nodes)} have it."
+            f"{where}: {python['executable']} there is Python {python['abi']}, wanted is {kind.python}, as {join_names(build.nodes, _MAX_NODES)} have it."
             " Name another interpreter in torch_extension_build_python, or another machine in torch_extension_builder."
         )
-    if build.libc and machine["libc"] and _as_numbers(machine["libc"]) > _as_numbers(build.libc):
+    if build.libc and machine["libc"] and glibc_numbers(machine["libc"]) > glibc_numbers(build.libc):
         raise TorchExtensionError(
             f"{where}: its glibc is {machine['libc']}, and what is compiled with that does not load with glibc {build.libc}, which"
-            f" {_join(build.nodes)} have. Name a machine with an older one in torch_extension_builder."
+            f" {join_names(build.nodes, _MAX_NODES)} have. Name a machine with an older one in torch_extension_builder."
         )
     unable = explain_unable(machine)
     if unable:
@@ -223,11 +225,3 @@ def describe_build(build: Build, method: Method, done: str, duration: str) -> st
 
 def _describe(files: t.Iterable[File]) -> list[dict[str, str]]:
     return [{"filename": file.name, "sha256": str(file.sha256)} for file in files]
-
-
-def _as_numbers(version: str) -> list[int]:
-    return [int(part) for part in version.split(".") if part.isdigit()]
-
-
-def _join(names: t.Sequence[str], limit: int = 5) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

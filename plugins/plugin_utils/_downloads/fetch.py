@@ -14,6 +14,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import join_names
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.wheel_file import (
     find_modules,
     read_metadata,
@@ -87,7 +88,7 @@ def fetch_for_nodes(
                 facts[file.sha256] = context.read_wheel_facts(file.path, file.sha256)
         except TorchExtensionError as exc:
             files.pop(key, None)
-            errors[key] = f"{exc} Wanted by {_join_names(nodes_of[key])}."
+            errors[key] = f"{exc} Wanted by {join_names(nodes_of[key])}."
     results = {node: _node_result(plan, files, declaring, errors, requirements) for node, plan in plans.items()}
     downloads = [{"url": file.other_url or key.url, "size": file.size} for key, file in files.items() if file.is_new]
     downloads += [{"url": os.path.basename(path), "size": os.path.getsize(path)} for path in requirements.downloaded]
@@ -169,7 +170,3 @@ def _find_imports(wheel: t.Mapping[str, t.Any], file: Download) -> dict[str, lis
         return {}
     with zipfile.ZipFile(file.path) as archive:  # whose METADATA has been read
         return {"imports": find_modules(archive.namelist())}
-
-
-def _join_names(nodes: t.Sequence[str], limit: int = 10) -> str:
-    return ", ".join(nodes[:limit]) + (f" and {len(nodes) - limit} more" if len(nodes) > limit else "")

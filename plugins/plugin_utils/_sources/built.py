@@ -103,6 +103,11 @@ class BuiltWheel(t.NamedTuple):
         return Path(self.path).as_uri()
 
 
+def glibc_numbers(version: str | None) -> list[int]:
+    """A version of glibc, to compare it; one that is not known comes first."""
+    return [int(part) for part in (version or "").split(".") if part.isdigit()]
+
+
 def find_built(
     cache: str,
     name: str,
@@ -189,8 +194,4 @@ def _is_not_newer(built: str | None, node: str | None) -> bool:
     """Whether a builder's glibc is not newer than a node's. Where one of them is not known, the proof decides."""
     if built is None or node is None:
         return True
-    return _as_numbers(built) <= _as_numbers(node)
-
-
-def _as_numbers(version: str) -> list[int]:
-    return [int(part) for part in version.split(".") if part.isdigit()]
+    return glibc_numbers(built) <= glibc_numbers(node)

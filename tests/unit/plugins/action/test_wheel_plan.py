@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -126,6 +127,28 @@ def test_with_a_given_environment_the_node_is_not_contacted(on_node, shelf, envi
     assert (flash["action"], conv["action"]) == ("examine", "refuse")
     assert "1 that may serve was not tried, for only the node can tell" in conv["conflicts"][0]
     assert planned["environment"] == environment
+
+
+def test_what_nobody_has_is_planned_to_be_built_and_the_node_says_what_it_has_for_that(plan, torch_libraries, shelf):
+    (shelf / "flash_attn-2.8.3.tar.gz").write_text("sdist")
+    sources = {"source": [f"directory:{shelf}", "build"], "build_archs": ["9.0"]}
+    planned = plan(**sources)
+    assert (planned["plan"][0]["action"], planned["wheels"], planned["changed"]) == ("build", [], False)
+    (build,) = planned["builds"]
+    assert (build["version"], build["build"]["architectures"]) == ("2.8.3", ["9.0"])
+    assert os.path.isfile(planned["machine"]["cxx"]["path"])
+    assert any(line.startswith("flash-attn 2.8.3: to be built") for line in planned["report"])
+    assert plan(**sources, builder="b01")["machine"] is None
+
+
+def test_for_a_node_that_could_not_install_it_nothing_is_built(plan, shelf, environment):
+    (shelf / "flash_attn-2.8.3.tar.gz").write_text("sdist")
+    sources = {"source": [f"directory:{shelf}", "build"], "refuse": False, "environment": environment}
+    assert len(plan(**sources)["builds"]) == 1
+    environment["installers"] = {"pip": None, "uv": None, "reason": None}
+    planned = plan(**sources)
+    assert planned["plan"][0]["conflicts"]
+    assert planned["builds"] == []
 
 
 def test_with_find_links_the_node_examines_its_folder_of_wheels(plan, on_node, venv, torch_libraries, shelf):

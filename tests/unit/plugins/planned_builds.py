@@ -6,7 +6,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from wheels import sha256
+
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.build_plan import Build
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.built import (
+    BuildKind,
+    BuildRecord,
+    BuiltWheel,
+    store_wheel,
+)
 
 KIND = {"python": "cp311", "machine": "x86_64", "torch": "2.14", "cuda": "13", "hip": None, "cxx11_abi": True}
 SDIST = {
@@ -50,3 +60,30 @@ def machine(**more) -> dict:
         "torch": {"version": "2.14.0+cu130", "cuda": "13.0", "cxx11_abi": True},
         **more,
     }
+
+
+def store_built(cache: Path, environment: dict, sdist: Path, **more) -> BuiltWheel:
+    """Put a wheel into the store, as if it had been built for a node from an sdist."""
+    name, _dash, version = sdist.name.removesuffix(".tar.gz").partition("-")
+    kind = BuildKind.of(environment)
+    cache.mkdir(exist_ok=True)
+    (cache / "new.whl").write_bytes(b"wheel")
+    record = BuildRecord(
+        name=name.replace("_", "-"),
+        version=version,
+        filename=f"{name}-{version}+{kind.label}-cp311-cp311-linux_x86_64.whl",
+        sha256="a" * 64,
+        size=5,
+        kind=kind,
+        libc=environment["platform"]["libc"]["version"],
+        architectures=("9.0",),
+        sdist=sdist.name,
+        sdist_sha256=sha256(sdist),
+        asked_sha256=sha256(sdist),
+        torch=environment["torch"]["version"],
+        compilers={},
+        builder="b01",
+        core_seconds=1.0,
+        built_at=1.0,
+    )
+    return store_wheel(str(cache), str(cache / "new.whl"), record._replace(**more))

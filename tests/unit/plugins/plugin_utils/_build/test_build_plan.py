@@ -63,6 +63,7 @@ def test_the_id_depends_on_neither_the_order_nor_the_names_of_nodes():
     some = plan_builds({"n01": plan(on=machine()), "n02": plan(on=machine(), archs=("8.0",))}).builds[0]
     other = plan_builds({"x": plan(on=machine(), archs=("8.0",)), "y": plan(on=machine())}).builds[0]
     assert some.id == other.id
+    assert some.id != plan_builds({"n01": plan(on=machine())}).builds[0].id  # for fewer GPUs
 
 
 def test_nothing_is_built_where_all_have_it():

@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 
 import pytest
+from planned_builds import store_built
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import (
@@ -633,3 +634,64 @@ def test_a_cache_that_pip_does_not_use_is_judged_if_wheels_are_for_it(environmen
     assert judge_environment("flash-attn", environment)["conflicts"] == []
     [conflict] = judge_environment("flash-attn", environment, pip_cache=True)["conflicts"]
     assert "it is off" in conflict
+
+
+BUILT_NAME = "flash_attn-2.5.4+cu12torch2.2cxx11abiFALSE-cp311-cp311-linux_x86_64.whl"
+
+
+@pytest.fixture
+def sdist(environment, tmp_path):
+    environment["gpus"] = [{"compute_capability": "9.0"}]
+    path = tmp_path / "flash_attn-2.5.4.tar.gz"
+    path.write_text("sdist")
+    return path
+
+
+def choose_or_build(environment, folder, term="flash-attn", **settings):
+    access = SourceAccess(str(folder / "cache"), suggest=False)
+    return choose_wheel(term, environment, Settings(access, (f"directory:{folder}", "build"), **settings), strict=False)
+
+
+def test_what_no_source_has_is_to_be_built(sdist, environment, tmp_path):
+    wheel = choose_or_build(environment, tmp_path)
+    assert (wheel["action"], wheel["url"], wheel["filename"]) == ("build", None, BUILT_NAME)
+    assert wheel["conflicts"] == []
+
+
+def test_nothing_is_built_where_another_source_has_a_wheel(sdist, environment, tmp_path):
+    offer(tmp_path, "2.5.3")
+    assert choose_or_build(environment, tmp_path)["action"] == "install"
+
+
+def test_a_wheel_that_the_node_may_prove_goes_before_one_that_is_built(sdist, environment, tmp_path):
+    (tmp_path / WHEEL.replace("torch2.2", "torch2.1")).write_bytes(b"wheel")
+    wheel = choose_or_build(environment, tmp_path)
+    assert (wheel["action"], [each["version"] for each in wheel["provable"]]) == ("build", ["2.5.3"])
+    assert choose_or_build(environment, tmp_path, match="exact")["provable"] == []
+
+
+def test_what_is_installed_is_not_built_again_unless_the_wheel_itself_is_wanted(
+    sdist, installed, environment, tmp_path
+):
+    installed(version="2.5.4", filename=BUILT_NAME)
+    assert choose_or_build(environment, tmp_path, "flash-attn==2.5.4")["action"] == "keep"
+    assert choose_or_build(environment, tmp_path, "flash-attn==2.5.4", keeps_installed=False)["action"] == "build"
+
+
+def test_what_is_built_here_needs_no_published_hash(sdist, environment, tmp_path):
+    assert choose_or_build(environment, tmp_path, require_sha256=True)["action"] == "build"
+
+
+def test_a_built_wheel_that_is_installed_stays_unless_an_upgrade_is_wanted(sdist, installed, environment, tmp_path):
+    store_built(tmp_path / "cache", environment, sdist)
+    more = store_built(tmp_path / "cache", environment, sdist, architectures=("8.0", "9.0"), sha256="b" * 64)
+    installed(version="2.5.4", filename=BUILT_NAME, sha256="a" * 64)
+    assert choose_or_build(environment, tmp_path, "flash-attn==2.5.4")["action"] == "keep"
+    upgraded = choose_or_build(environment, tmp_path, "flash-attn==2.5.4", upgrade=True)
+    assert (upgraded["action"], upgraded["url"]) == ("replace", more.url)
+
+
+def test_where_it_cannot_be_built_either_the_refusal_says_why(environment, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    (conflict,) = choose_or_build(environment, tmp_path)["conflicts"]
+    assert "build: there is no sdist of flash-attn" in conflict

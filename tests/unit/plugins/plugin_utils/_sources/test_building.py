@@ -6,16 +6,13 @@ from __future__ import annotations
 
 import pytest
 from packaging.specifiers import SpecifierSet
+from planned_builds import store_built
 from wheels import sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnavailableError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.building import find_or_build
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.built import (
-    BuildKind,
-    BuildRecord,
-    store_wheel,
-)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.built import BuildKind
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.requirement import WheelRequirement
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import parse_source
@@ -54,28 +51,7 @@ def store(node, folder, tmp_path):
     """Puts a wheel into the store, as if it had been built from an sdist in the folder."""
 
     def store(version="1.7.0", **more):
-        wheel = tmp_path / "new.whl"
-        wheel.write_bytes(b"wheel")
-        sdist = folder / f"causal_conv1d-{version}.tar.gz"
-        record = BuildRecord(
-            name="causal-conv1d",
-            version=version,
-            filename=f"causal_conv1d-{version}-cp311-cp311-linux_x86_64.whl",
-            sha256="a" * 64,
-            size=5,
-            kind=BuildKind.of(node),
-            libc=node["platform"]["libc"]["version"],
-            architectures=("9.0",),
-            sdist=sdist.name,
-            sdist_sha256=sha256(sdist),
-            asked_sha256=sha256(sdist),
-            torch=node["torch"]["version"],
-            compilers={},
-            builder="b01",
-            core_seconds=1.0,
-            built_at=1.0,
-        )
-        return store_wheel(str(tmp_path / "cache"), str(wheel), record._replace(**more))
+        return store_built(tmp_path / "cache", node, folder / f"causal_conv1d-{version}.tar.gz", **more)
 
     return store
 
@@ -140,3 +116,12 @@ def test_for_rocm_nothing_is_built(ask, node):
     torch = {**node["torch"], "cuda": None, "hip": "6.2.1"}
     with pytest.raises(TorchExtensionError, match="this torch is for ROCm"):
         ask(node={**node, "torch": torch})
+
+
+def test_where_no_index_tells_the_hash_of_an_sdist_the_version_of_a_wheel_counts(ask, store, server, monkeypatch):
+    store("1.6.0")
+    monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple/")
+    server.serve_page("/simple/causal-conv1d/", '<a href="/f/causal_conv1d-1.7.0.tar.gz">x</a>')
+    assert [(wheel["version"], wheel["url"]) for wheel in ask(sources=("build",))] == [("1.7.0", None)]
+    store()
+    assert [wheel["version"] for wheel in ask(sources=("build",))] == ["1.7.0"]

@@ -154,7 +154,7 @@ def variables_read(text: str, role: str) -> set[str]:
 def entry_points(role: str) -> set[str]:
     """The files of tasks that people include: those that playbooks and the README name, and those that no other of them includes."""
     tasks = {path.stem: path.read_text() for path in ROOT.glob(f"roles/{role}/tasks/*.yml")}
-    included = re.findall(r"(?:import|include)_tasks: (\w+)\.yml", "\n".join(tasks.values()))
+    included = re.findall(r'(?:import|include)_tasks: (?:"{{ role_path }}/tasks/)?(\w+)\.yml', "\n".join(tasks.values()))
     included += re.findall(r"'(\w+)\.yml'", "\n".join(tasks.values()))  # of which one is chosen
     texts = [path.read_text() for path in [*ROOT.glob("playbooks/*.yml"), ROOT / f"roles/{role}/README.md"]]
     named = re.findall(r"tasks_from: (\w+)\.yml", "\n".join(texts))
@@ -198,6 +198,18 @@ def test_each_variable_that_a_playbook_reads_is_documented(role):
     read = set(re.findall(rf"(?<!_)\b{role}_\w+", "\n".join(texts)))
     assert f"{role}_hosts" in read
     assert read - documented - registered == set()
+
+
+def test_no_file_of_a_playbook_stands_in_for_one_of_the_role():
+    # a file that is imported by its name is looked for in `tasks` beside the playbook, too, and there first where imports are nested
+    imported = [
+        line.split("import_tasks: ")[1]
+        for path in ROOT.glob("roles/*/tasks/*.yml")
+        for line in path.read_text().splitlines()
+        if "import_tasks:" in line
+    ]
+    assert len(imported) > 5
+    assert [name for name in imported if not name.startswith('"{{ role_path }}/tasks/')] == []
 
 
 @pytest.mark.parametrize("tasks", ["plan", "install"])

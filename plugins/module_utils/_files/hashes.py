@@ -32,9 +32,10 @@ def sha256_of(path: str) -> str:
         return sha256_of_rest(file)
 
 
-def sha256_of_rest(file: t.IO[bytes]) -> str:
-    """The SHA-256 of what is left to read in a file that is open.
+def sha256_of_rest(file: t.Any) -> str:
+    """The SHA-256 of what is left to read in what is open.
 
+    :param file: with the method ``read`` of binary files
     :raises OSError: if it cannot be read
     """
     digest = hashlib.sha256()

@@ -41,3 +41,13 @@ def read_file(path: str, limit: int) -> bytes:
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit} bytes", path)
     return content
+
+
+def read_start(path: str, limit: int) -> bytes:
+    """The beginning of a regular file; all of it, if it has no more.
+
+    :param limit: in bytes
+    :raises OSError: if it is none, or cannot be read
+    """
+    with open_regular(path) as file:
+        return file.read(limit)

@@ -19,6 +19,7 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import read_json
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.architectures import covers
 
@@ -165,8 +166,7 @@ def store_wheel(cache: str, wheel: str, record: BuildRecord) -> BuiltWheel:
 
 def _read(folder: str) -> BuiltWheel | None:
     try:
-        with open(os.path.join(folder, _RECORD), encoding="utf-8") as file:
-            fields = json.load(file)
+        fields = read_json(os.path.join(folder, _RECORD))
         if fields.pop("format") != _FORMAT:
             return None
         record = BuildRecord(

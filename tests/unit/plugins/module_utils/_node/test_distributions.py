@@ -250,7 +250,10 @@ def test_a_damaged_record_is_read_as_far_as_it_goes(tmp_path):
     whole = f'{rows}"a,b",,\na-1.dist-info/RECORD,,\n'.encode()
     seen = set()
 
-    @given(edits(len(whole), 0, len(rows)), st.lists(st.sampled_from([b'"', b"\n", b"\r", b",", b"\0", b"\xff", b"../"]), max_size=20))
+    @given(
+        edits(len(whole), 0, len(rows)),
+        st.lists(st.sampled_from([b'"', b"\n", b"\r", b",", b"\0", b"\xff", b"../"]), max_size=20),
+    )
     def check(edit, pieces):
         distribution = record_of(tmp_path, edited(whole, edit) + b"".join(pieces))
         found = read_record(distribution)

@@ -172,7 +172,9 @@ def test_no_file_is_left_open(library, tmp_path):
 @pytest.mark.slow
 def test_a_damaged_library_is_read_or_is_an_error(library, tmp_path):
     good = library.read_bytes()
-    sections = [int(place, 16) for place in re.findall(r"\.(?:gnu\.hash|dyn\w+)\s+\w+\s+\w+ (\w+)", readelf(library, "-SW"))]
+    sections = [
+        int(place, 16) for place in re.findall(r"\.(?:gnu\.hash|dyn\w+)\s+\w+\s+\w+ (\w+)", readelf(library, "-SW"))
+    ]
     path = tmp_path / "lib.so"
     seen = set()
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 import typing as t
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import join_names
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import archives
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.wheel_file import (
     find_modules,
     read_metadata,
@@ -168,5 +168,5 @@ def _find_imports(wheel: t.Mapping[str, t.Any], file: Download) -> dict[str, lis
     """What to import to try out a wheel of a package that the table lacks."""
     if wheel.get("imports") != [] or not file.path:
         return {}
-    with zipfile.ZipFile(file.path) as archive:  # whose METADATA has been read
-        return {"imports": find_modules(archive.namelist())}
+    with archives.open_zip(file.path, archives.WHEEL) as archive:  # whose METADATA has been read
+        return {"imports": find_modules(archive.file_names())}

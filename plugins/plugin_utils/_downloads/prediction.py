@@ -54,7 +54,7 @@ def look_ahead(url: str, filename: str, ca_path: str | None, provenance: Provena
 def _look_ahead(url: str, filename: str, ca_path: str | None) -> Prospect:
     local_file = local_files.parse_url(url)
     if local_file:
-        with local_files.open_local(local_file) as (size, file):
+        with local_files.open_seekable(local_file) as (size, file):
             return Prospect(wheel_file.read_metadata(filename, file), size)
     with RemoteFile(url, ca_path, "torch_extension_github_url") as remote:
         metadata = wheel_file.read_metadata(filename, remote)

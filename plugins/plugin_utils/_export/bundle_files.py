@@ -20,6 +20,7 @@ import tempfile
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import archives
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import (
     sha256_of,
     sha256_of_rest,
@@ -219,16 +220,13 @@ def _hash_folder(dest: str) -> dict[str, str]:
 def _hash_tar(dest: str) -> dict[str, str]:
     hashes = {}
     try:
-        with tarfile.open(dest, "r:") as tar:
-            for info in tar:
-                file = tar.extractfile(info) if info.type == tarfile.REGTYPE and _is_bundle_name(info.name) else None
-                if file is None:
-                    hashes[info.name] = ""
-                    continue
-                hashes[info.name] = sha256_of_rest(file)
-    except (OSError, tarfile.TarError, EOFError) as exc:
+        with archives.open_tar(dest, archives.BUNDLE, is_packed=False) as tar:
+            for member in tar:
+                is_ours = member.kind == archives.FILE and _is_bundle_name(member.name)
+                hashes[member.name] = sha256_of_rest(tar.open(member)) if is_ours else ""
+    except archives.ArchiveError as exc:
         raise TorchExtensionError(
-            f"{dest} is there and is no whole bundle: {getattr(exc, 'strerror', None) or exc}. It stays as it is. Name"
+            f"{dest} is there and is no whole bundle: {exc}. It stays as it is. Name"
             " another place in torch_extension_bundle, or move it away."
         ) from exc
     return hashes

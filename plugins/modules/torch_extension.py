@@ -374,8 +374,10 @@ requirements:
   elements: str
   sample: [einops-0.8.1-py3-none-any.whl]
 leftovers:
-  description: What killed runs had left in the folder of packages, or of wheels, and was finished or removed, or would be.
-  returned: with O(mode=install) or O(state=absent)
+  description:
+    - What killed runs had left where this one installs, and was finished or removed, or would be. These are names in the folder of
+      packages, or paths with O(mode=find_links) and O(mode=pip_cache).
+  returned: success
   type: list
   elements: str
   sample: [~lash_attn]

@@ -46,6 +46,10 @@ class MisfitError(TorchExtensionError):
         self.proofs = proofs
 
 
+class _SupersededError(Exception):
+    """Another installation has ended just now, and what is to be done has to be looked at again."""
+
+
 class Task:
     """What the module is asked for, on one node."""
 
@@ -71,13 +75,20 @@ class Task:
         :raises TorchExtensionError: if it cannot be done; the environment is then as it was
         :raises OSError: if a file cannot be read or written
         """
+        while True:
+            try:
+                return self._perform()
+            except _SupersededError:
+                continue
+
+    def _perform(self) -> dict[str, t.Any]:
         cleared = self._abandoned_files()
         environment = self._given_environment() or self._read_environment()
         check_environment(environment)
         proofs = self._prove(environment)
         leftovers = self._leftovers(environment)
         if leftovers and not self._check_mode:
-            self._installer().remove_leftovers(self._wheels, environment)
+            leftovers = self._installer().remove_leftovers(self._wheels, environment, self._warn)
             environment = self._read_environment()
         actions = [self._examine(wheel, environment) for wheel in self._wheels]
         needed = [wheel for wheel, action in zip(self._wheels, actions) if action.action != KEEP]
@@ -99,12 +110,11 @@ class Task:
             diff = changes
         verify = self._trial_of(environment) if needed and self._mode == INSTALL else trial.NONE
         on_gpus = {} if self._check_mode or not needed else self._install(needed, absent, environment, verify)
-        if self._mode == INSTALL:
-            result["leftovers"] = leftovers
         return {
             "changed": bool(needed or leftovers or cleared),
             "wheels": [self._outcome(*pair, verify, on_gpus) for pair in zip(self._wheels, actions)],
             "requirements": [file["filename"] for file in absent],
+            "leftovers": leftovers,
             "cleared": cleared,
             "diff": diff,
             **result,
@@ -171,7 +181,7 @@ class Task:
         return proofs
 
     def _leftovers(self, environment: Environment) -> list[str]:
-        return self._installer().list_leftovers(self._wheels, environment) if self._mode == INSTALL else []
+        return t.cast("list[str]", self._installer().list_leftovers(self._wheels, environment))
 
     def _examine(self, wheel: Wheel, environment: Environment) -> Action:
         if wheel["conflicts"]:
@@ -226,7 +236,11 @@ class Task:
             verify=verify,
             devices=self._params["devices"],
             unpacked=self.remove_files,
+            superseded=self._look_again,
         )
+
+    def _look_again(self) -> None:
+        raise _SupersededError
 
     def _outcome(
         self, wheel: Wheel, action: Action, verify: str, on_gpus: t.Mapping[str, list[dict[str, t.Any]]]

@@ -21,6 +21,7 @@ from wheels import as_wanted, build_wheel, tree_state
 
 import ansible_collections
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import replacement, site_packages
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import leftovers
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import (
@@ -102,10 +103,10 @@ def test_killed_at_any_rename_the_next_run_finishes(site, tmp_path, monkeypatch)
         shutil.copytree(site, copy)
         left = iter(range(last))
 
-        def killed(source, target, left=left):
+        def killed(source, target, left=left, **folders):
             if next(left, None) is None:
                 raise KeyboardInterrupt
-            rename(source, target)
+            rename(source, target, **folders)
 
         monkeypatch.setattr(os, "rename", killed)
         try:
@@ -132,10 +133,10 @@ def test_what_root_has_begun_in_the_environment_of_another_user_that_one_can_fin
     (folder / ".torch_extension-x").chmod(0o700)
     rename, left = os.rename, iter(range(2))
 
-    def killed(source, target):
+    def killed(source, target, **folders):
         if next(left, None) is None:
             raise KeyboardInterrupt
-        rename(source, target)
+        rename(source, target, **folders)
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "rename", killed)
@@ -159,10 +160,10 @@ def test_killed_before_the_first_rename_the_next_run_discards_it(site):
 def test_after_an_error_everything_is_as_before(fails, site, monkeypatch):
     before, rename, calls = state(site), os.rename, iter(range(100))
 
-    def fail_once(source, target):
+    def fail_once(source, target, **folders):
         if next(calls) == fails:
             raise PermissionError(13, "Permission denied", source)
-        rename(source, target)
+        rename(source, target, **folders)
 
     exchange = replacement.plan_exchange(new_of(site), str(site))
     monkeypatch.setattr(os, "rename", fail_once)
@@ -223,7 +224,7 @@ def test_unpacked_files_are_synced_in_the_background_and_all_of_them_in_the_end(
         assert goes_on.wait(10)
         synced.append(os.path.relpath(path, new_of(site)))
 
-    monkeypatch.setattr(replacement, "_sync_entry", sync)
+    monkeypatch.setattr(atomic, "sync", sync)
     with replacement.syncing(new_of(site)):
         assert started.wait(10), "it is under way"
         assert synced == []
@@ -235,7 +236,7 @@ def test_a_sync_that_fails_in_the_background_fails_the_exchange(site, monkeypatc
     def fail(path):
         raise OSError(5, "Input/output error", path)
 
-    monkeypatch.setattr(replacement, "_sync_entry", fail)
+    monkeypatch.setattr(atomic, "sync", fail)
     unhandled = []
     monkeypatch.setattr(threading, "excepthook", unhandled.append)
     with replacement.syncing(new_of(site)):
@@ -248,7 +249,7 @@ def test_a_sync_that_fails_in_the_background_fails_the_exchange(site, monkeypatc
 
 def test_after_an_error_the_background_sync_is_not_awaited(site, monkeypatch):
     goes_on = threading.Event()
-    monkeypatch.setattr(replacement, "_sync_entry", lambda path: goes_on.wait(10))
+    monkeypatch.setattr(atomic, "sync", lambda path: goes_on.wait(10))
     begin = time.monotonic()
     with pytest.raises(KeyError), replacement.syncing(new_of(site)):
         raise KeyError

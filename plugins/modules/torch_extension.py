@@ -491,15 +491,19 @@ def main():
 
     make_task = RemovalTask if module.params["state"] == ABSENT else Task
     task = make_task(module.params, module.check_mode, run, module.warn)
+    damaged = []
     try:
         try:
             result = task.perform()
+        except TorchExtensionError:
+            damaged = task.discard_damaged()
+            raise
         finally:
             task.remove_files()
     except MisfitError as exc:
         module.fail_json(msg=str(exc), proofs=exc.proofs)
     except TorchExtensionError as exc:
-        module.fail_json(msg=str(exc))
+        module.fail_json(msg=str(exc), damaged=damaged)
     except OSError as exc:
         module.fail_json(msg=f"{exc.filename}: {exc.strerror}. Nothing was installed.")
     module.exit_json(**result)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import typing as t
 
@@ -16,12 +17,14 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import (
     ALL_DISTRIBUTIONS,
     add_gpus,
     describe_environment,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
     KEEP,
     Action,
@@ -65,6 +68,8 @@ class Task:
         self._params, self._check_mode, self._run, self._warn = params, check_mode, run, warn
         self._wheels: t.Sequence[Wheel] = params["wheels"]
         self._files: list[Wheel] = [*params["wheels"], *params["requirements"]]
+        #: those that have been brought, and that we have not removed
+        self._delivered = list(self._files)
         self._mode: str = params["mode"]
 
     def perform(self) -> dict[str, t.Any]:
@@ -126,8 +131,28 @@ class Task:
         names = self._abandoned_files()
         if not keep_files:
             names += [file["filename"] for file in self._files]
+            self._delivered = []
         if folder and not self._check_mode and (names or not keep_files):
             staging.clear_staged(folder, names)
+
+    def discard_damaged(self) -> list[str]:
+        """Remove those of the delivered files that are not what was brought, and tell their names, with those that are not there.
+
+        It reads all of them: it is for when something has failed.
+        """
+        folder = self._params["shared_folder"] or self._params["folder"]
+        if self._check_mode or folder is None:
+            return []
+        damaged = []
+        for file in self._delivered:
+            path = wheel_file.delivered_path(file, folder)
+            try:
+                check_sha256(path, file["sha256"])
+            except TorchExtensionError:
+                damaged.append(file["filename"])
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+        return damaged
 
     def _abandoned_files(self) -> list[str]:
         """What earlier runs have left in the folder and is none of the delivered files."""
@@ -137,7 +162,7 @@ class Task:
         if self._params["keep_files"]:
             names = {name for name in names if staging.is_part(name)}
         folder = self._params["folder"]
-        return [name for name in staging.list_staged(folder) if name in names] if names and folder else []
+        return [name for name in staging.list_abandoned(folder) if name in names] if names and folder else []
 
     def _given_environment(self) -> Environment | None:
         """What the plan knew of the node, which may have changed since: good enough to foresee by."""

@@ -61,6 +61,25 @@ def locked_folder(folder: str) -> t.Iterator[bool]:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def locked_if_there(path: str) -> t.Iterator[None]:
+    """Lock a file or folder that is replaced as a whole, if it is there: nobody else replaces it meanwhile.
+
+    :raises TorchExtensionError: if another one does not let go
+    """
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            except OSError:  # such as not there
+                break
+            stack.callback(os.close, handle)
+            lock(handle, path)
+            if os.path.exists(path) and os.path.samestat(os.fstat(handle), os.stat(path)):
+                break
+        yield
+
+
 def _lock(handle: int, waited: list[bool]) -> None:
     with contextlib.suppress(OSError):
         try:

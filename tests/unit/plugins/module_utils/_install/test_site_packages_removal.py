@@ -364,10 +364,10 @@ def test_a_removal_that_fails_leaves_all_as_it_was(node, monkeypatch):
     for fails in range(4):
         calls = iter(range(100))
 
-        def fail_once(source, target, calls=calls, fails=fails):
+        def fail_once(source, target, calls=calls, fails=fails, **folders):
             if next(calls) == fails:
                 raise PermissionError(13, "Permission denied", source)
-            rename(source, target)
+            rename(source, target, **folders)
 
         monkeypatch.setattr(os, "rename", fail_once)
         with pytest.raises(TorchExtensionError, match=r"cannot be removed: Permission denied. Nothing was changed"):

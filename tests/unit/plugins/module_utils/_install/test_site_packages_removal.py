@@ -387,10 +387,10 @@ def test_killed_at_any_rename_the_next_run_finishes(node, tmp_path, monkeypatch)
         shutil.copytree(whole, node.venv, symlinks=True)
         environment, left = node.environment, iter(range(last))
 
-        def killed(source, target, left=left):
+        def killed(source, target, left=left, **folders):
             if next(left, None) is None:
                 raise KeyboardInterrupt
-            rename(source, target)
+            rename(source, target, **folders)
 
         with monkeypatch.context() as patched:
             patched.setattr(os, "rename", killed)

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import types
+from pathlib import Path
 
 import pytest
 import requests
@@ -841,7 +842,7 @@ def test_what_was_there_before_the_machine_went_off_is_not_gone_on_with_unless_a
     part.write_bytes(bytes(part.stat().st_size))  # a power cut
     server.serve_file(PATH, body)
     assert get(url, large.name).sha256 == sha256(large)
-    assert began_at(server.headers[1]) == 0
+    assert "Range" not in server.headers[1]
 
 
 @pytest.mark.parametrize("damage", [lambda body: b"", lambda body: body[:-1], lambda body: bytes(len(body))])

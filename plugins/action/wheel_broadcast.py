@@ -12,6 +12,7 @@ from ansible.errors import AnsibleConnectionFailure
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import SLURM
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import shorten
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivery import DeliveringAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import (
@@ -19,7 +20,11 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.pro
     process_lock,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import streaming
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import Broadcast, JobOptions
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import (
+    Broadcast,
+    JobOptions,
+    name_writer,
+)
 
 _ARGUMENTS = {
     "plans": {"type": "dict", "required": True},
@@ -78,8 +83,9 @@ class ActionModule(DeliveringAction):
         try:
             # with strategy=free there is one such task for each node, and another one would remove the files meanwhile
             patience = PATIENCE_SECONDS + self._arguments["wait"]
-            with process_lock(os.path.join(cache, "locks"), lock_name, patience=patience):
-                return self._broadcast(files, folder, nodes)
+            locks = os.path.join(cache, "locks")
+            with process_lock(locks, lock_name, patience=patience):
+                return self._broadcast(files, folder, nodes, name_writer(locks))
         except (TorchExtensionError, AnsibleConnectionFailure) as exc:
             reason = (
                 f"{host} cannot be used to bring it through Slurm: {str(exc).rstrip('.')}. Look at"
@@ -89,18 +95,22 @@ class ActionModule(DeliveringAction):
             return dict.fromkeys(nodes, reason)
 
     def _broadcast(
-        self, files: t.Sequence[streaming.File], folder: str, nodes: t.Iterable[str]
+        self, files: t.Sequence[streaming.File], folder: str, nodes: t.Iterable[str], writer: str
     ) -> dict[str, str | None]:
+        # each control node has a folder of its own there, for it removes what it has brought
+        own_folder = shorten(hashlib.sha256(writer.encode()).hexdigest())
+        sources = [file._replace(subfolder=own_folder) for file in files]
         host, stage_dir = (self._arguments[name] for name in ("slurm_host", "stage_dir"))
         staging = self.deliver_files(
-            files, lambda execute: streaming.prepare_folder(files, stage_dir, execute), self._task_vars
+            sources, lambda execute: streaming.prepare_folder(sources, stage_dir, execute), self._task_vars
         )
         if os.path.normpath(folder) == staging.folder:
             raise TorchExtensionError(
                 f"{folder} is where it is brought from, and where it is brought to; what is brought would be removed"
             )
         try:
-            broadcast = Broadcast(host, files, staging.folder, folder, self.execute_without_terminal, self._job)
+            source, parts = os.path.join(staging.folder, own_folder), [file._replace(writer=writer) for file in files]
+            broadcast = Broadcast(host, parts, source, folder, self.execute_without_terminal, self._job)
             return broadcast.deliver(nodes)
         finally:
-            streaming.remove_files(files, staging.folder, self.execute)
+            streaming.remove_files(sources, staging.folder, self.execute)

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import os
 
+#: of the cache, for wheels that were built for this control node
+BUILT_FOLDER = "built"
+
 
 def default_cache_dir() -> str:
     """The cache folder that the XDG base directory specification wants."""

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import typing as t
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.has
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.entry import CacheEntry
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import BUILT_FOLDER
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads import local_files
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.provenance import Provenance
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.running_digest import RunningDigest
@@ -280,9 +282,21 @@ class Downloader:
 
     def _use_in_place(self, local_file: local_files.LocalFile, filename: str, sha256: str | None) -> Download:
         local_files.check_exists(local_file, None)
-        digest = check_sha256(local_file.path, sha256)
+        try:
+            digest = check_sha256(local_file.path, sha256)
+        except TorchExtensionError as exc:
+            if not self._was_built(local_file.path):
+                raise
+            with contextlib.suppress(OSError):
+                os.unlink(local_file.path)
+            raise TorchExtensionError(f"{exc} It was in the cache of the control node, and was thrown away: it is built again in the next run.") from exc
         self._kind.check_content(local_file.path, filename)
         return Download(local_file.path, digest, os.path.getsize(local_file.path), is_new=False)
+
+    def _was_built(self, path: str) -> bool:
+        """Whether a file is among what was built for this control node, in the cache of which the folder is a part."""
+        store = os.path.join(os.path.dirname(os.path.realpath(self._folder)), BUILT_FOLDER)
+        return os.path.realpath(path).startswith(store + os.sep)
 
     def _discard_unless_valid(
         self, part: PartialFile, filename: str, url: str, digest: str, expected: _ExpectedHash

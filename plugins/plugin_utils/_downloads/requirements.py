@@ -19,6 +19,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels im
     metadata,
     wheel_file,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.recorded import RecordedFile
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads import pip_index
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.pip_index import Unobtainable
 
@@ -218,11 +219,11 @@ class RequirementFinder:
         if key in self._unobtainable:
             raise self._unobtainable[key]
         if key not in self._required:
-            path = _newest_cached(self._folder, requirement, environment)
+            cached = _newest_cached(self._folder, requirement, environment)
             try:
                 self._required[key] = (
-                    _required(canonical(requirement.name), path)
-                    if path
+                    _required(canonical(requirement.name), *cached)
+                    if cached
                     else self._obtain(requirement, environment, required_by_file)
                 )
             except Unobtainable as exc:
@@ -331,9 +332,14 @@ def _node_kind(environment: t.Mapping[str, t.Any]) -> str:
     return "-".join([environment["python"]["abi"], platform["machine"], f"{libc.get('name')}{libc.get('version')}"])
 
 
-def _newest_cached(folder: str, requirement: Requirement, environment: t.Mapping[str, t.Any]) -> str | None:
-    """The newest file of earlier runs that meets a requirement and fits a node."""
-    candidates = {}
+def _newest_cached(
+    folder: str, requirement: Requirement, environment: t.Mapping[str, t.Any]
+) -> tuple[str, str] | None:
+    """The newest file of earlier runs that meets a requirement and fits a node, and its SHA-256.
+
+    One that is not what came counts as none: the next download takes its place.
+    """
+    candidates = []
     supported = compatibility_tags.supported_tags(environment)
     for filename in os.listdir(folder) if os.path.isdir(folder) else []:
         if not filename.endswith(".whl"):
@@ -341,11 +347,13 @@ def _newest_cached(folder: str, requirement: Requirement, environment: t.Mapping
         name, version, _build, tags = parse_wheel_filename(filename)
         if name != canonical(requirement.name) or not requirement.specifier.contains(version):
             continue
-        if not tags.isdisjoint(supported) and _supports_python(
-            os.path.join(folder, filename), environment["python"]["version"]
-        ):
-            candidates[version] = filename
-    return os.path.join(folder, candidates[max(candidates)]) if candidates else None
+        if not tags.isdisjoint(supported):
+            candidates.append((version, os.path.join(folder, filename)))
+    for _version, path in sorted(candidates, reverse=True):
+        digest = RecordedFile(path).measure()
+        if digest and _supports_python(path, environment["python"]["version"]):
+            return path, digest
+    return None
 
 
 def _supports_python(wheel: str, python: str) -> bool:

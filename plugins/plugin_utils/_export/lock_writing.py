@@ -12,7 +12,7 @@ import os
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic, temporary
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import BUILD
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch_for_nodes
@@ -84,6 +84,7 @@ def write_lock(
     after = format_lock(data)
     if not predict:
         lock_file.parse_lock(after, path)  # nothing is written that cannot be read
+        temporary.remove_leftovers(os.path.dirname(path))
         if after != before:
             _write_atomically(path, after)
     totals = Totals.of(data["environments"])

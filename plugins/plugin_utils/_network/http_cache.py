@@ -21,12 +21,12 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import time
 import typing as t
 from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic, temporary
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import waiting
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import (
@@ -86,6 +86,7 @@ class HttpCache:
         self._mirror_setting = mirror_setting
         self._headers, self._auth, self._explain_status = headers, auth, explain_status
         self._client: HttpClient | None = None
+        self._is_swept = False  # whether what killed runs have left is gone
         #: what the operator should know about the answers, each once
         self.warnings: list[str] = []
         #: when the oldest of the answers was given or confirmed, in seconds since the epoch
@@ -180,12 +181,15 @@ class HttpCache:
             with open(self._file_path(url, "answer"), "rb") as file:
                 fields = json.loads(file.readline())
                 answer = Answer(fields["url"], fields["content_type"], fields["next_url"], file.read())
+                if hashlib.sha256(answer.body).hexdigest() != fields["sha256"]:  # a power cut may have cut it off
+                    return None
                 return CachedAnswer(answer, parse(answer), fields["etag"], fields["time"])
         except (OSError, ValueError, KeyError, TypeError):  # not there, or of another version of this collection
             return None
 
     def _store_answer(self, url: str, answer: Answer, etag: str | None) -> None:
-        fields = {**answer._asdict(), "etag": etag, "time": time.time()}
+        digest = hashlib.sha256(answer.body).hexdigest()
+        fields = {**answer._asdict(), "sha256": digest, "etag": etag, "time": time.time()}
         del fields["body"]
         self._write(self._file_path(url, "answer"), json.dumps(fields).encode() + b"\n" + answer.body)
 
@@ -217,14 +221,10 @@ class HttpCache:
 
     def _write(self, path: str, content: bytes) -> None:
         """Replace a file at once; it is for its owner alone."""
-        descriptor, temporary = tempfile.mkstemp(dir=self._folder)
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(content)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        if not self._is_swept:
+            temporary.remove_leftovers(self._folder)
+            self._is_swept = True
+        atomic.write_bytes(path, content, 0o600, is_durable=False)
 
     @contextlib.contextmanager
     def _locked(self, url: str) -> t.Iterator[None]:

@@ -104,6 +104,8 @@ class PartialFile:
             with open(self._notes_path, encoding="utf-8") as file:
                 notes = json.load(file)
             validator, was_verified = notes["validator"], notes["verified"]
+            if verified and notes["boot"] != _boot_id():  # a power cut may have left zeros in it, and nothing would tell
+                return None
         except (OSError, ValueError, TypeError, KeyError):
             return None
         is_usable = (
@@ -118,7 +120,7 @@ class PartialFile:
         """
         self.discard()
         with open(self._notes_path, "w", encoding="utf-8") as file:
-            json.dump({"validator": validator, "verified": verified}, file)
+            json.dump({"validator": validator, "verified": verified, "boot": _boot_id()}, file)
 
     def finish(self) -> None:
         """The file is complete: remove the notes."""
@@ -130,6 +132,15 @@ class PartialFile:
         self.finish()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
+
+
+def _boot_id() -> str:
+    """What this machine is called until it is switched off; empty where the system does not tell."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read(100).strip()
+    except OSError:
+        return ""
 
 
 class Transfer:

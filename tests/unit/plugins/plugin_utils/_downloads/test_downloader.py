@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import types
+from pathlib import Path
 
 import pytest
 import requests
@@ -815,7 +816,8 @@ def test_a_killed_download_leaves_only_a_partial_file_and_the_next_run_resumes_i
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert files_in(cache) == partial_files(large)
-    assert json.loads(part.with_name(f"{part.name}.json").read_text()) == {"validator": '"1"', "verified": True}
+    notes = json.loads(part.with_name(f"{part.name}.json").read_text())
+    assert (notes["validator"], notes["verified"]) == ('"1"', True)
     assert Downloader(str(cache)).find_cached(url, large.name) is None
     partial_size = part.stat().st_size
     server.serve_file(PATH, body)
@@ -823,6 +825,53 @@ def test_a_killed_download_leaves_only_a_partial_file_and_the_next_run_resumes_i
     assert began_at(server.headers[1]) == partial_size
     assert server.sent_sizes == [len(body) - partial_size]
     assert files_in(cache) == [large.name, f"{large.name}.sha256"]
+
+
+def test_what_was_there_before_the_machine_went_off_is_not_gone_on_with_unless_a_hash_tells_that_it_is_whole(
+    server, large, cache, get, release_server
+):
+    body = large.read_bytes()
+    url = serve_and_hang(server, PATH, body, len(body) // 2, release_server)
+    process = download_in_process(cache, url, large.name)
+    part = cached_path(cache, url, f".{large.name}.part")
+    wait_for(lambda: part.exists() and part.stat().st_size > len(body) // 2 - MAX_UNWRITTEN)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    notes = part.with_name(f"{part.name}.json")
+    notes.write_text(json.dumps({**json.loads(notes.read_text()), "boot": "another"}))
+    part.write_bytes(bytes(part.stat().st_size))  # a power cut
+    server.serve_file(PATH, body)
+    assert get(url, large.name).sha256 == sha256(large)
+    assert "Range" not in server.headers[1]
+
+
+@pytest.mark.parametrize("damage", [lambda body: b"", lambda body: body[:-1], lambda body: bytes(len(body))])
+def test_what_a_power_cut_has_left_of_a_file_is_downloaded_again(damage, server, wheel, cache, get):
+    url = server.serve_body(PATH, wheel.read_bytes())
+    path = Path(get(url, wheel.name).path)
+    path.write_bytes(damage(wheel.read_bytes()))
+    assert get(url, wheel.name).sha256 == sha256(wheel) == sha256(path)
+    path.write_bytes(damage(wheel.read_bytes()))
+    record = path.with_name(f"{path.name}.sha256")
+    record.write_bytes(damage(record.read_bytes()))
+    again = get(url, wheel.name)
+    assert again.sha256 == sha256(wheel) == sha256(path)
+    assert record.read_text().split()[0] == sha256(wheel)
+
+
+def test_what_was_built_here_and_is_not_what_was_built_is_thrown_away(wheel, cache, get):
+    built = cache / "built" / "x" / wheel.name
+    built.parent.mkdir(parents=True)
+    built.write_bytes(bytes(wheel.stat().st_size))
+    downloader = Downloader(str(cache / "wheels"))
+    with pytest.raises(TorchExtensionError, match="wanted is .* was thrown away: it is built again in the next run"):
+        downloader.get(built.as_uri(), wheel.name, sha256(wheel))
+    assert not built.exists()
+    other = cache / wheel.name
+    other.write_bytes(b"x")
+    with pytest.raises(TorchExtensionError, match="it is another file or it is damaged"):
+        downloader.get(other.as_uri(), wheel.name, sha256(wheel))
+    assert other.exists(), "it is the operator's"
 
 
 def test_a_disk_without_room_is_an_error_before_anything_is_written(server, wheel, cache, get, monkeypatch):

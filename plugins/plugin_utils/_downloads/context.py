@@ -57,7 +57,7 @@ class DownloadContext(t.NamedTuple):
             self.require_sha256,
             self.progress,
             kind=archives.INDEX_SDISTS,
-            auth_for=pip.credentials_for,
+            secret_for=pip.credentials_for,
         )
 
     def toolchain_downloader(self) -> Downloader:

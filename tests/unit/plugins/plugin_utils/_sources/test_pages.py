@@ -269,15 +269,14 @@ def test_while_a_server_is_down_the_cached_answer_serves(wheels):
     assert len(warnings) == 1
 
 
-def test_credentials_in_netrc_are_sent_to_a_page(server, wheels, home):
-    server.serve_body("/w/", b"", 401)
+def test_credentials_in_netrc_are_sent_to_a_page(tls_server, wheels, home):
+    tls_server.serve_body("/w/", b"", 401)
     with pytest.raises(TorchExtensionError, match=r"HTTP status 401.*netrc"):
-        wheels(f"{server.url}/w/")
-    (home / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
-    (home / ".netrc").chmod(0o600)
-    server.serve_page("/x/", page(link(QUOTED)))
-    assert wheels(f"{server.url}/x/")
-    assert server.headers[-1]["Authorization"] == requests.auth._basic_auth_str("me", "secret")
+        wheels(f"{tls_server.url}/w/")
+    (home / ".netrc").write_text("machine localhost login me password secret\n")
+    tls_server.serve_page("/x/", page(link(QUOTED)))
+    assert wheels(f"{tls_server.url}/x/")
+    assert tls_server.headers[-1]["Authorization"] == requests.auth._basic_auth_str("me", "secret")
 
 
 def test_credentials_in_the_url_are_refused_and_not_shown(wheels):

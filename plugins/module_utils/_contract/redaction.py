@@ -16,6 +16,7 @@ import re
 #: stands where a secret was
 REDACTED = "***"
 
+_MAX_WORDS = 300  # characters
 _ADDRESS = re.compile(r"//[^\s\"'<>]*")  # begins with its slashes, for a search for schemes is not linear
 _AUTHORITY_END = re.compile(r"[/?#\\]")
 _PORT = re.compile(r":[0-9]{0,5}$")
@@ -26,7 +27,9 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 #: values of these may be long, and are no secrets
-_PUBLIC_NAME = re.compile(r"(md5|sha\d+|egg|subdirectory|ref|commit|version(id)?|generation|file(name)?|name|path)", re.IGNORECASE)
+_PUBLIC_NAME = re.compile(
+    r"(md5|sha\d+|egg|subdirectory|ref|commit|version(id)?|generation|file(name)?|name|path)", re.IGNORECASE
+)
 _RANDOM_VALUE = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=_%~-]{20,}")
 
 
@@ -37,6 +40,13 @@ def redact(text: str) -> str:
     return _PARAMETER.sub(_redact_parameter, text) if "=" in text else text
 
 
+def in_one_line(text: object) -> str:
+    """What a server or a library says, as a part of a message: short, on one line, without secrets or what a terminal obeys."""
+    words = " ".join(redact(str(text)).split())
+    words = "".join(character if character.isprintable() else "?" for character in words)
+    return words if len(words) <= _MAX_WORDS else f"{words[:_MAX_WORDS]}…"
+
+
 def _redact_parameter(match: re.Match[str]) -> str:
     name, value = match[1], match[2]
     is_secret = _SECRET_NAME.search(name) or (_RANDOM_VALUE.fullmatch(value) and not _PUBLIC_NAME.fullmatch(name))
@@ -45,7 +55,7 @@ def _redact_parameter(match: re.Match[str]) -> str:
 
 def _without_login(address: str) -> str:
     """An address, and those in its path, without what stands before the host."""
-    pieces = []
+    pieces: list[str] = []
     position, last_at = 0, address.rfind("@")
     while True:
         slashes = address.find("//", position)

@@ -21,7 +21,11 @@ def find_credentials(entries: netrc.netrc | None, url: str, named_host: str | No
     """
     parts = urllib.parse.urlsplit(url)
     host = (parts.hostname or "").lower()
-    if entries is None or parts.scheme != "https" or not (host in entries.hosts or host == (named_host or "").lower() != ""):
+    if (
+        entries is None
+        or parts.scheme != "https"
+        or not (host in entries.hosts or host == (named_host or "").lower() != "")
+    ):
         return None
     found = entries.authenticators(host)
     return (found[0] or "", found[2] or "") if found else None

@@ -22,6 +22,7 @@ import urllib.parse
 import urllib.request
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.redaction import in_one_line
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.sizes import parse_size
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging, watch
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import (
@@ -190,7 +191,9 @@ class Puller:
             except _MissingError:
                 return False
             except _TransientError as exc:
-                if _size_of(part) >= largest + self._pace.size:  # not only more than the last one, of a server that begins anew each time
+                if (
+                    _size_of(part) >= largest + self._pace.size
+                ):  # not only more than the last one, of a server that begins anew each time
                     tries, pause, largest = _TRIES, _PAUSE, _size_of(part)
                 else:
                     tries -= 1
@@ -232,7 +235,7 @@ class Puller:
             elif not _starts_at(response.headers.get("Content-Range"), start):
                 _truncate(part)
                 raise _TransientError(
-                    f"the server gives {response.headers.get('Content-Range')}, asked for was {start}-"
+                    f"the server gives {in_one_line(response.headers.get('Content-Range'))}, asked for was {start}-"
                 )
             length = parse_size(response.headers.get("Content-Length"))
             if length is not None and start + length != remote.size:
@@ -282,15 +285,15 @@ class Puller:
                 if exc.code == 416:  # what is here is longer than what is there
                     _truncate(self._part_path(remote))
                 if exc.code == 416 or exc.code in _TRANSIENT_STATUSES:
-                    raise _TransientError(f"the server answers {exc.code} ({exc.reason})") from exc
+                    raise _TransientError(f"the server answers {exc.code} ({in_one_line(exc.reason)})") from exc
                 if exc.code in (401, 403):
                     raise TorchExtensionError(
-                        f"{url} is refused to this node ({exc.code} {exc.reason}). Put credentials for {host} into ~/.netrc"
+                        f"{url} is refused to this node ({exc.code} {in_one_line(exc.reason)}). Put credentials for {host} into ~/.netrc"
                         " of the user that the task becomes there, which are sent over https alone; or let everybody read it."
                         f" {OTHER_METHODS_ADVICE}"
                     ) from exc
                 raise TorchExtensionError(
-                    f"{url} cannot be fetched by this node{self._describe_proxy()}: the server answers {exc.code} ({exc.reason}). Look at"
+                    f"{url} cannot be fetched by this node{self._describe_proxy()}: the server answers {exc.code} ({in_one_line(exc.reason)}). Look at"
                     f" torch_extension_pull_url. {OTHER_METHODS_ADVICE}"
                 ) from exc
         except ssl.SSLCertVerificationError as exc:
@@ -298,16 +301,16 @@ class Puller:
         except urllib.error.URLError as exc:
             if isinstance(exc.reason, ssl.SSLCertVerificationError):
                 raise _untrusted_certificate(host, exc.reason) from exc
-            raise _TransientError(str(getattr(exc.reason, "strerror", None) or exc.reason)) from exc
+            raise _TransientError(in_one_line(getattr(exc.reason, "strerror", None) or exc.reason)) from exc
         except OSError as exc:
-            raise _TransientError(exc.strerror or str(exc)) from exc
+            raise _TransientError(in_one_line(exc.strerror or exc)) from exc
         except (http.client.InvalidURL, ValueError) as exc:  # in words that may hold a piece of a proxy's password
             raise TorchExtensionError(
                 f"{url} cannot be fetched by this node{self._describe_proxy()}: one of their addresses is none. Look at"
                 f" torch_extension_pull_url, and at http_proxy and https_proxy of the node. {OTHER_METHODS_ADVICE}"
             ) from exc
         except http.client.HTTPException as exc:
-            raise _TransientError(f"the server's answer is broken ({exc!r})") from exc
+            raise _TransientError(f"the server's answer is broken ({in_one_line(repr(exc))})") from exc
 
 
 def _untrusted_certificate(host: str | None, exc: ssl.SSLCertVerificationError) -> TorchExtensionError:

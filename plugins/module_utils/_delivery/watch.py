@@ -76,7 +76,7 @@ class Watch:
             elif not limit.size:
                 self._reason = f"no answer came in {limit.seconds:.0f} s"
             elif self._done() < done + limit.size:
-                self._reason = f"less than {limit.size} bytes came in {limit.seconds:.0f} s"
+                self._reason = f"less than {limit.size} bytes were transferred in {limit.seconds:.0f} s"
             if self._reason:
                 with contextlib.suppress(OSError, RuntimeError, ValueError):  # it has just ended
                     self._end()

@@ -13,6 +13,7 @@ import typing as t
 from urllib.parse import quote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.redaction import in_one_line
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.sizes import parse_size
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.credentials import host_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import OTHER_FILE_ADVICE
@@ -69,7 +70,13 @@ class Uploader:
     def _request(self, method: str, url: str, **options: t.Any) -> requests.Response:
         """The answer, without its body."""
         with self._session.request(
-            method, url, timeout=_TIMEOUTS, verify=self._verify, allow_redirects=method == "HEAD", stream=True, **options
+            method,
+            url,
+            timeout=_TIMEOUTS,
+            verify=self._verify,
+            allow_redirects=method == "HEAD",
+            stream=True,
+            **options,
         ) as response:
             return response
 
@@ -83,7 +90,7 @@ class Uploader:
             413: "It takes no files of that size.",
             507: "It has no room.",
         }
-        status = f"{response.status_code} {response.reason or ''}".strip()
+        status = in_one_line(f"{response.status_code} {response.reason or ''}")
         target = response.headers.get("Location", "")
         if response.is_redirect and host_of(target):  # without its path, which may be signed
             scheme = target.partition(":")[0]

@@ -82,6 +82,7 @@ class Downloader:
         retry_policy: RetryPolicy | None = None,
         kind: FileKind = WHEELS,
         secret_for: t.Callable[[str], OriginSecret | None] = lambda url: None,
+        locate: t.Callable[[str], str] = lambda url: url,
     ) -> None:
         """
         :param folder: made if it is not there, for its owner alone
@@ -91,6 +92,7 @@ class Downloader:
         :param retry_policy: when a transfer is given up
         :param kind: of all files in the folder
         :param secret_for: the credentials for a URL; None where there are none
+        :param locate: tells the whole link for one that lacks its signature
         :raises TorchExtensionError: if a library is missing, or the folder cannot be used
         """
         http_session.check_requests()
@@ -104,7 +106,7 @@ class Downloader:
             ) from exc
         self._folder, self._ca_path, self._require_sha256 = folder, ca_path, require_sha256
         self._progress, self._retry_policy = progress or Progress(), retry_policy
-        self._kind, self._secret_for = kind, secret_for
+        self._kind, self._secret_for, self._locate = kind, secret_for, locate
 
     def find_cached(
         self, url: str, filename: str, sha256: str | None = None, provenance: Provenance = _UNKNOWN
@@ -251,7 +253,7 @@ class Downloader:
         """Returns whether it was resumed, and its SHA-256."""
         with RunningDigest(part.path) as digest:
             transfer = Transfer(
-                url,
+                self._locate(url),
                 part,
                 ca_path=self._ca_path,
                 size=size,

@@ -83,8 +83,10 @@ class _Retry(Retry):
             raise_on_status=False,
         )
 
-    def increment(self, *args: t.Any, response: t.Any = None, **more: t.Any) -> Retry:
-        increased = super().increment(*args, response=response, **more)
+    def increment(
+        self, method: str | None = None, url: str | None = None, response: t.Any = None, *args: t.Any, **more: t.Any
+    ) -> _Retry:
+        increased = super().increment(method, url, response, *args, **more)
         if response is not None:
             response.close()  # else urllib3 reads it to its end, which it need not have
         return increased
@@ -134,7 +136,7 @@ class _InTime:
             self._line.close()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _in_time(pool: t.Any) -> t.Any:
     connection = type("_Connection", (_InTime, pool.ConnectionCls), {})
     return type(pool.__name__, (pool,), {"ConnectionCls": connection})
@@ -160,9 +162,7 @@ class _Adapter(HTTPAdapter):
 
 
 def _bound(manager: t.Any) -> None:
-    manager.pool_classes_by_scheme = {
-        scheme: _in_time(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
-    }
+    manager.pool_classes_by_scheme = {scheme: _in_time(pool) for scheme, pool in manager.pool_classes_by_scheme.items()}
 
 
 class _RedactingFilter(logging.Filter):

@@ -212,7 +212,9 @@ class HttpCache:
                 continue
             seconds = _OUTAGE_SECONDS if failure.is_outage or failure.is_missing else _REFUSAL_SECONDS
             if 0 <= age < seconds:
-                return dataclasses.replace(failure, note=f" (Remembered failure; the next question is asked after {seconds} s.)")
+                return dataclasses.replace(
+                    failure, note=f" (Remembered failure; the next question is asked after {seconds} s.)"
+                )
         return None
 
     def _store_failure(self, url: str, failure: Failure) -> None:

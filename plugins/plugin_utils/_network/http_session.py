@@ -42,7 +42,7 @@ else:
     REQUESTS_IMPORT_ERROR = None
     #: all that these libraries, and the standard library below them, raise for what a server or an address may be. An OSError may say
     #: that REQUESTS_CA_BUNDLE names no file, a ValueError that a redirect leads to what is no address
-    LIBRARY_ERRORS: tuple[type[BaseException], ...] = (
+    LIBRARY_ERRORS: tuple[type[Exception], ...] = (
         requests.exceptions.RequestException,
         urllib3_exceptions.HTTPError,
         http.client.HTTPException,

@@ -15,7 +15,11 @@ import typing as t
 from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.redaction import REDACTED, redact
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.redaction import (
+    REDACTED,
+    in_one_line,
+    redact,
+)
 
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 PROXY_SETTING = "torch_extension_proxy"
@@ -119,7 +123,7 @@ def check_url(url: str, setting: str) -> None:
 def root_cause(exc: BaseException) -> str:
     """The innermost reason of an error, in the library's words, without credentials."""
     if isinstance(exc, OSError) and exc.errno is not None and exc.strerror:  # of the system itself
-        return exc.strerror
+        return in_one_line(exc.strerror)
     reason: t.Any = getattr(exc.args[0], "reason", exc.args[0]) if exc.args else exc
     if not isinstance(reason, (str, BaseException)):
         reason = exc
@@ -128,4 +132,4 @@ def root_cause(exc: BaseException) -> str:
         return root_cause(reason.args[-1])
     text = re.sub(r"<[^>]*>:? ?", "", str(reason))
     text = re.sub(r"^HTTPS?Connection\(host=[^)]*\): ", "", text)
-    return redact(text).rstrip(".")
+    return in_one_line(text).rstrip(".")

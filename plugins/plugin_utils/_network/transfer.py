@@ -364,7 +364,9 @@ def _retry_after(header: str | None) -> float | None:
 def _content_range(response: requests.Response) -> tuple[int, int | None]:
     """Where the body begins within the file (-1 if unknown), and the size of the file (RFC 9110, 14.4)."""
     if response.status_code == 206:
-        match = re.fullmatch(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15}|\*)", response.headers.get("Content-Range", ""), re.ASCII)
+        match = re.fullmatch(
+            r"bytes (\d{1,15})-\d{1,15}/(\d{1,15}|\*)", response.headers.get("Content-Range", ""), re.ASCII
+        )
         return (int(match[1]), None if match[2] == "*" else int(match[2])) if match else (-1, None)
     return 0, parse_size(response.headers.get("Content-Length"))
 

@@ -25,7 +25,7 @@ _MARKUP = re.compile(r"<(?:(!--)|([A-Za-z][^\s/>]*))")
 _ATTRIBUTE = re.compile(r"""[\s/]*(?:(>)|([^\s/>][^\s/>=]*)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|(?!["'])([^\s>]*)))?)""")
 _RAW_TEXT_ENDS = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE) for name in ("script", "style")}
 
-Attributes = t.Mapping[str, t.Optional[str]]
+Attributes = t.Mapping[str, str | None]
 
 
 class Tag(t.NamedTuple):

@@ -39,6 +39,7 @@ _ACCEPT = f"{_JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1,
 _HEADERS = {"Accept": _ACCEPT, "User-Agent": "airgap.torch_extensions"}
 _SUFFIXES = (".whl", ".tar.gz", ".zip")  # of the files that are listed
 _MAX_HTML = 16 << 20  # bytes, which take some seconds to read
+_MAX_FILES = 100_000  # of a page; the largest have some ten thousand
 _EMPTY_SEGMENT = "\ue000"  # stands for one while URLs are joined; no URL has this character
 _HTML = ("text/html", "application/vnd.pypi.simple.v1+html", "application/xhtml+xml")
 
@@ -76,7 +77,7 @@ def list_wheels(
             return _list_project_wheels(http_cache, f"{url.rstrip('/')}/{name}/", name, subject)
         page = http_cache.get(url, _parse_page, subject)
         assets = _wheels_of(page, name)
-        project_url = None if assets else next((link for link in page.folders if _is_page_of(link, name)), None)
+        project_url = None if assets else _find_page_of(page, name)
         return _list_project_wheels(http_cache, project_url, name, subject) if project_url else assets
     except MissingError as exc:
         raise MissingError(f"There is no page at {url} (404). See {_SETTING}.") from exc
@@ -144,15 +145,22 @@ def _list_project_wheels(http_cache: HttpCache, url: str, name: str, subject: st
 
 class _Page(t.NamedTuple):
     files: list[Asset]
-    folders: list[str]  # URLs
+    folders: list[str]  # links as they are written, of which there may be many
+    base: str  # the URL that they begin from
 
 
 def _wheels_of(page: _Page, name: str) -> list[Asset]:
     return [asset for asset in page.files if judging.is_named_after(asset.filename, name)]
 
 
-def _is_page_of(url: str, name: str) -> bool:
-    return canonical(_last_segment(url)) == name
+def _find_page_of(page: _Page, name: str) -> str | None:
+    """The URL of the first page that is named as a package."""
+    for link in page.folders:
+        path = re.split("[?#]", link, maxsplit=1)[0]
+        if canonical(unquote(path.rstrip("/").rpartition("/")[2])) == name:
+            with contextlib.suppress(ValueError):  # a link that is no URL does no harm
+                return _join(page.base, link)
+    return None
 
 
 def _parse_page(answer: Answer) -> _Page:
@@ -168,12 +176,13 @@ def _parse_json(answer: Answer) -> _Page:
     try:
         page = load_json(answer.body)
         if "projects" in page:
-            root = _as_folder(answer.url)
-            return _Page([], [_join(root, f"{canonical(item['name'])}/") for item in page["projects"]])
+            return _Page([], [f"{canonical(item['name'])}/" for item in page["projects"]], _as_folder(answer.url))
+        if len(page["files"]) > _MAX_FILES:
+            raise ValueError
         assets = [_read_file(item, answer.url) for item in page["files"] if not item.get("yanked")]
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise ValueError("it is not the JSON of an index (PEP 691)") from exc
-    return _Page([asset for asset in assets if asset], [])
+    return _Page([asset for asset in assets if asset], [], answer.url)
 
 
 def _read_file(item: t.Mapping[str, t.Any], address: str) -> Asset | None:
@@ -194,7 +203,9 @@ def _parse_html(answer: Answer) -> _Page:
         raise ValueError(
             f"it has more than {_MAX_HTML >> 20} MiB of HTML; wanted is a listing of that size at most, such as the page of the package itself"
         )
-    page, base = _Page([], []), ""
+    files: list[Asset] = []
+    folders: list[str] = []
+    base = ""
     # Names of files are ASCII, so a page of any encoding that knows ASCII will do.
     for tag in find_tags(answer.body.decode("utf-8", "replace"), ("a", "base", "input")):
         href = tag.attributes.get("href")
@@ -204,13 +215,24 @@ def _parse_html(answer: Answer) -> _Page:
             if tag.name == "base" and href and not base:  # the first one counts (HTML Living Standard)
                 base = _join(answer.url, href)
             elif tag.name == "a" and href and "data-yanked" not in tag.attributes:
-                _add_link(page, _join(base or answer.url, href.strip()), tag.attributes, answer.url)
-    return page
+                href = href.strip()
+                # to join takes longer than all the rest, and most links are of something else
+                is_named = any(suffix in (unquote(href) if "%" in href else href) for suffix in _SUFFIXES)
+                asset = (
+                    _to_linked_asset(_join(base or answer.url, href), tag.attributes, answer.url) if is_named else None
+                )
+                if asset:
+                    files.append(asset)
+                else:
+                    folders.append(href)
+        if len(files) > _MAX_FILES:
+            raise ValueError(f"it lists more than {_MAX_FILES} files")
+    return _Page(files, folders, base or answer.url)
 
 
-def _add_link(page: _Page, url: str, attributes: Attributes, address: str) -> None:
+def _to_linked_asset(url: str, attributes: Attributes, address: str) -> Asset | None:
     digest = re.search(r"(?:^|&)sha256=([^&]*)", urlsplit(url).fragment)
-    asset = _to_asset(
+    return _to_asset(
         url,
         digest[1] if digest else None,
         None,
@@ -218,13 +240,11 @@ def _add_link(page: _Page, url: str, attributes: Attributes, address: str) -> No
         address,
         attributes.get("data-requires-python"),
     )
-    if asset:
-        page.files.append(asset)
-    else:
-        page.folders.append(url)
 
 
-def _to_asset(url: str, sha256: t.Any, size: int | None, metadata: t.Any, page: str, requires_python: t.Any) -> Asset | None:
+def _to_asset(
+    url: str, sha256: t.Any, size: int | None, metadata: t.Any, page: str, requires_python: t.Any
+) -> Asset | None:
     """A wheel or an sdist of any package; None, if the URL is of something else.
 
     :param metadata: what the page says of the file of its METADATA: true, or its hash as a dictionary or ``sha256=…`` (PEP 658)

@@ -468,7 +468,7 @@ def test_a_transfer_that_trickles_counts_as_stalled(quickly, server, large, cach
 
     server.handlers[PATH] = trickle
     retry_policy = RetryPolicy(pace=Limit(0.2, 1000), max_retries=1, backoff=0)
-    with fails(cache, r"cannot be downloaded: less than 1000 bytes came in 0 s", partial_files(large)):
+    with fails(cache, r"cannot be downloaded: less than 1000 bytes were transferred in 0 s", partial_files(large)):
         get(server.url + PATH, large.name, retry_policy=retry_policy)
     assert len(server.requests) == 2
 

@@ -117,7 +117,7 @@ def _foresee_wheel(
     cached = downloader.find_cached(wheel.url, wheel.filename, wheel.sha256, provenance)
     if cached:
         return cached, read_metadata(cached.path).requires
-    prospect = look_ahead(wheel.url, wheel.filename, context.ca_path, provenance)
+    prospect = look_ahead(wheel.url, wheel.filename, context.ca_path, provenance, context.locate)
     size = wheel.size or prospect.size or 0
     return Download("", wheel.sha256 or "", size, is_new=True), prospect.metadata and prospect.metadata.requires
 

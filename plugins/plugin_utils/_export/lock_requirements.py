@@ -56,7 +56,8 @@ def declare(
         if path:
             declaring.append(Declaring.read(path))
             continue
-        metadata = look_ahead(wheel["url"], wheel["filename"], context.ca_path, context.provenance_of(wheel)).metadata
+        provenance = context.provenance_of(wheel)
+        metadata = look_ahead(wheel["url"], wheel["filename"], context.ca_path, provenance, context.locate).metadata
         if metadata is None:
             return None
         declaring.append(Declaring(wheel["filename"], metadata.requires))

@@ -93,7 +93,9 @@ class MetadataReader:
             except TorchExtensionError as exc:
                 raise ValueError(str(exc)) from exc
 
-        return self._http_cache.get(f"{asset.url}.metadata", parse, f"The METADATA of {asset.filename}")
+        parts = urlsplit(asset.url)
+        url = parts._replace(path=f"{parts.path}.metadata").geturl()
+        return self._http_cache.get(url, parse, f"The METADATA of {asset.filename}")
 
 
 def _refuse(candidate: judging.Candidate, sentence: str) -> judging.Candidate:

@@ -35,6 +35,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import (
     build_opener,
 )
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.watch import Limit
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import locking
 
 NAME = "flash_attn-2.8.3+cu12torch2.6-cp311-cp311-linux_x86_64.whl"
@@ -63,8 +64,8 @@ def pauses():
 def pull(folder, pauses, server):
     """Fetches the file, from a server without TLS unless told otherwise."""
 
-    def pull(url=None, wanted=WANTED, seconds=10, **more):
-        puller = Puller(url or f"{server.url}/wheels/", str(folder), build_opener(**more), pauses.append, seconds)
+    def pull(url=None, wanted=WANTED, seconds=10, pace=Limit(60, 10_000), **more):  # noqa: B008 (it is a tuple)
+        puller = Puller(url or f"{server.url}/wheels/", str(folder), build_opener(**more), pauses.append, seconds, pace)
         return puller.pull(wanted)
 
     return pull

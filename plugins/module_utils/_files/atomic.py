@@ -8,10 +8,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import shutil
 import tempfile
 import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import compare_sha256, open_file
 
 HALF_FILE_PREFIX = ".torch_extension-"  # of the name of a file until it is whole
 
@@ -26,14 +28,26 @@ def write_bytes(path: str, content: bytes, mode: int = 0o644, like: os.stat_resu
     _write(path, lambda file: file.write(content), mode, like)
 
 
-def copy_file(source: str, path: str, mode: int = 0o644, like: os.stat_result | None = None) -> None:
-    """Copy a file whole or not at all, in pieces; parameters as of :func:`write_bytes`."""
+def copy_file(
+    source: str, path: str, mode: int = 0o644, like: os.stat_result | None = None, sha256: str | None = None
+) -> str:
+    """Copy a file whole or not at all, in pieces; other parameters as of :func:`write_bytes`.
+
+    :param sha256: that the copy must have, if it is known: who can change the source could do so after it was hashed
+    :returns: the SHA-256 of the copy
+    :raises TorchExtensionError: if it has another one
+    """
+    digest = hashlib.sha256()
 
     def copy_into(file: t.IO[bytes]) -> None:
-        with open(source, "rb") as opened:
-            shutil.copyfileobj(opened, file, _CHUNK)
+        with open_file(source) as opened:
+            for chunk in iter(lambda: opened.read(_CHUNK), b""):
+                digest.update(chunk)
+                file.write(chunk)
+        compare_sha256(source, digest.hexdigest(), sha256)
 
     _write(path, copy_into, mode, like)
+    return digest.hexdigest()
 
 
 def _write(path: str, write_content: t.Callable[[t.IO[bytes]], object], mode: int, like: os.stat_result | None) -> None:

@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -28,8 +30,20 @@ def sha256_of(path: str) -> str:
 
     :raises OSError: if it cannot be read
     """
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         return sha256_of_rest(file)
+
+
+def open_file(path: str) -> t.IO[bytes]:
+    """Open a file to read it. What is none, such as a pipe that nobody writes to, keeps nobody waiting.
+
+    :raises OSError: if it is none, or cannot be read
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no file", path)
+    return os.fdopen(handle, "rb")
 
 
 def sha256_of_rest(file: t.IO[bytes]) -> str:
@@ -52,8 +66,16 @@ def check_sha256(path: str, expected: str | None) -> str:
         actual = sha256_of(path)
     except OSError as exc:
         raise TorchExtensionError(f"{path} cannot be read: {exc.strerror}.") from exc
+    compare_sha256(path, actual, expected)
+    return actual
+
+
+def compare_sha256(path: str, actual: str, expected: str | None) -> None:
+    """
+    :param path: of the file, for the message
+    :raises TorchExtensionError: if a hash is not the expected one, if there is one
+    """
     if expected and actual != expected.lower():
         raise TorchExtensionError(
             f"{os.path.basename(path)} has sha256 {actual}, wanted is {expected}: it is another file or it is damaged."
         )
-    return actual

@@ -19,7 +19,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256, sha256_of
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.users import user_name
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import (
     check_inside,
@@ -100,6 +100,11 @@ def plan_pip_conf_without(environment: t.Mapping[str, t.Any]) -> PipConfChange:
 def _pip_conf(prefix: str) -> str:
     path = os.path.join(prefix, "pip.conf")
     check_inside(path, prefix)
+    if os.path.islink(path) and not os.path.exists(path):
+        raise TorchExtensionError(
+            f"{path} is a link to {os.path.realpath(path)}, which does not exist: no file is made where a link leads. Nothing was"
+            " changed. Remove the link, or make that file."
+        )
     return path
 
 
@@ -170,8 +175,7 @@ def add_wheels(
     hashes = {}
     for file in files:
         source, name = wheel_file.delivered_path(file, folder), pip_names[file["filename"]]
-        hashes[name] = sha256_of(source)
-        atomic.copy_file(source, os.path.join(target, name), like=owner)
+        hashes[name] = atomic.copy_file(source, os.path.join(target, name), like=owner, sha256=file["sha256"])
         for other in _other_wheels(target, name):
             os.remove(os.path.join(target, other))
     for wheel in wheels:

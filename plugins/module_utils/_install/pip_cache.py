@@ -79,7 +79,7 @@ def add_wheel(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[
     os.makedirs(target, exist_ok=True)
     mark = json.dumps({"wheel": wheel["filename"]})
     atomic.write_bytes(os.path.join(target, _MARK), mark.encode())
-    atomic.copy_file(source, path)
+    atomic.copy_file(source, path, sha256=wheel["sha256"])
     origin = json.dumps(_direct_url(wheel["sdist_url"]))
     atomic.write_bytes(os.path.join(target, _ORIGIN), origin.encode())
     for other in _other_wheels(path):

@@ -17,7 +17,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import lock
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import installer, replacement
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import delivered, installer, replacement
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, records
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import (
     find_leftovers,
@@ -69,6 +69,7 @@ def install(
     verify: str,
     devices: t.Sequence[str] = (),
     unpacked: t.Callable[[], object] = lambda: None,
+    copy_first: bool = False,
 ) -> dict[str, list[dict[str, t.Any]]]:
     """Install wheels, and the wheels that they require, into an environment.
 
@@ -78,6 +79,7 @@ def install(
     :param verify: how to try the wheels out in a scratch folder before anything is changed: gpu, import or none
     :param devices: torch's names of the devices to try them out on; all GPUs if there are none
     :param unpacked: called when the files in the folder are no longer needed
+    :param copy_first: whether others can exchange the files, so that copies of them are hashed and unpacked
     :returns: by the name of the wheel, the result on each GPU, as ``trial.check_on_gpus`` returns it
     :raises TorchExtensionError: if something is wrong; the environment is then as it was
     """
@@ -89,6 +91,8 @@ def install(
     with locked(python["site_packages"]):
         replacement.remove_leftovers(python["site_packages"], _leftover_names(wheels))
         with replacement.scratch_folder(python["site_packages"]) as new:
+            if copy_first:
+                folder = delivered.copy_files(files, folder, os.path.join(os.path.dirname(new), "files"))
             _unpack(files, folder, new, environment, run)
             _record_how_they_came(wheels, requirements, folder, new)
             exchange = replacement.plan_exchange(new, python["site_packages"])

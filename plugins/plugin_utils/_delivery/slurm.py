@@ -16,8 +16,11 @@ import re
 import shlex
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.trust_in_shell import (
+    check_folder_and_above,
+    discard_planted,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import (
-    CHECK_OWNERSHIP,
     MARKER,
     CommandResult,
     Execute,
@@ -52,6 +55,7 @@ class JobOptions(t.NamedTuple):
     options: t.Sequence[str] = ()  # further ones of salloc
     wait: int = 60  # seconds for the allocation
     fanout: int | None = None  # how many nodes each node sends to; Slurm's own default (TreeWidth), if None
+    trusted_owners: t.Sequence[str] = ()  # who besides the user and root may change folders on the way to that of a node
 
 
 class Broadcast:
@@ -199,7 +203,8 @@ class Broadcast:
                 "umask 077",
                 f'report() {{ printf "{MARKER}node:%s:%s:%s\\n" "$SLURMD_NODENAME" "$1" "$2"; exit; }}',
                 f'why=$( {{ mkdir -p {target} && cd {target}; }} 2>&1) && cd {target} || report {_CANNOT} "$why"',
-                f'why=$({CHECK_OWNERSHIP[:-1]} 2>&1) || report {_CANNOT} "the folder $(pwd) cannot be used: $why"',
+                f'why=$( {{ {check_folder_and_above(self._job.trusted_owners)} }} 2>&1) || report {_CANNOT} "the folder $(pwd) cannot be used: $why"',
+                *(discard_planted(shlex.quote(file.part)) for file in self._files),
                 f"if {all_whole}; then report {_HAS}; fi",
                 "free=$(df -Pk . | tail -n 1 | awk '{print $4}')",
                 f'[ "$free" -ge {needed_kib} ] || report {_CANNOT} "$(pwd) has $((free / 1024)) MiB free, wanted are {-(-needed_kib // 1024)} MiB"',

@@ -101,7 +101,7 @@ class ActionModule(DeliveringAction):
             files = [streaming.File(path, digests.get(os.path.basename(path))) for path in paths]
             _check_files_exist(files)
             locks, trusted = os.path.join(locate_cache(cache), "locks"), arguments.get("trusted_owners") or []
-            request = _Request(files, delivery, served, locks, task_vars, trusted)
+            request = _Request(files, delivery, served, locks, trusted, task_vars)
             if wheel_facts:
                 extra_results["proofs"] = self._prove_wheels(check_arguments, request)
             if files:

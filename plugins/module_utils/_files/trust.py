@@ -116,21 +116,28 @@ def make_own_folder(path: str, trusted: Trust) -> str:
     :raises PermissionError: if somebody else may change it or what leads there, with that in words
     :raises OSError: if it cannot be made
     """
-    umask = os.umask(0o077)  # also for folders on the way
-    try:
-        os.makedirs(path, exist_ok=True)
-    finally:
-        os.umask(umask)
+    stranger = find_stranger(path, trusted)
+    if stranger is None:
+        umask = os.umask(0o077)  # also for folders on the way
+        try:
+            os.makedirs(path, exist_ok=True)
+        finally:
+            os.umask(umask)
+        stranger = _find_stranger_of_own(path, trusted)
+    if stranger:
+        me = user_name(os.geteuid())
+        raise PermissionError(0, f"{stranger}; wanted is a folder that nobody but {' and '.join(dict.fromkeys([me, 'root']))} can change", path)
+    return os.path.realpath(path)
+
+
+def _find_stranger_of_own(path: str, trusted: Trust) -> Stranger | None:
     with opened_folder(path, trusted) as (handle, stranger):
         status = os.fstat(handle)
     if stranger is None and status.st_uid != os.geteuid():
         stranger = Stranger(path, user_name(status.st_uid), status.st_mode, None, None, None)
     if stranger is None and status.st_mode & stat.S_IWGRP:  # of a folder of our own no group needs that
         stranger = _of_group(path, status)
-    if stranger:
-        me = user_name(os.geteuid())
-        raise PermissionError(0, f"{stranger}; wanted is a folder that nobody but {' and '.join(dict.fromkeys([me, 'root']))} can change", path)
-    return os.path.realpath(path)
+    return stranger
 
 
 def judge(path: str, status: os.stat_result, trusted: Trust) -> Stranger | None:
@@ -139,17 +146,19 @@ def judge(path: str, status: os.stat_result, trusted: Trust) -> Stranger | None:
     :param path: of it
     :param status: of it, and not of what a link leads to
     """
-    owner = user_name(status.st_uid)
     if status.st_uid not in trusted.users:
+        owner = user_name(status.st_uid)
         return Stranger(path, owner, status.st_mode, None, owner, None)
     if stat.S_ISLNK(status.st_mode):
         return None  # its mode says nothing
     if status.st_mode & stat.S_IWOTH:
-        return Stranger(path, owner, status.st_mode, "everybody", None, f"chmod o-w {shlex.quote(path)}")
+        remedy = f"chmod o-w {shlex.quote(path)}"
+        return Stranger(path, user_name(status.st_uid), status.st_mode, "everybody", None, remedy)
     if status.st_mode & stat.S_IWGRP and not _is_closed(status.st_gid, trusted):
         return _of_group(path, status)
     if status.st_mode & stat.S_IWGRP and _has_acl(path):  # by which that bit may be another user's
-        return Stranger(path, owner, status.st_mode, "whom its ACL names", None, f"setfacl -b {shlex.quote(path)}")
+        remedy = f"setfacl -b {shlex.quote(path)}"
+        return Stranger(path, user_name(status.st_uid), status.st_mode, "whom its ACL names", None, remedy)
     return None
 
 

@@ -20,9 +20,14 @@ CHECK_FOLDER = (
     '{ set -- $(ls -ld .); echo "it belongs to another user, or others may write to it (owner $3, mode $1)" >&2; exit 1; };'
 )
 
-# One look in the usual case. Only where that finds something are names looked up, and containers and groups without others thought of.
+# The folder that exists, or the nearest above it, and those above that; what is made below them is this user's. One look in the usual
+# case. Only where that finds something are names looked up, and containers and groups without others thought of.
 _CHECK_ABOVE = """
-up=$(pwd -P); set --
+up={path}; while [ ! -d "$up" ] && [ "$up" != "${{up%/*}}" ]; do up=${{up%/*}}; done
+[ -d "$up" ] || case {path} in /*) up=/ ;; *) up=. ;; esac
+cd "$up" || exit 1
+set --; [ "$up" = {path} ] || set -- "$(pwd -P)"
+up=$(pwd -P)
 while [ "$up" != / ]; do up=${{up%/*}}; up=${{up:-/}}; set -- "$up" "$@"; done
 safe='( ! -perm -020 ! -perm -002 -o -perm -1000 )'
 if [ $# -gt 0 ] && [ -n "$(find "$@" -prune ! '(' '(' -user 0 -o -user "$(id -u)" ')' $safe ')')" ]; then
@@ -37,7 +42,7 @@ if [ $# -gt 0 ] && [ -n "$(find "$@" -prune ! '(' '(' -user 0 -o -user "$(id -u)
       {{ [ -n "$(find "$up" -prune -perm -020 ! -perm -1000)" ] && case $(ls -ld "$up") in ??????????+*) ;; *) false ;; esac; }}
     then
       set -- $(ls -ld "$up")
-      echo "others than $(id -un) and root may change $up (owner $3, mode $1); wanted is a path that they cannot, or{naming}" >&2
+      echo "others than root$([ "$(id -u)" = 0 ] || echo " and $(id -un)") may change $up (owner $3, mode $1). Wanted is a path that they cannot, or them in torch_extension_trusted_owners" >&2
       exit 1
     fi
   done
@@ -45,14 +50,25 @@ fi;
 """
 
 
-def check_folder_and_above(trusted_owners: t.Iterable[str] = ()) -> str:
-    """Commands that end the shell unless its working directory, and all folders above that, are safe from others.
+def enter_folder(path: str, trusted_owners: t.Iterable[str] = ()) -> str:
+    """Commands that make a folder, and those above it, and go there, or end the shell: nothing is made where others could have it lead
+    elsewhere. :data:`CHECK_FOLDER` is to follow.
 
+    :param path: quoted
     :param trusted_owners: as of ``trust.trust``
     """
-    lookups = [_look_up(name) for name in trusted_owners]
-    naming = " them in torch_extension_trusted_owners"
-    return CHECK_FOLDER + _CHECK_ABOVE.format(lookups="\n  ".join(lookups) or ":", naming=naming)
+    lookups = "\n  ".join(map(_look_up, trusted_owners)) or ":"
+    return f"( {_CHECK_ABOVE.format(path=path, lookups=lookups)} ) || exit 1; mkdir -p {path} && cd {path} || exit 1;"
+
+
+def may_run(program: str) -> str:
+    """A command that succeeds where we are not root, or nobody else can change a program, or what it is a link to.
+
+    :param program: quoted
+    """
+    places = [_CHECK_ABOVE.format(path=path, lookups=":") for path in (program, f'"$(readlink -f {program})"')]
+    is_own = f'[ -n "$(find -L {program} -prune -user 0 ! -perm -020 ! -perm -002)" ]'
+    return f"[ \"$(id -u)\" != 0 ] || ( {places[0]} {places[1]} {is_own} ) 2>/dev/null"
 
 
 def discard_planted(path: str) -> str:

@@ -37,7 +37,7 @@ def check_may_run(executable: str, environ: t.Mapping[str, str], trusted_owners:
     :raises TorchExtensionError: with what it is, whose, and what to do
     """
     if os.geteuid() == 0:
-        _check([executable], _list_folders(executable, environ), executable, trust(trusted_owners))
+        _check(*_list_places(executable, environ), executable, trust(trusted_owners))
 
 
 def check_may_import(folders: t.Iterable[str], executable: str, trusted_owners: t.Iterable[str]) -> None:
@@ -88,8 +88,11 @@ def _refuse(stranger: Stranger | None, executable: str) -> None:
     )
 
 
-def _list_folders(executable: str, environ: t.Mapping[str, str]) -> list[str]:
-    """What an interpreter reads when it starts, as far as that can be told without running it: folders, and single files."""
+def _list_places(executable: str, environ: t.Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """What an interpreter reads when it starts, as far as that can be told without running it.
+
+    :returns: files and folders; and folders of which all counts that is in them
+    """
     prefix = os.path.dirname(os.path.dirname(os.path.abspath(executable)))
     settings = _read_pyvenv(prefix)
     prefixes = [prefix, os.path.dirname(os.path.dirname(os.path.realpath(executable)))]
@@ -97,16 +100,21 @@ def _list_folders(executable: str, environ: t.Mapping[str, str]) -> list[str]:
         prefixes.append(os.path.dirname(settings["home"]))
     if "/usr" in prefixes:
         prefixes.append("/usr/local")  # where Debian's Python looks, too
-    found = [os.path.join(prefix, "pyvenv.cfg"), os.path.join(prefix, "bin", "uv")]
+    # beside a program and above it, files may say where its modules are
+    programs = [os.path.dirname(path) for path in (executable, os.path.realpath(executable))]
+    paths = [executable, *programs, *map(os.path.dirname, programs), os.path.join(prefix, "pyvenv.cfg")]
+    paths += [os.path.join(programs[0], name) for name in ("pyvenv.cfg", "uv")]
+    folders = []
     if settings.get("include-system-site-packages", "true") == "true" and not environ.get("PYTHONNOUSERSITE"):
         home = environ.get("HOME") or os.path.expanduser("~")
         prefixes.append(environ.get("PYTHONUSERBASE") or os.path.join(home, ".local"))
     for each in dict.fromkeys(prefixes):
-        for library in glob.glob(os.path.join(glob.escape(each), "lib*", "python3*")):
-            found += [library, os.path.join(library, "site-packages"), os.path.join(library, "dist-packages")]
-    found += filter(os.path.isabs, environ.get("PYTHONPATH", "").split(os.pathsep))
-    by_place = {os.path.realpath(path): path for path in reversed(found)}
-    return list(reversed(list(by_place.values())))
+        for library in sorted(glob.glob(os.path.join(glob.escape(each), "lib*", "python3*"))):
+            paths.append(os.path.dirname(library))
+            folders += [library, os.path.join(library, "site-packages"), os.path.join(library, "dist-packages")]
+    folders += filter(os.path.isabs, environ.get("PYTHONPATH", "").split(os.pathsep))
+    by_place = {os.path.realpath(folder): folder for folder in reversed(folders)}  # lib64 is a link to lib
+    return list(dict.fromkeys(paths)), list(by_place.values())
 
 
 def _read_pyvenv(prefix: str) -> dict[str, str]:

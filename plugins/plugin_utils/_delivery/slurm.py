@@ -17,8 +17,9 @@ import shlex
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.trust_in_shell import (
-    check_folder_and_above,
+    CHECK_FOLDER,
     discard_planted,
+    enter_folder,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import (
     MARKER,
@@ -202,8 +203,8 @@ class Broadcast:
             [
                 "umask 077",
                 f'report() {{ printf "{MARKER}node:%s:%s:%s\\n" "$SLURMD_NODENAME" "$1" "$2"; exit; }}',
-                f'why=$( {{ mkdir -p {target} && cd {target}; }} 2>&1) && cd {target} || report {_CANNOT} "$why"',
-                f'why=$( {{ {check_folder_and_above(self._job.trusted_owners)} }} 2>&1) || report {_CANNOT} "the folder $(pwd) cannot be used: $why"',
+                f'why=$( {{ {enter_folder(target, self._job.trusted_owners)} }} 2>&1) && cd {target} || report {_CANNOT} "$why"',
+                f'why=$( {{ {CHECK_FOLDER} }} 2>&1) || report {_CANNOT} "the folder $(pwd) cannot be used: $why"',
                 *(discard_planted(shlex.quote(file.part)) for file in self._files),
                 f"if {all_whole}; then report {_HAS}; fi",
                 "free=$(df -Pk . | tail -n 1 | awk '{print $4}')",

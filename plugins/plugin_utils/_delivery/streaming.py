@@ -22,8 +22,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.staging import part_name
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.trust_in_shell import (
     CHECK_FOLDER,
-    check_folder_and_above,
     discard_planted,
+    enter_folder,
 )
 
 _BLOCK_SIZE = 1 << 16  # bytes, of dd(1); the size of a pipe
@@ -117,8 +117,7 @@ def prepare_folder(
     """
     path = quote_path(folder)
     try:
-        enter = f"mkdir -p {path} && cd {path} || exit 1; {check_folder_and_above(trusted_owners)}"
-        return inspect_folder(files, enter, execute)
+        return inspect_folder(files, f"{enter_folder(path, trusted_owners)} {CHECK_FOLDER}", execute)
     except NoFolderError as exc:
         raise TorchExtensionError(
             f"The folder {folder} on the node cannot be made or used ({exc}). Nothing was changed. Set"

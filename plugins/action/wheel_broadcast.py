@@ -14,7 +14,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import SLURM
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import shorten
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivery import DeliveringAction
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import locate_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import (
     PATIENCE_SECONDS,
     process_lock,
@@ -32,6 +32,7 @@ _ARGUMENTS = {
     "slurm_host": {"type": "str", "required": True},
     "stage_dir": {"type": "str", "required": True},
     "cache_dir": {"type": "path"},
+    "trusted_owners": {"type": "list", "elements": "str", "default": []},
     "options": {"type": "list", "elements": "str", "default": []},
     "wait": {"type": "int", "default": 60},
     "fanout": {"type": "int", "default": 2},
@@ -46,7 +47,9 @@ class ActionModule(DeliveringAction):
     def perform(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         _validated, arguments = self.validate_argument_spec(_ARGUMENTS)
         self._arguments, self._task_vars = arguments, task_vars
-        self._job = JobOptions(arguments["options"], arguments["wait"], arguments["fanout"] or None)
+        self._job = JobOptions(
+            arguments["options"], arguments["wait"], arguments["fanout"] or None, arguments["trusted_owners"]
+        )
         reasons: dict[str, str | None] = {}
         for (files, folder), hosts_by_node in self._group_nodes().items():
             if self._task.check_mode:
@@ -78,7 +81,7 @@ class ActionModule(DeliveringAction):
         self, files: t.Sequence[streaming.File], folder: str, nodes: t.Iterable[str]
     ) -> dict[str, str | None]:
         """For each node, the reason why it does not get the files. A failure concerns these nodes alone: the play goes on."""
-        host, cache = self._arguments["slurm_host"], self._arguments["cache_dir"] or default_cache_dir()
+        host, cache = self._arguments["slurm_host"], locate_cache(self._arguments["cache_dir"])
         lock_name = hashlib.sha256(f"slurm {host}".encode()).hexdigest()[:32]
         try:
             # with strategy=free there is one such task for each node, and another one would remove the files meanwhile
@@ -102,7 +105,9 @@ class ActionModule(DeliveringAction):
         sources = [file._replace(subfolder=own_folder) for file in files]
         host, stage_dir = (self._arguments[name] for name in ("slurm_host", "stage_dir"))
         staging = self.deliver_files(
-            sources, lambda execute: streaming.prepare_folder(sources, stage_dir, execute), self._task_vars
+            sources,
+            lambda execute: streaming.prepare_folder(sources, stage_dir, execute, self._arguments["trusted_owners"]),
+            self._task_vars,
         )
         if os.path.normpath(folder) == staging.folder:
             raise TorchExtensionError(

@@ -25,6 +25,7 @@ description:
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 extends_documentation_fragment:
+  - airgap.torch_extensions._trusted_owners
   - airgap.torch_extensions._delivery
   - airgap.torch_extensions._environment
   - airgap.torch_extensions._verify
@@ -457,6 +458,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.ar
 
 _ARGUMENTS = {
     "python": {"type": "str", "required": True},
+    "trusted_owners": {"type": "list", "elements": "str", "default": []},
     "state": {"type": "str", "choices": STATES, "default": PRESENT},
     "packages": {"type": "list", "elements": "str"},
     "wheels": {"type": "list", "elements": "dict", "options": WHEEL},

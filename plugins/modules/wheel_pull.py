@@ -22,6 +22,7 @@ description:
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 extends_documentation_fragment:
+  - airgap.torch_extensions._trusted_owners
   - airgap.torch_extensions._attributes
 attributes:
   diff_mode:
@@ -122,6 +123,7 @@ def main():
                 },
             },
             "folder": {"type": "path", "required": True},
+            "trusted_owners": {"type": "list", "elements": "str", "default": []},
             "ca": {"type": "str"},
         },
         supports_check_mode=True,
@@ -142,12 +144,12 @@ def _run(module):
         folder = os.path.realpath(module.params["folder"])
         outcomes = {file.filename: pull.PRESENT if pull.is_present(folder, file) else pull.PULLED for file in files}
     else:
-        folder = pull.make_folder(module.params["folder"])
+        folder = pull.make_folder(module.params["folder"], module.params["trusted_owners"])
         try:
             puller = pull.Puller(url, folder, build_opener(module.params["ca"]))
             outcomes = {file.filename: puller.pull(file) for file in files}
         finally:
-            staging.clear_staged(folder, [])  # if nothing has come
+            staging.clear_staged(folder, [], module.params["trusted_owners"])  # if nothing has come
     pulled, missing = (
         [name for name, each in outcomes.items() if each == what] for what in (pull.PULLED, pull.MISSING)
     )

@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import ssl
-import stat
 import time
 import typing as t
 import urllib.error
@@ -31,6 +30,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import lock
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.trust import make_own_folder, trust
 
 #: What became of a file: it was present already, was fetched, or the server does not have it.
 PRESENT, PULLED, MISSING = "there", "pulled", "missing"
@@ -63,28 +63,21 @@ def is_present(folder: str, remote: RemoteFile) -> bool:
     return _size_of(os.path.join(folder, remote.filename)) == remote.size
 
 
-def make_folder(folder: str) -> str:
+def make_folder(folder: str, trusted_owners: t.Iterable[str] = ()) -> str:
     """Make a folder that its user alone may write to.
 
     :param folder: ``~`` is the home of the user
+    :param trusted_owners: who besides the user and root may change the folders above it (``trust.trust``)
     :returns: its path, without links
     :raises TorchExtensionError: if it cannot be made, or belongs to another user, or others may write to it
     """
-    path = os.path.expanduser(folder)
-    umask = os.umask(0o077)  # also for folders on the way
     try:
-        os.makedirs(path, exist_ok=True)
-        status = os.stat(path)
-        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022:
-            raise PermissionError(0, "it belongs to another user, or others may write to it")
+        return make_own_folder(os.path.expanduser(folder), trust(trusted_owners))
     except OSError as exc:
         raise TorchExtensionError(
             f"The folder {folder} on the node cannot be made or used ({exc.strerror}). Nothing was changed. Set"
             " torch_extension_stage_dir."
         ) from exc
-    finally:
-        os.umask(umask)
-    return os.path.realpath(path)
 
 
 class Puller:

@@ -392,7 +392,7 @@ def _explain_damage() -> t.Iterator[None]:
         yield
     except (ArchiveError, TorchExtensionError):  # the latter are of a file on a server
         raise
-    except Exception as exc:  # noqa: BLE001 (they raise all kinds, and not the same ones in each Python)
+    except Exception as exc:
         reason = (isinstance(exc, OSError) and exc.strerror) or str(exc) or type(exc).__name__
         raise ArchiveError(reason.splitlines()[0].rstrip(".:")) from exc
 

@@ -52,7 +52,9 @@ def _parse_survey(text: str) -> dict[str, t.Any]:
                 raise yaml_text.YamlError(f"its environment {number} has no {field}, or no {wanted.__name__} of them")
         for name in kind["nodes"] + kind["packages"]:
             if not isinstance(name, str) or not name.isprintable():
-                raise yaml_text.YamlError(f"its environment {number} names {name!a:.100}, wanted are texts that can be printed")
+                raise yaml_text.YamlError(
+                    f"its environment {number} names {name!a:.100}, wanted are texts that can be printed"
+                )
         if not kind["nodes"]:
             raise yaml_text.YamlError(f"its environment {number} has no nodes")
     return survey

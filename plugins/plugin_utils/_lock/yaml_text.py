@@ -18,8 +18,22 @@ import yaml
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.reading import read_file
 
 MAX_SIZE = 16 << 20  # bytes; a lock or a survey has a few KiB for each kind of node
-_MAX_VALUES = 200_000  # as far as the text tells; a thousand kinds of nodes have half of it, and each takes 1 KB and up to 40 µs
-_INDICATORS = ("\n", "\r", "\x85", "\u2028", "\u2029", ",", "[", "{", ": ", "- ", "? ")  # of which each value but one has one
+_MAX_VALUES = (
+    200_000  # as far as the text tells; a thousand kinds of nodes have half of it, and each takes 1 KB and up to 40 µs
+)
+_INDICATORS = (
+    "\n",
+    "\r",
+    "\x85",
+    "\u2028",
+    "\u2029",
+    ",",
+    "[",
+    "{",
+    ": ",
+    "- ",
+    "? ",
+)  # of which each value but one has one
 _MAX_DEPTH = 50  # of lists and dictionaries in each other; a survey has 6
 _MAX_NUMBER_LENGTH = 100  # characters
 _PREFIX = "tag:yaml.org,2002:"
@@ -73,12 +87,16 @@ def _check_nodes(root: yaml.Node | None) -> None:
         node, depth = left.pop()
         line = node.start_mark.line + 1
         if id(node) in seen:
-            raise YamlError(f"it has an alias for what stands in line {line}, wanted are values that stand where they count")
+            raise YamlError(
+                f"it has an alias for what stands in line {line}, wanted are values that stand where they count"
+            )
         seen.add(id(node))
         if depth > _MAX_DEPTH:
             raise YamlError(f"line {line} is nested more than {_MAX_DEPTH} deep")
         if node.tag not in _KINDS:
-            raise YamlError(f"line {line} has a value of the type {node.tag[:100]!r}, wanted are texts, numbers and the like")
+            raise YamlError(
+                f"line {line} has a value of the type {node.tag[:100]!r}, wanted are texts, numbers and the like"
+            )
         if isinstance(node, yaml.SequenceNode):
             left += [(item, depth + 1) for item in node.value]
         elif isinstance(node, yaml.MappingNode):

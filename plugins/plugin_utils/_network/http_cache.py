@@ -244,7 +244,7 @@ class HttpCache:
     def _locked(self, url: str) -> t.Iterator[None]:
         """Hold the lock of a URL across processes. The system frees the lock of a process that died."""
         path = self._file_path(url, "lock")
-        with open(path, "a+", encoding="utf-8") as file:
+        with waiting.open_lock(path) as file:
             waiting.lock_file(file, path, waiting.Patience(_PATIENCE_SECONDS))
             waiting.write_holder(file)
             yield

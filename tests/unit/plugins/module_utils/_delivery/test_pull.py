@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from other_users import OWNER, needs_root
 from servers import running_proxy, running_server, tls_context
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -594,15 +595,24 @@ def test_the_path_of_the_folder_is_returned_without_links(tmp_path):
 def test_a_folder_that_others_may_write_to_is_refused(others, tmp_path):
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(others)
-    with pytest.raises(TorchExtensionError, match=r"others may write to it\).*torch_extension_stage_dir"):
+    with pytest.raises(TorchExtensionError, match=r"may write to .*/open \(owner .*torch_extension_stage_dir"):
         make_folder(str(tmp_path / "open"))
+
+
+@needs_root
+def test_a_folder_below_one_of_another_user_is_refused_unless_that_one_is_trusted(open_folder):
+    (open_folder / "theirs").mkdir()
+    os.chown(open_folder / "theirs", OWNER, OWNER)
+    with pytest.raises(TorchExtensionError, match=rf"{open_folder}/theirs belongs to {OWNER} .*torch_extension_stage_dir"):
+        make_folder(f"{open_folder}/theirs/stage")
+    assert make_folder(f"{open_folder}/theirs/stage", [str(OWNER)]) == f"{open_folder}/theirs/stage"
 
 
 def test_a_folder_of_another_user_is_refused(tmp_path):
     folder = tmp_path if os.geteuid() == 0 else Path("/")
     if os.geteuid() == 0:
         os.chown(folder, 12345, -1)
-    with pytest.raises(TorchExtensionError, match="it belongs to another user"):
+    with pytest.raises(TorchExtensionError, match=f"{folder} belongs to "):
         make_folder(str(folder))
 
 

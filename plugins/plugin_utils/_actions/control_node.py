@@ -19,6 +19,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.plain_types import to_plain_types
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.ansible_core import require_ansible_core
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.visible import make_visible
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 
 if t.TYPE_CHECKING:
@@ -78,12 +80,13 @@ class ControlNodeAction(ActionBase):
         )
         try:
             require_ansible_core()
-            with use_proxy(arguments["proxy"]):
-                return self.perform(arguments, context)
+            with use_proxy(arguments["proxy"]), explain_unforeseen(f"The task {self._task.action}"):
+                result = self.perform(arguments, context)
         except (
             TorchExtensionError
         ) as exc:  # a result, for of an exception Ansible says more than that (to ansible-core 2.18)
-            return {"failed": True, "msg": str(exc)}
+            result = {"failed": True, "msg": str(exc)}
+        return t.cast("dict[str, t.Any]", make_visible(result))
 
 
 def make_progress(is_shown: bool) -> Progress:

@@ -19,9 +19,10 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.limi
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions import dead_module
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.ansible_core import require_ansible_core
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection, streaming
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.module_answers import check_answer
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.visible import make_visible
 
-#: keys of a module's result that are Ansible's own
-_ANSIBLE_KEYS = ("invocation", "_ansible_parsed")
 # how Ansible begins, where the user that the task becomes cannot read the files of the user who logs in
 _UNREADABLE_FILES = "Failed to set permissions on the temporary files"
 _TEST_INPUT = f"{streaming.MARKER}input:read"
@@ -59,11 +60,13 @@ class NodeAction(ActionBase):
             require_ansible_core()
             self._chose_pipelining = connection.enable_pipelining(self._connection, self._task, task_vars or {})
             connection.tune_for_files(self._connection, may_reuse=True)
-            return self.perform(task_vars or {})
+            with explain_unforeseen(f"The task {self._task.action}"):
+                result = self.perform(task_vars or {})
         except ModuleFailedError as exc:
-            return exc.result
+            result = exc.result
         except TorchExtensionError as exc:
-            return {"failed": True, "msg": str(exc)}
+            result = {"failed": True, "msg": str(exc)}
+        return t.cast("dict[str, t.Any]", make_visible(result))
 
     def run_module(
         self, name: str, arguments: t.Mapping[str, t.Any], task_vars: dict[str, t.Any], check_mode: bool | None = None
@@ -72,6 +75,7 @@ class NodeAction(ActionBase):
 
         :param check_mode: whether in check mode; as the task has it, if None
         :raises ModuleFailedError: if it fails
+        :raises TorchExtensionError: if it answers what it cannot answer
         """
         before = self._task.check_mode
         self._task.check_mode = before if check_mode is None else check_mode
@@ -90,7 +94,7 @@ class NodeAction(ActionBase):
                 if key != "exception" and (key not in dead_module.OUTPUTS or key in evidence)
             }
             result["msg"] = message
-        result = {key: value for key, value in result.items() if key not in _ANSIBLE_KEYS}
+        result = check_answer(name, result, self._task.delegate_to or task_vars["inventory_hostname"])
         if result.get("failed"):
             raise ModuleFailedError(result)
         return result

@@ -50,6 +50,18 @@ def form(pattern: str, wanted: str) -> Schema:
     return _make(lambda value: isinstance(value, str) and matches(value) is not None, wanted)
 
 
+def matching(fits: t.Callable[[str], bool], wanted: str, longest: int, pattern: str = "") -> Schema:
+    """A text that something else has to take, which is asked for no longer ones than it can deal with.
+
+    :param pattern: that it has to match as a whole before
+    """
+    matches = re.compile(pattern or r"[\s\S]*").fullmatch
+    return _make(
+        lambda value: isinstance(value, str) and len(value) <= longest and matches(value) is not None and fits(value),
+        wanted,
+    )
+
+
 def words(longest: int) -> Schema:
     """Any text, which is for people."""
     return _make(

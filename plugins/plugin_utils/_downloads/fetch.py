@@ -39,7 +39,7 @@ _PLAN = schema.record(
     {
         "wheels": schema.list_of(
             schema.record(
-                {"url": schema.words(4096), "filename": schema.words(255)},
+                {"url": schema.nullable(schema.words(4096)), "filename": schema.words(255)},
                 {"sha256": schema.nullable(schema.words(64)), "size": schema.nullable(schema.integer(0, 1 << 50))},
             ),
             1000,
@@ -82,7 +82,7 @@ def fetch_for_nodes(
     for node, plan in plans.items():
         try:
             with explain_unforeseen(f"The plan of {node}"):
-                _check_plan(plan)
+                check_plan(plan)
                 wanted = {_key_of(wheel): Provenance.of(wheel) for wheel in plan["wheels"]}
         except TorchExtensionError as exc:
             results[node] = _failure(str(exc))
@@ -133,9 +133,10 @@ def fetch_for_nodes(
     return {"nodes": results, "downloads": downloads, "facts": facts, "warnings": warnings}
 
 
-def _check_plan(plan: t.Any) -> None:
-    """
-    :raises TorchExtensionError: if it is no plan of a node
+def check_plan(plan: t.Any) -> None:
+    """Refuse what is no plan of a node.
+
+    :raises TorchExtensionError: with the first thing in it that cannot be so
     """
     misfit = _PLAN(plan, "plan")
     if misfit:

@@ -77,10 +77,10 @@ def number(least: float, most: float) -> Schema:
     )
 
 
-def integer(least: int, most: int) -> Schema:
+def integer(least: int, most: int, wanted: str = "") -> Schema:
     return _make(
         lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most,
-        f"an integer from {least} to {most}",
+        wanted or f"an integer from {least} to {most}",
     )
 
 

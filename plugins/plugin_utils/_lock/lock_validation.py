@@ -68,7 +68,7 @@ _VERSION = schema.matching(_is_version, "a version", 200, r"[0-9A-Za-z.+!_-]+")
 _WHEEL_NAME = schema.matching(_is_wheel_name, "the name of a wheel", 255)
 _REQUIREMENT = schema.matching(_is_requirement, "a requirement", 1000, "[ -~]+")
 _URL = schema.matching(_is_url, "a URL without credentials", 4096, r"[^\x00-\x20\x7f-\xa0]+")
-_SIZE = schema.integer(0, 1 << 50)
+_SIZE = schema.integer(0, 1 << 50, "a number of bytes")
 _TEXTS = schema.list_of(_TEXT, 10000)
 _TEXTS_BY_NAME = schema.mapping_of(schema.words(4096), 1000)
 _LIST = schema.list_of(schema.anything, 100000)
@@ -171,7 +171,7 @@ def check_fields(value: t.Any, fields: t.Mapping[str, schema.Schema], path: str,
         if field not in value:
             raise lock_error(path, f"{location} lacks {field}")
         if field not in fields:
-            raise lock_error(path, f"{location} has {describe(field)}, which is unknown")
+            raise lock_error(path, f"{location} has {make_visible(str(field)[:100])}, which is unknown")
         misfit = fields[field](value[field], field)
         if misfit:
             raise lock_error(path, str(misfit._replace(place=f"{misfit.place} of {location}")))

@@ -15,12 +15,10 @@ import typing as t
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.plain_types import to_plain_types
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.ansible_core import require_ansible_core
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.outcome import conclude
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.visible import make_visible
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 
 if t.TYPE_CHECKING:
@@ -78,15 +76,13 @@ class ControlNodeAction(ActionBase):
             require_sha256=arguments.get("require_sha256", False),
             progress=make_progress(arguments["progress"]),
         )
-        try:
+
+        def perform() -> dict[str, t.Any]:
             require_ansible_core()
-            with use_proxy(arguments["proxy"]), explain_unforeseen(f"The task {self._task.action}"):
-                result = self.perform(arguments, context)
-        except (
-            TorchExtensionError
-        ) as exc:  # a result, for of an exception Ansible says more than that (to ansible-core 2.18)
-            result = {"failed": True, "msg": str(exc)}
-        return t.cast("dict[str, t.Any]", make_visible(result))
+            with use_proxy(arguments["proxy"]):
+                return self.perform(arguments, context)
+
+        return conclude(self._task.action, perform)
 
 
 def make_progress(is_shown: bool) -> Progress:

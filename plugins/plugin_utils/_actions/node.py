@@ -18,10 +18,13 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.limits import last_words
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions import dead_module
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.ansible_core import require_ansible_core
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.outcome import conclude
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection, streaming
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.module_answers import check_answer
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.visible import make_visible
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.visible import (
+    make_json_visible,
+    make_visible,
+)
 
 # how Ansible begins, where the user that the task becomes cannot read the files of the user who logs in
 _UNREADABLE_FILES = "Failed to set permissions on the temporary files"
@@ -56,17 +59,16 @@ class NodeAction(ActionBase):
         # it shares with the others.
         gc.freeze()
         super().run(tmp, task_vars)
+        return conclude(self._task.action, lambda: self._perform_on_node(task_vars or {}))
+
+    def _perform_on_node(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        require_ansible_core()
+        self._chose_pipelining = connection.enable_pipelining(self._connection, self._task, task_vars)
+        connection.tune_for_files(self._connection, may_reuse=True)
         try:
-            require_ansible_core()
-            self._chose_pipelining = connection.enable_pipelining(self._connection, self._task, task_vars or {})
-            connection.tune_for_files(self._connection, may_reuse=True)
-            with explain_unforeseen(f"The task {self._task.action}"):
-                result = self.perform(task_vars or {})
+            return self.perform(task_vars)
         except ModuleFailedError as exc:
-            result = exc.result
-        except TorchExtensionError as exc:
-            result = {"failed": True, "msg": str(exc)}
-        return t.cast("dict[str, t.Any]", make_visible(result))
+            return exc.result
 
     def run_module(
         self, name: str, arguments: t.Mapping[str, t.Any], task_vars: dict[str, t.Any], check_mode: bool | None = None
@@ -103,6 +105,11 @@ class NodeAction(ActionBase):
         """Run a command of sh(1)."""
         result = self._low_level_execute_command(command, in_data=data)
         return streaming.CommandResult(result["rc"], result["stdout"], result["stderr"])
+
+    def _parse_returned_data(self, res: dict[str, t.Any], *args: t.Any, **kwargs: t.Any) -> t.Any:
+        """What a module has printed, as Ansible reads it: its warnings, and what is no answer, Ansible shows by itself, on the way."""
+        shown = {"stdout": make_json_visible(res["stdout"]), "stderr": make_visible(res["stderr"])}
+        return super()._parse_returned_data({**res, **shown}, *args, **kwargs)
 
     def _start_module(
         self, name: str, arguments: t.Mapping[str, t.Any], task_vars: dict[str, t.Any]

@@ -193,7 +193,9 @@ class RequirementFinder:
         :raises TorchExtensionError: if it cannot be had
         """
         # its name and version go into a file of pip's, and its file name becomes a path
-        check_file_entry({key: item[key] for key in _LOCKED_FIELDS if key in item}, _LOCKED_FIELDS, "The plan", "a requirement")
+        check_file_entry(
+            {key: item[key] for key in _LOCKED_FIELDS if key in item}, _LOCKED_FIELDS, "The plan", "a requirement"
+        )
         name, filename, digest = item["name"], item["filename"], item["sha256"]
         path = os.path.join(self._folder, filename)
         if not os.path.isfile(path) or sha256_of(path) != digest:

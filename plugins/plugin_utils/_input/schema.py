@@ -95,7 +95,7 @@ def nullable(schema: Schema) -> Schema:
         if value is None:
             return None
         misfit = schema(value, place)
-        return misfit._replace(wanted=f"{misfit.wanted} or null") if misfit and misfit.place == place else misfit
+        return misfit._replace(wanted=f"{misfit.wanted}, or null") if misfit and misfit.place == place else misfit
 
     return check
 
@@ -117,7 +117,10 @@ def mapping_of(schema: Schema, most: int) -> Schema:
     def check(value: t.Any, place: str) -> Misfit | None:
         if not isinstance(value, t.Mapping) or len(value) > most:
             return Misfit(place, describe(value), f"a dictionary of at most {most} keys")
-        return _first(_key(key, f"a key of {place}") or schema(item, f"{place}.{key}") for key, item in value.items())
+        return _first(
+            _key(key, f"a key of {place}") or schema(item, f"{place}.{key if key.isprintable() else describe(key)}")
+            for key, item in value.items()
+        )
 
     return check
 

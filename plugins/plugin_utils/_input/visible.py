@@ -23,6 +23,9 @@ _HIDDEN = re.compile(
 )
 
 
+_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|[^u])")  # of JSON
+
+
 def make_visible(value: t.Any, longest: int | None = None) -> t.Any:
     """A value in all of whose texts control characters stand as Python would write them, such as ``\\x1b``.
 
@@ -35,6 +38,19 @@ def make_visible(value: t.Any, longest: int | None = None) -> t.Any:
     if isinstance(value, (list, tuple)):
         return [make_visible(item, longest) for item in value]
     return value
+
+
+def make_json_visible(text: str) -> str:
+    """A text with JSON in it that says the same, but for control characters, of which it says how Python would write them."""
+    text = _ESCAPE.sub(_escape_again, text.replace("\r\n", "\n"))
+    return _HIDDEN.sub(lambda match: f"\\{_write(match[0])}", text)
+
+
+def _escape_again(match: re.Match[str]) -> str:
+    escape = match[0]
+    is_hidden = escape[1] in "bfr" or (escape[1] == "u" and _HIDDEN.match(chr(int(escape[2:], 16))))
+    is_half = escape[1:3].lower() == "ud"  # one of two that stand for one character
+    return f"\\{escape}" if is_hidden and not is_half else escape
 
 
 def describe(value: t.Any) -> str:
@@ -55,7 +71,12 @@ def _show(text: str, longest: int | None) -> str:
         text = text[:longest] + _count_rest(text, longest)
     if not _HIDDEN.search(text):
         return text
-    return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
+    return _HIDDEN.sub(lambda match: _write(match[0]), text.replace("\r\n", "\n"))
+
+
+def _write(character: str) -> str:
+    """As Python would write it."""
+    return character.encode("unicode_escape").decode()
 
 
 def _count_rest(text: str, shown: int) -> str:

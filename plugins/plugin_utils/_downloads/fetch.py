@@ -35,17 +35,14 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock
 Plan = t.Mapping[str, t.Any]
 
 _AT_ONCE = 4  # downloads
-_PLAN = schema.record(
-    {
-        "wheels": schema.list_of(
-            schema.record(
-                {"url": schema.nullable(schema.words(4096)), "filename": schema.words(255)},
-                {"sha256": schema.nullable(schema.words(64)), "size": schema.nullable(schema.integer(0, 1 << 50))},
-            ),
-            1000,
-        )
-    }
+_SIZE = schema.integer(0, 1 << 50, "a number of bytes")
+_FILE = {"filename": schema.words(255), "sha256": schema.nullable(schema.words(64)), "size": schema.nullable(_SIZE)}
+_LOCKED = schema.record({**_FILE, "name": schema.words(255), "version": schema.words(255)})
+_WHEEL = schema.record(
+    {"url": schema.nullable(schema.words(4096)), "filename": _FILE["filename"]},
+    {**_FILE, "requirements": schema.nullable(schema.list_of(_LOCKED, 10000))},
 )
+_PLAN = schema.record({"wheels": schema.list_of(_WHEEL, 1000)})
 
 
 class _WheelKey(t.NamedTuple):

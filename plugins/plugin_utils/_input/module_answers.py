@@ -149,6 +149,7 @@ _RESULTS: dict[str, tuple[dict[str, schema.Schema], dict[str, schema.Schema]]] =
             "packages": schema.list_of(_REMOVED, 1000),
             "environment": _ENVIRONMENT,
             "leftovers": _NAMES,
+            "damaged": _NAMES,  # of a failed one
             "stays": _TEXTS,
             "proofs": _PROOFS,
             "find_links": schema.nullable(schema.path),

@@ -285,7 +285,7 @@ def _to_release(fields: t.Any) -> _Release:
 def _to_asset(fields: t.Mapping[str, t.Any], tag: str) -> Asset | None:
     filename, url, size, digest = (fields[key] for key in ("filename", "url", "size", "digest"))
     if not isinstance(filename, str) or not isinstance(url, str) or not url.startswith(("https://", "http://")):
-        return None  # which is the fault of no other file
+        raise ValueError(f"a file of release {tag} lacks its name or its address")
     if not filename.endswith(".whl") or "/" in filename:
         return None
     # Files from before June 2025 have no digest.
@@ -293,7 +293,7 @@ def _to_asset(fields: t.Mapping[str, t.Any], tag: str) -> Asset | None:
     return Asset(
         filename=filename,
         url=url.partition("#")[0],
-        size=size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 1 << 50 else None,
+        size=size if isinstance(size, int) else None,
         sha256=sha256[1] if sha256 else None,
         release=tag,
     )

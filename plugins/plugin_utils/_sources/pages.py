@@ -163,30 +163,21 @@ def _parse_json(answer: Answer) -> _Page:
         if "projects" in page:
             root = _as_folder(answer.url)
             return _Page([], [_join(root, f"{canonical(item['name'])}/") for item in page["projects"]])
-        files = page["files"]
-        assets = [_read_file(item, answer.url) for item in files]
-        if files and all(asset is _UNREADABLE for asset in assets):
-            raise ValueError("none of its files can be read")
+        assets = [
+            _to_asset(
+                _join(answer.url, item["url"]),
+                item.get("hashes", {}).get("sha256"),
+                item.get("size"),
+                item.get("core-metadata", item.get("dist-info-metadata")),
+                answer.url,
+                item.get("requires-python"),
+            )
+            for item in page["files"]
+            if not item.get("yanked")
+        ]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise ValueError("it is not the JSON of an index (PEP 691)") from exc
-    return _Page([asset for asset in assets if asset and asset is not _UNREADABLE], [])
-
-
-_UNREADABLE = Asset("", "")
-
-
-def _read_file(item: t.Any, page: str) -> Asset | None:
-    """A file in the JSON of an index; None for one that is yanked or of another kind. One that cannot be read is the fault of no other."""
-    try:
-        if item.get("yanked"):
-            return None
-        metadata = item.get("core-metadata", item.get("dist-info-metadata"))
-        sha256 = item.get("hashes", {}).get("sha256")
-        return _to_asset(
-            _join(page, item["url"]), sha256, item.get("size"), metadata, page, item.get("requires-python")
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return _UNREADABLE
+    return _Page([asset for asset in assets if asset], [])
 
 
 def _parse_html(answer: Answer) -> _Page:
@@ -257,7 +248,7 @@ def _to_asset(url: str, sha256: t.Any, size: t.Any, metadata: t.Any, page: str, 
     return Asset(
         filename=filename,
         url=parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path, fragment="").geturl(),
-        size=size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 1 << 50 else None,
+        size=size if isinstance(size, int) else None,
         sha256=_checked_digest(sha256),
         address=page,
         has_metadata=bool(metadata) and metadata != "false",

@@ -5,13 +5,17 @@
 from __future__ import annotations
 
 import copy
+import re
+from pathlib import Path
 
 import limited
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input import module_answers
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.module_answers import check_answer
 
 WHEEL = "flash_attn-2.8.3-cp311-cp311-linux_x86_64.whl"
@@ -189,3 +193,21 @@ def test_any_answer_is_refused_or_kept_in_bounded_time_and_memory(answers):
             seen.add("kept")
 
     assert limited.check_property(check, seconds=2, mebibytes=128, result=lambda: sorted(seen)) == ["kept", "refused"]
+
+
+PLUGINS = Path(module_answers.__file__).parents[2]
+#: what the actions add to the answers of modules
+OF_ACTIONS = {"delivery", "unfit", "report"}
+
+
+def test_there_is_a_schema_for_every_module_that_a_node_runs():
+    on_nodes = {path.stem for path in (PLUGINS / "modules").glob("*.py") if "AnsibleModule(" in path.read_text()}
+    assert on_nodes == set(module_answers._RESULTS)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_all_that_a_module_returns_has_a_schema(module):
+    text = (PLUGINS / "modules" / f"{module}.py").read_text()
+    (documented,) = re.findall(r'^RETURN = r"""(.*?)"""', text, re.MULTILINE | re.DOTALL)
+    required, optional = module_answers._RESULTS[module]
+    assert yaml.safe_load(documented).keys() - OF_ACTIONS <= required.keys() | optional.keys()

@@ -332,19 +332,3 @@ def test_many_processes_that_ask_at_once_make_one_request(server, tmp_path):
         process.join()
     assert [process.exitcode for process in processes] == [0] * 5
     assert server.requests == ["/w/"]
-
-
-def test_a_file_that_cannot_be_read_does_not_hide_the_others(server, wheels):
-    odd = [
-        {"url": "http://[bad", "hashes": {}},
-        {"url": f"http://x.example:{'9' * 5000}/{QUOTED}", "hashes": {}},
-        {"url": 5},
-        {"hashes": {}},
-        {"url": QUOTED, "hashes": [1]},
-        None,
-        "a",
-    ]
-    good = {"url": QUOTED, "hashes": {"sha256": SHA256}, "size": -1}
-    server.serve_page("/simple/flash-attn/", json.dumps({"files": [*odd, good, *odd]}), JSON)
-    wanted = Asset(NAME, f"{server.url}/simple/flash-attn/{QUOTED}", None, SHA256)
-    assert [asset for asset in wheels(f"{server.url}/simple/") if asset.sha256] == [wanted]

@@ -136,12 +136,14 @@ _JOB = schema.record(
     }
 )
 
+_ENVIRONMENTS, _FIRST = (
+    "environments",
+    "environment",
+)  # the latter is the first of the former, and is not taken from the node again
+
 #: of each module: the keys of its result that are always there, and those that may be
 _RESULTS: dict[str, tuple[dict[str, schema.Schema], dict[str, schema.Schema]]] = {
-    "torch_info": (
-        {"environment": _ENVIRONMENT, "environments": schema.list_of(_ENVIRONMENT, 1000)},
-        {"staged": _NAMES},
-    ),
+    "torch_info": ({_ENVIRONMENTS: schema.list_of(_ENVIRONMENT, 1000, least=1)}, {"staged": _NAMES}),
     "torch_extension": (
         {"requirements": _NAMES, "cleared": _NAMES},
         {
@@ -182,7 +184,7 @@ _DISCOVERED = (
 def check_answer(module: str, answer: t.Mapping[str, t.Any], host: str) -> dict[str, t.Any]:
     """What a module may answer, of what it has answered, with nothing in its texts that a terminal would obey.
 
-    The rest is left out: Ansible acts on keys of results, whichever module they are of, as on those that add a host.
+    The rest is left out: Ansible acts on some keys of a result, such as facts, whichever module it is of.
 
     :param module: its name, without the collection
     :param answer: as Ansible returns it
@@ -202,7 +204,8 @@ def check_answer(module: str, answer: t.Mapping[str, t.Any], host: str) -> dict[
             )
         )
     kept = make_visible({key: value for key, value in answer.items() if key in fields}, LONGEST)
-    return {**kept, **_discovered_interpreter(answer)}
+    first = {_FIRST: kept[_ENVIRONMENTS][0]} if kept.get(_ENVIRONMENTS) else {}
+    return {**kept, **first, **_discovered_interpreter(answer)}
 
 
 def _discovered_interpreter(answer: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

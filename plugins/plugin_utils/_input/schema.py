@@ -100,13 +100,16 @@ def nullable(schema: Schema) -> Schema:
     return check
 
 
-def list_of(schema: Schema, most: int) -> Schema:
+def list_of(schema: Schema, most: int, least: int = 0) -> Schema:
     """A list whose items all fit."""
 
     def check(value: t.Any, place: str) -> Misfit | None:
-        if not isinstance(value, (list, tuple)) or len(value) > most:
-            return Misfit(place, describe(value), f"a list of at most {most}")
-        return _first(schema(item, f"{place}[{index}]") for index, item in enumerate(value))
+        if not isinstance(value, (list, tuple)) or not least <= len(value) <= most:
+            return Misfit(place, describe(value), f"a list of {f'{least} to' if least else 'at most'} {most}")
+        for index, item in enumerate(value):
+            if schema(item, ""):  # the place is put together for the one that is told
+                return schema(item, f"{place}[{index}]")
+        return None
 
     return check
 
@@ -115,12 +118,13 @@ def mapping_of(schema: Schema, most: int) -> Schema:
     """A dictionary of texts, whose values all fit."""
 
     def check(value: t.Any, place: str) -> Misfit | None:
-        if not isinstance(value, t.Mapping) or len(value) > most:
+        if not isinstance(value, (dict, t.Mapping)) or len(value) > most:
             return Misfit(place, describe(value), f"a dictionary of at most {most} keys")
-        return _first(
-            _key(key, f"a key of {place}") or schema(item, f"{place}.{key if key.isprintable() else describe(key)}")
-            for key, item in value.items()
-        )
+        for key, item in value.items():
+            if _key(key, "") or schema(item, ""):
+                name = key if isinstance(key, str) and key.isprintable() else describe(key)
+                return _key(key, f"a key of {place}") or schema(item, f"{place}.{name}")
+        return None
 
     return check
 
@@ -134,22 +138,21 @@ def record(fields: t.Mapping[str, Schema], optional: t.Mapping[str, Schema] | No
     all_fields = {**fields, **(optional or {})}
 
     def check(value: t.Any, place: str) -> Misfit | None:
-        if not isinstance(value, t.Mapping):
+        if not isinstance(value, (dict, t.Mapping)):
             return Misfit(place, describe(value), "a dictionary")
         lacking = [key for key in fields if key not in value]
         if lacking:
             return Misfit(place, f"lacks {', '.join(lacking)}")
-        return _first(all_fields[key](value[key], f"{place}.{key}") for key in all_fields if key in value)
+        for key, field in all_fields.items():
+            if key in value and field(value[key], ""):
+                return field(value[key], f"{place}.{key}")
+        return None
 
     return check
 
 
 def _make(fits: t.Callable[[t.Any], bool], wanted: str) -> Schema:
     return lambda value, place: None if fits(value) else Misfit(place, describe(value), wanted)
-
-
-def _first(misfits: t.Iterable[Misfit | None]) -> Misfit | None:
-    return next((misfit for misfit in misfits if misfit), None)
 
 
 boolean: Schema = _make(lambda value: isinstance(value, bool), "true or false")

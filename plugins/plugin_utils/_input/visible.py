@@ -32,8 +32,8 @@ def make_visible(value: t.Any, longest: int | None = None) -> t.Any:
     :param longest: longer texts are cut
     """
     if isinstance(value, str):
-        return _show(value, longest)
-    if isinstance(value, t.Mapping):
+        return value if value.isprintable() and (longest is None or len(value) <= longest) else _show(value, longest)
+    if isinstance(value, (dict, t.Mapping)):
         return {make_visible(key, longest): make_visible(item, longest) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [make_visible(item, longest) for item in value]

@@ -102,7 +102,8 @@ def test_what_ansible_would_act_on_is_left_out(module, answers):
 @pytest.mark.parametrize(
     ("module", "change", "words"),
     [
-        ("torch_info", {"environment": None}, "torch_info.environment is null, wanted is a dictionary"),
+        ("torch_info", {"environments": [None]}, "torch_info.environments[0] is null, wanted is a dictionary"),
+        ("torch_info", {"environments": []}, "torch_info.environments is a list of 0, wanted is a list of 1 to 1000"),
         ("torch_extension", {"cleared": "all"}, "torch_extension.cleared is 'all', wanted is a list"),
         (
             "torch_extension",
@@ -139,6 +140,11 @@ def test_a_node_that_says_that_it_is_of_the_year_3000_is_refused_at_once(answers
             check_answer("torch_info", answers["torch_info"], "gpu1")
 
     limited.run(ask, seconds=1, mebibytes=32)
+
+
+def test_the_first_environment_is_not_taken_from_the_node_twice(answers, environment):
+    answer = {**answers["torch_info"], "environment": {"python": "anything"}}
+    assert check_answer("torch_info", answer, "gpu1")["environment"] == environment
 
 
 def test_a_module_that_has_failed_need_not_say_more():
@@ -196,8 +202,12 @@ def test_any_answer_is_refused_or_kept_in_bounded_time_and_memory(answers):
 
 
 PLUGINS = Path(module_answers.__file__).parents[2]
-#: what the actions add to the answers of modules
-OF_ACTIONS = {"delivery", "unfit", "report"}
+#: what the control node adds to the answers of modules
+OF_ACTIONS = {
+    "torch_extension": {"delivery", "unfit", "report"},
+    "torch_verify": {"report"},
+    "torch_info": {"environment"},
+}
 
 
 def test_there_is_a_schema_for_every_module_that_a_node_runs():
@@ -210,4 +220,4 @@ def test_all_that_a_module_returns_has_a_schema(module):
     text = (PLUGINS / "modules" / f"{module}.py").read_text()
     (documented,) = re.findall(r'^RETURN = r"""(.*?)"""', text, re.MULTILINE | re.DOTALL)
     required, optional = module_answers._RESULTS[module]
-    assert yaml.safe_load(documented).keys() - OF_ACTIONS <= required.keys() | optional.keys()
+    assert yaml.safe_load(documented).keys() - OF_ACTIONS.get(module, set()) <= required.keys() | optional.keys()

@@ -29,6 +29,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery 
     streaming,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import name_writer
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.node_schema import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import agreement, report_lines
 
 
@@ -90,6 +91,8 @@ class ActionModule(DeliveringAction):
         facts = facts or {}
         check_facts(facts)
         wheel_facts = {wheel["sha256"]: facts[wheel["sha256"]] for wheel in wheels if wheel.get("sha256") in facts}
+        if environment:
+            check_environment(environment)
         if environment and arguments.get("verify") != trial.NONE:
             _check_agreement(wheels, wheel_facts, environment)
         # the environment of the plan holds only until something changes on the node

@@ -26,6 +26,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.has
     sha256_of_rest,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import RequirementFinder
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.bundle_reading import (
     BOM_NAME,
     FOLDERS,
@@ -77,11 +78,12 @@ def plan_files(
         node = environment_of_entry(entry)
         for wheel in entry["wheels"]:
             name = names[wheel["filename"], wheel["sha256"]]
-            planned[f"wheels/{name}"] = PlannedFile(wheel["sha256"], functools.partial(get_wheel, wheel))
+            planned[f"wheels/{name}"] = PlannedFile(wheel["sha256"], functools.partial(_get, get_wheel, wheel))
         for item in entry["requirements"]:
             name = names[item["filename"], item["sha256"]]
+            get_requirement = functools.partial(_get_requirement, requirements, environment=node)
             planned[f"requirements/{name}"] = PlannedFile(
-                item["sha256"], functools.partial(_get_requirement, requirements, item, node)
+                item["sha256"], functools.partial(_get, get_requirement, item)
             )
     for name, text in ((LOCK_NAME, lock_text), (BOM_NAME, bom_text), (README_NAME, _README_TEXT)):
         planned[name] = _plan_text(text)
@@ -89,8 +91,15 @@ def plan_files(
     return {**planned, SUMS_NAME: _plan_text(sums)}
 
 
-def _get_requirement(requirements: RequirementFinder, item: dict[str, t.Any], node: dict[str, t.Any]) -> str:
-    return t.cast("str", requirements.get_locked(item, node).path)  # for a bundle nothing is only predicted
+def _get(get: GetWheel, item: t.Mapping[str, t.Any]) -> str:
+    with explain_unforeseen(item["filename"]):
+        return get(item)
+
+
+def _get_requirement(
+    requirements: RequirementFinder, item: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]
+) -> str:
+    return t.cast("str", requirements.get_locked(item, environment).path)  # for a bundle nothing is only predicted
 
 
 def _plan_text(text: str) -> PlannedFile:

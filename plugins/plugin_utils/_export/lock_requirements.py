@@ -21,6 +21,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads
     Required,
     RequirementFinder,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import locked_requirements
 
 
@@ -90,7 +91,8 @@ def _find_for_node(node: WantedFiles, finder: RequirementFinder) -> NodeRequirem
     if node.declaring is None:
         return NodeRequirements()
     try:
-        required, unobtainable = finder.find_all(node.declaring, node.environment, locked_requirements(node.wheels))
+        with explain_unforeseen("What its wheels require"):
+            required, unobtainable = finder.find_all(node.declaring, node.environment, locked_requirements(node.wheels))
     except TorchExtensionError as exc:
         return NodeRequirements(errors=[str(exc)])
     installed = {name for name, version in node.environment["distributions"].items() if version is not None}

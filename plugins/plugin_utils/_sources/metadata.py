@@ -20,6 +20,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels im
     metadata,
     wheel_file,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import HttpCache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import Answer
 
@@ -44,7 +45,8 @@ class MetadataReader:
         failures = []
         for url in (candidate.asset.url, *candidate.asset.other_urls):
             try:
-                return self._judge(candidate, self._read(candidate.asset._replace(url=url)))
+                with explain_unforeseen(f"The METADATA of {candidate.asset.filename}"):
+                    return self._judge(candidate, self._read(candidate.asset._replace(url=url)))
             except TorchExtensionError as exc:
                 failures.append(f"{str(exc).rstrip('.')}.")
         return candidate._replace(unread=" ".join(failures))

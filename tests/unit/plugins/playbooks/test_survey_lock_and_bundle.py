@@ -197,7 +197,16 @@ def test_without_nodes_there_is_no_success(playbook):
 
 
 @pytest.mark.parametrize(
-    "text", ["- hosts: all\n", "survey_version: 2\nenvironments: [1]\n", "survey_version: 1\nenvironments: []\n", None]
+    "text",
+    [
+        "- hosts: all\n",
+        "survey_version: 2\nenvironments: [1]\n",
+        "survey_version: 1\nenvironments: []\n",
+        "survey_version: 1\nenvironments: [{nodes: [\"n1'; rm -rf ~; '\"], packages: [], environment: {}}]\n",
+        "survey_version: 1\nenvironments: [{nodes: [-e, n1], packages: [], environment: {}}]\n",
+        'survey_version: 1\nenvironments: [{nodes: ["n1\\e[2J"], packages: [], environment: {}}]\n',
+        None,
+    ],
 )
 def test_what_is_no_survey_is_told(text, playbook, here):
     if text:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import dataclasses
+import itertools
 import json
 import random
 import re
@@ -23,10 +25,11 @@ from pathlib import Path
 from typing import TextIO
 
 import invariants
+import proof
 from actions import Operator, next_version
 from events import Trouble
 from rounds import BUNDLE, FIND_LINKS, INSTALL, PIP_CACHE, SITE_PACKAGES, SLURM, Event, Round, draw
-from world import CLUSTER, NODES, Run, World
+from world import CLUSTER, NODES, Run, World, kill_all_runs
 
 PATIENCE = 240  # seconds until a run counts as one that hangs
 QUIET = 90  # seconds until what a killed run has left on a node has to have ended
@@ -46,6 +49,7 @@ class Campaign:
         self.hit: collections.Counter[str] = collections.Counter()
         self.broken: collections.Counter[str] = collections.Counter()
         self.rounds = self.broken_rounds = self.looks = 0
+        self._has_shown = False
         self._begin()
 
     def _begin(self) -> None:
@@ -69,6 +73,17 @@ class Campaign:
         somebodys = invariants.manifest(world.control)
         self._control = {path: entry for path, entry in somebodys.items() if path.endswith(invariants.SOMEBODYS)}
 
+    def go_on(self, number: int | None, seconds: float) -> None:
+        """Play one round; or, without a number, begin rounds for so long."""
+        if number is not None:
+            self.play(number)
+            return
+        last = time.monotonic() + seconds
+        for count in itertools.count():
+            self.play(count)
+            if time.monotonic() > last:
+                break
+
     def play(self, number: int) -> bool:
         """One round: a run while something goes wrong, and the next one, which has to put all right. False if anything is broken."""
         plan = draw(self._seed, number, NODES, CLUSTER if self._world.has_slurm else ())
@@ -81,6 +96,8 @@ class Campaign:
         problems = self._after_trouble(plan, version, trouble)
         problems += self._heal(plan, version)
         self._version = version
+        if not problems and not self._has_shown:
+            self._show()
         self.rounds += 1
         self.broken_rounds += bool(problems)
         for event, is_hit in hits:
@@ -218,6 +235,17 @@ class Campaign:
             problems += invariants.check_bundle(world, f"{version}-{kind}.bundle")
         return problems
 
+    def _show(self) -> None:
+        """That what is broken would be seen."""
+        node = next((node for node in NODES if self._found[node] and not self._stores[node]), None)
+        if node is None or node in self._keeping:
+            return
+        unseen = proof.blind_spots(self._world, node, self._before[node], self._control)
+        if unseen:
+            sys.exit(f"The campaign does not see what is broken: {unseen}")
+        print("Each invariant was broken once, by hand, and that was seen.", flush=True)
+        self._has_shown = True
+
     def _wait_until_quiet(self, plan: Round) -> None:
         last = time.monotonic() + QUIET
         while time.monotonic() < last:
@@ -292,19 +320,15 @@ def main() -> int:
     print(f"SEED={seed}", flush=True)
     folder = arguments.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     world = World(folder, has_slurm=_has_slurm(folder))
-    last = time.monotonic() + 60 * arguments.minutes
     with (folder / f"{seed}.jsonl").open("a") as report:
         try:
             campaign = Campaign(world, seed, arguments.without, report)
-            number = arguments.round if arguments.round is not None else 0
-            while True:
-                campaign.play(number)
-                number += 1
-                if arguments.round is not None or time.monotonic() > last:
-                    break
+            with contextlib.suppress(KeyboardInterrupt):
+                campaign.go_on(arguments.round, 60 * arguments.minutes)
         finally:
+            kill_all_runs()
             world.down()
     print(campaign.table())
     print(

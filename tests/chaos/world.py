@@ -31,6 +31,7 @@ VERSIONS = ("2.7.3", "2.8.3.post2")
 _LABELS = {"old": "cu12torch2.5cxx11abiFALSE", "slurm": "cu12torch2.13cxx11abiTRUE"}
 _WHEEL = "flash_attn-{}+{}-cp311-cp311-linux_x86_64.whl"
 _WHEEL_SIZE = 4_000_000  # bytes: long enough on its way to be hit there
+_MARK = f"CHAOS_RUN={os.getpid()}-"  # in the environment of all runs
 REPOSITORY = "chaos/flash-attention"
 SHARE = "/share"
 PULL_URL = "https://198.18.77.3:8443/open/wheels"
@@ -150,8 +151,7 @@ class World:
         namespace = _inode(f"/proc/{first}/ns/pid")
         for pid in _pids():
             if pid != first and namespace and _inode(f"/proc/{pid}/ns/pid") == namespace:
-                with contextlib.suppress(OSError):
-                    yield pid, Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                yield pid, _line(pid).replace("\0", " ")
 
     def run_on(self, node: str, *command: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -170,14 +170,14 @@ class Run:
     """One command of an operator, and all that it starts."""
 
     def __init__(self, world: World, playbooks: list[str], settings: Mapping[str, Any], limit: str, log: Path) -> None:
-        self._mark = f"CHAOS_RUN={os.getpid()}-{time.monotonic_ns()}"
+        self._mark = f"{_MARK}{time.monotonic_ns()}\0"
         self.log, self.killed = log, False
         inventory = world.folder / f"{log.stem}.inventory"
         inventory.mkdir(parents=True, exist_ok=True)
         (inventory / "stand").unlink(missing_ok=True)
         (inventory / "stand").symlink_to(STAND)
         (inventory / "vars.yml").write_text(json.dumps({"all": {"hosts": settings}}, indent=1))
-        name, _equals, value = self._mark.partition("=")
+        name, _equals, value = self._mark.rstrip("\0").partition("=")
         environment = {
             **os.environ,
             name: value,
@@ -217,14 +217,7 @@ class Run:
 
     def started(self, *words: str) -> list[int]:
         """What it has started, whatever the parents and sessions are; of these the ones with a word in their command line."""
-        found = []
-        for pid in _pids():
-            with contextlib.suppress(OSError):
-                if self._mark.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-                    line = Path(f"/proc/{pid}/cmdline").read_bytes()
-                    if not words or any(word.encode() in line for word in words):
-                        found.append(pid)
-        return sorted(found)
+        return sorted(pid for pid in _marked(self._mark) if not words or any(word in _line(pid) for word in words))
 
     def kill(self) -> int:
         """Kill all of it. Returns how many processes that were."""
@@ -235,6 +228,27 @@ class Run:
         self._process.wait()
         self.killed = True
         return killed
+
+
+def kill_all_runs() -> None:
+    while pids := list(_marked(_MARK)):
+        kill(pids)
+        time.sleep(0.02)
+
+
+def _marked(mark: str) -> Iterator[int]:
+    """The processes that have this in their environment, or what begins so."""
+    for pid in _pids():
+        with contextlib.suppress(OSError):
+            if b"\0" + mark.encode() in b"\0" + Path(f"/proc/{pid}/environ").read_bytes():
+                yield pid
+
+
+def _line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def kill(pids: list[int]) -> int:

@@ -3,8 +3,9 @@
 # GNU General Public License v3.0+ (see LICENSE)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""watched.py SECRETS LOG CMD..: runs CMD, and looks meanwhile whether any process of any machine shows one of the lines of SECRETS.
+"""watched.py SECRETS VARIABLES LOG CMD..: runs CMD with more environment variables (JSON), and looks for secrets meanwhile.
 
+They are the lines of SECRETS, and the processes those of all machines of the stand, and of this one.
 No command line may have one. An environment may if it is that of CMD or of what it has started on this machine, where the operator's
 settings are; nobody but the operator can read it. To show that it would see them, two processes show one all the time.
 """
@@ -12,6 +13,7 @@ settings are; nobody but the operator can read it. To show that it would see the
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -43,7 +45,7 @@ def show(secret: str) -> list[subprocess.Popen[bytes]]:
     return [subprocess.Popen([*command, secret], env=clean), subprocess.Popen(command, env={**clean, "SHOWN": secret})]
 
 
-def main(secrets_file: str, log: str, *command: str) -> None:
+def main(secrets_file: str, variables_file: str, log: str, *command: str) -> None:
     secrets = Path(secrets_file).read_text().split()
     wanted = [secret.encode() for secret in secrets]
     own = os.getpid()
@@ -52,9 +54,10 @@ def main(secrets_file: str, log: str, *command: str) -> None:
     found: dict[tuple[int, str], str] = {}
     looks = 0
     name, _equals, value = MARK.partition("=")
+    variables = {**os.environ, **json.loads(Path(variables_file).read_text()), name: value}
     try:
         with open(log, "w") as file:
-            run = subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, name: value})
+            run = subprocess.Popen(command, stdout=file, stderr=file, env=variables)
         while run.poll() is None:
             seen = {item for item in look(wanted) if item[0] != own}
             looks += 1
@@ -65,7 +68,7 @@ def main(secrets_file: str, log: str, *command: str) -> None:
                     found[pid, what] = (
                         Path(f"/proc/{pid}/cmdline").read_bytes()[:60].replace(b"\0", b" ").decode(errors="replace")
                     )
-            time.sleep(0.01)
+            time.sleep(0.05)  # a look takes some 10 ms
     finally:
         for process in shown:
             process.kill()

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from actions import Operator, next_version
 from rounds import FIND_LINKS, PIP_CACHE, PULL, SHARED, SITE_PACKAGES, SLURM, Event, Round
-from world import NODES, SLURM_STAGE, STAGE, Run, World, kill
+from world import NODES, SLURM_STAGE, STAGE, Run, World, command_line, kill
 
 SITE = "opt/venv/lib/python3.11/site-packages"
 WHEELS = "opt/venv/share/airgap.torch_extensions/wheels"
@@ -96,8 +97,15 @@ class Trouble:
     def _kill_ssh_on_node(self, event: Event, _run: Run) -> bool:
         return kill([pid for pid, line in self._world.processes(event.node) if "sshd: root" in line]) > 0
 
-    def _kill_ssh_on_control_node(self, _event: Event, run: Run) -> bool:
-        return kill(run.started("ssh: ", "ssh\0")) > 0
+    def _kill_ssh_on_control_node(self, event: Event, run: Run) -> bool:
+        """All that leads to that node; also what an earlier run has left open, which would not notice that its client is gone."""
+        address = self._world.address(event.node)
+        return (
+            kill(
+                [pid for pid in run.started_by_any("ssh") if re.search(rf"\b{re.escape(address)}\b", command_line(pid))]
+            )
+            > 0
+        )
 
     def _kill_module(self, event: Event, _run: Run) -> bool:
         return kill([pid for pid, line in self._world.processes(event.node) if "python" in line]) > 0

@@ -106,7 +106,7 @@ def draw(seed: str, number: int, nodes: Sequence[str], cluster: Sequence[str]) -
     action = dice.choices((INSTALL, LOCK, BUNDLE), (8, 1, 1))[0]
     source = dice.choices(("release", "directory", "lock", "bundle"), (5, 2, 2, 2))[0]
     before = [_draw(dice, BEFORE, node, -1) for node in chosen if dice.random() < 0.25]
-    meanwhile = [_draw(dice, ON_NODE, node, _moment(dice, 0.15)) for node in chosen if dice.random() < 0.7]
+    meanwhile = [_draw(dice, ON_NODE, node, _moment(dice, 0.15)) for node in chosen if dice.random() < 0.9]
     meanwhile.append(_draw(dice, FOR_ALL, chosen[0], _moment(dice, 0.4)))
     events = [
         event for event in (*before, *sorted(meanwhile, key=lambda event: event.moment)) if event.kind != "nothing"

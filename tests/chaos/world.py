@@ -48,6 +48,7 @@ class World:
         self.control = folder / "control"  # node: all that the operator has
         self.cache = self.control / "cache"
         self.logs = folder / "logs"
+        self._addresses: dict[str, str] = {}
         self._first: dict[str, int] = {}  # process 1 of each node, as it was last
         self.published: dict[str, dict[str, str]] = {}  # by the name of a wheel, the SHA-256 of all that is in it
 
@@ -124,6 +125,12 @@ class World:
     def wheel(self, node: str, version: str) -> str:
         return _WHEEL.format(version, _LABELS["old" if node in NODES else "slurm"])
 
+    def address(self, node: str) -> str:
+        if node not in self._addresses:
+            lines = (self.state / "nodes").read_text().splitlines()
+            self._addresses = {line.split()[0]: line.split()[1] for line in lines}
+        return self._addresses[node]
+
     def pid_of(self, node: str) -> int:
         """Process 1 of a node, as the host numbers it; 0 if it is off."""
         network = _inode(f"/proc/{self._world()}/root/run/netns/{node}")
@@ -151,7 +158,7 @@ class World:
         namespace = _inode(f"/proc/{first}/ns/pid")
         for pid in _pids():
             if pid != first and namespace and _inode(f"/proc/{pid}/ns/pid") == namespace:
-                yield pid, _line(pid).replace("\0", " ")
+                yield pid, command_line(pid).replace("\0", " ")
 
     def run_on(self, node: str, *command: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -217,7 +224,13 @@ class Run:
 
     def started(self, *words: str) -> list[int]:
         """What it has started, whatever the parents and sessions are; of these the ones with a word in their command line."""
-        return sorted(pid for pid in _marked(self._mark) if not words or any(word in _line(pid) for word in words))
+        return sorted(
+            pid for pid in _marked(self._mark) if not words or any(word in command_line(pid) for word in words)
+        )
+
+    def started_by_any(self, word: str) -> list[int]:
+        """The same of all runs of the campaign."""
+        return [pid for pid in _marked(_MARK) if word in command_line(pid)]
 
     def kill(self) -> int:
         """Kill all of it. Returns how many processes that were."""
@@ -244,7 +257,8 @@ def _marked(mark: str) -> Iterator[int]:
                 yield pid
 
 
-def _line(pid: int) -> str:
+def command_line(pid: int) -> str:
+    """With a NUL after each word; empty if there is no such process any more."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
     except OSError:

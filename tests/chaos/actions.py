@@ -54,9 +54,12 @@ class Operator:
         settings: dict[str, Any] = {
             node: {**common, **self._settings_of(node, wish, version)} for node, wish in plan.wishes.items()
         }
-        settings["localhost"] = {**common, "ansible_connection": "local", "torch_extension_ca_path": self._ca()}
+        # the inventory has no localhost, which would be one of all nodes then
+        for_all = (
+            {**common, "torch_extension_ca_path": str(self._world.state / "ca.pem")} if plan.action == BUNDLE else {}
+        )
         limit = ",".join([*plan.wishes, *(["localhost"] if plan.action == BUNDLE else [])])
-        return Run(self._world, playbooks, settings, limit, self._world.logs / log)
+        return Run(self._world, playbooks, settings, for_all, limit, self._world.logs / log)
 
     def note_success(self, plan: Round, version: str) -> None:
         """What was made is there from now on, and the operator has a copy of it."""
@@ -97,9 +100,6 @@ class Operator:
             "torch_extension_sdist_url": _SDIST.format(version, "0" * 64),
             **delivery.get(wish.way, {}),
         }
-
-    def _ca(self) -> str:
-        return str(self._world.state / "ca.pem")
 
 
 def next_version(version: str | None, plan: Round) -> str:

@@ -176,7 +176,15 @@ class World:
 class Run:
     """One command of an operator, and all that it starts."""
 
-    def __init__(self, world: World, playbooks: list[str], settings: Mapping[str, Any], limit: str, log: Path) -> None:
+    def __init__(
+        self,
+        world: World,
+        playbooks: list[str],
+        settings: Mapping[str, Any],
+        for_all: Mapping[str, Any],
+        limit: str,
+        log: Path,
+    ) -> None:
         self._mark = f"{_MARK}{time.monotonic_ns()}\0"
         self.log, self.killed = log, False
         inventory = world.folder / f"{log.stem}.inventory"
@@ -199,10 +207,10 @@ class Run:
             "ANSIBLE_LOCALHOST_WARNING": "0",
         }
         command = [f"airgap.torch_extensions.{playbook}" for playbook in playbooks]
-        limits = [f"--limit={limit}"] if limit else []
+        options = [f"--inventory={inventory}", f"--limit={limit}", f"--extra-vars={json.dumps(for_all)}"]
         with log.open("w") as file:
             self._process = subprocess.Popen(
-                [str(STAND), "control", "ansible-playbook", f"--inventory={inventory}", *limits, *command],
+                [str(STAND), "control", "ansible-playbook", *options, *command],
                 env=environment,
                 cwd=world.control / "carried",
                 stdin=subprocess.DEVNULL,

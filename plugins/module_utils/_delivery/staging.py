@@ -55,7 +55,7 @@ def _find_open(paths: t.Iterable[str]) -> set[str]:
         with contextlib.suppress(OSError):
             status = os.stat(path, follow_symlinks=False)
             files[status.st_dev, status.st_ino] = path
-    found = set()
+    found: set[str] = set()
     for process in os.listdir("/proc"):
         if not process.isdigit() or int(process) == os.getpid():
             continue

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import lzma
 import os
 import stat
 import struct
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import limited
@@ -152,7 +152,7 @@ def test_the_members_of_both_kinds_are_described_alike(write_tar, write_zip):
         ([("a", b"1"), ("a", b"2")], "twice"),
         ([(f"{number}", b"") for number in range(101)], "it has 101 files, wanted are no more than 100"),
         ([("a", bytes((1 << 20) + 1))], "has 1048577 bytes, wanted are no more than 1048576"),
-        ([(name, bytes(900_000)) for name in "abc"], "its files have 2700000 bytes, wanted are no more than 2097152"),
+        ([(name, bytes(900_000)) for name in "xyz"], "its files have 2700000 bytes, wanted are no more than 2097152"),
     ],
 )
 def test_a_zip_that_was_made_to_do_harm_is_refused_before_any_of_it_is_read(members, reason, write_zip):
@@ -268,7 +268,7 @@ def test_xz_takes_no_more_memory_than_it_may(write_tar):
     place = data.index(b"\x21\x01", 12) + 2
     data[place] = 39  # 3 GiB
     size = (data[12] + 1) * 4
-    data[12 + size - 4 : 12 + size] = struct.pack("<I", __import__("zlib").crc32(data[12 : 12 + size - 4]))
+    data[12 + size - 4 : 12 + size] = struct.pack("<I", zlib.crc32(data[12 : 12 + size - 4]))
     path.write_bytes(data)
     assert "emory" in limited.run(lambda: outcome(path), mebibytes=64)
 
@@ -380,4 +380,4 @@ def test_the_time_of_a_file_that_has_none_is_the_first(write_zip):
     data[data.index(CENTRAL) + 12 : data.index(CENTRAL) + 16] = bytes(4)
     path.write_bytes(data)
     with archives.open_any(str(path), SMALL) as archive:
-        assert [member.modified for member in archive] == [0] or io
+        assert [member.modified for member in archive] == [0]

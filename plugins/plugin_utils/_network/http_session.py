@@ -195,7 +195,10 @@ def status_message(url: str, status: int, advice: str = "") -> str:
     route, host = route_to(url), host_of(url)
     message = f"{url} was answered with HTTP status {status}; it was asked {route}."
     if status in (requests.codes.unauthorized, requests.codes.forbidden):
-        message += f" If {host} wants credentials, put them into ~/.netrc of the control node. {route.advice}"
+        message += (
+            f" If {host} wants credentials, put them into ~/.netrc of the control node (machine {host}); they are sent over https alone."
+            f" {route.advice}"
+        )
     elif not advice:
         message += f" {route.advice}"
     return f"{message} {advice}".rstrip()

@@ -126,7 +126,11 @@ def make_own_folder(path: str, trusted: Trust) -> str:
         stranger = _find_stranger_of_own(path, trusted)
     if stranger:
         me = user_name(os.geteuid())
-        raise PermissionError(0, f"{stranger}; wanted is a folder that nobody but {' and '.join(dict.fromkeys([me, 'root']))} can change", path)
+        raise PermissionError(
+            0,
+            f"{stranger}; wanted is a folder that nobody but {' and '.join(dict.fromkeys([me, 'root']))} can change",
+            path,
+        )
     return os.path.realpath(path)
 
 

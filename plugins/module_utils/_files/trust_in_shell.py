@@ -68,7 +68,7 @@ def may_run(program: str) -> str:
     """
     places = [_CHECK_ABOVE.format(path=path, lookups=":") for path in (program, f'"$(readlink -f {program})"')]
     is_own = f'[ -n "$(find -L {program} -prune -user 0 ! -perm -020 ! -perm -002)" ]'
-    return f"[ \"$(id -u)\" != 0 ] || ( {places[0]} {places[1]} {is_own} ) 2>/dev/null"
+    return f'[ "$(id -u)" != 0 ] || ( {places[0]} {places[1]} {is_own} ) 2>/dev/null'
 
 
 def discard_planted(path: str) -> str:
@@ -78,7 +78,9 @@ def discard_planted(path: str) -> str:
 
     :param path: quoted
     """
-    return f"[ -z \"$(find {path} -prune ! '(' -type f -user \"$(id -u)\" -links 1 ')' 2>/dev/null)\" ] || rm -f {path};"
+    return (
+        f"[ -z \"$(find {path} -prune ! '(' -type f -user \"$(id -u)\" -links 1 ')' 2>/dev/null)\" ] || rm -f {path};"
+    )
 
 
 def _look_up(name: str) -> str:

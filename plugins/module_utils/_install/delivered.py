@@ -56,5 +56,7 @@ def copy_files(files: Files, folder: str, place: str) -> str:
         try:
             atomic.copy_file(source, target, 0o600, sha256=file["sha256"])
         except OSError as exc:
-            raise TorchExtensionError(f"{source} cannot be copied to {place}: {exc.strerror}. Nothing was changed.") from exc
+            raise TorchExtensionError(
+                f"{source} cannot be copied to {place}: {exc.strerror}. Nothing was changed."
+            ) from exc
     return place

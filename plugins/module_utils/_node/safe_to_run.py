@@ -80,7 +80,11 @@ def _find_stranger_in(folder: str, trusted: Trust) -> Stranger | None:
 def _refuse(stranger: Stranger | None, executable: str) -> None:
     if stranger is None:
         return
-    advice = f"Take that right away ({stranger.remedy})" if stranger.remedy else f"Set become: true and become_user: {stranger.owner}"
+    advice = (
+        f"Take that right away ({stranger.remedy})"
+        if stranger.remedy
+        else f"Set become: true and become_user: {stranger.owner}"
+    )
     if stranger.name:
         advice += f". Or add {stranger.name} to {_KNOB}, who may then do on this node whatever root may"
     raise TorchExtensionError(
@@ -124,4 +128,7 @@ def _read_pyvenv(prefix: str) -> dict[str, str]:
             pairs = [line.partition("=") for line in file]
     except OSError:
         return {}
-    return {name.strip().lower(): value.strip().lower() if "system" in name else value.strip() for name, _equals, value in pairs}
+    return {
+        name.strip().lower(): value.strip().lower() if "system" in name else value.strip()
+        for name, _equals, value in pairs
+    }

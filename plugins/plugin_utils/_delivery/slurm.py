@@ -58,9 +58,8 @@ class JobOptions(t.NamedTuple):
     options: t.Sequence[str] = ()  # further ones of salloc
     wait: int = 60  # seconds for the allocation
     fanout: int | None = None  # how many nodes each node sends to; Slurm's own default (TreeWidth), if None
-    trusted_owners: t.Sequence[
-        str
-    ] = ()  # who besides the user and root may change folders on the way to that of a node
+    #: who besides the user and root may change folders on the way to that of a node
+    trusted_owners: t.Sequence[str] = ()
 
 
 def name_writer(locks: str) -> str:

@@ -607,7 +607,9 @@ def test_a_folder_that_others_may_write_to_is_refused(others, tmp_path):
 def test_a_folder_below_one_of_another_user_is_refused_unless_that_one_is_trusted(open_folder):
     (open_folder / "theirs").mkdir()
     os.chown(open_folder / "theirs", OWNER, OWNER)
-    with pytest.raises(TorchExtensionError, match=rf"{open_folder}/theirs belongs to {OWNER} .*torch_extension_stage_dir"):
+    with pytest.raises(
+        TorchExtensionError, match=rf"{open_folder}/theirs belongs to {OWNER} .*torch_extension_stage_dir"
+    ):
         make_folder(f"{open_folder}/theirs/stage")
     assert make_folder(f"{open_folder}/theirs/stage", [str(OWNER)]) == f"{open_folder}/theirs/stage"
 

@@ -30,7 +30,9 @@ def venv(open_folder):
     made = make_plain_venv(open_folder / "above" / "venv")
     made.parent.chmod(0o755)
     mark = open_folder / "ran"
-    (site_packages(made) / "mark.pth").write_text(f"import os; open({str(mark)!r}, 'a').close(); os.chmod({str(mark)!r}, 0o666)\n")
+    (site_packages(made) / "mark.pth").write_text(
+        f"import os; open({str(mark)!r}, 'a').close(); os.chmod({str(mark)!r}, 0o666)\n"
+    )
     return made
 
 
@@ -50,7 +52,18 @@ def test_root_runs_what_is_roots_alone(venv, run, has_run):
 
 @pytest.mark.parametrize(
     "whose",
-    ["..", ".", "bin", "bin/python", "pyvenv.cfg", "lib", "{packages}", "{packages}/mark.pth", "{packages}/torch", "{packages}/../extra"],
+    [
+        "..",
+        ".",
+        "bin",
+        "bin/python",
+        "pyvenv.cfg",
+        "lib",
+        "{packages}",
+        "{packages}/mark.pth",
+        "{packages}/torch",
+        "{packages}/../extra",
+    ],
 )
 def test_root_does_not_run_what_another_user_owns_any_of(whose, venv, run, has_run):
     packages = site_packages(venv)
@@ -85,7 +98,9 @@ def test_root_does_not_run_what_a_group_or_everybody_may_write_to(place, venv, r
     ):
         query(venv, run)
     path.chmod(0o1777)
-    with pytest.raises(TorchExtensionError, match=rf"everybody may write to {path} \(owner root, mode 1777\).*chmod o-w"):
+    with pytest.raises(
+        TorchExtensionError, match=rf"everybody may write to {path} \(owner root, mode 1777\).*chmod o-w"
+    ):
         query(venv, run, f"%{GROUP}")
     assert not has_run()
     path.chmod(0o2775)
@@ -113,7 +128,9 @@ def test_what_variables_have_python_read_counts_too(variable, run, open_folder, 
     with pytest.raises(TorchExtensionError, match=f"{theirs}.* belongs to {OWNER}"):
         query(made, run, environ={"HOME": "/root", variable: str(value)})
     if variable != "PYTHONPATH":
-        (made / "pyvenv.cfg").write_text((made / "pyvenv.cfg").read_text().replace("packages = true", "packages = false"))
+        (made / "pyvenv.cfg").write_text(
+            (made / "pyvenv.cfg").read_text().replace("packages = true", "packages = false")
+        )
         query(made, run, environ={"HOME": "/root", variable: str(value)})
 
 

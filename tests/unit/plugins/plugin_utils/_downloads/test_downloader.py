@@ -865,7 +865,7 @@ def test_what_was_built_here_and_is_not_what_was_built_is_thrown_away(wheel, cac
     built.parent.mkdir(parents=True)
     built.write_bytes(bytes(wheel.stat().st_size))
     downloader = Downloader(str(cache / "wheels"))
-    with pytest.raises(TorchExtensionError, match="wanted is .* was thrown away: it is built again in the next run"):
+    with pytest.raises(TorchExtensionError, match=r"wanted is .* was thrown away: it is built again in the next run"):
         downloader.get(built.as_uri(), wheel.name, sha256(wheel))
     assert not built.exists()
     other = cache / wheel.name

@@ -107,7 +107,9 @@ PACKED = {"as it is": lambda data: data, "gzip": gzip.compress, "bzip2": bz2.com
 @pytest.mark.parametrize("pack", PACKED)
 def test_a_tar_is_read_however_it_is_packed(pack, write_tar):
     content = os.urandom(3 << 18)
-    path = write_tar(header("k/a", data=content), extended(path="k/" + "b" * 300), header("x", data=b"2"), pack=PACKED[pack])
+    path = write_tar(
+        header("k/a", data=content), extended(path="k/" + "b" * 300), header("x", data=b"2"), pack=PACKED[pack]
+    )
     assert read(path) == {"k/a": content, "k/" + "b" * 300: b"2"}
 
 
@@ -248,7 +250,9 @@ def test_extended_headers_are_not_read_for_ever(write_tar):
     sparse[482] = 1
     sparse[148:156] = b" " * 8
     sparse[148:156] = b"%06o\0 " % sum(sparse)
-    path = write_tar(bytes(sparse), ((b"%011o\0%011o\0" % (1, 1)) * 21 + b"\1" + bytes(7)) * (1 << 16), pack=gzip.compress)
+    path = write_tar(
+        bytes(sparse), ((b"%011o\0%011o\0" % (1, 1)) * 21 + b"\1" + bytes(7)) * (1 << 16), pack=gzip.compress
+    )
     assert "its headers are larger" in limited.run(lambda: outcome(path), seconds=2, mebibytes=48)
 
 

@@ -39,7 +39,11 @@ def test_a_survey_is_what_stands_there(tmp_path, monkeypatch):
         ([{**KIND, "environment": []}], {}, "its environment 1 has no environment, or no dict of them"),
         ([{"nodes": ["n1"], "packages": []}], {}, "its environment 1 has no environment"),
         (["n1"], {}, "its environment 1 has no nodes"),
-        ([{**KIND, "nodes": ["\x1b[2J"]}], {}, r"its environment 1 names '\\x1b\[2J', wanted are texts that can be printed"),
+        (
+            [{**KIND, "nodes": ["\x1b[2J"]}],
+            {},
+            r"its environment 1 names '\\x1b\[2J', wanted are texts that can be printed",
+        ),
         ([{**KIND, "packages": [1]}], {}, "its environment 1 names 1, wanted are texts"),
     ],
 )
@@ -50,5 +54,7 @@ def test_what_is_no_survey_is_refused(kinds, more, reason, tmp_path):
 
 
 def test_a_survey_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(TorchExtensionError, match=r"a\.yml is no survey: No such file or directory\. .*torch_extension_survey"):
+    with pytest.raises(
+        TorchExtensionError, match=r"a\.yml is no survey: No such file or directory\. .*torch_extension_survey"
+    ):
         read_survey(str(tmp_path / "a.yml"))

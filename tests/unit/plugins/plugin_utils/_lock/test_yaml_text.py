@@ -138,7 +138,9 @@ _VALUES = st.recursive(
 def test_a_lock_or_survey_of_any_values_is_read_or_refused(plans, tmp_path):
     entry = build_lock(plans)["environments"][0]
     kind = {"nodes": ["n1"], "packages": ["flash-attn"], "environment": {}}
-    wheels = st.fixed_dictionaries({name: st.one_of(st.just(value), _VALUES) for name, value in entry["wheels"][0].items()})
+    wheels = st.fixed_dictionaries(
+        {name: st.one_of(st.just(value), _VALUES) for name, value in entry["wheels"][0].items()}
+    )
     entries = st.fixed_dictionaries(
         {name: st.one_of(st.just(value), _VALUES) for name, value in entry.items()}
         | {"wheels": st.one_of(_VALUES, st.lists(wheels, max_size=2))}
@@ -159,7 +161,9 @@ def test_a_lock_or_survey_of_any_values_is_read_or_refused(plans, tmp_path):
 
 @pytest.mark.slow
 def test_no_text_at_all_breaks_the_reader():
-    pieces = st.sampled_from(["[", "]", "{", "}", ": ", "- ", "? ", "&a ", "*a", "!!", "|\n", ">", "'", '"', "\n ", "#", "%", "<<"])
+    pieces = st.sampled_from(
+        ["[", "]", "{", "}", ": ", "- ", "? ", "&a ", "*a", "!!", "|\n", ">", "'", '"', "\n ", "#", "%", "<<"]
+    )
 
     @given(st.lists(st.one_of(pieces, _TEXTS), max_size=40).map("".join))
     def check(text):

@@ -54,8 +54,16 @@ def check_sha256(path: str, expected: str | None) -> str:
         actual = sha256_of(path)
     except OSError as exc:
         raise TorchExtensionError(f"{path} cannot be read: {exc.strerror}.") from exc
+    compare_sha256(path, actual, expected)
+    return actual
+
+
+def compare_sha256(path: str, actual: str, expected: str | None) -> None:
+    """
+    :param path: of the file, for the message
+    :raises TorchExtensionError: if a hash is not the expected one, if there is one
+    """
     if expected and actual != expected.lower():
         raise TorchExtensionError(
             f"{os.path.basename(path)} has sha256 {actual}, wanted is {expected}: it is another file or it is damaged."
         )
-    return actual

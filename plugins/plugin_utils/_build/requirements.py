@@ -24,6 +24,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels im
     compatibility_tags,
     wheel_file,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.recorded import RecordedFile
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads import pip_index
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.pip_index import Unobtainable
@@ -174,7 +175,7 @@ def _find_cached(folder: str, version: str, cuda: str | None, environment: t.Map
         _name, found, _build, tags = parse_wheel_filename(filename)
         if found.public == Version(version).public and not tags.isdisjoint(supported):
             path = os.path.join(folder, filename)
-            if read_cuda(path) == cuda:
+            if RecordedFile(path).measure() and read_cuda(path) == cuda:
                 return _required(path)
     return None
 

@@ -18,6 +18,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import yaml_text
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_validation import (
     ENVIRONMENT_FIELDS,
+    LOCK_FIELDS,
     REQUIREMENT_FIELDS,
     check_distinct_files,
     check_fields,
@@ -133,7 +134,7 @@ def parse_lock(text: str, path: str) -> Lock:
             f"{path} has lock_version {data['lock_version']!r}, and this version of the collection reads {LOCK_VERSION}."
             " Install the version of the collection that wrote it, or run the playbook lock again."
         )
-    check_fields(data, {"lock_version": "", "environments": "a list"}, path, "the file")
+    check_fields(data, LOCK_FIELDS, path, "the file")
     for number, entry in enumerate(data["environments"], 1):
         location = f"environment {number}"
         check_fields(entry, ENVIRONMENT_FIELDS, path, location)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -17,6 +18,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock impo
 
 _VERSION = 1
 _FIELDS = {"nodes": list, "packages": list, "environment": dict}  # of each kind of nodes
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")
 
 
 def read_survey(path: str) -> dict[str, t.Any]:
@@ -50,10 +52,15 @@ def _parse_survey(text: str) -> dict[str, t.Any]:
         for field, wanted in _FIELDS.items():
             if not isinstance(kind, dict) or not isinstance(kind.get(field), wanted):
                 raise yaml_text.YamlError(f"its environment {number} has no {field}, or no {wanted.__name__} of them")
-        for name in kind["nodes"] + kind["packages"]:
+        for name in kind["nodes"]:
+            if not isinstance(name, str) or not _HOST.fullmatch(name):
+                raise yaml_text.YamlError(
+                    f"its environment {number} names a node {name!a:.100}, wanted are letters, digits, and any of _.:- behind the first"
+                )
+        for name in kind["packages"]:
             if not isinstance(name, str) or not name.isprintable():
                 raise yaml_text.YamlError(
-                    f"its environment {number} names {name!a:.100}, wanted are texts that can be printed"
+                    f"its environment {number} names a package {name!a:.100}, wanted are texts that can be printed"
                 )
         if not kind["nodes"]:
             raise yaml_text.YamlError(f"its environment {number} has no nodes")

@@ -544,12 +544,12 @@ def test_a_large_library_is_not_read_into_memory(extension, tmp_path):
 
 def test_what_a_library_has_the_loader_look_for_is_bounded(tmp_path, wheel):
     """Each name that it needs is looked for in each folder of its RUNPATH, on each node."""
-    stubs = [build_library(tmp_path / f"{number}.stub", "", f"-Wl,-soname,lib{number}.so") for number in range(60)]
-    folders = ":".join(f"/{number}" for number in range(2000))
+    stubs = [build_library(tmp_path / f"{number}.stub", "", f"-Wl,-soname,lib{number}.so") for number in range(12)]
+    folders = ":".join(f"/{number}" for number in range(9000))
     library = build_library(tmp_path / "a.so", "", *stubs, f"-Wl,--no-as-needed,-rpath,{folders}")
     facts = facts_module.read_facts(wheel(library))
     assert facts["libraries"] == []
-    assert re.search(r"it has the loader look for 12\d{4} more files, and 100000 are left", facts["problems"][0])
+    assert re.search(r"it has the loader look for 1[01][0-9]{4} more files, and 100000 are left", facts["problems"][0])
 
 
 @pytest.mark.parametrize("flag", [0, 0x800])

@@ -19,12 +19,14 @@ import math
 import os
 import re
 import stat
-import tarfile
 import typing as t
 import zipfile
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.reading import open_regular
+
+if t.TYPE_CHECKING:
+    import tarfile
 
 FILE, FOLDER, LINK, HARD_LINK = "file", "folder", "link", "hard link"
 
@@ -239,6 +241,8 @@ def open_tar(path: str, limits: Limits, is_packed: bool = True) -> t.Iterator[Ta
     :param is_packed: whether it may be packed
     :raises ArchiveError: if it is none, is damaged, or was made to do harm
     """
+    import tarfile  # a module that installs wheels needs none, and each node would import it each time
+
     with contextlib.ExitStack() as stack:
         with _explain_damage():
             file = stack.enter_context(open_regular(path))

@@ -439,16 +439,15 @@ def _check_counts(members: int, total: int, limits: Limits) -> None:
 
 
 def _check_file(name: str, size: int, limits: Limits) -> None:
-    shown = repr(name[:200])
     if not name or _UNSAFE_NAME.match(name):
         raise UnsoundArchiveError(
-            f"the name of its file {shown} leads out of the folder, wanted are names of files below its own folder"
+            f"the name of its file {name[:200]!r} leads out of the folder, wanted are names of files below its own folder"
         )
     # a terminal, or a log, would take them for more than a name; what is no UTF-8 is another matter
-    if not name.encode("utf-8", "surrogateescape").decode("utf-8", "replace").isprintable():
-        raise UnsoundArchiveError(f"it has a file {shown}, wanted are names that can be printed")
+    if not name.isprintable() and not name.encode("utf-8", "surrogateescape").decode("utf-8", "replace").isprintable():
+        raise UnsoundArchiveError(f"it has a file {name[:200]!r}, wanted are names that can be printed")
     if not 0 <= size <= limits.single:
-        raise UnsoundArchiveError(f"its {shown} has {size} bytes, wanted are no more than {limits.single}")
+        raise UnsoundArchiveError(f"its {name[:200]!r} has {size} bytes, wanted are no more than {limits.single}")
 
 
 def _check_ratio(whose: str, size: int, packed_size: int) -> None:

@@ -25,7 +25,13 @@ _CHUNK = 1 << 20  # bytes
 
 
 def write_bytes(
-    path: str, content: bytes, mode: int = 0o644, like: os.stat_result | None = None, *, folder: str | None = None, is_durable: bool = True
+    path: str,
+    content: bytes,
+    mode: int = 0o644,
+    like: os.stat_result | None = None,
+    *,
+    folder: str | None = None,
+    is_durable: bool = True,
 ) -> None:
     """Write a file whole or not at all.
 

@@ -251,7 +251,9 @@ def _resume(scratch: str, site_packages: str, prefix: str, warn: t.Callable[[str
         with _open_folders(scratch, site_packages) as folders:
             _finish(exchange, folders)
     except _NotOursError as exc:
-        warn(f"{os.path.join(scratch, _PLAN)} was not written by this collection: {exc}. It was not carried out, and goes with its folder.")
+        warn(
+            f"{os.path.join(scratch, _PLAN)} was not written by this collection: {exc}. It was not carried out, and goes with its folder."
+        )
         return
     atomic.sync(site_packages)
     os.unlink(os.path.join(scratch, _PLAN))

@@ -210,7 +210,7 @@ def _receive_command(file: File, begin: int, staging: Staging) -> str:
     return (
         f"{_BEGIN_MARKER}; cd {folder} || {{ echo {_VANISHED}; exit 1; }}; "
         f"umask 077 && {make_subfolder} {discard} dd of={part} bs={_BLOCK_SIZE} seek={begin // _BLOCK_SIZE}{keep} || exit 1; "
-        f"if [ -f {part} ] && [ \"$(wc -c < {part})\" -eq {file.size} ]; then {{ {check} mv -f {part} {place}; }} || [ -f {place} ] || exit 1; fi; "
+        f'if [ -f {part} ] && [ "$(wc -c < {part})" -eq {file.size} ]; then {{ {check} mv -f {part} {place}; }} || [ -f {place} ] || exit 1; fi; '
         f'echo "{MARKER}size:$( {{ wc -c < {part} || wc -c < {place}; }} 2>/dev/null )"'
     )
 

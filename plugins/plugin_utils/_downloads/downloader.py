@@ -289,7 +289,9 @@ class Downloader:
                 raise
             with contextlib.suppress(OSError):
                 os.unlink(local_file.path)
-            raise TorchExtensionError(f"{exc} It was in the cache of the control node, and was thrown away: it is built again in the next run.") from exc
+            raise TorchExtensionError(
+                f"{exc} It was in the cache of the control node, and was thrown away: it is built again in the next run."
+            ) from exc
         self._kind.check_content(local_file.path, filename)
         return Download(local_file.path, digest, os.path.getsize(local_file.path), is_new=False)
 

@@ -332,9 +332,7 @@ def _node_kind(environment: t.Mapping[str, t.Any]) -> str:
     return "-".join([environment["python"]["abi"], platform["machine"], f"{libc.get('name')}{libc.get('version')}"])
 
 
-def _newest_cached(
-    folder: str, requirement: Requirement, environment: t.Mapping[str, t.Any]
-) -> tuple[str, str] | None:
+def _newest_cached(folder: str, requirement: Requirement, environment: t.Mapping[str, t.Any]) -> tuple[str, str] | None:
     """The newest file of earlier runs that meets a requirement and fits a node, and its SHA-256.
 
     One that is not what came counts as none: the next download takes its place.

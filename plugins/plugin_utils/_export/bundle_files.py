@@ -212,7 +212,12 @@ def clear_leftovers(dest: str) -> None:
 
 
 def _list_two_levels(folder: str) -> list[str]:
-    return [os.path.join(path, name) for path, _folders, _files in os.walk(folder) if os.path.dirname(path) == folder for name in os.listdir(path)]
+    return [
+        os.path.join(path, name)
+        for path, _folders, _files in os.walk(folder)
+        if os.path.dirname(path) == folder
+        for name in os.listdir(path)
+    ]
 
 
 def _write_tar(new: str, planned: t.Mapping[str, PlannedFile]) -> None:

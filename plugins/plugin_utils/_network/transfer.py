@@ -104,7 +104,9 @@ class PartialFile:
             with open(self._notes_path, encoding="utf-8") as file:
                 notes = json.load(file)
             validator, was_verified = notes["validator"], notes["verified"]
-            if verified and notes["boot"] != _boot_id():  # a power cut may have left zeros in it, and nothing would tell
+            if (
+                verified and notes["boot"] != _boot_id()
+            ):  # a power cut may have left zeros in it, and nothing would tell
                 return None
         except (OSError, ValueError, TypeError, KeyError):
             return None

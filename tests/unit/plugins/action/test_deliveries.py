@@ -57,7 +57,11 @@ def deliver(on_node, make_venv, wheel, stage):
     """Brings the wheel to a node, which is an environment of its own, and installs it."""
 
     def deliver(ways, node="venv", venv=None, **more):
-        own = {name: more.pop(name) for name in ("served", "wheels", "files", "facts", "cache_dir") if more.get(name) is not None}
+        own = {
+            name: more.pop(name)
+            for name in ("served", "wheels", "files", "facts", "cache_dir")
+            if more.get(name) is not None
+        }
         wanted = more.pop("wanted", None) or as_wanted(wheel)
         more.pop("served", None)
         arguments = {

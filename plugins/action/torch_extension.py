@@ -21,7 +21,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify im
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import ABSENT, for_node
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivery import DeliveringAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import ModuleFailedError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import locate_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import process_lock
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import (
     options,
@@ -29,6 +29,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery 
     streaming,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import name_writer
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.node_schema import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import agreement, report_lines
 
 
@@ -50,6 +51,7 @@ class _Request(t.NamedTuple):
     delivery: dict[str, t.Any]  # as OPTIONS of module_utils._delivery.options has it
     served: dict[str, t.Any] | None  # the outcome for this node in wheel_broadcast
     locks: str  # a folder of the control node
+    trusted_owners: t.Sequence[str]  # who besides the user and root may change folders on the way to that of the node
     task_vars: dict[str, t.Any]
 
 
@@ -89,6 +91,8 @@ class ActionModule(DeliveringAction):
         facts = facts or {}
         check_facts(facts)
         wheel_facts = {wheel["sha256"]: facts[wheel["sha256"]] for wheel in wheels if wheel.get("sha256") in facts}
+        if environment:
+            check_environment(environment)
         if environment and arguments.get("verify") != trial.NONE:
             _check_agreement(wheels, wheel_facts, environment)
         # the environment of the plan holds only until something changes on the node
@@ -102,7 +106,8 @@ class ActionModule(DeliveringAction):
             digests = {wheel["filename"]: wheel.get("sha256") for wheel in [*wheels, *requirements]}
             files = [streaming.File(path, digests.get(os.path.basename(path))) for path in paths]
             _check_files_exist(files)
-            request = _Request(files, delivery, served, os.path.join(cache or default_cache_dir(), "locks"), task_vars)
+            locks, trusted = os.path.join(locate_cache(cache), "locks"), arguments.get("trusted_owners") or []
+            request = _Request(files, delivery, served, locks, trusted, task_vars)
             if wheel_facts:
                 extra_results["proofs"] = self._prove_wheels(check_arguments, request)
             if files:
@@ -176,7 +181,9 @@ class ActionModule(DeliveringAction):
     def _deliver_by_copy(self, request: _Request, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
         folder = arguments["folder"]
         staging = self.deliver_files(
-            request.files, lambda execute: streaming.prepare_folder(request.files, folder, execute), request.task_vars
+            request.files,
+            lambda execute: streaming.prepare_folder(request.files, folder, execute, request.trusted_owners),
+            request.task_vars,
         )
         arguments["folder"] = staging.folder
         return {"folder": staging.folder, "sent": bool(staging.list_missing(request.files))}
@@ -207,6 +214,7 @@ class ActionModule(DeliveringAction):
             "url": delivery["pull_url"],
             "files": [{"filename": file.name, "sha256": file.sha256, "size": file.size} for file in request.files],
             "folder": arguments["folder"],
+            "trusted_owners": request.trusted_owners,
         }
         if delivery["pull_ca_path"]:
             pull_arguments["ca"] = _read_certificates(delivery["pull_ca_path"])
@@ -256,7 +264,9 @@ class ActionModule(DeliveringAction):
                 streaming.remove_parts(own, arguments["folder"], self.execute)
             raise TorchExtensionError(request.served["reason"])
         staging = self.inspect_folder(
-            lambda execute: streaming.prepare_folder(request.files, arguments["folder"], execute)
+            lambda execute: streaming.prepare_folder(
+                request.files, arguments["folder"], execute, request.trusted_owners
+            )
         )
         missing = staging.list_missing(request.files)
         if missing:

@@ -14,6 +14,7 @@ import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import shorten
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.trust import opened_folder, trust
 
 _PART = re.compile(r"\.[^/]+\.whl\.([0-9a-f]{16}|unknown)\.part")
 
@@ -54,7 +55,7 @@ def _find_open(paths: t.Iterable[str]) -> set[str]:
         with contextlib.suppress(OSError):
             status = os.stat(path, follow_symlinks=False)
             files[status.st_dev, status.st_ino] = path
-    found = set()
+    found: set[str] = set()
     for process in os.listdir("/proc"):
         if not process.isdigit() or int(process) == os.getpid():
             continue
@@ -66,10 +67,16 @@ def _find_open(paths: t.Iterable[str]) -> set[str]:
     return found
 
 
-def clear_staged(folder: str, names: t.Iterable[str]) -> None:
-    """Remove files from a folder, and the folder if nothing else is in it."""
-    for name in names:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(os.path.join(folder, os.path.basename(name)))
-    with contextlib.suppress(OSError):  # it is not empty
-        os.rmdir(folder)
+def clear_staged(folder: str, names: t.Iterable[str], trusted_owners: t.Iterable[str] = ()) -> None:
+    """Remove files from a folder, and the folder if nothing else is in it. Root removes nothing where others can have a path lead to.
+
+    :param trusted_owners: who besides the user and root may change it, and the folders above it (``trust.trust``)
+    """
+    with contextlib.suppress(FileNotFoundError), opened_folder(folder, trust(trusted_owners)) as (handle, stranger):
+        if stranger and os.geteuid() == 0:
+            return
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.basename(name), dir_fd=handle)
+        with contextlib.suppress(OSError):  # it is not empty
+            os.rmdir(folder)

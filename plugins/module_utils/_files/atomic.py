@@ -18,7 +18,8 @@ import hashlib
 import os
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import compare_sha256
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.reading import open_regular
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.temporary import temporary_file
 
 _CHUNK = 1 << 20  # bytes
@@ -46,21 +47,18 @@ def write_bytes(
 def copy_file(
     source: str, path: str, mode: int = 0o644, like: os.stat_result | None = None, sha256: str | None = None
 ) -> str:
-    """Copy a file whole or not at all, in pieces; parameters as of :func:`write_bytes`.
+    """Copy a file whole or not at all, in pieces; other parameters as of :func:`write_bytes`.
 
-    :param sha256: what has been copied must have it, if it is given
-    :returns: the SHA-256 of what has been copied
-    :raises TorchExtensionError: if it is another one; nothing is changed then
+    :param sha256: that the copy must have, if it is known: who can change the source could do so after it was hashed
+    :returns: the SHA-256 of the copy
+    :raises TorchExtensionError: if it has another one; nothing is changed then
     """
     digest = hashlib.sha256()
-    with open(source, "rb") as opened, _written(path, mode, like) as file:
+    with open_regular(source) as opened, _written(path, mode, like) as file:
         for chunk in iter(lambda: opened.read(_CHUNK), b""):
             digest.update(chunk)
             file.write(chunk)
-        if sha256 and digest.hexdigest() != sha256.lower():
-            raise TorchExtensionError(
-                f"{source} has sha256 {digest.hexdigest()}, wanted is {sha256}: it has changed while it was read. Run this again."
-            )
+        compare_sha256(source, digest.hexdigest(), sha256)
     return digest.hexdigest()
 
 

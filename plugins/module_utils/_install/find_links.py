@@ -101,6 +101,11 @@ def plan_pip_conf_without(environment: t.Mapping[str, t.Any]) -> PipConfChange:
 def _pip_conf(prefix: str) -> str:
     path = os.path.join(prefix, "pip.conf")
     check_inside(path, prefix)
+    if os.path.islink(path) and not os.path.exists(path):
+        raise TorchExtensionError(
+            f"{path} is a link to {os.path.realpath(path)}, which does not exist: no file is made where a link leads. Nothing was"
+            " changed. Remove the link, or make that file."
+        )
     return path
 
 

@@ -47,7 +47,12 @@ class RemovalTask(Task):
         cleared = self._abandoned_files()
         # a package can be in the way of a torch that is broken
         environment, warnings = describe_environment(
-            self._params["python"], [ALL_DISTRIBUTIONS], self._run, os.environ, needs_torch=False
+            self._params["python"],
+            [ALL_DISTRIBUTIONS],
+            self._run,
+            os.environ,
+            needs_torch=False,
+            trusted_owners=self._params["trusted_owners"],
         )
         for warning in warnings:
             self._warn(warning)

@@ -16,7 +16,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import locked_folder
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import installer, replacement
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import delivered, installer, replacement
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, records
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import (
     find_leftovers,
@@ -69,6 +69,7 @@ def install(
     devices: t.Sequence[str] = (),
     unpacked: t.Callable[[], object] = lambda: None,
     superseded: t.Callable[[], object] = lambda: None,
+    copy_first: bool = False,
 ) -> dict[str, list[dict[str, t.Any]]]:
     """Install wheels, and the wheels that they require, into an environment.
 
@@ -79,6 +80,7 @@ def install(
     :param devices: torch's names of the devices to try them out on; all GPUs if there are none
     :param unpacked: called when the files in the folder are no longer needed
     :param superseded: called where another installation has ended just now: it may have done the same, or something else
+    :param copy_first: whether others can exchange the files, so that copies of them are hashed and unpacked
     :returns: by the name of the wheel, the result on each GPU, as ``trial.check_on_gpus`` returns it
     :raises TorchExtensionError: if something is wrong; the environment is then as it was
     """
@@ -92,6 +94,8 @@ def install(
             superseded()
         replacement.remove_leftovers(python["site_packages"], _leftover_names(wheels), python["prefix"])
         with replacement.scratch_folder(python["site_packages"]) as new:
+            if copy_first:
+                folder = delivered.copy_files(files, folder, os.path.join(os.path.dirname(new), "files"))
             _unpack(files, folder, new, environment, run)
             _record_how_they_came(wheels, requirements, folder, new)
             exchange = replacement.plan_exchange(new, python["site_packages"])

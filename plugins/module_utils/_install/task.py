@@ -18,11 +18,13 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.delivered import are_exchangeable
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import (
     ALL_DISTRIBUTIONS,
     add_gpus,
     describe_environment,
 )
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.safe_to_run import check_may_run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
@@ -89,7 +91,6 @@ class Task:
     def _perform(self) -> dict[str, t.Any]:
         cleared = self._abandoned_files()
         environment = self._given_environment() or self._read_environment()
-        check_environment(environment)
         proofs = self._prove(environment)
         leftovers = self._leftovers(environment)
         if leftovers and not self._check_mode:
@@ -133,7 +134,7 @@ class Task:
             names += [file["filename"] for file in self._files]
             self._delivered = []
         if folder and not self._check_mode and (names or not keep_files):
-            staging.clear_staged(folder, names)
+            staging.clear_staged(folder, names, self._params["trusted_owners"])
 
     def discard_damaged(self) -> list[str]:
         """Remove those of the delivered files that are not what was brought, and tell their names, with those that are not there.
@@ -166,11 +167,17 @@ class Task:
 
     def _given_environment(self) -> Environment | None:
         """What the plan knew of the node, which may have changed since: good enough to foresee by."""
-        return self._params["environment"] if self._check_mode else None
+        environment: Environment | None = self._params["environment"] if self._check_mode else None
+        if environment:
+            check_environment(environment)
+            check_may_run(environment["python"]["executable"], os.environ, self._params["trusted_owners"])
+        return environment
 
     def _read_environment(self) -> Environment:
         names = [ALL_DISTRIBUTIONS, *(file["name"] for file in self._files)]
-        return describe_environment(self._params["python"], names, self._run, os.environ)[0]
+        return describe_environment(
+            self._params["python"], names, self._run, os.environ, trusted_owners=self._params["trusted_owners"]
+        )[0]
 
     def _prove(self, environment: Environment) -> list[dict[str, t.Any]] | None:
         """That the node has what the wheels need, before anything is done with them; None, where nothing tells what they need."""
@@ -245,6 +252,7 @@ class Task:
             raise TorchExtensionError(
                 f"{needed[0]['filename']} has to be installed, but folder does not say where on the node it is."
             )
+        copy_first = are_exchangeable([*needed, *absent], folder, self._params["trusted_owners"])
         if self._mode == PIP_CACHE:
             for wheel in needed:
                 self._installer().add_wheel(wheel, folder, environment)
@@ -262,6 +270,7 @@ class Task:
             devices=self._params["devices"],
             unpacked=self.remove_files,
             superseded=self._look_again,
+            copy_first=copy_first,
         )
 
     def _look_again(self) -> None:

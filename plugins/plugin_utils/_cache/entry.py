@@ -19,6 +19,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.rec
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.waiting import (
     Patience,
     lock_file,
+    open_lock,
     write_holder,
 )
 
@@ -60,7 +61,7 @@ class CacheEntry:
             with explain_write_errors(self.path):
                 os.makedirs(self.folder, mode=0o700, exist_ok=True)
                 lock_path = os.path.join(self.folder, f".{os.path.basename(self.path)}.lock")
-                file = stack.enter_context(open(lock_path, "a+", encoding="utf-8"))
+                file = stack.enter_context(open_lock(lock_path))
                 lock_file(file, lock_path, Patience(_PATIENCE_SECONDS, self._part_size), notify)
                 write_holder(file)
             yield

@@ -21,16 +21,16 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.staging import part_name
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.trust_in_shell import (
+    CHECK_FOLDER,
+    discard_planted,
+    enter_folder,
+)
 
 _BLOCK_SIZE = 1 << 16  # bytes, of dd(1); the size of a pipe
 
 # Shells of the user may print what they like around it, and a terminal ends lines in its own way.
 _MARKED_LINE = re.compile(r"^torch_extension:(\w+):(.*?)\r?$", re.MULTILINE)
-# A folder that is there already stays as it is; in one that others may write to, nobody knows whose the files are.
-CHECK_OWNERSHIP = (
-    '[ -n "$(find . -prune -user "$(id -u)" ! -perm -020 ! -perm -002)" ] ||'
-    " { echo it belongs to another user, or others may write to it >&2; exit 1; };"
-)
 #: What a command begins a line with that is for us, and not for people: a kind, a colon and a value follow.
 MARKER = "torch_extension:"
 _VANISHED = f"{MARKER}vanished:"
@@ -113,16 +113,19 @@ def find_reports(output: str) -> list[tuple[str, str]]:
     return _MARKED_LINE.findall(output)
 
 
-def prepare_folder(files: t.Sequence[File], folder: str, execute: Execute) -> Staging | None:
+def prepare_folder(
+    files: t.Sequence[File], folder: str, execute: Execute, trusted_owners: t.Iterable[str] = ()
+) -> Staging | None:
     """Make a folder on the node that only its user may write to, and look at what is there.
 
     :param folder: as the operator names it; ``~`` is the home of the user on the node
+    :param trusted_owners: who besides the user and root may change the folders above it
     :returns: None if the command did not get there, say for a sudo that wants a terminal
     :raises TorchExtensionError: if the folder cannot be used
     """
     path = quote_path(folder)
     try:
-        return inspect_folder(files, f"mkdir -p {path} && cd {path} || exit 1; {CHECK_OWNERSHIP}", execute)
+        return inspect_folder(files, f"{enter_folder(path, trusted_owners)} {CHECK_FOLDER}", execute)
     except NoFolderError as exc:
         raise TorchExtensionError(
             f"The folder {folder} on the node cannot be made or used ({exc}). Nothing was changed. Set"
@@ -208,7 +211,7 @@ def _receive_command(file: File, begin: int, staging: Staging) -> str:
     # Each node checks what it installs. What nobody checks before it gets its name would be refused by all, for ever.
     check = f"printf '{file.sha256}  %s\\n' {part} | sha256sum -c >&2 &&" if staging.is_shared else ""
     return (
-        f"{_BEGIN_MARKER}; cd {folder} || {{ echo {_VANISHED}; exit 1; }}; "
+        f"{_BEGIN_MARKER}; cd {folder} || {{ echo {_VANISHED}; exit 1; }}; {CHECK_FOLDER} {discard_planted(part)} "
         f"umask 077 && {make_subfolder} {discard} dd of={part} bs={_BLOCK_SIZE} seek={begin // _BLOCK_SIZE}{keep} || exit 1; "
         f'if [ -f {part} ] && [ "$(wc -c < {part})" -eq {file.size} ]; then {{ {check} mv -f {part} {place}; }} || [ -f {place} ] || exit 1; fi; '
         f'echo "{MARKER}size:$( {{ wc -c < {part} || wc -c < {place}; }} 2>/dev/null )"'
@@ -237,7 +240,9 @@ def _remove_paths(paths: t.Sequence[str], folder: str, execute: Execute) -> None
     """Remove files of a folder, and its subfolders and itself as far as nothing else is in them."""
     folder, subfolders = shlex.quote(folder), {os.path.dirname(path) for path in paths} - {""}
     remove_subfolders = f"rmdir {shlex.join(sorted(subfolders))} 2>/dev/null;" if subfolders else ""
-    execute(f"cd {folder} && {{ rm -f {shlex.join(paths)}; {remove_subfolders} }}; cd / && rmdir {folder} 2>/dev/null")
+    execute(
+        f"cd {folder} && {{ {CHECK_FOLDER} rm -f {shlex.join(paths)}; {remove_subfolders} }}; cd / && rmdir {folder} 2>/dev/null"
+    )
 
 
 def quote_path(folder: str) -> str:

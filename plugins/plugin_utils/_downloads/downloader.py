@@ -36,6 +36,9 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.t
     another_file_error,
 )
 
+if t.TYPE_CHECKING:
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.credentials import OriginSecret
+
 
 class FileKind(t.NamedTuple):
     """Files of one kind: how they are told from others, and spoken of."""
@@ -80,7 +83,8 @@ class Downloader:
         progress: Progress | None = None,
         retry_policy: RetryPolicy | None = None,
         kind: FileKind = WHEELS,
-        auth_for: t.Callable[[str], t.Callable[[t.Any], t.Any] | None] = lambda url: None,
+        secret_for: t.Callable[[str], OriginSecret | None] = lambda url: None,
+        locate: t.Callable[[str], str] = lambda url: url,
     ) -> None:
         """
         :param folder: made if it is not there, for its owner alone
@@ -89,7 +93,8 @@ class Downloader:
         :param progress: takes reports of how far downloads are
         :param retry_policy: when a transfer is given up
         :param kind: of all files in the folder
-        :param auth_for: what puts the credentials for a URL into a request; None where there are none
+        :param secret_for: the credentials for a URL; None where there are none
+        :param locate: tells the whole link for one that lacks its signature
         :raises TorchExtensionError: if a library is missing, or the folder cannot be used
         """
         http_session.check_requests()
@@ -103,7 +108,7 @@ class Downloader:
             ) from exc
         self._folder, self._ca_path, self._require_sha256 = folder, ca_path, require_sha256
         self._progress, self._retry_policy = progress or Progress(), retry_policy
-        self._kind, self._auth_for = kind, auth_for
+        self._kind, self._secret_for, self._locate = kind, secret_for, locate
 
     def find_cached(
         self, url: str, filename: str, sha256: str | None = None, provenance: Provenance = _UNKNOWN
@@ -250,7 +255,7 @@ class Downloader:
         """Returns whether it was resumed, and its SHA-256."""
         with RunningDigest(part.path) as digest:
             transfer = Transfer(
-                url,
+                self._locate(url),
                 part,
                 ca_path=self._ca_path,
                 size=size,
@@ -258,7 +263,7 @@ class Downloader:
                 retry_policy=self._retry_policy,
                 progress=self._progress,
                 on_written=digest.advance_to,
-                auth=self._auth_for(url),
+                secret=self._secret_for(url),
                 wording=self._kind.wording,
             )
             was_resumed = transfer.run(filename)

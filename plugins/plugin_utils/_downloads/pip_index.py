@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.sizes import parse_size
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import temporary
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import locked_folder
@@ -27,9 +28,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.outpu
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.settings import read_settings
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import compatibility_tags, wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.recorded import RecordedFile
-
-with contextlib.suppress(ImportError):  # http_session.py says so
-    import requests
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_session
 
 if t.TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -161,17 +160,16 @@ def _ask_size(url: str) -> int | None:
     try:
         if parts.scheme == "file":
             return os.path.getsize(unquote(parts.path))
-        answer = requests.head(
-            url,
-            headers={"Accept-Encoding": "identity"},
-            allow_redirects=True,
-            timeout=_SIZE_TIMEOUT_SECONDS,
-            verify=certificates or True,
-        )
-    except (requests.exceptions.RequestException, OSError):
+        with (
+            http_session.explain_http_errors(url),
+            http_session.open_session(retries=False) as session,
+            session.head(
+                url, allow_redirects=True, stream=True, timeout=_SIZE_TIMEOUT_SECONDS, verify=certificates or True
+            ) as answer,
+        ):
+            return parse_size(answer.headers.get("Content-Length")) if answer.ok else None
+    except (TorchExtensionError, OSError):
         return None
-    length = answer.headers.get("Content-Length", "") if answer.ok else ""
-    return int(length) if re.fullmatch(r"[0-9]{1,15}", length) else None
 
 
 def download_locked(item: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], folder: str) -> None:

@@ -20,12 +20,13 @@ import tarfile
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic, temporary
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import archives, atomic, temporary
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import (
     sha256_of,
     sha256_of_rest,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import RequirementFinder
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.bundle_reading import (
     BOM_NAME,
     FOLDERS,
@@ -77,11 +78,12 @@ def plan_files(
         node = environment_of_entry(entry)
         for wheel in entry["wheels"]:
             name = names[wheel["filename"], wheel["sha256"]]
-            planned[f"wheels/{name}"] = PlannedFile(wheel["sha256"], functools.partial(get_wheel, wheel))
+            planned[f"wheels/{name}"] = PlannedFile(wheel["sha256"], functools.partial(_get, get_wheel, wheel))
         for item in entry["requirements"]:
             name = names[item["filename"], item["sha256"]]
+            get_requirement = functools.partial(_get_requirement, requirements, environment=node)
             planned[f"requirements/{name}"] = PlannedFile(
-                item["sha256"], functools.partial(_get_requirement, requirements, item, node)
+                item["sha256"], functools.partial(_get, get_requirement, item)
             )
     for name, text in ((LOCK_NAME, lock_text), (BOM_NAME, bom_text), (README_NAME, _README_TEXT)):
         planned[name] = _plan_text(text)
@@ -89,8 +91,15 @@ def plan_files(
     return {**planned, SUMS_NAME: _plan_text(sums)}
 
 
-def _get_requirement(requirements: RequirementFinder, item: dict[str, t.Any], node: dict[str, t.Any]) -> str:
-    return t.cast("str", requirements.get_locked(item, node).path)  # for a bundle nothing is only predicted
+def _get(get: GetWheel, item: t.Mapping[str, t.Any]) -> str:
+    with explain_unforeseen(item["filename"]):
+        return get(item)
+
+
+def _get_requirement(
+    requirements: RequirementFinder, item: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]
+) -> str:
+    return t.cast("str", requirements.get_locked(item, environment).path)  # for a bundle nothing is only predicted
 
 
 def _plan_text(text: str) -> PlannedFile:
@@ -259,16 +268,13 @@ def _hash_folder(dest: str) -> dict[str, str]:
 def _hash_tar(dest: str) -> dict[str, str]:
     hashes = {}
     try:
-        with tarfile.open(dest, "r:") as tar:
-            for info in tar:
-                file = tar.extractfile(info) if info.type == tarfile.REGTYPE and _is_bundle_name(info.name) else None
-                if file is None:
-                    hashes[info.name] = ""
-                    continue
-                hashes[info.name] = sha256_of_rest(file)
-    except (OSError, tarfile.TarError, EOFError) as exc:
+        with archives.open_tar(dest, archives.BUNDLE, is_packed=False) as tar:
+            for member in tar:
+                is_ours = member.kind == archives.FILE and _is_bundle_name(member.name)
+                hashes[member.name] = sha256_of_rest(tar.open(member)) if is_ours else ""
+    except archives.ArchiveError as exc:
         raise TorchExtensionError(
-            f"{dest} is there and is no whole bundle: {getattr(exc, 'strerror', None) or exc}. It stays as it is. Name"
+            f"{dest} is there and is no whole bundle: {exc}. It stays as it is. Name"
             " another place in torch_extension_bundle, or move it away."
         ) from exc
     return hashes

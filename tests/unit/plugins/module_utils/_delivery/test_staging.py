@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+
+from other_users import OWNER, needs_root
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
 
@@ -23,3 +26,28 @@ def test_a_part_that_somebody_writes_is_not_abandoned(tmp_path):
         assert staging.list_abandoned(str(tmp_path)) == [parts[1], NAME]
         process.kill()
     assert staging.list_abandoned(str(tmp_path)) == [*parts, NAME]
+
+
+def test_files_go_and_the_folder_if_nothing_else_is_in_it(tmp_path):
+    folder = tmp_path / "stage"
+    folder.mkdir()
+    for name in ("a.whl", "b.whl"):
+        (folder / name).touch()
+    staging.clear_staged(str(folder), ["a.whl", "none.whl"])
+    assert os.listdir(folder) == ["b.whl"]
+    staging.clear_staged(str(folder), [f"{tmp_path}/b.whl"])
+    assert not folder.exists()
+    staging.clear_staged(str(folder), ["a.whl"])
+
+
+@needs_root
+def test_root_removes_nothing_where_another_user_can_have_a_path_lead(open_folder):
+    (open_folder / "roots").mkdir()
+    (open_folder / "roots/a.whl").touch()
+    (open_folder / "theirs").mkdir()
+    (open_folder / "theirs/stage").symlink_to(open_folder / "roots")
+    os.chown(open_folder / "theirs", OWNER, OWNER)
+    staging.clear_staged(f"{open_folder}/theirs/stage", ["a.whl"])
+    assert (open_folder / "roots/a.whl").exists()
+    staging.clear_staged(f"{open_folder}/theirs/stage", ["a.whl"], [str(OWNER)])
+    assert not (open_folder / "roots/a.whl").exists()

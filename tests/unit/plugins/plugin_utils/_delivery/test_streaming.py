@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import shells
+from other_users import OWNER, give, needs_root
 from shells import ANY_NAMES, NAME, Node, read_content, read_folder
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -50,6 +51,41 @@ def make_file(tmp_path):
         return shells.make_file(tmp_path / "control", size, name, knows_hash)
 
     return make
+
+
+@needs_root
+def test_a_stage_that_another_user_puts_in_place_of_the_one_that_was_looked_at_is_not_written_to(
+    make_file, open_folder
+):
+    """Here one that is trusted, for below a folder of any other none is made."""
+    theirs, victim = open_folder / "theirs", open_folder / "victim"
+    theirs.mkdir()
+    victim.write_text("of root")
+    os.chown(theirs, OWNER, OWNER)
+    node, file = Receiver(open_folder), make_file()
+    with pytest.raises(TorchExtensionError, match=rf"others than root may change {theirs} \(owner {OWNER}, mode drwx"):
+        prepare_folder([file], f"{theirs}/stage", node.execute)
+    assert list(theirs.iterdir()) == []
+    staging = prepare_folder([file], f"{theirs}/stage", node.execute, [str(OWNER)])
+    (theirs / "stage").rename(theirs / "aside")
+    (theirs / "stage").mkdir()
+    (theirs / "stage" / file.part).symlink_to(victim)
+    (theirs / "stage" / file.name).touch()
+    give(theirs, OWNER)
+    with pytest.raises(TorchExtensionError, match="it belongs to another user, or others may write to it"):
+        send_files([file], staging, node.stream, node.execute)
+    assert victim.read_text() == "of root"
+    assert sorted(path.name for path in (theirs / "stage").iterdir()) == sorted([file.part, file.name])
+
+
+@needs_root
+def test_a_link_that_was_planted_in_the_stage_is_not_followed(node, make_file, open_folder):
+    file, stage, victim = make_file(), node.home / "stage", open_folder / "victim"
+    victim.write_text("of root")
+    stage.mkdir(mode=0o700)
+    (stage / file.part).symlink_to(victim)
+    assert read_folder(node.receive(file)) == {file.name: read_content(file)}
+    assert victim.read_text() == "of root"
 
 
 def mode(path):
@@ -284,7 +320,7 @@ def test_what_another_run_has_removed_meanwhile_can_be_brought_again(with_folder
         shutil.rmtree(stage)
         stage.mkdir(mode=0o700)
 
-    with pytest.raises(VanishedError, match="was removed from .*/stage on the node while it was brought: another run"):
+    with pytest.raises(VanishedError, match=r"was removed from .*/stage on the node while it was brought: another run"):
         Rival(node.home, install_and_clear).receive(file)
     if with_folder:
         node.removed_before_streaming = stage

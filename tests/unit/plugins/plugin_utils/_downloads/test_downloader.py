@@ -27,6 +27,7 @@ from urllib3.util import Retry
 from wheels import LABEL, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.watch import Limit
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import entry, waiting
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Downloader
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.provenance import Provenance
@@ -37,7 +38,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.t
 
 PATH = "/Dao-AILab/flash-attention/releases/download/v2.8.3/wheel.whl"
 MAX_UNWRITTEN = (1 << 16) + 8192  # bytes that a process which is killed, or waits in vain, may not have written
-FAST_RETRIES = RetryPolicy(timeout=5, window_bytes=1, max_retries=3, backoff=0)
+FAST_RETRIES = RetryPolicy(timeout=5, pace=Limit(60, 1), max_retries=3, backoff=0)
 
 
 @pytest.fixture
@@ -435,7 +436,7 @@ def test_a_transfer_that_stalls_is_resumed(server, large, get, release_server):
 def test_a_transfer_that_stalls_every_time_is_given_up(server, large, cache, get, release_server):
     url = serve_and_hang(server, PATH, large.read_bytes(), 0, release_server)
     started_at = time.monotonic()
-    with fails(cache, "cannot be downloaded: .*timed out"):
+    with fails(cache, "cannot be downloaded: .*(timed out|no answer came)"):
         get(url, large.name, retry_policy=FAST_RETRIES._replace(timeout=0.1))
     assert time.monotonic() - started_at < 3
 
@@ -443,7 +444,7 @@ def test_a_transfer_that_stalls_every_time_is_given_up(server, large, cache, get
 def test_a_server_that_accepts_connections_and_never_answers_times_out(wheel, cache, get):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started_at = time.monotonic()
-        with fails(cache, "cannot be downloaded: .*timed out"):
+        with fails(cache, "cannot be downloaded: .*(timed out|no answer came)"):
             get(
                 f"https://127.0.0.1:{silent.getsockname()[1]}/",
                 wheel.name,
@@ -467,8 +468,8 @@ def test_a_transfer_that_trickles_counts_as_stalled(quickly, server, large, cach
                 break
 
     server.handlers[PATH] = trickle
-    retry_policy = RetryPolicy(window_seconds=0.2, window_bytes=1000, max_retries=1, backoff=0)
-    with fails(cache, r"cannot be downloaded: less than 1000 bytes came in 0 s", partial_files(large)):
+    retry_policy = RetryPolicy(pace=Limit(0.2, 1000), max_retries=1, backoff=0)
+    with fails(cache, r"cannot be downloaded: less than 1000 bytes were transferred in 0 s", partial_files(large)):
         get(server.url + PATH, large.name, retry_policy=retry_policy)
     assert len(server.requests) == 2
 
@@ -493,7 +494,7 @@ def test_a_body_of_unknown_length_must_have_the_expected_size(error, server, whe
 
     server.handlers[PATH] = answer
     words = f"has more than {len(body) - 1} bytes" if error < 0 else f"cut after {len(body)} of {len(body) + 1} bytes"
-    with fails(cache, words, partial_files(wheel)):
+    with fails(cache, words, partial_files(wheel) if error > 0 else ()):
         get(server.url + PATH, wheel.name, size=len(body) + error)
     assert get(server.url + PATH, wheel.name, size=len(body)).is_new
 
@@ -864,7 +865,7 @@ def test_what_was_built_here_and_is_not_what_was_built_is_thrown_away(wheel, cac
     built.parent.mkdir(parents=True)
     built.write_bytes(bytes(wheel.stat().st_size))
     downloader = Downloader(str(cache / "wheels"))
-    with pytest.raises(TorchExtensionError, match="wanted is .* was thrown away: it is built again in the next run"):
+    with pytest.raises(TorchExtensionError, match=r"wanted is .* was thrown away: it is built again in the next run"):
         downloader.get(built.as_uri(), wheel.name, sha256(wheel))
     assert not built.exists()
     other = cache / wheel.name
@@ -907,7 +908,7 @@ Downloader({str(cache)!r}).get({url!r}, {large.name!r})
     assert re.search(
         r"TorchExtensionError: .* cannot be written .*File too large.*torch_extension_cache_dir", done.stderr
     )
-    assert files_in(cache) == partial_files(large)
+    assert files_in(cache) == [], "others need the room"
 
 
 def test_a_proxy_is_used_for_all_hosts_but_those_in_no_proxy(wheel, get, monkeypatch):

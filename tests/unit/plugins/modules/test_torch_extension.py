@@ -523,16 +523,20 @@ def test_of_two_installations_at_once_the_second_finds_what_the_first_has_done(v
     """Each of them removes what was delivered, as the role has it."""
     wheel = deliver(files={"flash_attn/__init__.py": "import time; time.sleep(3)"})
     params = {
-        **{
-            "python": str(venv),
-            "wheels": [wheel],
-            "requirements": [],
-            "facts": {},
-            "environment": None,
-            "mode": "install",
-        },
-        **{"folder": str(tmp_path / "delivered"), "shared_folder": None, "keep_files": False, "staged": []},
-        **{"reinstall": False, "verify": "import", "devices": []},
+        "python": str(venv),
+        "trusted_owners": [],
+        "wheels": [wheel],
+        "requirements": [],
+        "facts": {},
+        "environment": None,
+        "mode": "install",
+        "folder": str(tmp_path / "delivered"),
+        "shared_folder": None,
+        "keep_files": False,
+        "staged": [],
+        "reinstall": False,
+        "verify": "import",
+        "devices": [],
     }
     outcomes = []
 

@@ -28,7 +28,9 @@ SETUPTOOLS = {"name": "setuptools", "version": "81"}
 @pytest.fixture
 def find(context, environment):
     def find(*requires, package="our-kernels", torch="2.13.0", sdist=SDIST):
-        return find_build_requirements(sdist, requires, builds.find_build(package), torch, environment, context)
+        return find_build_requirements(
+            sdist, requires, builds.find_build(package), torch, environment, context
+        )
 
     return find
 
@@ -52,9 +54,7 @@ def versions(found):
 
 def test_a_build_has_its_tools_what_the_sdist_lists_and_what_these_require_but_no_torch(find, publish, environment):
     publish(*TOOLS, SETUPTOOLS, {"name": "numpy", "version": "2", "requires": ["a[x]"]}, torch())
-    publish(
-        {"name": "a", "version": "1", "requires": ["b; extra == 'x'", "c; extra == 'y'"]}, {"name": "b", "version": "1"}
-    )
+    publish({"name": "a", "version": "1", "requires": ["b; extra == 'x'", "c; extra == 'y'"]}, {"name": "b", "version": "1"})
     environment["distributions"].update(setuptools="1", ninja="1")  # of the node, which the build leaves alone
     found = find("setuptools", "numpy", "Torch>=2.1", "d; python_version < '3.10'")
     assert list(versions(found)) == ["a", "b", "ninja", "numpy", "packaging", "pip", "setuptools", "wheel"]
@@ -106,9 +106,7 @@ def test_what_is_in_the_cache_needs_no_index(find, publish, server, monkeypatch)
 def test_a_requirement_that_cannot_be_had_names_the_sdist_and_pip(find, publish):
     publish(*TOOLS, SETUPTOOLS)
     find()
-    with pytest.raises(
-        TorchExtensionError, match=f"cmake>=3, which {SDIST} requires for the build, cannot be had"
-    ) as failure:
+    with pytest.raises(TorchExtensionError, match=f"cmake>=3, which {SDIST} requires for the build, cannot be had") as failure:
         find("cmake>=3")
     assert "Configure pip on the control node" in str(failure.value)
     assert "on the node" not in str(failure.value)
@@ -116,9 +114,7 @@ def test_a_requirement_that_cannot_be_had_names_the_sdist_and_pip(find, publish)
         find("setuptools>=99")
 
 
-@pytest.mark.parametrize(
-    "text", ["cmake @ https://evil.example/cmake.whl", "-r /etc/passwd", "a b", "", "cmake; nonsense"]
-)
+@pytest.mark.parametrize("text", ["cmake @ https://evil.example/cmake.whl", "-r /etc/passwd", "a b", "", "cmake; nonsense"])
 def test_what_is_no_requirement_of_an_index_is_refused_before_pip_runs(text, find, server, publish):
     publish(*TOOLS, SETUPTOOLS)
     with pytest.raises(TorchExtensionError, match=f"{SDIST} lists .* build requirement.*pyproject.toml"):
@@ -186,9 +182,7 @@ def test_a_large_wheel_of_torch_for_another_cuda_is_not_downloaded(find_torch, s
     with pytest.raises(TorchExtensionError, match="is built for CUDA 13.0"):
         find_torch(cuda="12.6", place_urls={"pytorch": f"{server.url}/nowhere"})
     asked = zip(server.methods, server.requests, server.headers, strict=True)
-    wholes = [
-        path for method, path, headers in asked if method == "GET" and path.endswith(".whl") and "Range" not in headers
-    ]
+    wholes = [path for method, path, headers in asked if method == "GET" and path.endswith(".whl") and "Range" not in headers]
     assert wholes == []
     assert not (tmp_path / "cache" / "requirements").exists()
 
@@ -206,10 +200,7 @@ def test_no_torch_to_be_had_is_one_message(find_torch, publish, server):
         find_torch("2.15.0", place_urls={"pytorch": f"{server.url}/nowhere"})
     text = str(failure.value)
     assert text.startswith("The build needs torch 2.15.0 for CUDA 13.0 for cp311 on x86_64, which cannot be had.")
-    for part in (
-        "torch==2.15.0 cannot be had from the index",
-        f"torch==2.15.0+cu130 cannot be had from {server.url}/nowhere/whl/cu130",
-    ):
+    for part in ("torch==2.15.0 cannot be had from the index", f"torch==2.15.0+cu130 cannot be had from {server.url}/nowhere/whl/cu130"):
         assert part in text
     for knob in ("Configure pip", "torch_extension_place_urls", "torch_extension_builder"):
         assert knob in text

@@ -180,8 +180,8 @@ def _read(folder: str) -> BuiltWheel | None:
             }
         )
         path = os.path.join(folder, os.path.basename(record.filename))
-        is_whole = os.path.getsize(path) == record.size and is_zip(path)
-        return BuiltWheel(path, record) if is_whole else None
+        # whoever takes it compares its hash, and throws it away where that is another one
+        return BuiltWheel(path, record) if os.path.getsize(path) == record.size else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

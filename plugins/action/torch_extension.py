@@ -15,18 +15,21 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_facts
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import COPY, PULL, SHARED, SLURM
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import DOES_NOT_FIT
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import ABSENT, for_node
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivery import DeliveringAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import ModuleFailedError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import locate_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import process_lock
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import (
     options,
     shared_file_system,
     streaming,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import name_writer
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.node_schema import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import agreement, report_lines
 
 
@@ -48,6 +51,7 @@ class _Request(t.NamedTuple):
     delivery: dict[str, t.Any]  # as OPTIONS of module_utils._delivery.options has it
     served: dict[str, t.Any] | None  # the outcome for this node in wheel_broadcast
     locks: str  # a folder of the control node
+    trusted_owners: t.Sequence[str]  # who besides the user and root may change folders on the way to that of the node
     task_vars: dict[str, t.Any]
 
 
@@ -87,31 +91,45 @@ class ActionModule(DeliveringAction):
         facts = facts or {}
         check_facts(facts)
         wheel_facts = {wheel["sha256"]: facts[wheel["sha256"]] for wheel in wheels if wheel.get("sha256") in facts}
+        if environment:
+            check_environment(environment)
         if environment and arguments.get("verify") != trial.NONE:
             _check_agreement(wheels, wheel_facts, environment)
         # the environment of the plan holds only until something changes on the node
         check_arguments = {**arguments, "facts": wheel_facts, "environment": environment}
         extra_results: dict[str, t.Any] = {}
         failures: list[str] = []
+        request = None
         if self._task.check_mode:
             arguments = check_arguments
         else:
             digests = {wheel["filename"]: wheel.get("sha256") for wheel in [*wheels, *requirements]}
             files = [streaming.File(path, digests.get(os.path.basename(path))) for path in paths]
             _check_files_exist(files)
-            request = _Request(files, delivery, served, os.path.join(cache or default_cache_dir(), "locks"), task_vars)
+            locks, trusted = os.path.join(locate_cache(cache), "locks"), arguments.get("trusted_owners") or []
+            request = _Request(files, delivery, served, locks, trusted, task_vars)
             if wheel_facts:
                 extra_results["proofs"] = self._prove_wheels(check_arguments, request)
             if files:
                 extra_results["delivery"], failures = self._deliver(request, arguments)
-        result = {**self._install(arguments, task_vars), **extra_results}
+        result = {**self._install(arguments, task_vars, request), **extra_results}
         if failures:
             result["warnings"] = [*result.get("warnings", []), *failures]
         mode = arguments.get("mode", "install")
         report = report_lines.report_result(wheels, requirements, result, mode, self._task.check_mode)
         return {**result, "report": report}
 
-    def _install(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+    def _install(
+        self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any], request: _Request | None
+    ) -> dict[str, t.Any]:
+        try:
+            return self.run_module("torch_extension", arguments, task_vars)
+        except ModuleFailedError as exc:
+            damaged = exc.result.get("damaged") or []
+            if request is None or not _are_sound([file for file in request.files if file.name in damaged]):
+                raise
+        # A power cut has left something else than was brought, or another run has removed it: the module has thrown it away.
+        self._deliver(request, arguments)
         try:
             return self.run_module("torch_extension", arguments, task_vars)
         except ModuleFailedError as exc:
@@ -163,7 +181,9 @@ class ActionModule(DeliveringAction):
     def _deliver_by_copy(self, request: _Request, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
         folder = arguments["folder"]
         staging = self.deliver_files(
-            request.files, lambda execute: streaming.prepare_folder(request.files, folder, execute), request.task_vars
+            request.files,
+            lambda execute: streaming.prepare_folder(request.files, folder, execute, request.trusted_owners),
+            request.task_vars,
         )
         arguments["folder"] = staging.folder
         return {"folder": staging.folder, "sent": bool(staging.list_missing(request.files))}
@@ -194,6 +214,7 @@ class ActionModule(DeliveringAction):
             "url": delivery["pull_url"],
             "files": [{"filename": file.name, "sha256": file.sha256, "size": file.size} for file in request.files],
             "folder": arguments["folder"],
+            "trusted_owners": request.trusted_owners,
         }
         if delivery["pull_ca_path"]:
             pull_arguments["ca"] = _read_certificates(delivery["pull_ca_path"])
@@ -239,10 +260,13 @@ class ActionModule(DeliveringAction):
             )
         if request.served["reason"]:
             with contextlib.suppress(AnsibleConnectionFailure):  # a job that failed may have left something
-                streaming.remove_files(request.files, arguments["folder"], self.execute)
+                own = [file._replace(writer=name_writer(request.locks)) for file in request.files]
+                streaming.remove_parts(own, arguments["folder"], self.execute)
             raise TorchExtensionError(request.served["reason"])
         staging = self.inspect_folder(
-            lambda execute: streaming.prepare_folder(request.files, arguments["folder"], execute)
+            lambda execute: streaming.prepare_folder(
+                request.files, arguments["folder"], execute, request.trusted_owners
+            )
         )
         missing = staging.list_missing(request.files)
         if missing:
@@ -285,6 +309,11 @@ def _unfit_wheels(wheels: t.Iterable[t.Mapping[str, t.Any]], failure: t.Mapping[
 
 def _describe_unfit(wheel: t.Mapping[str, t.Any], reasons: t.Iterable[str]) -> dict[str, t.Any]:
     return {"url": wheel.get("url"), "filename": wheel["filename"], "reason": f"it {'; it '.join(reasons)}"}
+
+
+def _are_sound(files: t.Sequence[streaming.File]) -> bool:
+    """Whether there are files to bring again, and bringing them again would help."""
+    return bool(files) and all(file.sha256 and sha256_of(file.path) == file.sha256.lower() for file in files)
 
 
 def _check_files_exist(files: t.Iterable[streaming.File]) -> None:

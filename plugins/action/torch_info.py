@@ -15,6 +15,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.
 
 _ARGUMENTS = {
     "python": {"type": "raw"},  # it and the folder are the node's, which reads them
+    "trusted_owners": {"type": "list", "elements": "str", "default": []},
     "stage_dir": {"type": "raw"},
     "distributions": {"type": "list", "elements": "str", "default": []},
     "sdists": {"type": "list", "elements": "str", "default": []},

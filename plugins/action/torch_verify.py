@@ -20,6 +20,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.
 
 _ARGUMENTS = {
     "python": {"type": "str", "required": True},
+    "trusted_owners": {"type": "list", "elements": "str", "default": []},
     "packages": {"type": "list", "elements": "str", "default": []},
     "verify": {"type": "str", "choices": trial.METHODS, "default": "auto"},
     "devices": {"type": "list", "elements": "str", "default": []},
@@ -37,7 +38,7 @@ class ActionModule(NodeAction):
         wanted = whole_requirements(arguments["packages"])
         for term in wanted:
             parse_requirement(term)  # refused before the node is asked
-        asked = {name: arguments[name] for name in ("python", "verify", "devices")}
+        asked = {name: arguments[name] for name in ("python", "trusted_owners", "verify", "devices")}
         result = self.run_module("torch_verify", asked, task_vars)
         environment = result["environment"]
         packages = verification.judge_packages(result["packages"], wanted, environment, arguments["match"])

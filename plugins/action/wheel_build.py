@@ -21,8 +21,9 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.c
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivery import DeliveringAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import ModuleFailedError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.build_plan import Build, explain_lost
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import locate_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import streaming
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 
 if t.TYPE_CHECKING:
@@ -33,6 +34,7 @@ _ARGUMENTS = {
     **DOWNLOAD_ARGUMENTS,
     "build": {"type": "dict", "required": True},
     "python": {"type": "str", "default": "python3"},
+    "trusted_owners": {"type": "list", "elements": "str", "default": []},
     "folder": {"type": "str", "default": "~/.cache/airgap.torch_extensions.build"},
     "module": {"type": "str", "default": ""},
     "cuda": {"type": "str", "default": ""},
@@ -62,7 +64,7 @@ class ActionModule(DeliveringAction):
             self._connection.set_become_plugin(None)  # on the control node nothing becomes another user
         build = Build(**self._arguments["build"])
         try:
-            with use_proxy(self._arguments["proxy"]):
+            with use_proxy(self._arguments["proxy"]), explain_unforeseen(f"The build of {build.name} {build.version}"):
                 changed, report, warnings = self._build_once(build)
         except AnsibleConnectionFailure as exc:
             return self._fail(build, explain_lost(build, str(exc)))
@@ -90,7 +92,7 @@ class ActionModule(DeliveringAction):
 
         arguments, limits = self._arguments, Limits(self._arguments["time_limit"] * 60, self._arguments["jobs"])
         context = DownloadContext(
-            cache=arguments["cache_dir"] or default_cache_dir(),
+            cache=locate_cache(arguments["cache_dir"]),
             ca_path=arguments["ca_path"],
             require_sha256=arguments["require_sha256"],
             progress=make_progress(arguments["progress"]),
@@ -178,11 +180,14 @@ class ActionModule(DeliveringAction):
     def _run(
         self, step: str, job: dict[str, t.Any] | None, check_mode: bool | None = None, wait: int = 0
     ) -> dict[str, t.Any]:
-        options = {name: self._arguments[name] for name in ("python", "folder", "module")}
+        options = {name: self._arguments[name] for name in ("python", "trusted_owners", "folder", "module")}
         arguments = {"step": step, "wait": wait, **options, **({"job": job} if job else {})}
         return self.run_module("build_job", arguments, self._task_vars, check_mode)
 
     def _bring(self, files: t.Sequence[streaming.File], folder: str) -> None:
         """Bring files to the builder, each into a folder that is named after its hash."""
         placed = [file._replace(subfolder=shorten(file.sha256)) for file in files]
-        self.deliver_files(placed, lambda execute: streaming.prepare_folder(placed, folder, execute), self._task_vars)
+        trusted = self._arguments["trusted_owners"]
+        self.deliver_files(
+            placed, lambda execute: streaming.prepare_folder(placed, folder, execute, trusted), self._task_vars
+        )

@@ -25,8 +25,9 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.c
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.node import ModuleFailedError, NodeAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.build_plan import ANY_NODE
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import default_cache_dir
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import locate_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import options
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.node_schema import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import (
     agreement,
@@ -60,6 +61,7 @@ _ARGUMENTS = {
     "packages": {"type": "list", "elements": "str", "required": True},
     "state": {"type": "str", "choices": STATES, "default": PRESENT},
     "python": {"type": "str", "default": "python3"},
+    "trusted_owners": {"type": "list", "elements": "str", "default": []},
     "environment": {"type": "dict"},
     "mode": {"type": "str", "choices": MODES, "default": INSTALL},
     "choose": {"type": "bool", "default": True},
@@ -117,6 +119,8 @@ class ActionModule(NodeAction):
                 "stage_dir": arguments["stage_dir"],
                 "unfit": [],
             }
+        if arguments["environment"]:
+            check_environment(arguments["environment"])
         info = {"environment": arguments["environment"]} if arguments["environment"] else self._probe()
         environment = info["environment"]
         if not arguments["choose"]:
@@ -226,7 +230,8 @@ class ActionModule(NodeAction):
     def _run_in_environment(
         self, name: str, arguments: dict[str, t.Any], check_mode: bool | None = None
     ) -> dict[str, t.Any]:
-        return self.run_module(name, {"python": self._arguments["python"], **arguments}, self._task_vars, check_mode)
+        environment = {option: self._arguments[option] for option in ("python", "trusted_owners")}
+        return self.run_module(name, {**environment, **arguments}, self._task_vars, check_mode)
 
     def _probe(self) -> dict[str, t.Any]:
         options = node_plan.probe_options(*(self._arguments[name] for name in ("packages", "mode", "sdist_url")))
@@ -286,7 +291,7 @@ class ActionModule(NodeAction):
         from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 
         context = DownloadContext(
-            cache=self._arguments["cache_dir"] or default_cache_dir(),
+            cache=locate_cache(self._arguments["cache_dir"]),
             ca_path=self._arguments["ca_path"],
             require_sha256=self._arguments["require_sha256"],
             progress=make_progress(self._arguments["progress"]),

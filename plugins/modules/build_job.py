@@ -21,6 +21,7 @@ description:
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 extends_documentation_fragment:
+  - airgap.torch_extensions._trusted_owners
   - airgap.torch_extensions._attributes
 attributes:
   diff_mode:
@@ -361,6 +362,7 @@ def main():
         argument_spec={
             "step": {"type": "str", "choices": ["probe", "start", "poll", "stop", "clear"], "required": True},
             "python": {"type": "str", "default": "python3"},
+            "trusted_owners": {"type": "list", "elements": "str", "default": []},
             "folder": {"type": "str", "default": "~/.cache/airgap.torch_extensions.build"},
             "module": {"type": "str", "default": ""},
             "wait": {"type": "int", "default": 0},
@@ -382,9 +384,10 @@ def main():
 def _run(params, check_mode):
     step, folder = params["step"], resolve_folder(params["folder"])
     if step == "probe":
-        found = builder.look_at(params["python"], params["module"], os.environ)
+        found = builder.look_at(params["python"], params["module"], os.environ, params["trusted_owners"])
         return {"changed": False, "machine": builder.describe(found, folder)}
     job_folder = JobFolder(folder, params["job"]["id"])
+    job_control.check_folder(job_folder, params["trusted_owners"])
     if step == "poll" and params["job"]["taker"] and not check_mode:
         takers.note_taker(job_folder.takers, params["job"]["taker"])
     if step == "poll":
@@ -393,7 +396,7 @@ def _run(params, check_mode):
         return {"changed": job_control.stop(job_folder, check_mode)}
     if step == "clear":
         return {"changed": job_control.clear(job_folder, params["job"], check_mode)}
-    job = {**_check_job(params["job"]), "python": params["python"], "module": params["module"]}
+    job = {**_check_job(params["job"]), **{name: params[name] for name in ("python", "module", "trusted_owners")}}
     return {"changed": job_control.start(job_folder, job, check_mode)}
 
 

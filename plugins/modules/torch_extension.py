@@ -25,6 +25,7 @@ description:
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 extends_documentation_fragment:
+  - airgap.torch_extensions._trusted_owners
   - airgap.torch_extensions._delivery
   - airgap.torch_extensions._environment
   - airgap.torch_extensions._verify
@@ -168,6 +169,8 @@ options:
     description:
       - The folder on the node that holds the files of O(wheels) and O(requirements), each under its C(filename) in its
         C(subfolder). With O(files) it is made, for the user alone, if it is not there.
+      - Where others than the user, root and O(trusted_owners) could exchange files, these are copied to where nobody else gets to, and
+        must have a C(sha256).
       - Not needed in check mode, nor where nothing has to be done.
     type: path
   shared_folder:
@@ -223,8 +226,9 @@ options:
       - It has no effect with O(mode=pip_cache) and O(mode=find_links).
 notes:
   - An environment that belongs to the operating system (PEP 668) is refused. Use a venv.
-  - Run it as the user who owns the environment, or the cache (C(become_user)). What root changes in another user's environment stays
-    that user's; what would take more than renames, or would lead out of the environment by a link, is refused to root there.
+  - Run it as the user who owns the environment, or the cache (C(become_user)). Root runs another user's environment only if
+    O(trusted_owners) names that user; what root changes there stays that user's, and what would take more than renames, or would lead
+    out of the environment by a link, is refused.
 seealso:
   - plugin: airgap.torch_extensions.wheel
     plugin_type: lookup
@@ -374,8 +378,10 @@ requirements:
   elements: str
   sample: [einops-0.8.1-py3-none-any.whl]
 leftovers:
-  description: What killed runs had left in the folder of packages, or of wheels, and was finished or removed, or would be.
-  returned: with O(mode=install) or O(state=absent)
+  description:
+    - What killed runs had left where this one installs, and was finished or removed, or would be. These are names in the folder of
+      packages, or paths with O(mode=find_links) and O(mode=pip_cache).
+  returned: success
   type: list
   elements: str
   sample: [~lash_attn]
@@ -455,6 +461,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.ar
 
 _ARGUMENTS = {
     "python": {"type": "str", "required": True},
+    "trusted_owners": {"type": "list", "elements": "str", "default": []},
     "state": {"type": "str", "choices": STATES, "default": PRESENT},
     "packages": {"type": "list", "elements": "str"},
     "wheels": {"type": "list", "elements": "dict", "options": WHEEL},
@@ -489,15 +496,19 @@ def main():
 
     make_task = RemovalTask if module.params["state"] == ABSENT else Task
     task = make_task(module.params, module.check_mode, run, module.warn)
+    damaged = []
     try:
         try:
             result = task.perform()
+        except TorchExtensionError:
+            damaged = task.discard_damaged()
+            raise
         finally:
             task.remove_files()
     except MisfitError as exc:
         module.fail_json(msg=str(exc), proofs=exc.proofs)
     except TorchExtensionError as exc:
-        module.fail_json(msg=str(exc))
+        module.fail_json(msg=str(exc), damaged=damaged)
     except OSError as exc:
         module.fail_json(msg=f"{exc.filename}: {exc.strerror}. Nothing was installed.")
     module.exit_json(**result)

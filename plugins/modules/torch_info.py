@@ -22,6 +22,7 @@ description:
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 extends_documentation_fragment:
+  - airgap.torch_extensions._trusted_owners
   - airgap.torch_extensions._attributes.info_module
 options:
   python:
@@ -274,6 +275,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "python": {"type": "list", "elements": "str", "default": ["python3"]},
+            "trusted_owners": {"type": "list", "elements": "str", "default": []},
             "distributions": {"type": "list", "elements": "str", "default": []},
             "sdists": {"type": "list", "elements": "str", "default": []},
             "stage_dir": {"type": "path"},
@@ -293,6 +295,7 @@ def main():
             run=lambda command: module.run_command(list(command), environ_update={"LC_ALL": "C"}),
             environ=os.environ,
             sdists=module.params["sdists"],
+            trusted_owners=module.params["trusted_owners"],
         )
     except TorchExtensionError as exc:
         module.fail_json(msg=str(exc))

@@ -23,6 +23,7 @@ author:
 requirements:
   - packaging on the control node
 extends_documentation_fragment:
+  - airgap.torch_extensions._trusted_owners
   - airgap.torch_extensions._environment
   - airgap.torch_extensions._verify
   - airgap.torch_extensions._attributes.info_module
@@ -179,6 +180,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "python": {"type": "str", "required": True},
+            "trusted_owners": {"type": "list", "elements": "str", "default": []},
             "packages": {"type": "list", "elements": "str", "default": []},  # the action's
             "verify": {"type": "str", "choices": trial.METHODS, "default": "auto"},
             "devices": {"type": "list", "elements": "str", "default": []},
@@ -193,7 +195,11 @@ def main():
     devices = module.params["devices"]
     try:
         (environment,), warnings = describe_environments(
-            [module.params["python"]], [ALL_DISTRIBUTIONS], run, os.environ
+            [module.params["python"]],
+            [ALL_DISTRIBUTIONS],
+            run,
+            os.environ,
+            trusted_owners=module.params["trusted_owners"],
         )
         way = trial.resolve_method(module.params["verify"], environment["gpus"], devices)
         packages = installed.check_packages(environment, run, way, devices)

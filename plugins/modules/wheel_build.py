@@ -24,6 +24,7 @@ description:
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 extends_documentation_fragment:
+  - airgap.torch_extensions._trusted_owners
   - airgap.torch_extensions._control_node
   - airgap.torch_extensions._control_node.progress
   - airgap.torch_extensions._attributes

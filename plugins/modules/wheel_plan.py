@@ -24,6 +24,7 @@ author:
 requirements:
   - packaging, requests and jmespath on the control node; with O(match=proven) also pyelftools, tqdm and urllib3
 extends_documentation_fragment:
+  - airgap.torch_extensions._trusted_owners
   - airgap.torch_extensions._control_node
   - airgap.torch_extensions._control_node.progress
   - airgap.torch_extensions._environment

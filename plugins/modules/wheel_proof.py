@@ -21,6 +21,7 @@ description:
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 extends_documentation_fragment:
+  - airgap.torch_extensions._trusted_owners
   - airgap.torch_extensions._environment
   - airgap.torch_extensions._attributes.info_module
 options:
@@ -102,6 +103,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "python": {"type": "str", "default": "python3"},
+            "trusted_owners": {"type": "list", "elements": "str", "default": []},
             "environment": {"type": "dict"},
             "facts": {"type": "list", "elements": "dict", "required": True},
         },
@@ -134,7 +136,9 @@ def _describe(module):
     def run(command):
         return module.run_command(list(command), environ_update={"LC_ALL": "C"})
 
-    environment, _warnings = describe_environment(module.params["python"], [], run, os.environ)
+    environment, _warnings = describe_environment(
+        module.params["python"], [], run, os.environ, trusted_owners=module.params["trusted_owners"]
+    )
     return add_gpus(environment, run, module.warn) if needs_gpus(module.params["facts"]) else environment
 
 

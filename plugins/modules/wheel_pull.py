@@ -14,14 +14,15 @@ description:
   - Has a node fetch files from an HTTP(S) server that it reaches, into a folder of its own.
   - A file has its name there once all of it is there and has its SHA-256. What a fetch that was cut off has brought stays beside it
     under a hidden name, and the next one goes on from there (C(Range)).
-  - A connection that is cut, one that brings nothing for 60 seconds, and a server that is out of order are tried again with growing
-    pauses, until five tries in a row have brought nothing new.
+  - A connection that is cut, one that brings nothing for 60 seconds or less than 60 KiB in a minute, one that does not answer within two
+    minutes, and a server that is out of order are tried again with growing pauses, until five tries in a row have brought less than 60 KiB.
   - Credentials are those that C(~/.netrc) of the user has for the server; they are sent over TLS alone. Where it redirects to
     another host, that one gets what C(~/.netrc) has for it by name. Proxies are those of the environment.
   - The module needs nothing but Python.
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 extends_documentation_fragment:
+  - airgap.torch_extensions._trusted_owners
   - airgap.torch_extensions._attributes
 attributes:
   diff_mode:
@@ -122,6 +123,7 @@ def main():
                 },
             },
             "folder": {"type": "path", "required": True},
+            "trusted_owners": {"type": "list", "elements": "str", "default": []},
             "ca": {"type": "str"},
         },
         supports_check_mode=True,
@@ -142,12 +144,12 @@ def _run(module):
         folder = os.path.realpath(module.params["folder"])
         outcomes = {file.filename: pull.PRESENT if pull.is_present(folder, file) else pull.PULLED for file in files}
     else:
-        folder = pull.make_folder(module.params["folder"])
+        folder = pull.make_folder(module.params["folder"], module.params["trusted_owners"])
         try:
             puller = pull.Puller(url, folder, build_opener(module.params["ca"]))
             outcomes = {file.filename: puller.pull(file) for file in files}
         finally:
-            staging.clear_staged(folder, [])  # if nothing has come
+            staging.clear_staged(folder, [], module.params["trusted_owners"])  # if nothing has come
     pulled, missing = (
         [name for name, each in outcomes.items() if each == what] for what in (pull.PULLED, pull.MISSING)
     )

@@ -45,18 +45,21 @@ class Builder(t.NamedTuple):
         return compilers.find_nvcc(search_path(self.environ), self.environ, self.run)
 
 
-def look_at(python: str, module: str, environ: t.Mapping[str, str]) -> Builder:
+def look_at(
+    python: str, module: str, environ: t.Mapping[str, str], trusted_owners: t.Collection[str] = ()
+) -> Builder:
     """Look at this machine.
 
     :param python: an interpreter, a command on the PATH, or the folder of an environment
     :param module: the environment module to load, or ""
+    :param trusted_owners: who besides root may change what root runs (``trust.trust``)
     :raises TorchExtensionError: if the module cannot be loaded, the interpreter does not run or its torch is broken
     """
     module_environ = load_module(module, make_run(environ))
     whole = {**environ, **module_environ}
     whole["PATH"] = search_path(whole)
     run = make_run(whole)
-    interpreter = query_interpreter(python, run, ["torch"], whole)
+    interpreter = query_interpreter(python, run, ["torch"], whole, trusted_owners)
     headers = _header_folders(interpreter.executable, run)
     return Builder(
         environ=whole,

@@ -38,6 +38,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._build.job
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.trust import make_own_folder, trust
 
 ABSENT, LOST = "absent", "lost"
 
@@ -55,12 +56,12 @@ job.main(sys.argv[1:])
 def start(folder: JobFolder, wanted: t.Mapping[str, t.Any], check_mode: bool = False) -> bool:
     """Start a build, unless it runs or has been done.
 
-    :param wanted: the job, with python and module
+    :param wanted: the job, with python, module and trusted_owners
     :returns: whether it was started, or would be
     :raises TorchExtensionError: if it cannot work
     """
     if not check_mode:
-        _make_folder(folder.path)
+        _make_folder(folder.path, wanted["trusted_owners"])
     with _locked(folder, _SECONDS) as handle:
         if handle is None or _find_slurm_job(folder) or is_finished(folder, wanted):
             return False
@@ -68,7 +69,8 @@ def start(folder: JobFolder, wanted: t.Mapping[str, t.Any], check_mode: bool = F
         checks.check_disk(wanted, folder)
         if not wanted["slurm"]:  # with it the machine is another one
             checks.check_memory(wanted)
-            checks.check_tools(wanted, folder, look_at(wanted["python"], wanted["module"], os.environ))
+            here = look_at(wanted["python"], wanted["module"], os.environ, wanted["trusted_owners"])
+            checks.check_tools(wanted, folder, here)
         if check_mode:
             return True
         processes.kill_processes(folder.path)  # of one that was killed compilers may still be at work
@@ -201,23 +203,26 @@ def is_running(folder: JobFolder) -> bool:
         os.close(handle)
 
 
-def _make_folder(path: str) -> None:
+def check_folder(folder: JobFolder, trusted_owners: t.Iterable[str]) -> None:
+    """Refuse the folder of a build, if there is one, that others can change.
+
+    :raises TorchExtensionError: with what they can change
+    """
+    if os.path.isdir(folder.path):
+        _make_folder(folder.path, trusted_owners)
+
+
+def _make_folder(path: str, trusted_owners: t.Iterable[str]) -> None:
     """Make a folder that its user alone may write to.
 
-    :raises TorchExtensionError: if it cannot be made, or is another user's
+    :raises TorchExtensionError: if it cannot be made, or others can change it
     """
-    umask = os.umask(0o077)
     try:
-        os.makedirs(path, exist_ok=True)
-        status = os.stat(path)
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise PermissionError(0, "it belongs to another user, or others may write to it")
+        make_own_folder(path, trust(trusted_owners))
     except OSError as exc:
         raise TorchExtensionError(
             f"The folder {path} on this node cannot be made or used ({exc.strerror}). Set torch_extension_build_dir."
         ) from exc
-    finally:
-        os.umask(umask)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ _FILES = "files"  # of all jobs
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,150}")
 _AWKWARD = re.compile(r"[^\w./+@~=-]")  # in commands that torch and nvcc put together without quotes
 #: of a job, what does not change the wheel
-_CIRCUMSTANCES = ("taker", "time_limit", "jobs", "memory_per_job_mib", "disk_mib", "slurm")
+_CIRCUMSTANCES = ("taker", "trusted_owners", "time_limit", "jobs", "memory_per_job_mib", "disk_mib", "slurm")
 
 
 def resolve_folder(folder: str) -> str:

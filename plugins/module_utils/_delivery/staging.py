@@ -14,6 +14,7 @@ import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import shorten
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.trust import opened_folder, trust
 
 _PART = re.compile(r"\.[^/]+\.whl\.([0-9a-f]{16}|unknown)\.part")
 
@@ -39,10 +40,43 @@ def list_staged(folder: str) -> list[str]:
     return sorted(name for name in names if name.endswith(".whl") or is_part(name))
 
 
-def clear_staged(folder: str, names: t.Iterable[str]) -> None:
-    """Remove files from a folder, and the folder if nothing else is in it."""
-    for name in names:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(os.path.join(folder, os.path.basename(name)))
-    with contextlib.suppress(OSError):  # it is not empty
-        os.rmdir(folder)
+def list_abandoned(folder: str) -> list[str]:
+    """Those of the wheels in a folder that nobody is about to complete."""
+    names = list_staged(folder)
+    parts = [name for name in names if is_part(name)]
+    written = _find_open([os.path.join(folder, name) for name in parts]) if parts else set()
+    return [name for name in names if os.path.join(folder, name) not in written]
+
+
+def _find_open(paths: t.Iterable[str]) -> set[str]:
+    """Those of some files that another process has open, as far as this user may know."""
+    files = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = os.stat(path, follow_symlinks=False)
+            files[status.st_dev, status.st_ino] = path
+    found: set[str] = set()
+    for process in os.listdir("/proc"):
+        if not process.isdigit() or int(process) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            for handle in os.listdir(f"/proc/{process}/fd"):
+                with contextlib.suppress(OSError):
+                    status = os.stat(f"/proc/{process}/fd/{handle}")
+                    found.update(path for key, path in files.items() if key == (status.st_dev, status.st_ino))
+    return found
+
+
+def clear_staged(folder: str, names: t.Iterable[str], trusted_owners: t.Iterable[str] = ()) -> None:
+    """Remove files from a folder, and the folder if nothing else is in it. Root removes nothing where others can have a path lead to.
+
+    :param trusted_owners: who besides the user and root may change it, and the folders above it (``trust.trust``)
+    """
+    with contextlib.suppress(FileNotFoundError), opened_folder(folder, trust(trusted_owners)) as (handle, stranger):
+        if stranger and os.geteuid() == 0:
+            return
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.basename(name), dir_fd=handle)
+        with contextlib.suppress(OSError):  # it is not empty
+            os.rmdir(folder)

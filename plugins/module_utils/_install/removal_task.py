@@ -47,7 +47,12 @@ class RemovalTask(Task):
         cleared = self._abandoned_files()
         # a package can be in the way of a torch that is broken
         environment, warnings = describe_environment(
-            self._params["python"], [ALL_DISTRIBUTIONS], self._run, os.environ, needs_torch=False
+            self._params["python"],
+            [ALL_DISTRIBUTIONS],
+            self._run,
+            os.environ,
+            needs_torch=False,
+            trusted_owners=self._params["trusted_owners"],
         )
         for warning in warnings:
             self._warn(warning)
@@ -92,7 +97,7 @@ class RemovalTask(Task):
     def _abandoned_files(self) -> list[str]:
         """What earlier runs have left in the folder of what they have brought: parts, and wheels of these packages that were not to stay."""
         folder, keep_files = self._params["folder"], self._params["keep_files"]
-        names = staging.list_staged(folder) if folder else []
+        names = staging.list_abandoned(folder) if folder else []
         return [name for name in names if staging.is_part(name) or (not keep_files and self._is_of_packages(name))]
 
     def _is_of_packages(self, filename: str) -> bool:

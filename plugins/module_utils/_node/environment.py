@@ -44,6 +44,7 @@ def describe_environments(
     run: Run,
     environ: t.Mapping[str, str],
     sdists: t.Sequence[str] = (),
+    trusted_owners: t.Collection[str] = (),
 ) -> tuple[list[dict[str, t.Any]], list[str]]:
     """The environments of a node, one for each interpreter, and warnings about what could not be determined.
 
@@ -52,6 +53,7 @@ def describe_environments(
     :param run: runs a command line
     :param environ: environment variables
     :param sdists: pinned requirements whose folder in pip's cache to find
+    :param trusted_owners: who besides root may change what root runs (``trust.trust``)
     :raises TorchExtensionError: for a bad requirement; for every interpreter that is missing and every torch that is broken, in one message
     """
     if sdists:
@@ -60,7 +62,9 @@ def describe_environments(
     environments, errors = [], []
     for python in pythons:
         try:
-            environment, its_warnings = describe_environment(python, distribution_names, run, environ, sdists)
+            environment, its_warnings = describe_environment(
+                python, distribution_names, run, environ, sdists, trusted_owners=trusted_owners
+            )
         except TorchExtensionError as exc:
             errors.append(str(exc))
             continue
@@ -78,12 +82,13 @@ def describe_environment(
     environ: t.Mapping[str, str],
     sdists: t.Sequence[str] = (),
     needs_torch: bool = True,
+    trusted_owners: t.Collection[str] = (),
 ) -> tuple[dict[str, t.Any], list[str]]:
     """One environment as :func:`describe_environments` gives it, without the GPUs and their driver.
 
     :param needs_torch: whether a torch that is broken is an error; if not, there is none then, and a warning
     """
-    interpreter = query_interpreter(python, run, ["torch", *shadows.watched_modules()], environ)
+    interpreter = query_interpreter(python, run, ["torch", *shadows.watched_modules()], environ, trusted_owners)
     folders = [entry.folder for entry in interpreter.path]
     try:
         found = distributions.find_all_records(folders)

@@ -20,6 +20,10 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import self_description
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.safe_to_run import (
+    check_may_import,
+    check_may_run,
+)
 
 _TAG_PREFIX = {"cpython": "cp", "pypy": "pp"}  # PEP 425
 
@@ -98,16 +102,31 @@ def _explain_unusable(candidate: str) -> str:
 
 
 def query_interpreter(
-    python: str, run: Run, modules: t.Sequence[str] = (), environ: t.Mapping[str, str] | None = None
+    python: str,
+    run: Run,
+    modules: t.Sequence[str] = (),
+    environ: t.Mapping[str, str] | None = None,
+    trusted_owners: t.Collection[str] = (),
 ) -> Interpreter:
-    """Run an interpreter to find out what it is.
+    """Run an interpreter to find out what it is, unless we are root and somebody else can change it.
 
     :param python: an interpreter, a command on the PATH, or the folder of an environment
     :param modules: names of the modules to look for, without a dot
-    :param environ: the environment variables that it is run with, to name the one that may keep it from running
-    :raises TorchExtensionError: if there is no such interpreter or it does not answer
+    :param environ: the environment variables that it is run with
+    :param trusted_owners: whom the operator trusts with root's rights, as of ``trust.trust``
+    :raises TorchExtensionError: if there is no such interpreter, root is not to run it, or it does not answer
     """
     executable = find_executable(python)
+    check_may_run(executable, environ or os.environ, trusted_owners)
+    interpreter = ask_interpreter(executable, run, modules, environ)
+    check_may_import([entry.folder for entry in interpreter.path], executable, trusted_owners)
+    return interpreter
+
+
+def ask_interpreter(
+    executable: str, run: Run, modules: t.Sequence[str], environ: t.Mapping[str, str] | None = None
+) -> Interpreter:
+    """As :func:`query_interpreter`, of one that was queried before."""
     # It starts like any program of the environment, or else the answer would be another one than what programs see. The loader has the
     # text also where modules come in an archive.
     loader: t.Any = self_description.__spec__.loader

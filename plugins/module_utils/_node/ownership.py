@@ -13,6 +13,7 @@ import shlex
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.trust import find_stranger, trust
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.users import user_name
 
 _NOBODY = 65534  # what the kernel shows for owners that a user namespace or a server does not tell
@@ -157,7 +158,7 @@ def explain_locked(paths: t.Iterable[str], prefix: str) -> str | None:
 
 
 def check_writable(folder: str, prefix: str) -> None:
-    """Refuse to write into a folder that this user may not write to.
+    """Refuse to write into a folder that this user may not write to, and as root, into one that others can have lead elsewhere.
 
     :param prefix: what the folder belongs to as a whole
     :raises TorchExtensionError: with whose it is, and what to do
@@ -167,6 +168,12 @@ def check_writable(folder: str, prefix: str) -> None:
     reason = None if os.access(folder, os.W_OK | os.X_OK) else _explain_folders([folder], prefix)
     if reason:
         raise TorchExtensionError(f"{reason} Nothing was changed.")
+    stranger = find_stranger(folder, trust()) if os.geteuid() == 0 else None
+    if stranger:
+        raise TorchExtensionError(
+            f"{stranger}, and root writes nothing to {prefix}, where others could have a path lead elsewhere. Nothing was changed."
+            f" Set become: true and become_user: {stranger.owner}, or HOME of the task to a folder of root."
+        )
 
 
 def _explain_folders(folders: t.Sequence[str], prefix: str) -> str | None:

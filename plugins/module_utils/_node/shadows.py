@@ -20,7 +20,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.dist
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.interpreter import (
     Interpreter,
     PathEntry,
-    query_interpreter,
+    ask_interpreter,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.self_description import USER, VARIABLE
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
@@ -77,7 +77,7 @@ def find_foreign_modules(environment: t.Mapping[str, t.Any], imports: t.Iterable
     """Which of some modules Python takes from elsewhere than the folder that installers write to, and from which file."""
     python = environment["python"]
     names = list(dict.fromkeys(map(_top_level, imports)))
-    modules = query_interpreter(python["executable"], run, names).modules
+    modules = ask_interpreter(python["executable"], run, names).modules
     folder = os.path.realpath(python["site_packages"]) + os.sep
     return {
         name: location.file

@@ -13,10 +13,10 @@ import os
 import pwd
 import re
 import shutil
-import stat
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.trust import find_stranger, trust
 
 _FOLDERS_OF_HOME = (".local/bin", ".cargo/bin", ".pixi/bin")  # where uv's own installer, cargo and pixi put it
 
@@ -34,17 +34,16 @@ def read_uv_version(prefix: str, run: Run) -> str | None:
 def find_uv(prefix: str) -> str | None:
     """The uv that serves an environment: its own, the user's, or that of another user whom we trust anyhow.
 
-    What somebody else could change is not run.
+    What somebody else could change is not run. Of the environment's own ``safe_to_run`` has judged.
     """
-    own = shutil.which("uv", path=os.pathsep.join(_own_folders(prefix)))
-    return own or next((program for program, reason in _find_others(prefix) if reason is None), None)
+    return next((program for program, reason in _find_programs(prefix) if reason is None), None)
 
 
 def explain_missing_uv(prefix: str) -> str:
     """Where uv was looked for, and why one that was found there is not used; a sentence without a full stop."""
     names = [*_own_folders(prefix)[:1], "the folders of PATH", *_own_folders(prefix)[2:]]
     names += [f"the homes of {', '.join(_other_users(prefix))}"] if _other_users(prefix) else []
-    reasons = [f"; {program} is there, and {reason}" for program, reason in _find_others(prefix) if reason]
+    reasons = [f"; {program} is there, and {reason}" for program, reason in _find_programs(prefix) if reason]
     return f"there is no uv in {', '.join(names[:-1])} or {names[-1]}{''.join(reasons)}"
 
 
@@ -61,8 +60,14 @@ def _other_users(prefix: str) -> list[str]:
     return [name for name in dict.fromkeys(names) if name and os.path.expanduser(f"~{name}") != os.path.expanduser("~")]
 
 
-def _find_others(prefix: str) -> t.Iterator[tuple[str, str | None]]:
-    """Each uv of another user, and why we do not run it; None if we may."""
+def _find_programs(prefix: str) -> t.Iterator[tuple[str, str | None]]:
+    """Each uv, in the order in which they are wanted, and why we do not run it; None if we may."""
+    environment, *own = os.pathsep.join(_own_folders(prefix)).split(os.pathsep)
+    for folder in (environment, *own):
+        found = shutil.which("uv", path=folder) if folder else None
+        if found:
+            is_judged = folder == environment or os.geteuid() != 0
+            yield found, None if is_judged else _explain_distrust(found, prefix)
     for user in _other_users(prefix):
         for folder in _FOLDERS_OF_HOME:
             program = os.path.join(os.path.expanduser(f"~{user}"), folder, "uv")
@@ -73,20 +78,11 @@ def _find_others(prefix: str) -> t.Iterator[tuple[str, str | None]]:
 def _explain_distrust(program: str, prefix: str) -> str | None:
     if not os.access(program, os.X_OK):
         return f"{_user_name(os.geteuid())} may not run it"
-    trusted = {0, os.geteuid()}
+    trusted = trust()
     if os.path.exists(prefix):
-        trusted.add(os.stat(prefix).st_uid)  # whose interpreter we run
-    for path in (program, os.path.realpath(program)):
-        while True:
-            status = os.lstat(path)
-            if status.st_uid not in trusted:
-                return f"{_user_name(status.st_uid)}, who is not the owner of the environment, could change it"
-            if status.st_mode & 0o022 and not stat.S_ISLNK(status.st_mode) and not status.st_mode & stat.S_ISVTX:
-                return f"others could change it, for they may write to {path}"
-            if path == os.path.dirname(path):
-                break
-            path = os.path.dirname(path)
-    return None
+        trusted = trusted.and_user(os.stat(prefix).st_uid)  # whose interpreter we run
+    stranger = find_stranger(program, trusted)
+    return f"{stranger}: others could change it" if stranger else None
 
 
 def _user_name(user: int) -> str:

@@ -18,6 +18,7 @@ import re
 import struct
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.reading import read_start
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.library_exports import (
     Elf,
     ElfError,
@@ -45,6 +46,7 @@ _DEFAULT_FOLDERS = (
 _CACHE_PATH = re.compile(rb"(/[^\0]{0,4000}/ld\.so\.cache)\0")
 _FOLDERS = re.compile(rb"(?<=\0)(/(?:[^\0\s%:]{1,1000}/)?(?:lib[^\0/]{0,5}|[^\0/]{1,40}-gnu[^\0/]{0,10}))/(?=\0)")
 _MAX_LOADER = 16 << 20  # bytes; real ones have 0.2 MB
+_MAX_CACHE = 16 << 20  # bytes; likewise
 
 
 class LoaderSettings(t.NamedTuple):
@@ -297,8 +299,7 @@ def read_loader_settings(path: str, machine: str) -> LoaderSettings:
     :param machine: that of the program, as os.uname() has it
     """
     try:
-        with open(path, "rb") as file:
-            content = file.read(_MAX_LOADER)
+        content = read_start(path, _MAX_LOADER)
     except OSError:
         content = b""
     cache = _CACHE_PATH.search(content)
@@ -312,8 +313,7 @@ def read_loader_settings(path: str, machine: str) -> LoaderSettings:
 def _read_cache(path: str) -> dict[str, list[str]]:
     """The libraries in the cache of ldconfig(8), by name. A cache that cannot be read counts as empty, as for the loader."""
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        content = read_start(path, _MAX_CACHE)
     except OSError:
         return {}
     start = content.find(_CACHE_MAGIC)

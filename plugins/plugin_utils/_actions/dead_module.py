@@ -14,6 +14,7 @@ import typing as t
 
 from ansible.module_utils import basic
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.trust_in_shell import may_run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.limits import (
     describe_end,
     explain_limit,
@@ -29,6 +30,7 @@ OLDEST_PYTHON = max(_OLDEST_FOR_US, _OLDEST_FOR_ANSIBLE if isinstance(_OLDEST_FO
 _TOO_OLD = "ansible-core requires a minimum of Python"  # the answer of Ansible's own half of a module, where that runs
 #: keys of what Ansible returns, with what the module has printed
 OUTPUTS = ("module_stderr", "module_stdout")
+_NOT_RUN = "root runs nothing that others can change"
 _TELL_VERSION = 'import sys; print("%d.%d.%d" % sys.version_info[:3])'
 _VERSION = re.compile(r"(\d+)\.(\d+)\.\d+")
 # variables by which a program, or a Python, does not start; others may hold secrets
@@ -50,7 +52,10 @@ own={own}
 case $own in */*) ;; *) own=$(command -v "$own") ;; esac
 [ ! -d "$own" ] || for path in "$own/bin/python3" "$own/bin/python"; do [ ! -x "$path" ] || found=$path; done
 own=${{found:-$own}}
-if [ -x "$own" ] && [ ! -d "$own" ]; then tell own_path "$own"; ask own "$own"; fi
+if [ -x "$own" ] && [ ! -d "$own" ]; then
+  tell own_path "$own"
+  if {may_run}; then ask own "$own"; else for kind in own own_in_task; do tell "$kind" "126 {not_run}"; done; fi
+fi
 """
 
 
@@ -179,6 +184,8 @@ def _ask(question: Question, execute: streaming.Execute) -> tuple[dict[str, _Ans
             export=f"export {variables};" if variables else "",
             used=shlex.join(question.interpreter.split()),  # it may have arguments, as a #! line may
             own=streaming.quote_path(question.own or ""),
+            may_run=may_run('"$own"'),
+            not_run=_NOT_RUN,
         )
     )
     answers, own_path = {}, None

@@ -186,7 +186,7 @@ class _Server:
     def __init__(self, url: str, context: DownloadContext, warnings: list[str] | None) -> None:
         self._url = url if url.endswith("/") else f"{url}/"
         self._warnings = warnings
-        self._http_cache = HttpCache(context.cache, context.ca_path, _MAX_AGE, SETTING)
+        self._http_cache = HttpCache(context.cache, context.ca_path, _MAX_AGE, SETTING, named_url=self._url)
 
     def read_manifest(self, cuda: str) -> tuple[str, dict[str, t.Any]]:
         try:

@@ -32,7 +32,7 @@ def process_lock(folder: str, name: str, run_id: str = "", patience: float = PAT
     path = os.path.join(folder, f"{name}.lock")
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - it is closed below
+        file = waiting.open_lock(path)
     except OSError as exc:
         raise TorchExtensionError(
             f"{path} on the control node cannot be written to ({exc.strerror}). Set torch_extension_cache_dir."

@@ -13,10 +13,12 @@ file: the system does not tell for a file system that comes from another machine
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
 import socket
+import stat
 import time
 import typing as t
 
@@ -43,8 +45,20 @@ def display(text: str) -> None:
     Display().display(text)
 
 
+def open_lock(path: str) -> t.TextIO:
+    """Open the file of a lock, without following a link and with all that is in it, or make it.
+
+    :raises OSError: if it cannot be opened, or is a link or no file
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no file", path)
+    return open(handle, "a+", encoding="utf-8")
+
+
 def lock_file(file: t.TextIO, path: str, patience: Patience, notify: Notify = display) -> None:
-    """Take the lock of a file that is open for writing; wait while another process has it.
+    """Take the lock of a file (:func:`open_lock`); wait while another process has it.
 
     Of several that wait on this machine one tells the operator so. :func:`write_holder` is to follow.
 
@@ -100,7 +114,7 @@ def _is_first_to_tell(path: str, stack: contextlib.ExitStack) -> bool:
     """Whether nobody else on this machine waits for this lock and has told; that holds as long as the stack does."""
     try:
         beside = f"{path.removesuffix('.lock')}.waiting.lock"
-        return _try_to_lock(stack.enter_context(open(beside, "w", encoding="ascii")))
+        return _try_to_lock(stack.enter_context(open_lock(beside)))
     except OSError:
         return True
 

@@ -18,6 +18,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import shorten
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.trust_in_shell import CHECK_FOLDER
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import streaming
 
 #: of the folder that is shared, whoever may write there: what belongs to one user
@@ -54,7 +55,7 @@ def inspect_shared_folder(
         # what is mounted nowhere would be a folder of the node's own disk, which one finds when that is full
         'case "$(df -Pk . | tail -n 1)" in *" /") echo it is on the disk of the node itself: nothing is mounted there >&2; exit 1;;'
         f" esac; [ -d {FOLDER_NAME} ] || mkdir {FOLDER_NAME} || [ -d {FOLDER_NAME} ] || exit 1; cd {FOLDER_NAME} || exit 1;"
-        f" {streaming.CHECK_OWNERSHIP}"
+        f" {CHECK_FOLDER}"
         " [ -L .id ] || [ ! -e .id ] || { echo its .id is no link and none of ours >&2; exit 1; };"
         # a link is made with the ID in it, or not at all, also by several nodes at once
         ' [ -L .id ] || ln -s "$(cat /proc/sys/kernel/random/uuid)" .id 2>/dev/null || [ -L .id ] ||'

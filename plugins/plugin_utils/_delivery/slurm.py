@@ -12,12 +12,18 @@ itself.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import socket
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.trust_in_shell import (
+    CHECK_FOLDER,
+    discard_planted,
+    enter_folder,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import (
-    CHECK_OWNERSHIP,
     MARKER,
     CommandResult,
     Execute,
@@ -52,6 +58,16 @@ class JobOptions(t.NamedTuple):
     options: t.Sequence[str] = ()  # further ones of salloc
     wait: int = 60  # seconds for the allocation
     fanout: int | None = None  # how many nodes each node sends to; Slurm's own default (TreeWidth), if None
+    #: who besides the user and root may change folders on the way to that of a node
+    trusted_owners: t.Sequence[str] = ()
+
+
+def name_writer(locks: str) -> str:
+    """Who writes a part on nodes by sbcast, which goes on with none and cuts off what is there: this control node, one run at a time.
+
+    :param locks: the folder on the control node by whose locks its runs wait for each other
+    """
+    return f"{socket.gethostname()}:{os.path.realpath(locks)}"
 
 
 class Broadcast:
@@ -198,8 +214,9 @@ class Broadcast:
             [
                 "umask 077",
                 f'report() {{ printf "{MARKER}node:%s:%s:%s\\n" "$SLURMD_NODENAME" "$1" "$2"; exit; }}',
-                f'why=$( {{ mkdir -p {target} && cd {target}; }} 2>&1) && cd {target} || report {_CANNOT} "$why"',
-                f'why=$({CHECK_OWNERSHIP[:-1]} 2>&1) || report {_CANNOT} "the folder $(pwd) cannot be used: $why"',
+                f'why=$( {{ {enter_folder(target, self._job.trusted_owners)} }} 2>&1) && cd {target} || report {_CANNOT} "$why"',
+                f'why=$( {{ {CHECK_FOLDER} }} 2>&1) || report {_CANNOT} "the folder $(pwd) cannot be used: $why"',
+                *(discard_planted(shlex.quote(file.part)) for file in self._files),
                 f"if {all_whole}; then report {_HAS}; fi",
                 "free=$(df -Pk . | tail -n 1 | awk '{print $4}')",
                 f'[ "$free" -ge {needed_kib} ] || report {_CANNOT} "$(pwd) has $((free / 1024)) MiB free, wanted are {-(-needed_kib // 1024)} MiB"',

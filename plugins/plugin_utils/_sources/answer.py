@@ -27,6 +27,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels im
     selection,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.signed_links import SignedLinks
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import kind_of_node
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnavailableError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import (
@@ -36,7 +37,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.c
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.requirement import WheelRequirement
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import DIRECTORY, Source
 
-_FORMAT = 2  # of what is kept
+_FORMAT = 3  # of what is kept
 
 Environment = t.Mapping[str, t.Any]
 Wheel = dict[str, t.Any]
@@ -106,12 +107,13 @@ def _judge_source(
     if unavailable and not (selected.fitting or selected.untold or selected.provable):
         raise unavailable
     judgement, selected = _read_metadata(judgement, selected, environment, catalogue)
+    links = SignedLinks(catalogue.access.cache)
     cuda = environment["torch"]["cuda"]
     return SourceAnswer(
-        _describe_all(source, requirement, judgement, selected, environment),
+        _describe_all(source, requirement, judgement, selected, environment, links),
         [
             {
-                **_describe(each, source, selection.describe_label(each)),
+                **_describe(each, source, selection.describe_label(each), links),
                 "distance": _distance(each, environment),
                 "rank": selection.rank_of(each, cuda),
             }
@@ -210,6 +212,7 @@ def _describe_all(
     judgement: judging.Judgement,
     selected: selection.Selection,
     environment: Environment,
+    links: SignedLinks,
 ) -> list[Wheel]:
     """The newest version first; of one version those that fit before those of which nobody tells for which torch they are."""
     candidates = sorted([*selected.fitting, *selected.untold], key=lambda candidate: candidate.version, reverse=True)
@@ -220,7 +223,7 @@ def _describe_all(
             ground += _explain_early_torch(candidate, environment)
         else:
             ground = f"{selection.describe_label(candidate)}, and nothing tells for which torch it is"
-        wheel = {**_describe(candidate, source, ground), "needs_proof": not candidate.tells_torch}
+        wheel = {**_describe(candidate, source, ground, links), "needs_proof": not candidate.tells_torch}
         if not wheels:
             wheel["refused"] = selection.group_refusals(judgement.candidates, candidate, judgement.misnamed)
             wheel["newer"] = nearest.explain_newer(judgement, requirement.specifier, candidate)
@@ -241,13 +244,13 @@ def _explain_early_torch(candidate: judging.Candidate, environment: Environment)
     )
 
 
-def _describe(candidate: judging.Candidate, source: Source, ground: str) -> Wheel:
+def _describe(candidate: judging.Candidate, source: Source, ground: str, links: SignedLinks) -> Wheel:
     asset = candidate.asset
     return {
         "version": str(candidate.version),
         "filename": asset.filename,
-        "url": asset.url,
-        "other_urls": list(asset.other_urls),
+        "url": links.keep(asset.url),
+        "other_urls": [links.keep(url) for url in asset.other_urls],
         "source": source.text,
         "size": asset.size,
         "sha256": asset.sha256,

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 
 import pytest
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 
 
@@ -25,6 +27,18 @@ def test_a_file_is_copied_whole(tmp_path):
     (tmp_path / "source").write_bytes(data)
     atomic.copy_file(str(tmp_path / "source"), str(tmp_path / "copy"))
     assert (tmp_path / "copy").read_bytes() == data
+
+
+def test_a_copy_with_another_hash_than_the_wanted_one_is_refused_and_leaves_the_old_file(tmp_path):
+    (tmp_path / "source").write_bytes(b"wheel")
+    (tmp_path / "a.whl").write_bytes(b"old")
+    digest = hashlib.sha256(b"wheel").hexdigest()
+    with pytest.raises(TorchExtensionError, match=f"has sha256 {digest}, wanted is {'0' * 64}"):
+        atomic.copy_file(str(tmp_path / "source"), str(tmp_path / "a.whl"), sha256="0" * 64)
+    assert (tmp_path / "a.whl").read_bytes() == b"old"
+    assert sorted(os.listdir(tmp_path)) == ["a.whl", "source"]
+    assert atomic.copy_file(str(tmp_path / "source"), str(tmp_path / "a.whl"), sha256=digest.upper()) == digest
+    assert (tmp_path / "a.whl").read_bytes() == b"wheel"
 
 
 def test_a_copy_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):

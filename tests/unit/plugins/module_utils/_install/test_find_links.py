@@ -348,6 +348,16 @@ def test_root_follows_no_link_out_of_the_environment_of_another_user(name, node,
     assert os.listdir(open_folder) == [name]
 
 
+@pytest.mark.parametrize("act", ["look", "add"])
+def test_no_file_is_made_where_a_link_leads_to_nothing(act, node, deliver, tmp_path):
+    link = Path(node["python"]["prefix"]) / "pip.conf"
+    link.symlink_to(tmp_path / "planted")
+    wheel = deliver()
+    with pytest.raises(TorchExtensionError, match=rf"{link} is a link to {tmp_path}/planted, which does not exist"):
+        decide(wheel, node) if act == "look" else add_wheels([wheel], [], delivered(tmp_path), node)
+    assert not (tmp_path / "planted").exists()
+
+
 @needs_root
 @pytest.mark.parametrize("name", ["share", "pip.conf"])
 def test_what_root_has_left_in_a_users_environment_is_told_before_anything_is_brought(name, node, deliver, open_folder):

@@ -154,6 +154,19 @@ def test_a_folder_of_root_in_the_cache_is_told_before_anything_is_brought(node, 
         assert decide_action(wheel, node).action == "install"
 
 
+@needs_root
+def test_root_writes_nothing_into_a_cache_below_a_folder_of_another_user(node, planned, open_folder):
+    (open_folder / "home/pip").mkdir(parents=True)
+    wheel = planned()
+    wheel["pip_cache_path"] = wheel["pip_cache_path"].replace(node["pip_cache"]["dir"], f"{open_folder}/home/pip")
+    node["pip_cache"]["dir"] = f"{open_folder}/home/pip"
+    os.chown(open_folder / "home", OWNER, OWNER)
+    with pytest.raises(TorchExtensionError, match=rf"^{open_folder}/home belongs to {OWNER} .*become_user: {OWNER}"):
+        decide_action(wheel, node)
+    os.chown(open_folder / "home", 0, 0)
+    assert decide_action(wheel, node).action == "install"
+
+
 @pytest.mark.parametrize("spoil", ["hash", "file"])
 def test_a_bad_delivery_leaves_the_cache_as_it_was(spoil, node, planned, tmp_path):
     add_wheel(planned(label="cu12torch2.5cxx11abiFALSE"), folder(tmp_path), node)

@@ -465,6 +465,30 @@ def test_unpacked_is_called_before_the_trial_unless_pip_needs_the_files_again(ex
     assert node.version() == "2.8.3"
 
 
+@pytest.mark.parametrize("extra", [[], [SCRIPT]], ids=["renamed into place", "installed once more"])
+def test_what_others_put_in_place_of_a_wheel_once_it_was_hashed_is_not_unpacked(extra, node):
+    wheel = node.deliver(extra=extra)
+    other = build_wheel(
+        node.folder.with_name("other"), extra=extra, files={"flash_attn/__init__.py": "V = 'planted'\n"}
+    )
+
+    def run(command):
+        if "install" in command:  # whose pip would look at the hash, or uv at nothing
+            shutil.copy(other, node.folder / wheel["filename"])
+        return node.run(command)
+
+    install([wheel], [], str(node.folder), node.environment, run, "import", copy_first=True)
+    assert node.version() == "2.8.3"
+    assert not [name for name in os.listdir(node.packages) if name.startswith(".torch_extension-")]
+
+
+def test_a_wheel_that_others_have_exchanged_is_refused_before_it_is_unpacked(node):
+    wheel = node.deliver()
+    build_wheel(node.folder, files={"flash_attn/__init__.py": "V = 'planted'\n"})
+    with node.refuses("has sha256 .*, wanted is"):
+        install([wheel], [], str(node.folder), node.environment, node.run, "import", copy_first=True)
+
+
 def test_the_delivered_file_may_be_removed_before_the_trial(node):
     wheel = node.deliver()
     path = node.folder / wheel["filename"]

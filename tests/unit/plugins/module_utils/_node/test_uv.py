@@ -75,8 +75,8 @@ def test_a_uv_that_somebody_else_could_change_is_named_and_not_run(uv_of_another
     assert find_uv(str(tmp_path)) is None
     assert uv.explain_missing_uv(str(tmp_path)) == (
         f"there is no uv in {tmp_path}/bin, the folders of PATH, {os.environ['HOME']}/.local/bin,"
-        f" {os.environ['HOME']}/.cargo/bin, {os.environ['HOME']}/.pixi/bin or the homes of root, ops; {program} is there, and nobody,"
-        " who is not the owner of the environment, could change it"
+        f" {os.environ['HOME']}/.cargo/bin, {os.environ['HOME']}/.pixi/bin or the homes of root, ops; {program} is there, and {program}"
+        " belongs to nobody (mode 0755): others could change it"
     )
 
 
@@ -84,7 +84,7 @@ def test_a_uv_that_anybody_could_change_is_not_run(uv_of_another, tmp_path):
     program = uv_of_another(os.geteuid())
     os.chmod(program, 0o777)  # noqa: S103 - that is the point
     assert find_uv(str(tmp_path)) is None
-    assert f"others could change it, for they may write to {program}" in uv.explain_missing_uv(str(tmp_path))
+    assert f"{program} is there, and everybody may write to {program} (owner" in uv.explain_missing_uv(str(tmp_path))
 
 
 def test_a_uv_that_cannot_be_run_is_named(uv_of_another, tmp_path):

@@ -33,6 +33,31 @@ with process_lock(*sys.argv[1:]):
 """
 
 
+@pytest.mark.parametrize("name", ["a.lock", "a.waiting.lock"])
+@pytest.mark.parametrize("planted", ["link", "pipe"])
+def test_a_lock_is_no_link_to_a_file_of_the_operators_and_no_pipe(planted, name, lock_dir, tmp_path):
+    lock_dir.mkdir(parents=True)
+    precious = tmp_path / "precious"
+    precious.write_text("content")
+    (lock_dir / name).symlink_to(precious) if planted == "link" else os.mkfifo(lock_dir / name)
+    with pytest.raises(OSError, match=r"symbolic links|no file"):
+        waiting.open_lock(str(lock_dir / name))
+    if name == "a.lock":
+        with (
+            pytest.raises(TorchExtensionError, match=rf"{lock_dir}/a.lock on the control node cannot"),
+            process_lock(str(lock_dir), "a"),
+        ):
+            pass
+    assert precious.read_text() == "content"
+
+
+def test_what_is_in_a_lock_stays_until_it_is_taken(lock_dir):
+    lock_dir.mkdir(parents=True)
+    (lock_dir / "a.lock").write_text("held by 1")
+    with waiting.open_lock(str(lock_dir / "a.lock")):
+        assert (lock_dir / "a.lock").read_text() == "held by 1"
+
+
 @pytest.fixture
 def lock_dir(tmp_path):
     return tmp_path / "cache" / "locks"

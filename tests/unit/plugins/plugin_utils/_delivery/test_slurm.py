@@ -360,8 +360,8 @@ def test_a_folder_that_others_may_write_to_is_refused(others, fan_out, cluster):
     target.mkdir()
     target.chmod(others)
     assert fan_out(target) == (
-        f"cn1 cannot take it: the folder {target} cannot be used: it belongs to another user, or others may write to it. Set"
-        f" torch_extension_stage_dir. {ADVICE}"
+        f"cn1 cannot take it: the folder {target} cannot be used: it belongs to another user, or others may write to it (owner"
+        f" {target.owner()}, mode {stat.filemode(target.stat().st_mode)}). Set torch_extension_stage_dir. {ADVICE}"
     )
     assert read_folder(target) == {}
 

@@ -468,11 +468,11 @@ def test_a_token_is_sent_and_preferred_to_netrc(api, github, server, home):
     assert server.headers[-1]["Authorization"] == f"Bearer {TOKEN}"
 
 
-def test_without_a_token_netrc_is_used(api, github, server, home):
-    (home / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
-    (home / ".netrc").chmod(0o600)
-    github(token="").list_release(REPOSITORY, "v2.8.3")
-    assert server.headers[-1]["Authorization"].startswith("Basic ")
+def test_without_a_token_netrc_is_used(tls_server, github, home):
+    Api(tls_server).serve_release(release(asset()))
+    (home / ".netrc").write_text("machine localhost login me password secret\n")
+    github(api_url=tls_server.url, token="").list_release(REPOSITORY, "v2.8.3")
+    assert tls_server.headers[-1]["Authorization"].startswith("Basic ")
 
 
 def test_a_redirect_on_the_same_host_still_gets_the_token(api, github, server, home):

@@ -19,7 +19,6 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic, temporary
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.archives import is_zip
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import read_json
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import BUILT_FOLDER

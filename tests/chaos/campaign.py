@@ -31,7 +31,7 @@ from events import Trouble
 from rounds import BUNDLE, FIND_LINKS, INSTALL, PIP_CACHE, SITE_PACKAGES, SLURM, Event, Round, draw
 from world import CLUSTER, NODES, Run, World, kill_all_runs
 
-PATIENCE = 240  # seconds until a run counts as one that hangs
+PATIENCE = 600  # seconds until a run counts as one that hangs; a machine may be busy
 QUIET = 90  # seconds until what a killed run has left on a node has to have ended
 #: Words of no message of ours.
 _NO_WORDS = re.compile(

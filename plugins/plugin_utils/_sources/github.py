@@ -32,7 +32,10 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.r
     UnavailableError,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.route import route_to
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.file_names import is_file_name
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.file_names import (
+    is_address,
+    is_file_name,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.json_answers import byte_count, load_json
 
 try:
@@ -282,7 +285,7 @@ def _to_asset(fields: t.Mapping[str, t.Any], tag: str) -> Asset | None:
     filename, url, size, digest = (fields[key] for key in ("filename", "url", "size", "digest"))
     if not isinstance(filename, str) or not isinstance(url, str) or not url.startswith(("https://", "http://")):
         raise ValueError(f"a file of release {tag} lacks its name or its address")
-    if not filename.endswith(".whl") or not is_file_name(filename):
+    if not filename.endswith(".whl") or not is_file_name(filename) or not is_address(url):
         return None
     # Files from before June 2025 have no digest.
     sha256 = re.fullmatch(r"sha256:([0-9a-f]{64})", digest.lower()) if isinstance(digest, str) else None

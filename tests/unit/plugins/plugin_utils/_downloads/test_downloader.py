@@ -438,7 +438,7 @@ def test_a_transfer_that_stalls_every_time_is_given_up(server, large, cache, get
     started_at = time.monotonic()
     with fails(cache, "cannot be downloaded: .*(timed out|no answer came)"):
         get(url, large.name, retry_policy=FAST_RETRIES._replace(timeout=0.1))
-    assert time.monotonic() - started_at < 3
+    assert time.monotonic() - started_at < 20, "and a machine may have much else to do"
 
 
 def test_a_server_that_accepts_connections_and_never_answers_times_out(wheel, cache, get):
@@ -450,7 +450,7 @@ def test_a_server_that_accepts_connections_and_never_answers_times_out(wheel, ca
                 wheel.name,
                 retry_policy=FAST_RETRIES._replace(timeout=0.1),
             )
-    assert time.monotonic() - started_at < 3
+    assert time.monotonic() - started_at < 20, "and a machine may have much else to do"
 
 
 @pytest.mark.parametrize("quickly", [0, 600000], ids=["from the start", "after a quick start"])

@@ -285,6 +285,12 @@ def test_a_hostile_wheel_is_an_error_of_its_nodes_and_goes_to_no_node(server, pu
             lambda plan: plan["wheels"][0].update(requirements=[{"name": "-r"}]),
             r"plan.wheels\[0\].requirements\[0\] lacks filename",
         ),
+        (
+            lambda plan: plan["wheels"][0].update(
+                requirements=[{"name": "einops", "version": "x", "filename": "e", "sha256": None, "size": None}]
+            ),
+            "What broken wants could not be dealt with.*InvalidVersion|wanted is a version|no einops",
+        ),
     ],
 )
 def test_whatever_one_node_says_is_an_error_of_that_node_alone(damage, words, published, index, plan, tmp_path):

@@ -45,7 +45,7 @@ def build(
     tell("looks at the machine")
     checks.check_disk(job, folder)
     checks.check_memory(job)
-    builder = look_at(job["python"], job["module"], environ, job["trusted_owners"])
+    builder = look_at(job["python"], job["module"], environ, job.get("trusted_owners", ()))
     tools = checks.check_tools(job, folder, builder)
     tell("unpacks the sources", compilers={"cxx": tools.pair.cxx.version, "nvcc": tools.nvcc and tools.nvcc.build})
     source = _unpack_sources(job, folder)

@@ -61,7 +61,7 @@ def start(folder: JobFolder, wanted: t.Mapping[str, t.Any], check_mode: bool = F
     :raises TorchExtensionError: if it cannot work
     """
     if not check_mode:
-        _make_folder(folder.path, wanted["trusted_owners"])
+        _make_folder(folder.path, wanted.get("trusted_owners", ()))
     with _locked(folder, _SECONDS) as handle:
         if handle is None or _find_slurm_job(folder) or is_finished(folder, wanted):
             return False
@@ -69,7 +69,7 @@ def start(folder: JobFolder, wanted: t.Mapping[str, t.Any], check_mode: bool = F
         checks.check_disk(wanted, folder)
         if not wanted["slurm"]:  # with it the machine is another one
             checks.check_memory(wanted)
-            here = look_at(wanted["python"], wanted["module"], os.environ, wanted["trusted_owners"])
+            here = look_at(wanted["python"], wanted["module"], os.environ, wanted.get("trusted_owners", ()))
             checks.check_tools(wanted, folder, here)
         if check_mode:
             return True

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+from other_users import OWNER, needs_root
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions import dead_module
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import streaming
@@ -142,3 +144,19 @@ def test_where_no_command_runs_the_login_shell_is_to_blame():
     said, _keys = dead_module.explain_death({**DIED, "rc": 139}, question, lambda command: nothing)
     assert "Nor does a command of sh(1)" in said
     assert "LD_LIBRARY_PATH" in said
+
+
+@needs_root
+def test_root_does_not_ask_an_interpreter_that_another_user_could_change(program, open_folder):
+    old = program("echo 3.6.8")
+    own = open_folder / "theirs" / "python"
+    own.parent.mkdir()
+    own.write_text(f"#!/bin/sh\necho >{open_folder}/ran\necho 3.11.2\n")
+    own.chmod(0o755)
+    os.chown(own.parent, OWNER, OWNER)
+    said = explain(old, str(own), module_stderr="SyntaxError: invalid syntax")
+    assert f"{own} (torch_extension_python) does not run either: root runs nothing that others can change." in said
+    assert not (open_folder / "ran").exists()
+    os.chown(own.parent, 0, 0)
+    assert f"Set ansible_python_interpreter={own}" in explain(old, str(own), module_stderr="SyntaxError: invalid syntax")
+    assert (open_folder / "ran").exists()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import tarfile
 
@@ -231,3 +232,24 @@ def test_of_two_that_write_a_bundle_at_once_each_is_whole(maker, dest):
         assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
         assert hash_existing_files(str(dest)) == new
         assert os.listdir(dest.parent) == [dest.name]
+
+
+def test_what_another_run_puts_there_while_a_bundle_is_moved_into_place_gives_way(maker, tmp_path, monkeypatch):
+    dest, rename, put = tmp_path / "out" / "bundle", os.rename, []
+    maker.write(dest)
+    other = tmp_path / "other"
+    shutil.copytree(dest, other)
+    (other / "wheels.lock.yml").write_text("other")
+
+    def put_first(source, target):
+        if target == str(dest) and not put:
+            put.append(shutil.copytree(other, dest))
+        rename(source, target)
+
+    planned = {**maker.plan_files(), "wheels.lock.yml": PlannedFile(hashlib.sha256(b"new").hexdigest(), content=b"new")}
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", put_first)
+        write_files(str(dest), planned, {})
+    assert put
+    assert hash_existing_files(str(dest)) == {name: file.sha256 for name, file in planned.items()}
+    assert os.listdir(dest.parent) == ["bundle"]

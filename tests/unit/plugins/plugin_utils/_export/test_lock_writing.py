@@ -345,3 +345,14 @@ def test_a_node_that_says_what_cannot_be_is_named_and_may_be_left_out(
     assert not lock_path.exists()
     result = write_lock(plans, skip_refused=True)
     assert (result["environments"], [each["nodes"] for each in result["left_out"]]) == (1, [["n2"]])
+
+
+def test_what_a_killed_run_has_left_beside_a_lock_goes_with_the_next_one(
+    write_lock, make_plan, publish, index, lock_path
+):
+    lock_path.parent.mkdir()
+    (lock_path.parent / ".torch_extension-x").touch()
+    write_lock({"n1": make_plan(publish())}, predict=True)
+    assert os.listdir(lock_path.parent) == [".torch_extension-x"]
+    write_lock({"n1": make_plan(publish())})
+    assert os.listdir(lock_path.parent) == [lock_path.name]

@@ -13,7 +13,7 @@ options:
   cache_dir:
     description:
       - The folder of the control node that keeps what was downloaded, and what servers have answered. It is made, readable for
-        its owner alone, if it is not there.
+        its owner alone, if it is not there. One that others than the user who runs Ansible, and root, may change is refused.
       - Without it, C($XDG_CACHE_HOME/airgap.torch_extensions) or C(~/.cache/airgap.torch_extensions).
     type: path
   proxy:

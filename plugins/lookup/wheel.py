@@ -267,8 +267,8 @@ class LookupModule(LookupBase):
         self, terms: list[t.Any], variables: dict[str, t.Any] | None = None, **kwargs: t.Any
     ) -> list[dict[str, t.Any]]:
         self.set_options(var_options=variables, direct=kwargs)
-        settings = read_settings(self.get_option)._replace(pip_cache=self.get_option("pip_cache"))
         try:
+            settings = read_settings(self.get_option)._replace(pip_cache=self.get_option("pip_cache"))
             with use_proxy(self.get_option("proxy")), explain_unforeseen("The lookup wheel"):
                 answers = [
                     choose_wheel(term, self.get_option("environment"), settings, strict=self.get_option("strict"))

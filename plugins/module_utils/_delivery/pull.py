@@ -272,7 +272,7 @@ class Puller:
         try:
             yield
         except urllib.error.HTTPError as exc:
-            with exc:
+            with contextlib.closing(exc):
                 if exc.code in (404, 410):
                     raise _MissingError from exc
                 if exc.code == 416:  # what is here is longer than what is there

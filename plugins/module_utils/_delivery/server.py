@@ -16,6 +16,7 @@ import re
 import socket
 import ssl
 import typing as t
+import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -114,6 +115,18 @@ class _SecureConnection(http.client.HTTPSConnection, _Connection):
             super().connect()
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirections to where there is a watch, too."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: t.Any, code: int, msg: str, headers: t.Any, newurl: str
+    ) -> urllib.request.Request | None:
+        fp.close()  # else its body is read to the end, whatever that is
+        if urllib.parse.urlsplit(newurl).scheme not in ("http", "https"):
+            raise urllib.error.HTTPError(req.full_url, code, "it redirects to no http: or https:", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 class _PlainHandler(urllib.request.HTTPHandler):
     def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(_PlainConnection, request)
@@ -176,7 +189,8 @@ def build_opener(ca: str | None = None, path: str = "~/.netrc") -> urllib.reques
         context = ssl.create_default_context(cadata=None if ca is None else extract_certificates(ca))
     except (ssl.SSLError, ValueError, TypeError) as exc:
         raise TorchExtensionError(f"torch_extension_pull_ca_path has no certificates (PEM): {exc}.") from exc
-    return urllib.request.build_opener(_PlainHandler(), _SecureHandler(context), _Credentials(_read_netrc(path)))
+    handlers = (_PlainHandler(), _SecureHandler(context), _Redirects(), _Credentials(_read_netrc(path)))
+    return urllib.request.build_opener(*handlers)
 
 
 def _read_netrc(path: str) -> netrc.netrc | None:

@@ -225,6 +225,13 @@ def open_zip(path: str, limits: Limits, file: t.Any = None) -> t.Iterator[Zip]:
         yield Zip(archive)
 
 
+def is_zip(path: str) -> bool:
+    """Whether a file ends as a zip file does, which is all that is read of it."""
+    with contextlib.suppress(OSError), open_regular(path) as file:
+        return zipfile.is_zipfile(file)
+    return False
+
+
 @contextlib.contextmanager
 def open_tar(path: str, limits: Limits, is_packed: bool = True) -> t.Iterator[Tar]:
     """Open a tar file: as it is, or packed by gzip, bzip2 or xz.

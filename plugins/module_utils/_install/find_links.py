@@ -20,6 +20,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic, temporary
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import read_json
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import locked_folder
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.users import user_name
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import (
@@ -293,8 +294,7 @@ def _record_path(folder: str, name: str) -> str:
 def read_record(folder: str, name: str) -> dict[str, t.Any] | None:
     """What we recorded of a package's wheel: in the folder, its file name has lost the label that says for which torch it is."""
     try:
-        with open(_record_path(folder, name), encoding="utf-8") as file:
-            record = json.load(file)
+        record = read_json(_record_path(folder, name))
         for filename in (record["file"], *record["requirements"]):
             wheel_file.parse_name(filename)  # holds no path
         return {key: record[key] for key in ("wheel", "file", "sha256", "requirements")}

@@ -18,6 +18,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic, temporary
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import read_json
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import locked_folder
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import check_writable
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
@@ -129,10 +130,8 @@ def is_ours(path: str) -> bool:
     pip names a wheel after its METADATA, and the projects' own have a label in the name alone.
     """
     folder, filename = os.path.split(path)
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError), open(
-        os.path.join(folder, _MARK), encoding="utf-8"
-    ) as file:
-        if json.load(file)["wheel"] == filename:
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        if read_json(os.path.join(folder, _MARK))["wheel"] == filename:
             return True
     with contextlib.suppress(TorchExtensionError):
         return wheel_file.read_metadata(path).version != wheel_file.parse_name(filename).version

@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic, temporary
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import parse_json
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import records
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.damage import has_sound_record
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import (
@@ -291,8 +292,8 @@ def _read_plan(scratch: str, site_packages: str, prefix: str) -> Exchange | None
     if len(text) > _MAX_PLAN:
         raise _NotOursError(f"it has more than {_MAX_PLAN} bytes")
     try:
-        plan = json.loads(text)
-    except (ValueError, RecursionError) as exc:
+        plan = parse_json(text)
+    except ValueError as exc:
         raise _NotOursError("it is no JSON") from exc
     if not isinstance(plan, dict) or set(plan) != {"format", *Exchange._fields} or plan.pop("format") != _PLAN_FORMAT:
         raise _NotOursError(f"it is none of format {_PLAN_FORMAT}")

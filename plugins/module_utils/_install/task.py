@@ -152,7 +152,7 @@ class Task:
             except TorchExtensionError:
                 damaged.append(file["filename"])
                 with contextlib.suppress(OSError):
-                    os.unlink(path)
+                    staging.clear_staged(os.path.dirname(path), [path], self._params["trusted_owners"])
         return damaged
 
     def _abandoned_files(self) -> list[str]:

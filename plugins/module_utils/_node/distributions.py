@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import re
 import typing as t
 from urllib.parse import unquote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import parse_json
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.reading import read_file, read_start
 
 _MAX_RECORD, _MAX_ROWS = 32 << 20, 500_000  # bytes and files; torch's has 1.5 MiB and 13,000
@@ -191,8 +191,4 @@ def read_requirements(distribution: Distribution) -> set[str]:
 def _read_direct_url(distribution: Distribution) -> t.Any:
     if not distribution.is_complete:
         return None
-    content = read_file(os.path.join(distribution.path, "direct_url.json"), _MAX_ORIGIN)
-    try:
-        return json.loads(content)
-    except RecursionError as exc:
-        raise ValueError("it is nested too deeply") from exc
+    return parse_json(read_file(os.path.join(distribution.path, "direct_url.json"), _MAX_ORIGIN))

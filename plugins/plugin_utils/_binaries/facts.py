@@ -13,6 +13,7 @@ import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import read_json
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import STABLE_ABI
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries import fatbin, library_needs
@@ -170,9 +171,8 @@ def read_kept_facts(path: str, filename: str, sha256: str) -> dict[str, t.Any] |
     :param filename: of the wheel
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            kept = json.load(file)
-    except (OSError, ValueError, RecursionError):
+        kept = read_json(path)
+    except (OSError, ValueError):
         return None
     if not isinstance(kept, dict) or (kept.get("version"), kept.get("sha256")) != (FACTS_VERSION, sha256):
         return None

@@ -167,9 +167,7 @@ def _offers(version: str, cuda: str | None, place_urls: t.Mapping[str, str]) -> 
     ]
 
 
-def _find_cached(
-    folder: str, version: str, cuda: str | None, environment: t.Mapping[str, t.Any]
-) -> Required | None:
+def _find_cached(folder: str, version: str, cuda: str | None, environment: t.Mapping[str, t.Any]) -> Required | None:
     supported = compatibility_tags.supported_tags(environment)
     for filename in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
         if not filename.startswith(f"{_TORCH}-") or not filename.endswith(".whl"):
@@ -218,7 +216,9 @@ def read_cuda(path: str, file: t.Any = None) -> str | None:
         with archives.open_zip(path, archives.WHEEL, file) as archive:
             constants = parse_constants(archive.open_file(_VERSION_FILE).read_all(_MAX_VERSION_FILE))
     except (archives.ArchiveError, SyntaxError, ValueError) as exc:
-        raise TorchExtensionError(f"{name} does not tell its CUDA: its {_VERSION_FILE} cannot be read ({exc}).") from exc
+        raise TorchExtensionError(
+            f"{name} does not tell its CUDA: its {_VERSION_FILE} cannot be read ({exc})."
+        ) from exc
     cuda = constants.get("cuda")
     if cuda is not None and not re.fullmatch(r"\d+\.\d+(\.\d+)?", cuda):
         raise TorchExtensionError(f"{name} does not tell its CUDA: {_VERSION_FILE} in it has {cuda[:50]!r}.")

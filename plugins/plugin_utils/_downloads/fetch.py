@@ -39,7 +39,7 @@ _SIZE = schema.integer(0, 1 << 50, "a number of bytes")
 _FILE = {"filename": schema.words(255), "sha256": schema.nullable(schema.words(64)), "size": schema.nullable(_SIZE)}
 _LOCKED = schema.record({**_FILE, "name": schema.words(255), "version": schema.words(255)})
 _WHEEL = schema.record(
-    {"url": schema.nullable(schema.words(4096)), "filename": _FILE["filename"]},
+    {"url": schema.words(4096), "filename": _FILE["filename"]},
     {**_FILE, "requirements": schema.nullable(schema.list_of(_LOCKED, 10000))},
 )
 _PLAN = schema.record({"wheels": schema.list_of(_WHEEL, 1000)})
@@ -79,7 +79,7 @@ def fetch_for_nodes(
     for node, plan in plans.items():
         try:
             with explain_unforeseen(f"The plan of {node}"):
-                check_plan(plan)
+                _check_plan(plan)
                 wanted = {_key_of(wheel): Provenance.of(wheel) for wheel in plan["wheels"]}
         except TorchExtensionError as exc:
             results[node] = _failure(str(exc))
@@ -130,7 +130,7 @@ def fetch_for_nodes(
     return {"nodes": results, "downloads": downloads, "facts": facts, "warnings": warnings}
 
 
-def check_plan(plan: t.Any) -> None:
+def _check_plan(plan: t.Any) -> None:
     """Refuse what is no plan of a node.
 
     :raises TorchExtensionError: with the first thing in it that cannot be so

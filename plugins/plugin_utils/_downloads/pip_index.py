@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import subprocess
@@ -23,6 +22,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.sizes import parse_size
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import temporary
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import read_json
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import locked_folder
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.output import innermost_reason
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.settings import read_settings
@@ -133,8 +133,7 @@ def look_up(
         options = ["install", "--dry-run", "--ignore-installed", f"--report={report}", f"--target={scratch}/target"]
         errors = _run_pip(options, [*_index_options(index), _specification(requirement)], environment)
         if os.path.isfile(report):
-            with open(report, encoding="utf-8") as file:
-                (item,) = json.load(file)["install"]
+            (item,) = read_json(report)["install"]
             return _read_report(item)
         if errors and "no such option" not in errors:
             raise Unobtainable(requirement, required_by_file, _explain_nothing_found(errors, index), _REMEDY)

@@ -15,10 +15,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic, temporary
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import BUILD
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import (
-    check_plan,
-    fetch_for_nodes,
-)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch_for_nodes
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.pip_index import Unobtainable
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.diff import build_diff
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
@@ -139,14 +136,19 @@ def _list_refusals(plans: t.Mapping[str, Plan]) -> t.Iterator[tuple[str, str]]:
         try:
             with explain_unforeseen(f"The plan of {node}"):
                 check_environment(plan.get("environment"))
-                check_plan(plan)
+                reasons = [
+                    _explain_refusal(wheel)
+                    for wheel in plan["wheels"]
+                    if wheel.get("conflicts") or not wheel.get("url")
+                ]
         except TorchExtensionError as exc:
-            yield node, str(exc)
-            continue
-        for wheel in plan["wheels"]:
-            if wheel.get("conflicts") or not wheel.get("url"):
-                reason = "; ".join(wheel.get("conflicts") or ["there is no wheel for it"])
-                yield node, reason if reason.startswith(wheel["name"]) else f"{wheel['name']}: {reason}"
+            reasons = [str(exc)]
+        yield from ((node, reason) for reason in reasons)
+
+
+def _explain_refusal(wheel: t.Mapping[str, t.Any]) -> str:
+    reason = "; ".join(wheel.get("conflicts") or ["there is no wheel for it"])
+    return reason if reason.startswith(wheel["name"]) else f"{wheel['name']}: {reason}"
 
 
 def _without_nodes(plans: t.Mapping[str, Plan], left_out: t.Mapping[str, t.Sequence[str]]) -> dict[str, Plan]:

@@ -68,8 +68,6 @@ class Credentials:
     def _header_for(self, url: str) -> str | None:
         if self._secret and origin_of(url) == self._secret.origin:
             return self._secret.header
-        if urlsplit(url).scheme != "https":
-            return None
         if not self._is_netrc_read:
             self._netrc, self._is_netrc_read = _read_operators_netrc(), True
         login = find_credentials(self._netrc, url, self._named_host)

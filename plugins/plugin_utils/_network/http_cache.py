@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.redaction import redact
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic, temporary
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import parse_json, read_json
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import waiting
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import (
@@ -51,6 +52,7 @@ T = t.TypeVar("T")
 
 #: for how many seconds a failure is taken for the answer: a server that is down, or a file that is not there, stays so
 #: for a while; what was refused the operator may have set right by now
+_MAX_FIELDS = 1 << 20  # bytes, of what is kept of an answer beside its body
 _OUTAGE_SECONDS = 60
 _REFUSAL_SECONDS = 10
 #: longer than a request with all its retries takes
@@ -191,7 +193,7 @@ class HttpCache:
     def _load_answer(self, url: str, parse: t.Callable[[Answer], T]) -> CachedAnswer[T] | None:
         try:
             with open(self._file_path(url, "answer"), "rb") as file:
-                fields = json.loads(file.readline())
+                fields = parse_json(file.readline(_MAX_FIELDS))
                 answer = Answer(fields["url"], fields["content_type"], fields["next_url"], file.read())
                 if hashlib.sha256(answer.body).hexdigest() != fields["sha256"]:  # a power cut may have cut it off
                     return None
@@ -208,8 +210,7 @@ class HttpCache:
     def _load_failure(self, url: str) -> Failure | None:
         for scope in (_origin(url), url):
             try:
-                with open(self._file_path(self._failure_key(scope), "failure"), encoding="utf-8") as file:
-                    fields = json.load(file)
+                fields = read_json(self._file_path(self._failure_key(scope), "failure"))
                 age = time.time() - fields.pop("time")
                 failure = Failure(**fields)
             except (OSError, ValueError, KeyError, TypeError, AttributeError):

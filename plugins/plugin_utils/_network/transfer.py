@@ -26,6 +26,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.
     Limit,
     Watch,
 )
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import read_json
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import (
     check_free_space,
     explain_write_errors,
@@ -115,8 +116,7 @@ class PartialFile:
         :param verified: whether every byte must have come over verified TLS
         """
         try:
-            with open(self._notes_path, encoding="utf-8") as file:
-                notes = json.load(file)
+            notes = read_json(self._notes_path)
             validator, was_verified = notes["validator"], notes["verified"]
             if (
                 verified and notes["boot"] != _boot_id()

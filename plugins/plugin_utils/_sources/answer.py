@@ -20,6 +20,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import parse_json
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import (
     judging,
     labels,
@@ -287,7 +288,7 @@ def _to_json(answer: SourceAnswer, begun: float) -> str:
 
 def _from_json(text: str) -> tuple[SourceAnswer, float]:
     """An answer, and when it was asked for, in seconds since the epoch."""
-    fields = json.loads(text)
+    fields = parse_json(text)
     begun = fields.pop("time")
     return SourceAnswer(**{**fields, "nearest": nearest.Nearest(*fields["nearest"])}), begun
 

@@ -32,7 +32,10 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.r
     UnavailableError,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.route import route_to
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.file_names import is_file_name
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.file_names import (
+    is_address,
+    is_file_name,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.json_answers import byte_count, load_json
 
 try:
@@ -256,14 +259,14 @@ def _query(query: str, body: bytes) -> bytes:
 
 
 def _parse_releases_answer(answer: Answer) -> _Page:
-    releases = json.loads(answer.body)
+    releases = load_json(answer.body)
     if not isinstance(releases, list):
         raise ValueError("it is no list of releases")
     return _Page([_to_release(release) for release in releases], answer.next_url)
 
 
 def _parse_release_answer(answer: Answer) -> _Release:
-    return _to_release(json.loads(answer.body))
+    return _to_release(load_json(answer.body))
 
 
 def _to_release(fields: t.Any) -> _Release:
@@ -282,7 +285,7 @@ def _to_asset(fields: t.Mapping[str, t.Any], tag: str) -> Asset | None:
     filename, url, size, digest = (fields[key] for key in ("filename", "url", "size", "digest"))
     if not isinstance(filename, str) or not isinstance(url, str) or not url.startswith(("https://", "http://")):
         raise ValueError(f"a file of release {tag} lacks its name or its address")
-    if not filename.endswith(".whl") or not is_file_name(filename):
+    if not filename.endswith(".whl") or not is_file_name(filename) or not is_address(url):
         return None
     # Files from before June 2025 have no digest.
     sha256 = re.fullmatch(r"sha256:([0-9a-f]{64})", digest.lower()) if isinstance(digest, str) else None

@@ -25,7 +25,10 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.ju
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import HttpCache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import Answer, MissingError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.file_names import is_file_name
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.file_names import (
+    is_address,
+    is_file_name,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.json_answers import byte_count, load_json
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.links import Attributes, find_tags
 
@@ -255,7 +258,7 @@ def _to_asset(
         return None
     # A page from the network has no say over files of the control node.
     is_local = parts.scheme == "file" and page.startswith("file:")
-    if not is_local and (parts.scheme not in ("http", "https") or not parts.hostname):
+    if not is_local and not is_address(url):
         return None
     # S3 takes a plus for a space; and what is written in two ways must not be two files. A colon stays: a GitHub accelerator
     # looks for the https:// of the address that it is followed by.

@@ -280,17 +280,16 @@ def test_parts_of_a_failed_job_are_removed_and_nothing_that_another_run_has_brou
     assert sorted(os.listdir(stage)) == others
 
 
-@pytest.mark.parametrize("damage", [lambda body: b"", lambda body: body[:-1], lambda body: bytes(len(body))])
 @pytest.mark.parametrize("way", ["copy", "shared", "pull"])
 def test_what_a_power_cut_has_left_where_wheels_are_brought_to_is_brought_again(
-    way, damage, deliver, wheel, stage, shared, server, path, tmp_path
+    way, deliver, wheel, stage, shared, server, path, tmp_path
 ):
     if way == "pull":
         server.serve_body(path, wheel.read_bytes())
     place = shared / "airgap.torch_extensions" / sha256(wheel)[:16] if way == "shared" else stage
     place.mkdir(parents=True, mode=0o700)
     place.parent.chmod(0o700)
-    (place / wheel.name).write_bytes(damage(wheel.read_bytes()))
+    (place / wheel.name).write_bytes(bytes(wheel.stat().st_size))
     done = deliver(way, shared_dir=str(shared), pull_url=f"{server.url}/wheels")
     assert (done["failed"], done["changed"], done["delivery"]["way"]) == (False, True, way), done["output"]
     assert is_installed(tmp_path / "venv")

@@ -747,3 +747,22 @@ def test_a_body_without_an_end_ends_with_the_size_that_is_wanted(pull_error, fol
     with raw_server(flood(b"x", OK + b"\r\n")) as endless:
         assert "has more than 300000 bytes" in pull_error(endless.url)
     assert files_in(folder) == {}
+
+
+@pytest.mark.parametrize("status", [302, 404, 500])
+def test_a_body_that_nobody_wants_is_not_read(status, pull_error, folder):
+    head = f"HTTP/1.1 {status} Some\r\nLocation: /again\r\n\r\n".encode()
+    with raw_server(flood(b"x", head)) as endless:
+        if status == 404:
+            assert limited.run(lambda: pull_outcome(endless.url, folder), seconds=5, mebibytes=256) == MISSING
+        else:
+            limited.run(lambda: pull_error(endless.url), seconds=5, mebibytes=256)
+
+
+def pull_outcome(url, folder):
+    return Puller(url, str(folder), build_opener(), lambda seconds: None, 5).pull(WANTED)
+
+
+def test_a_redirect_to_another_kind_of_address_is_not_followed(pull_error, server):
+    server.redirect(PATH, "ftp://127.0.0.1:9/x")
+    assert "it redirects to no http: or https:" in pull_error()

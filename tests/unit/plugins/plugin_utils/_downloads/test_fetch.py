@@ -323,5 +323,5 @@ def test_a_wheel_with_a_requirement_that_means_nothing_is_an_error_of_those_that
     nodes = fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache")))["nodes"]
     assert (nodes["good"]["errors"], len(nodes["good"]["files"])) == ([], 2)
     [error] = nodes["both"]["errors"]
-    assert len(error) < 4500
+    assert len(error) < 10000
     assert path.name in error or "einops" in error

@@ -178,7 +178,8 @@ def test_a_cached_file_does_not_serve_a_node_with_too_old_a_python(publish, find
 
 
 def test_a_file_with_an_invalid_requires_python_serves_all_nodes(find_required, environment, tmp_path, server):
-    build_wheel(tmp_path / "cache", name="a", version="1", requires_python="any")
+    cached = build_wheel(tmp_path / "cache", name="a", version="1", requires_python="any")
+    cached.with_name(f"{cached.name}.sha256").write_text(sha256(cached))
     assert find_required(environment, "a") == ["a-1-py3-none-any.whl"]
 
 

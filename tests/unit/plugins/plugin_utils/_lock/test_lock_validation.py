@@ -4,10 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
+import limited
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from locks import (
     BUILT,
     CONV,
@@ -20,11 +24,16 @@ from locks import (
 )
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import compatibility_tags
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lock_content import (
     build_lock,
     format_lock,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import (
+    describe_kind,
+    environment_of_entry,
+)
 
 
 def change(*path_and_value):
@@ -179,3 +188,56 @@ def test_a_text_of_a_lock_has_nothing_that_a_terminal_obeys(environment):
     data["environments"][0]["wheels"][0]["ground"] = "it fits\x9b2J"
     with pytest.raises(TorchExtensionError, match=r"ground of a wheel of environment 1 is .*, wanted is a text"):
         lock_file.parse_lock(yaml.safe_dump(data), "a.yml")
+
+
+_WORDS = st.one_of(
+    st.text(max_size=20),
+    st.from_regex(r"(glibc )?[a-z]{0,2}[0-9]{1,8}(\.[0-9]{1,8})?", fullmatch=True),
+    st.sampled_from(
+        ["-r", "\x1b[2J", "9" * 5000, "a" * 100000, "a-1-py3-none-any.whl", "a; " + "(" * 500, "https://[x"]
+    ),
+)
+_VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), _WORDS),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_WORDS, inner, max_size=3)),
+    max_leaves=5,
+)
+
+
+def places(value, *place):
+    """Where there is anything in the data of a lock."""
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*place, key)
+        if isinstance(item, (dict, list)):
+            yield from places(item, *place, key)
+
+
+def test_any_lock_is_refused_or_can_be_used_in_bounded_time_and_memory(environment):
+    whole = json.loads(
+        json.dumps(build_lock(plans_of_two_kinds(environment, environment_of_another_kind(environment))))
+    )
+    seen = set()
+
+    @given(st.sampled_from(list(places(whole))), _VALUES)
+    def check(place, value):
+        data = json.loads(json.dumps(whole))
+        target = data
+        for key in place[:-1]:
+            target = target[key]
+        target[place[-1]] = value
+        text = yaml.dump(data, Dumper=yaml.CSafeDumper)
+        try:
+            lock = lock_file.parse_lock(text, "a.yml")
+        except TorchExtensionError as exc:
+            assert str(exc).isprintable()
+            assert len(str(exc)) < 5000
+            seen.add("refused")
+            return
+        seen.add("used")
+        for entry in lock.environments:
+            describe_kind(entry)
+            compatibility_tags.supported_tags(environment_of_entry(entry))
+        with contextlib.suppress(TorchExtensionError):
+            lock.find("flash-attn", environment)
+
+    assert limited.check_property(check, seconds=3, mebibytes=256, result=lambda: sorted(seen)) == ["refused", "used"]

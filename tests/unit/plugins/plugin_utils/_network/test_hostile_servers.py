@@ -401,3 +401,10 @@ def test_there_is_one_place_that_makes_connections():
         "module_utils/_delivery/server.py",
         "module_utils/_delivery/credentials.py",
     }
+
+
+def test_nothing_has_requests_or_urllib3_unpack_what_a_server_sends():
+    """They unpack as much as there is, urllib3 up to version 2.5 even where it is asked for less."""
+    root = Path(next(iter(plugin_utils.__path__))).parent
+    unpacking = re.compile(r"\.iter_(content|lines)\b|\b(response|answer)\.(content|text|json)\b|decode_content=True")
+    assert [path.name for path in root.rglob("*.py") if unpacking.search(path.read_text())] == []

@@ -84,7 +84,7 @@ class Operator:
         return f"{version}-{'slurm' if any(wish.way == SLURM for wish in plan.wishes.values()) else 'plain'}"
 
     def _settings_of(self, node: str, wish: Wish, version: str) -> dict[str, Any]:
-        delivery = {
+        delivery: dict[str, dict[str, Any]] = {
             SHARED: {"torch_extension_shared_dir": SHARE},
             PULL: {
                 "torch_extension_pull_url": PULL_URL,

@@ -58,6 +58,7 @@ class Campaign:
         world.up()
         self._operator = Operator(world)
         self._version: str | None = None
+        self._first: Run | None = None  # the run of a round in which something goes wrong
         self._duration = 8.0  # seconds of a run
         self._found: dict[str, str | None] = dict.fromkeys(world.nodes)  # version in each environment
         self._keeping: set[str] = set()  # nodes on which wheels were left for later, which no run takes away
@@ -76,6 +77,10 @@ class Campaign:
     def go_on(self, number: int | None, seconds: float) -> None:
         """Play one round; or, without a number, begin rounds for so long."""
         if number is not None:
+            if number:  # its nodes have something installed
+                plan = dataclasses.replace(self._draw(number), action=INSTALL, source="release", again=False, events=())
+                self._version = next_version(None, plan)
+                self._heal(plan, self._version)
             self.play(number)
             return
         last = time.monotonic() + seconds
@@ -130,6 +135,12 @@ class Campaign:
             self._begin()
         return not problems
 
+    def _draw(self, number: int) -> Round:
+        plan = draw(self._seed, number, NODES, CLUSTER if self._world.has_slurm else ())
+        return dataclasses.replace(
+            plan, events=tuple(event for event in plan.events if event.kind not in self._without)
+        )
+
     def _trouble(self, plan: Round, version: str, trouble: Trouble) -> list[tuple[Event, bool]]:
         if plan.empty_cache:
             for path in self._world.cache.glob("*"):
@@ -153,7 +164,7 @@ class Campaign:
 
     def _after_trouble(self, plan: Round, version: str, trouble: Trouble) -> list[str]:
         problems = []
-        runs = [self._first, *trouble.others]
+        runs = [run for run in (self._first, *trouble.others) if run]
         last = time.monotonic() + PATIENCE
         for run in runs:
             while run.wait(0.05) is None and time.monotonic() < last:
@@ -198,7 +209,7 @@ class Campaign:
         if status != 0:
             run.kill()
             return [f"the next run has ended with {status}: {_complaints(run)}"]
-        if not self._first.killed:
+        if self._first and not self._first.killed:
             self._duration += 0.3 * (min(time.monotonic() - begin, 30) - self._duration)
         problems = _odd_words(run)
         self._operator.note_success(plan, version)

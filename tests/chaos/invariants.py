@@ -119,9 +119,9 @@ def _check_distribution(world: World, node: str, site: Path, info: Path, version
         if len(row) > 1 and row[1] and _record_hash(site / row[0]) != row[1]:
             yield f"{node}: {row[0]} is not what RECORD of {info.name} says"
     for folder in (info, site / name):
-        for path in folder.rglob("*"):
-            relative = str(path.relative_to(site))
-            if path.is_file() and relative not in recorded and "__pycache__" not in relative:
+        for file in folder.rglob("*"):
+            relative = str(file.relative_to(site))
+            if file.is_file() and relative not in recorded and "__pycache__" not in relative:
                 yield f"{node}: {relative} is in no RECORD"
 
 
@@ -230,8 +230,7 @@ def left_on_control_node(world: World, before: Mapping[str, Entry]) -> list[str]
             problems.append(f"left behind in TMPDIR: {path}")
     now = manifest(world.control)
     problems += [f"changed on the control node: {path}" for path, entry in before.items() if now.get(path) != entry]
-    for path in world.pulled().glob(".*"):
-        problems.append(f"left behind on the server: {path.name}")
+    problems += [f"left behind on the server: {file.name}" for file in world.pulled().glob(".*")]
     return problems
 
 

@@ -36,7 +36,7 @@ REPOSITORY = "chaos/flash-attention"
 SHARE = "/share"
 PULL_URL = "https://198.18.77.3:8443/open/wheels"
 STAGE = "/root/.cache/airgap.torch_extensions.{}"
-SLURM_STAGE = "/var/local/airgap.torch_extensions"
+SLURM_STAGE = "/var/lib/airgap.torch_extensions"
 
 
 class World:
@@ -113,7 +113,12 @@ class World:
             for label in _LABELS.values():
                 name = _WHEEL.format(version, label)
                 source = self.state / "wan/releases/Dao-AILab/flash-attention" / f"v{version}" / name
-                command = [PROJECT / "benchmarks/large_wheel.py", source, str(_WHEEL_SIZE), self.folder / "wheels"]
+                command = [
+                    f"{PROJECT}/benchmarks/large_wheel.py",
+                    f"{source}",
+                    f"{_WHEEL_SIZE}",
+                    f"{self.folder}/wheels",
+                ]
                 subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
                 files.append(str(self.folder / "wheels" / name))
                 self.published[name] = hashes_in(self.folder / "wheels" / name)
@@ -307,5 +312,5 @@ def _is_first(pid: int, network: int) -> bool:
         return False
     with contextlib.suppress(OSError):
         own = re.search(r"^NSpid:.*\t(\d+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-        return bool(own) and own[1] == "1" and Path(f"/proc/{pid}/comm").read_text().strip() == "sshd"
+        return own is not None and own[1] == "1" and Path(f"/proc/{pid}/comm").read_text().strip() == "sshd"
     return False

@@ -276,11 +276,9 @@ class _Directory:
         self._file, self._max_members = file, max_members
 
     def read(self, size: int | None = -1) -> bytes:
-        data = self._file.read(_MAX_DIRECTORY + 1 if size is None or size < 0 else min(size, _MAX_DIRECTORY + 1))
-        if len(data) > _MAX_DIRECTORY:
-            raise UnsoundArchiveError(
-                f"its directory has more than {_MAX_DIRECTORY} bytes, wanted are no more than that"
-            )
+        if size is not None and size > _MAX_DIRECTORY:  # before anything is read, or asked of a server
+            raise UnsoundArchiveError(f"its directory has {size} bytes, wanted are no more than {_MAX_DIRECTORY}")
+        data = self._file.read(_MAX_DIRECTORY if size is None or size < 0 else size)
         if data.startswith(_ENTRY_SIGNATURE):  # zipfile would make an object of each entry first
             _check_counts(data.count(_ENTRY_SIGNATURE), 0, Limits(self._max_members, 0, 0))
         return data

@@ -273,7 +273,7 @@ def test_a_directory_that_is_said_to_be_huge_is_not_read(server, hold):
     size = 10**14  # of the file, as the server says
     tail = end_of_zip(2**32 - 2, 2**32 - 2).rjust(BLOCK)
     url = answer(server, 206, tail, Content_Range=f"bytes {size - BLOCK}-{size - 1}/{size}")
-    assert "is larger than 16 MiB" in hold(url)[1]
+    assert "its directory has 4294967294 bytes, wanted are no more than 8388608" in hold(url)[1]
     assert len(server.requests) == 1
 
 
@@ -292,7 +292,8 @@ def test_damaged_metadata_is_an_error_in_words(compression, server, tmp_path, ho
     content = bytearray(path.read_bytes())
     start = 30 + len("flash_attn-2.8.3.dist-info/METADATA")
     content[start + 5 : start + 30] = b"\xff" * 25
-    assert "is not a wheel" in hold(server.serve_file(f"/{NAME}", bytes(content)))[1]
+    words = "is not a wheel" if compression == zipfile.ZIP_DEFLATED else f"is packed by method {compression}"
+    assert words in hold(server.serve_file(f"/{NAME}", bytes(content)))[1]
 
 
 def test_no_damage_of_a_wheel_gives_a_traceback(server, make_wheel, hold):

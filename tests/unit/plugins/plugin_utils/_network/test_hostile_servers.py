@@ -198,6 +198,15 @@ def test_an_endless_body_does_not_fill_the_memory(packed, ways, monkeypatch):
     assert "gives more than 4 MiB, which is no list of wheels" in words
 
 
+def test_a_small_body_that_unpacks_to_a_large_one_does_not_fill_the_memory(ways, monkeypatch):
+    packed = gzip.compress(bytes(1 << 30), 1)
+    assert len(packed) < 8 << 20
+    monkeypatch.setattr(http_client, "_MAX_BODY", 8 << 20)
+    with raw_server(send(PAGE + b"Content-Encoding: gzip\r\n\r\n" + packed)) as server:
+        words = limited.run(lambda: refusal(ways["page"], server.url), seconds=10, mebibytes=512)
+    assert "gives more than 8 MiB, which is no list of wheels" in words
+
+
 @pytest.mark.parametrize("status", [302, 307, 500, 503])
 @pytest.mark.parametrize("name", WAYS)
 def test_a_body_that_nobody_wants_is_not_read(name, status, ways):

@@ -12,8 +12,8 @@ PLAYS := $(foreach core,$(CORES),$(core)-default $(core)-lock $(core)-bundle $(c
 SANITY := sanity-core-2.16 sanity-core-newest
 STEPS := unit conformance lint build $(SANITY) newest-plugins
 NEWEST := $(filter newest-%,$(PLAYS))
-ON_NODES := $(SCENARIOS) $(NEWEST)
-.PHONY: help demo check test test-torch test-build format sanity molecule layers newest cores bench coverage clean ready collection $(STEPS) \
+ON_NODES := $(SCENARIOS) $(NEWEST) chaos
+.PHONY: help demo check test test-torch test-build chaos format sanity molecule layers newest cores bench coverage clean ready collection $(STEPS) \
   $(SCENARIOS) $(PLUGINS) $(PLAYS) lint-changed unit-quick
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -30,7 +30,8 @@ demo: ready ## install flash-attn on two air-gapped nodes, twice; KEEP=1 leaves 
 check: ready ## lint what differs from main, and run the unit tests that are quick
 	@python $(TOOLS)/steps.py unit-quick lint-changed
 
-test: ready ## all of the below, up to newest
+test: export MINUTES := 1 # of chaos
+test: ready ## all of the below, up to newest, and a minute of chaos
 	@python $(TOOLS)/steps.py $(STEPS) --after layers $(ON_NODES)
 
 unit: ready ## pytest: the plugins and the project itself
@@ -90,6 +91,10 @@ $(PLUGINS): %-plugins: ready
 $(PLAYS): core = $(firstword $(subst -, ,$@))
 $(PLAYS): ready
 	$(TOOLS)/with-core.sh $(core) $(TOOLS)/molecule.sh $(lastword $(subst -, ,$@)) -$(core)
+
+chaos: ready ## let things go wrong on the stand, at random, and check what must hold; MINUTES=10, SEED=7, ROUND=3 repeats one round
+	$(TOOLS)/as-root.sh unshare --mount python tests/chaos/campaign.py --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(ROUND),--round $(ROUND))
 
 bench: collection ## what the role costs, against other ways; NODES="2 8 32 64", RUNS=3, FORKS=5, ONLY="ping role-idle", KEEP=1
 	@$(TOOLS)/machine.sh

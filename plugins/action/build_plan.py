@@ -9,6 +9,7 @@ import typing as t
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.plain_types import to_plain_types
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.outcome import conclude
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.build_plan import plan_builds
 
 _ARGUMENTS = {"plans": {"type": "dict", "required": True}}
@@ -23,5 +24,9 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
         _validated, arguments = self.validate_argument_spec(_ARGUMENTS)
-        builds = plan_builds(to_plain_types(arguments["plans"]))
-        return {"changed": False, "builds": [build._asdict() for build in builds.builds], "refused": builds.refused}
+
+        def perform() -> dict[str, t.Any]:
+            builds = plan_builds(to_plain_types(arguments["plans"]))
+            return {"changed": False, "builds": [build._asdict() for build in builds.builds], "refused": builds.refused}
+
+        return conclude(self._task.action, perform)

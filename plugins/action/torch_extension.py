@@ -15,6 +15,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_facts
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import COPY, PULL, SHARED, SLURM
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import DOES_NOT_FIT
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.arguments import ABSENT, for_node
@@ -27,6 +28,8 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery 
     shared_file_system,
     streaming,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import name_writer
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.node_schema import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import agreement, report_lines
 
 
@@ -88,12 +91,15 @@ class ActionModule(DeliveringAction):
         facts = facts or {}
         check_facts(facts)
         wheel_facts = {wheel["sha256"]: facts[wheel["sha256"]] for wheel in wheels if wheel.get("sha256") in facts}
+        if environment:
+            check_environment(environment)
         if environment and arguments.get("verify") != trial.NONE:
             _check_agreement(wheels, wheel_facts, environment)
         # the environment of the plan holds only until something changes on the node
         check_arguments = {**arguments, "facts": wheel_facts, "environment": environment}
         extra_results: dict[str, t.Any] = {}
         failures: list[str] = []
+        request = None
         if self._task.check_mode:
             arguments = check_arguments
         else:
@@ -106,14 +112,24 @@ class ActionModule(DeliveringAction):
                 extra_results["proofs"] = self._prove_wheels(check_arguments, request)
             if files:
                 extra_results["delivery"], failures = self._deliver(request, arguments)
-        result = {**self._install(arguments, task_vars), **extra_results}
+        result = {**self._install(arguments, task_vars, request), **extra_results}
         if failures:
             result["warnings"] = [*result.get("warnings", []), *failures]
         mode = arguments.get("mode", "install")
         report = report_lines.report_result(wheels, requirements, result, mode, self._task.check_mode)
         return {**result, "report": report}
 
-    def _install(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+    def _install(
+        self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any], request: _Request | None
+    ) -> dict[str, t.Any]:
+        try:
+            return self.run_module("torch_extension", arguments, task_vars)
+        except ModuleFailedError as exc:
+            damaged = exc.result.get("damaged") or []
+            if request is None or not _are_sound([file for file in request.files if file.name in damaged]):
+                raise
+        # A power cut has left something else than was brought, or another run has removed it: the module has thrown it away.
+        self._deliver(request, arguments)
         try:
             return self.run_module("torch_extension", arguments, task_vars)
         except ModuleFailedError as exc:
@@ -244,7 +260,8 @@ class ActionModule(DeliveringAction):
             )
         if request.served["reason"]:
             with contextlib.suppress(AnsibleConnectionFailure):  # a job that failed may have left something
-                streaming.remove_files(request.files, arguments["folder"], self.execute)
+                own = [file._replace(writer=name_writer(request.locks)) for file in request.files]
+                streaming.remove_parts(own, arguments["folder"], self.execute)
             raise TorchExtensionError(request.served["reason"])
         staging = self.inspect_folder(
             lambda execute: streaming.prepare_folder(
@@ -292,6 +309,11 @@ def _unfit_wheels(wheels: t.Iterable[t.Mapping[str, t.Any]], failure: t.Mapping[
 
 def _describe_unfit(wheel: t.Mapping[str, t.Any], reasons: t.Iterable[str]) -> dict[str, t.Any]:
     return {"url": wheel.get("url"), "filename": wheel["filename"], "reason": f"it {'; it '.join(reasons)}"}
+
+
+def _are_sound(files: t.Sequence[streaming.File]) -> bool:
+    """Whether there are files to bring again, and bringing them again would help."""
+    return bool(files) and all(file.sha256 and sha256_of(file.path) == file.sha256.lower() for file in files)
 
 
 def _check_files_exist(files: t.Iterable[streaming.File]) -> None:

@@ -12,6 +12,7 @@ from ansible.errors import AnsibleConnectionFailure
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import SLURM
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import shorten
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.delivery import DeliveringAction
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import locate_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import (
@@ -19,7 +20,15 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.pro
     process_lock,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import streaming
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import Broadcast, JobOptions
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import (
+    Broadcast,
+    JobOptions,
+    name_writer,
+)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
+
+#: of files and the folder that they go to: the nodes by Slurm's names, with their hosts in the inventory
+_Groups = dict[tuple[tuple[streaming.File, ...], str], dict[str, list[str]]]
 
 _ARGUMENTS = {
     "plans": {"type": "dict", "required": True},
@@ -45,8 +54,8 @@ class ActionModule(DeliveringAction):
         self._job = JobOptions(
             arguments["options"], arguments["wait"], arguments["fanout"] or None, arguments["trusted_owners"]
         )
-        reasons: dict[str, str | None] = {}
-        for (files, folder), hosts_by_node in self._group_nodes().items():
+        groups, reasons = self._group_nodes()
+        for (files, folder), hosts_by_node in groups.items():
             if self._task.check_mode:
                 outcomes = dict[str, str | None].fromkeys(hosts_by_node)
             else:
@@ -57,20 +66,28 @@ class ActionModule(DeliveringAction):
             "nodes": {host: {"reason": reason} for host, reason in reasons.items()},
         }
 
-    def _group_nodes(self) -> dict[tuple[tuple[streaming.File, ...], str], dict[str, list[str]]]:
-        """The nodes that get the same files into the same folder: by Slurm's names for them, their hosts in the inventory."""
-        groups: dict[tuple[tuple[streaming.File, ...], str], dict[str, list[str]]] = {}
+    def _group_nodes(self) -> tuple[_Groups, dict[str, str | None]]:
+        """The nodes that get the same files into the same folder; and hosts that get none, with the reason."""
+        groups: _Groups = {}
+        reasons: dict[str, str | None] = {}
         for host, plan in self._arguments["plans"].items():
-            delivery, fetched = plan["delivery"], self._arguments["fetched"].get(host)
-            if delivery["ways"][0] != SLURM or delivery["slurm_host"] != self._arguments["slurm_host"] or not fetched:
-                continue
-            if fetched["errors"] or not fetched["wheels"]:
-                continue
-            digests = {file["filename"]: file["sha256"] for file in [*fetched["wheels"], *fetched["requirements"]]}
-            files = tuple(streaming.File(path, digests[os.path.basename(path)]) for path in fetched["files"])
-            hosts_by_node = groups.setdefault((files, plan["stage_dir"]), {})
-            hosts_by_node.setdefault(delivery["slurm_node"] or host, []).append(host)
-        return groups
+            try:
+                with explain_unforeseen(f"The plan of {host}"):
+                    self._add_node(host, plan, groups)
+            except TorchExtensionError as exc:
+                reasons[host] = str(exc)
+        return groups, reasons
+
+    def _add_node(self, host: str, plan: t.Mapping[str, t.Any], groups: _Groups) -> None:
+        delivery, fetched = plan["delivery"], self._arguments["fetched"].get(host)
+        if delivery["ways"][0] != SLURM or delivery["slurm_host"] != self._arguments["slurm_host"] or not fetched:
+            return
+        if fetched["errors"] or not fetched["wheels"]:
+            return
+        digests = {file["filename"]: file["sha256"] for file in [*fetched["wheels"], *fetched["requirements"]]}
+        files = tuple(streaming.File(path, digests[os.path.basename(path)]) for path in fetched["files"])
+        hosts_by_node = groups.setdefault((files, plan["stage_dir"]), {})
+        hosts_by_node.setdefault(delivery["slurm_node"] or host, []).append(host)
 
     def _try_broadcast(
         self, files: t.Sequence[streaming.File], folder: str, nodes: t.Iterable[str]
@@ -81,8 +98,9 @@ class ActionModule(DeliveringAction):
         try:
             # with strategy=free there is one such task for each node, and another one would remove the files meanwhile
             patience = PATIENCE_SECONDS + self._arguments["wait"]
-            with process_lock(os.path.join(cache, "locks"), lock_name, patience=patience):
-                return self._broadcast(files, folder, nodes)
+            locks = os.path.join(cache, "locks")
+            with explain_unforeseen("The broadcast"), process_lock(locks, lock_name, patience=patience):
+                return self._broadcast(files, folder, nodes, name_writer(locks))
         except (TorchExtensionError, AnsibleConnectionFailure) as exc:
             reason = (
                 f"{host} cannot be used to bring it through Slurm: {str(exc).rstrip('.')}. Look at"
@@ -92,12 +110,15 @@ class ActionModule(DeliveringAction):
             return dict.fromkeys(nodes, reason)
 
     def _broadcast(
-        self, files: t.Sequence[streaming.File], folder: str, nodes: t.Iterable[str]
+        self, files: t.Sequence[streaming.File], folder: str, nodes: t.Iterable[str], writer: str
     ) -> dict[str, str | None]:
+        # each control node has a folder of its own there, for it removes what it has brought
+        own_folder = shorten(hashlib.sha256(writer.encode()).hexdigest())
+        sources = [file._replace(subfolder=own_folder) for file in files]
         host, stage_dir = (self._arguments[name] for name in ("slurm_host", "stage_dir"))
         staging = self.deliver_files(
-            files,
-            lambda execute: streaming.prepare_folder(files, stage_dir, execute, self._arguments["trusted_owners"]),
+            sources,
+            lambda execute: streaming.prepare_folder(sources, stage_dir, execute, self._arguments["trusted_owners"]),
             self._task_vars,
         )
         if os.path.normpath(folder) == staging.folder:
@@ -105,7 +126,8 @@ class ActionModule(DeliveringAction):
                 f"{folder} is where it is brought from, and where it is brought to; what is brought would be removed"
             )
         try:
-            broadcast = Broadcast(host, files, staging.folder, folder, self.execute_without_terminal, self._job)
+            source, parts = os.path.join(staging.folder, own_folder), [file._replace(writer=writer) for file in files]
+            broadcast = Broadcast(host, parts, source, folder, self.execute_without_terminal, self._job)
             return broadcast.deliver(nodes)
         finally:
-            streaming.remove_files(files, staging.folder, self.execute)
+            streaming.remove_files(sources, staging.folder, self.execute)

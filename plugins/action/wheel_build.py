@@ -23,6 +23,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.n
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.build_plan import Build, explain_lost
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import locate_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import streaming
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 
 if t.TYPE_CHECKING:
@@ -63,7 +64,7 @@ class ActionModule(DeliveringAction):
             self._connection.set_become_plugin(None)  # on the control node nothing becomes another user
         build = Build(**self._arguments["build"])
         try:
-            with use_proxy(self._arguments["proxy"]):
+            with use_proxy(self._arguments["proxy"]), explain_unforeseen(f"The build of {build.name} {build.version}"):
                 changed, report, warnings = self._build_once(build)
         except AnsibleConnectionFailure as exc:
             return self._fail(build, explain_lost(build, str(exc)))

@@ -27,6 +27,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.n
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.build_plan import ANY_NODE
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import locate_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import options
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.node_schema import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning import (
     agreement,
@@ -118,6 +119,8 @@ class ActionModule(NodeAction):
                 "stage_dir": arguments["stage_dir"],
                 "unfit": [],
             }
+        if arguments["environment"]:
+            check_environment(arguments["environment"])
         info = {"environment": arguments["environment"]} if arguments["environment"] else self._probe()
         environment = info["environment"]
         if not arguments["choose"]:

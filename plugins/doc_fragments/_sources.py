@@ -67,7 +67,7 @@ options:
     description:
       - Where GitHub is, or a mirror of it with the same paths, also one that takes the whole address behind its own
         (V(https://mirror.example/https://github.com)).
-      - Credentials do not belong here. Put them in C(~/.netrc) of the control node.
+      - Credentials do not belong here. Put them in C(~/.netrc) of the control node, under the host's name. They are sent over TLS alone.
     type: str
     default: https://github.com
   github_api_url:
@@ -78,7 +78,7 @@ options:
   github_token:
     description:
       - A token for the API, which raises its limit of requests. It needs no permissions. It is sent to the host of O(github_api_url)
-        alone.
+        alone, over TLS or within the control node.
       - When empty, the environment variable C(GITHUB_TOKEN) of C(ansible-playbook) counts.
     type: str
     default: ""

@@ -378,8 +378,10 @@ requirements:
   elements: str
   sample: [einops-0.8.1-py3-none-any.whl]
 leftovers:
-  description: What killed runs had left in the folder of packages, or of wheels, and was finished or removed, or would be.
-  returned: with O(mode=install) or O(state=absent)
+  description:
+    - What killed runs had left where this one installs, and was finished or removed, or would be. These are names in the folder of
+      packages, or paths with O(mode=find_links) and O(mode=pip_cache).
+  returned: success
   type: list
   elements: str
   sample: [~lash_attn]
@@ -494,15 +496,19 @@ def main():
 
     make_task = RemovalTask if module.params["state"] == ABSENT else Task
     task = make_task(module.params, module.check_mode, run, module.warn)
+    damaged = []
     try:
         try:
             result = task.perform()
+        except TorchExtensionError:
+            damaged = task.discard_damaged()
+            raise
         finally:
             task.remove_files()
     except MisfitError as exc:
         module.fail_json(msg=str(exc), proofs=exc.proofs)
     except TorchExtensionError as exc:
-        module.fail_json(msg=str(exc))
+        module.fail_json(msg=str(exc), damaged=damaged)
     except OSError as exc:
         module.fail_json(msg=f"{exc.filename}: {exc.strerror}. Nothing was installed.")
     module.exit_json(**result)

@@ -30,7 +30,9 @@ description:
   - A file that cannot be had is an error of the nodes that need it, in RV(nodes), and fails no task that runs once for all.
   - In check mode nothing is downloaded, and the result is never C(changed).
   - What wheels require is downloaded with the C(pip) of the Python that runs Ansible, with pip's own settings.
-  - Credentials for a mirror of GitHub are read from C(~/.netrc) of the control node.
+  - Credentials for a server are read from C(~/.netrc) of the control node, where they stand under the host's name. They are sent over
+    TLS alone.
+  - Of links with a signature a plan has none. They are in the cache of the control node that has found them.
 author:
   - The airgap.torch_extensions authors (@airgap-torch-extensions)
 requirements:

@@ -14,8 +14,8 @@ description:
   - Has a node fetch files from an HTTP(S) server that it reaches, into a folder of its own.
   - A file has its name there once all of it is there and has its SHA-256. What a fetch that was cut off has brought stays beside it
     under a hidden name, and the next one goes on from there (C(Range)).
-  - A connection that is cut, one that brings nothing for 60 seconds, and a server that is out of order are tried again with growing
-    pauses, until five tries in a row have brought nothing new.
+  - A connection that is cut, one that brings nothing for 60 seconds or less than 60 KiB in a minute, one that does not answer within two
+    minutes, and a server that is out of order are tried again with growing pauses, until five tries in a row have brought less than 60 KiB.
   - Credentials are those that C(~/.netrc) of the user has for the server; they are sent over TLS alone. Where it redirects to
     another host, that one gets what C(~/.netrc) has for it by name. Proxies are those of the environment.
   - The module needs nothing but Python.

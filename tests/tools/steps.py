@@ -33,6 +33,7 @@ class Result(NamedTuple):
     step: str
     outcome: str
     seconds: float = 0
+    processor: float = 0  # seconds of a core, but for what runs on by itself, as the nodes of the stand do
     reason: str = ""
 
 
@@ -61,8 +62,8 @@ class Run:
             if signal.sigwait({signal.SIGCHLD, *STOP}) != signal.SIGCHLD:
                 self._stop()
                 return False
-            for pid, status in ended_processes():
-                self._end(pid, status)
+            for pid, status, processor in ended_processes():
+                self._end(pid, status, processor)
             self._begin_steps()
         return True
 
@@ -75,13 +76,13 @@ class Run:
             say(f"begins   {step}")
             self._running[start(step)] = step, time.monotonic()
 
-    def _end(self, pid: int, status: int) -> None:
+    def _end(self, pid: int, status: int, processor: float) -> None:
         step, begin = self._running.pop(pid)
         seconds = time.monotonic() - begin
         lines = log(step).read_text(errors="replace").splitlines()
         reason = next((line.removeprefix("SKIPPED: ") for line in lines if line.startswith("SKIPPED: ")), "")
         outcome = "FAILED" if status else "skipped" if reason else "passed"
-        self.results.append(Result(step, outcome, seconds, reason))
+        self.results.append(Result(step, outcome, seconds, processor, reason))
         say(f"{outcome:8} {step} in {seconds:.0f} s")
         if status:
             print(f"--- the end of {log(step)}:", *lines[-SHOWN:], "---", sep="\n", flush=True)
@@ -102,7 +103,7 @@ class Run:
             last = time.monotonic() + patience
             while groups and time.monotonic() < last:
                 time.sleep(0.05)
-                ended = {pid for pid, _status in ended_processes()}
+                ended = {pid for pid, _status, _processor in ended_processes()}
                 if processes and not processes - ended:  # what they leave running does not heed Ctrl-C
                     last = time.monotonic() + 2
                 processes -= ended
@@ -144,16 +145,16 @@ def start(step: str) -> int:
     )
 
 
-def ended_processes() -> Iterator[tuple[int, int]]:
-    """PID and status of each."""
+def ended_processes() -> Iterator[tuple[int, int, float]]:
+    """PID, status and seconds of a core of each."""
     while True:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, used = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
             return
         if not pid:
             return
-        yield pid, status
+        yield pid, status, used.ru_utime + used.ru_stime
 
 
 def group_exists(pid: int) -> bool:
@@ -174,9 +175,9 @@ def send(number: signal.Signals, groups: set[int]) -> None:
 
 def table(results: list[Result]) -> Iterator[str]:
     width = max(len(step) for step in ["step", *(result.step for result in results)])
-    yield f"\n{'step':{width}}  result   seconds"
-    for step, outcome, seconds, reason in sorted(results, key=lambda result: -result.seconds):
-        yield f"{step:{width}}  {outcome:7} {seconds:8.0f}  {reason}".rstrip()
+    yield f"\n{'step':{width}}  result   seconds  of a core"
+    for step, outcome, seconds, processor, reason in sorted(results, key=lambda result: -result.seconds):
+        yield f"{step:{width}}  {outcome:7} {seconds:8.0f} {processor:10.0f}  {reason}".rstrip()
 
 
 def main() -> int:

@@ -154,7 +154,9 @@ def variables_read(text: str, role: str) -> set[str]:
 def entry_points(role: str) -> set[str]:
     """The files of tasks that people include: those that playbooks and the README name, and those that no other of them includes."""
     tasks = {path.stem: path.read_text() for path in ROOT.glob(f"roles/{role}/tasks/*.yml")}
-    included = re.findall(r'(?:import|include)_tasks: (?:"{{ role_path }}/tasks/)?(\w+)\.yml', "\n".join(tasks.values()))
+    included = re.findall(
+        r'(?:import|include)_tasks: (?:"{{ role_path }}/tasks/)?(\w+)\.yml', "\n".join(tasks.values())
+    )
     included += re.findall(r"'(\w+)\.yml'", "\n".join(tasks.values()))  # of which one is chosen
     texts = [path.read_text() for path in [*ROOT.glob("playbooks/*.yml"), ROOT / f"roles/{role}/README.md"]]
     named = re.findall(r"tasks_from: (\w+)\.yml", "\n".join(texts))

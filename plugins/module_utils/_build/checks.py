@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import os
 import re
-import tarfile
 import typing as t
-import zipfile
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._build import compilers, machine
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._build.builder import Builder
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._build.job_folder import JobFolder, list_files
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import archives
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
 
 _OTHER_BUILDER = "choose another builder (torch_extension_builder)"
@@ -25,6 +24,7 @@ _OTHER_COMPILER = "name an environment module that brings one (torch_extension_b
 _FIRST_GCC = {"c++20": 10, "c++23": 11}  # that knows the standard by this name
 _OLDEST_GCC = 8  # that knows -ffile-prefix-map
 _NVCC_NAME = re.compile(r"(?:nvidia_)?cuda_nvcc(?:_cu\d+)?-(?:linux-\w+-)?(\d+\.\d+)((?:\.\d+)*)")
+_MAX_TEXT = 1 << 20  # bytes of a file that is read; real ones have some hundred
 _TORCH_CUDA = re.compile(r"^cuda\b[^=]*= *['\"](\d+\.\d+)", re.MULTILINE)
 
 
@@ -181,14 +181,10 @@ def _torch_cuda(job: t.Mapping[str, t.Any], folder: JobFolder, builder: Builder)
 def _read_member(path: str, end: str) -> str | None:
     """The text of the first member of an archive whose name ends so."""
     try:
-        if path.endswith((".whl", ".zip")):
-            with zipfile.ZipFile(path) as archive:
-                names = [name for name in archive.namelist() if f"/{name}".endswith(f"/{end}")]
-                return archive.read(names[0]).decode(errors="replace") if names else None
-        with tarfile.open(path) as tar:
-            for member in tar:
-                if f"/{member.name}".endswith(f"/{end}") and member.isreg():
-                    return t.cast("t.IO[bytes]", tar.extractfile(member)).read().decode(errors="replace")
-    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError) as exc:
+        with archives.open_any(path, archives.COMPILER) as archive:
+            for member in archive:
+                if f"/{member.name}".endswith(f"/{end}") and member.kind == archives.FILE:
+                    return archive.open(member).read_all(_MAX_TEXT).decode(errors="replace")
+    except archives.ArchiveError as exc:
         raise TorchExtensionError(f"{os.path.basename(path)} cannot be read: {exc}.") from exc
     return None

@@ -17,6 +17,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.atomic import write_bytes
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import shorten
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import read_json as parse_file
 
 _FILES = "files"  # of all jobs
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,150}")
@@ -71,8 +72,7 @@ class JobFolder:
 def read_json(path: str) -> dict[str, t.Any]:
     """The content of a JSON file; empty if there is none."""
     with contextlib.suppress(OSError, ValueError):
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        content = parse_file(path)
         return content if isinstance(content, dict) else {}
     return {}
 

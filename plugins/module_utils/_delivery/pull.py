@@ -21,7 +21,9 @@ import urllib.parse
 import urllib.request
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.redaction import in_one_line
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.sizes import parse_size
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging, watch
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import (
     OTHER_FILE_ADVICE,
     OTHER_METHODS_ADVICE,
@@ -36,7 +38,7 @@ PRESENT, PULLED, MISSING = "there", "pulled", "missing"
 _SECONDS = 60  # to connect, and between two pieces of an answer
 _TRIES = 5  # in a row that bring nothing new
 _PAUSE = 1.0  # seconds before the second of them; doubled before each more
-_CHUNK = 1 << 20  # bytes
+_CHUNK = 1 << 16  # bytes
 _TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -88,14 +90,17 @@ class Puller:
         opener: urllib.request.OpenerDirector,
         sleep: t.Callable[[float], None] = time.sleep,
         seconds: float = _SECONDS,
+        pace: watch.Limit = watch.PACE,
     ) -> None:
         """
         :param folder: of the user alone (:func:`make_folder`)
         :param opener: of URLs (:func:`build_opener`)
         :param seconds: to connect, and between two pieces of an answer
+        :param pace: of a file; a request that brings less than this counts as one that brings nothing new, too
         """
         self._url, self._folder, self._opener = url.rstrip("/"), folder, opener
-        self._sleep, self._seconds = sleep, seconds
+        self._sleep, self._seconds, self._pace = sleep, seconds, pace
+        self._received = 0  # bytes, of all files
 
     def pull(self, remote: RemoteFile) -> str:
         """Fetch a file, or what is missing of it. It gets its name once it is complete and has its hash.
@@ -179,7 +184,9 @@ class Puller:
             except _MissingError:
                 return False
             except _TransientError as exc:
-                if _size_of(part) > largest:  # not only more than the last one, of a server that begins anew each time
+                if (
+                    _size_of(part) >= largest + self._pace.size
+                ):  # not only more than the last one, of a server that begins anew each time
                     tries, pause, largest = _TRIES, _PAUSE, _size_of(part)
                 else:
                     tries -= 1
@@ -221,27 +228,36 @@ class Puller:
             elif not _starts_at(response.headers.get("Content-Range"), start):
                 _truncate(part)
                 raise _TransientError(
-                    f"the server gives {response.headers.get('Content-Range')}, asked for was {start}-"
+                    f"the server gives {in_one_line(response.headers.get('Content-Range'))}, asked for was {start}-"
                 )
-            length = response.headers.get("Content-Length")
-            if length is not None and length.isdigit() and start + int(length) != remote.size:
+            length = parse_size(response.headers.get("Content-Length"))
+            if length is not None and start + length != remote.size:
                 _truncate(part)
-                raise self._other_file_error(remote, f"has {start + int(length)} bytes, wanted are {remote.size}")
+                raise self._other_file_error(remote, f"has {start + length} bytes, wanted are {remote.size}")
             handle = os.open(part, os.O_WRONLY | os.O_CREAT, 0o600)
-            with os.fdopen(handle, "wb") as file:
+            pieces = self._read_body(remote, response)
+            with os.fdopen(handle, "wb") as file, contextlib.closing(pieces):
                 file.truncate(start)
                 file.seek(start)
-                while start <= remote.size:  # one that goes on for ever is another file
-                    with self._explain_errors(remote):
-                        data = response.read(_CHUNK)
-                    if not data:
-                        break
+                for data in pieces:
                     start += file.write(data)
+                    if start > remote.size:  # one that goes on for ever is another file
+                        break
         if start > remote.size:
             _truncate(part)
             raise self._other_file_error(remote, f"has more than {remote.size} bytes, which are wanted")
         if start < remote.size:
             raise _TransientError(f"{start} bytes came, wanted are {remote.size}")
+
+    def _read_body(self, remote: RemoteFile, response: t.Any) -> t.Generator[bytes, None, None]:
+        """The pieces of a body, as they come."""
+        with self._explain_errors(remote), watch.Watch(self._pace, response.hang_up, lambda: self._received):
+            while True:
+                data = response.read1(_CHUNK)
+                if not data:
+                    return
+                self._received += len(data)
+                yield data
 
     @contextlib.contextmanager
     def _explain_errors(self, remote: RemoteFile) -> t.Iterator[None]:
@@ -256,21 +272,21 @@ class Puller:
         try:
             yield
         except urllib.error.HTTPError as exc:
-            with exc:
+            with contextlib.closing(exc):
                 if exc.code in (404, 410):
                     raise _MissingError from exc
                 if exc.code == 416:  # what is here is longer than what is there
                     _truncate(self._part_path(remote))
                 if exc.code == 416 or exc.code in _TRANSIENT_STATUSES:
-                    raise _TransientError(f"the server answers {exc.code} ({exc.reason})") from exc
+                    raise _TransientError(f"the server answers {exc.code} ({in_one_line(exc.reason)})") from exc
                 if exc.code in (401, 403):
                     raise TorchExtensionError(
-                        f"{url} is refused to this node ({exc.code} {exc.reason}). Put credentials for {host} into ~/.netrc"
+                        f"{url} is refused to this node ({exc.code} {in_one_line(exc.reason)}). Put credentials for {host} into ~/.netrc"
                         " of the user that the task becomes there, which are sent over https alone; or let everybody read it."
                         f" {OTHER_METHODS_ADVICE}"
                     ) from exc
                 raise TorchExtensionError(
-                    f"{url} cannot be fetched by this node{self._describe_proxy()}: the server answers {exc.code} ({exc.reason}). Look at"
+                    f"{url} cannot be fetched by this node{self._describe_proxy()}: the server answers {exc.code} ({in_one_line(exc.reason)}). Look at"
                     f" torch_extension_pull_url. {OTHER_METHODS_ADVICE}"
                 ) from exc
         except ssl.SSLCertVerificationError as exc:
@@ -278,16 +294,16 @@ class Puller:
         except urllib.error.URLError as exc:
             if isinstance(exc.reason, ssl.SSLCertVerificationError):
                 raise _untrusted_certificate(host, exc.reason) from exc
-            raise _TransientError(str(getattr(exc.reason, "strerror", None) or exc.reason)) from exc
+            raise _TransientError(in_one_line(getattr(exc.reason, "strerror", None) or exc.reason)) from exc
         except OSError as exc:
-            raise _TransientError(exc.strerror or str(exc)) from exc
+            raise _TransientError(in_one_line(exc.strerror or exc)) from exc
         except (http.client.InvalidURL, ValueError) as exc:  # in words that may hold a piece of a proxy's password
             raise TorchExtensionError(
                 f"{url} cannot be fetched by this node{self._describe_proxy()}: one of their addresses is none. Look at"
                 f" torch_extension_pull_url, and at http_proxy and https_proxy of the node. {OTHER_METHODS_ADVICE}"
             ) from exc
         except http.client.HTTPException as exc:
-            raise _TransientError(f"the server's answer is broken ({exc!r})") from exc
+            raise _TransientError(f"the server's answer is broken ({in_one_line(repr(exc))})") from exc
 
 
 def _untrusted_certificate(host: str | None, exc: ssl.SSLCertVerificationError) -> TorchExtensionError:
@@ -298,8 +314,8 @@ def _untrusted_certificate(host: str | None, exc: ssl.SSLCertVerificationError) 
 
 
 def _starts_at(content_range: str | None, start: int) -> bool:
-    match = re.match(r"bytes (\d+)-", content_range or "")
-    return match is not None and int(match.group(1)) == start
+    match = re.match(r"bytes ([0-9]+)-", content_range or "")
+    return match is not None and parse_size(match.group(1)) == start
 
 
 def _truncate(path: str) -> None:

@@ -9,14 +9,29 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import netrc
 import os
 import re
+import socket
 import ssl
+import typing as t
+import urllib.error
 import urllib.parse
 import urllib.request
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.credentials import (
+    find_credentials,
+    read_netrc,
+)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.watch import (
+    SILENCES,
+    Limit,
+    Watch,
+    duplicate,
+    hang_up,
+)
 
 #: how messages end
 OTHER_METHODS_ADVICE = "Nothing was changed. torch_extension_delivery has other ways, such as copy."
@@ -31,24 +46,99 @@ _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s]+-----END
 
 
 class _Credentials(urllib.request.BaseHandler):
-    """Those that ``~/.netrc`` has for the host of a request, over TLS alone, and anew after each redirection.
-
-    Where the server redirects to another host, that one gets what is there for it by name, and not what is there for all.
-    """
+    """Those that ``~/.netrc`` has for the host of a request, found anew after each redirection."""
 
     def __init__(self, entries: netrc.netrc | None) -> None:
         self._entries = entries
 
     def https_request(self, request: urllib.request.Request) -> urllib.request.Request:
-        host = urllib.parse.urlsplit(request.full_url).hostname or ""
-        entries = self._entries
-        is_named = entries is not None and (host in entries.hosts or host == request.origin_req_host.strip("[]"))
-        credentials = entries.authenticators(host) if entries is not None and is_named else None
+        credentials = find_credentials(self._entries, request.full_url, request.origin_req_host.strip("[]"))
         if credentials:
-            text = "{}:{}".format(credentials[0] or "", credentials[2] or "").encode()
             # one that is not taken along to where the server sends us
-            request.add_unredirected_header("Authorization", "Basic " + base64.b64encode(text).decode())
+            pair = base64.b64encode(":".join(credentials).encode()).decode()
+            request.add_unredirected_header("Authorization", f"Basic {pair}")
         return request
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer that can be ended while it is read."""
+
+    def __init__(self, sock: socket.socket, *args: t.Any, **more: t.Any) -> None:
+        self._line: socket.socket | None = duplicate(sock)
+        super().__init__(sock, *args, **more)
+
+    def hang_up(self) -> None:
+        hang_up(self._line)
+
+    def close(self) -> None:
+        super().close()
+        if self._line is not None:
+            self._line.close()
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection that is made, and begins to answer, in time; how much that is follows from its timeout."""
+
+    response_class = _Response
+    _line: socket.socket | None = None
+
+    def connect(self) -> None:
+        super().connect()
+        self._line = duplicate(self.sock)  # for TLS, which comes next, and takes the other
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        with self._watch():
+            return super().getresponse()
+
+    def close(self) -> None:
+        super().close()
+        if self._line is not None:
+            self._line.close()
+
+    def _watch(self) -> Watch:
+        return Watch(Limit(SILENCES * t.cast(float, self.timeout)), self._hang_up)
+
+    def _hang_up(self) -> None:
+        for line in (self._line, self.sock):
+            hang_up(line)
+
+
+class _PlainConnection(_Connection):
+    def connect(self) -> None:
+        with self._watch():
+            super().connect()
+
+
+class _SecureConnection(http.client.HTTPSConnection, _Connection):
+    def connect(self) -> None:
+        with self._watch():
+            super().connect()
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirections to where there is a watch, too."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: t.Any, code: int, msg: str, headers: t.Any, newurl: str
+    ) -> urllib.request.Request | None:
+        fp.close()  # else its body is read to the end, whatever that is
+        if urllib.parse.urlsplit(newurl).scheme not in ("http", "https"):
+            raise urllib.error.HTTPError(req.full_url, code, "it redirects to no http: or https:", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _PlainHandler(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_PlainConnection, request)
+
+
+class _SecureHandler(urllib.request.HTTPSHandler):
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(context=context)
+        self._own_context = context
+
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_SecureConnection, request, context=self._own_context)
 
 
 def check_url(url: str) -> str:
@@ -99,17 +189,16 @@ def build_opener(ca: str | None = None, path: str = "~/.netrc") -> urllib.reques
         context = ssl.create_default_context(cadata=None if ca is None else extract_certificates(ca))
     except (ssl.SSLError, ValueError, TypeError) as exc:
         raise TorchExtensionError(f"torch_extension_pull_ca_path has no certificates (PEM): {exc}.") from exc
-    return urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _Credentials(_read_netrc(path)))
+    handlers = (_PlainHandler(), _SecureHandler(context), _Redirects(), _Credentials(_read_netrc(path)))
+    return urllib.request.build_opener(*handlers)
 
 
 def _read_netrc(path: str) -> netrc.netrc | None:
     path = os.path.expanduser(path)
     try:
-        return netrc.netrc(path) if os.path.exists(path) else None
-    except netrc.NetrcParseError as exc:
-        reason = f"line {exc.lineno} is not understood"  # what stands there may be a password
-    except ValueError:
-        reason = "its characters are not understood"
+        return read_netrc(path) if os.path.exists(path) else None
+    except ValueError as exc:
+        reason = str(exc)
     except OSError as exc:
         reason = exc.strerror or "unknown error"
     raise TorchExtensionError(f"{path} on the node cannot be read: {reason}. Correct it. {OTHER_METHODS_ADVICE}")

@@ -40,6 +40,33 @@ def list_staged(folder: str) -> list[str]:
     return sorted(name for name in names if name.endswith(".whl") or is_part(name))
 
 
+def list_abandoned(folder: str) -> list[str]:
+    """Those of the wheels in a folder that nobody is about to complete."""
+    names = list_staged(folder)
+    parts = [name for name in names if is_part(name)]
+    written = _find_open([os.path.join(folder, name) for name in parts]) if parts else set()
+    return [name for name in names if os.path.join(folder, name) not in written]
+
+
+def _find_open(paths: t.Iterable[str]) -> set[str]:
+    """Those of some files that another process has open, as far as this user may know."""
+    files = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = os.stat(path, follow_symlinks=False)
+            files[status.st_dev, status.st_ino] = path
+    found: set[str] = set()
+    for process in os.listdir("/proc"):
+        if not process.isdigit() or int(process) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            for handle in os.listdir(f"/proc/{process}/fd"):
+                with contextlib.suppress(OSError):
+                    status = os.stat(f"/proc/{process}/fd/{handle}")
+                    found.update(path for key, path in files.items() if key == (status.st_dev, status.st_ino))
+    return found
+
+
 def clear_staged(folder: str, names: t.Iterable[str], trusted_owners: t.Iterable[str] = ()) -> None:
     """Remove files from a folder, and the folder if nothing else is in it. Root removes nothing where others can have a path lead to.
 

@@ -8,13 +8,12 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import stat
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.reading import open_regular
 
 _CHUNK = 1 << 22  # bytes
 _SHORT_DIGITS = 16
@@ -28,27 +27,16 @@ def shorten(sha256: str | None) -> str:
 def sha256_of(path: str) -> str:
     """The SHA-256 of a file, in hexadecimal, read in pieces.
 
-    :raises OSError: if it cannot be read
+    :raises OSError: if it is no regular file, or cannot be read
     """
-    with open_file(path) as file:
+    with open_regular(path) as file:
         return sha256_of_rest(file)
 
 
-def open_file(path: str) -> t.IO[bytes]:
-    """Open a file to read it. What is none, such as a pipe that nobody writes to, keeps nobody waiting.
+def sha256_of_rest(file: t.Any) -> str:
+    """The SHA-256 of what is left to read in what is open.
 
-    :raises OSError: if it is none, or cannot be read
-    """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError(errno.EINVAL, "it is no file", path)
-    return os.fdopen(handle, "rb")
-
-
-def sha256_of_rest(file: t.IO[bytes]) -> str:
-    """The SHA-256 of what is left to read in a file that is open.
-
+    :param file: with the method ``read`` of binary files
     :raises OSError: if it cannot be read
     """
     digest = hashlib.sha256()

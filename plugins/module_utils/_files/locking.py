@@ -14,6 +14,7 @@ import os
 import re
 import threading
 import time
+import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.users import user_name
@@ -24,16 +25,18 @@ WAIT_SECONDS = 600.0  # an installation that tries its wheel out on many GPUs ta
 _HELD = re.compile(r"^\d+: FLOCK +\S+ +\S+ +(?P<pid>\d+) +(?P<major>\w+):(?P<minor>\w+):(?P<inode>\d+) ", re.MULTILINE)
 
 
-def lock(handle: int, path: str, seconds: float = WAIT_SECONDS) -> None:
+def lock(handle: int, path: str, seconds: float = WAIT_SECONDS) -> bool:
     """Lock an open file or folder for this process, until it is closed; wait while another one has it.
 
     A file system without locks gives none, and that is no error.
 
     :param path: of what is open, for the error
+    :returns: whether another one had it
     :raises TorchExtensionError: if another one still has it then
     """
     # In a thread, for on NFS even a question that is not to wait may wait for a server of locks that does not answer.
-    thread = threading.Thread(target=_lock, args=[handle], daemon=True)
+    waited: list[bool] = []
+    thread = threading.Thread(target=_lock, args=[handle, waited], daemon=True)
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
@@ -41,11 +44,49 @@ def lock(handle: int, path: str, seconds: float = WAIT_SECONDS) -> None:
             f"{path} is held {describe_holder(handle)}, and was not freed within {seconds:.0f} s. Nothing was changed. Wait for that to"
             " end, or end it, and run this again."
         )
+    return bool(waited)
 
 
-def _lock(handle: int) -> None:
+@contextlib.contextmanager
+def locked_folder(folder: str) -> t.Iterator[bool]:
+    """Lock a folder: what is in it is changed by one process at a time.
+
+    :returns: whether another one had it, so that what was read before may have changed
+    :raises TorchExtensionError: if another one does not let go
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        yield lock(handle, folder)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def locked_if_there(path: str) -> t.Iterator[None]:
+    """Lock a file or folder that is replaced as a whole, if it is there: nobody else replaces it meanwhile.
+
+    :raises TorchExtensionError: if another one does not let go
+    """
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            except OSError:  # such as not there
+                break
+            stack.callback(os.close, handle)
+            lock(handle, path)
+            if os.path.exists(path) and os.path.samestat(os.fstat(handle), os.stat(path)):
+                break
+        yield
+
+
+def _lock(handle: int, waited: list[bool]) -> None:
     with contextlib.suppress(OSError):
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waited.append(True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def describe_holder(handle: int) -> str:

@@ -18,8 +18,10 @@ from urllib.parse import quote
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic, temporary
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import read_json
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import locked_folder
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.users import user_name
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import (
     check_inside,
@@ -166,14 +168,24 @@ def add_wheels(
     :raises TorchExtensionError: if something is wrong; nothing is changed then
     """
     check_ownership(environment, written_folders(environment))
+    pip_names = {file["filename"]: _check_delivered(file, folder, environment) for file in (*wheels, *requirements)}
+    with locked_folder(environment["python"]["prefix"]):
+        _add_wheels(wheels, requirements, folder, environment, pip_names)
+
+
+def _add_wheels(
+    wheels: t.Sequence[t.Mapping[str, t.Any]],
+    requirements: t.Sequence[t.Mapping[str, t.Any]],
+    folder: str,
+    environment: t.Mapping[str, t.Any],
+    pip_names: t.Mapping[str, str],
+) -> None:
     change = plan_pip_conf(environment)
-    files = [*wheels, *requirements]
-    pip_names = {file["filename"]: _check_delivered(file, folder, environment) for file in files}
     target = wheel_folder(environment)
     owner = os.stat(environment["python"]["prefix"])
     _make_folder(target, owner)
     hashes = {}
-    for file in files:
+    for file in (*wheels, *requirements):
         source, name = wheel_file.delivered_path(file, folder), pip_names[file["filename"]]
         hashes[name] = atomic.copy_file(source, os.path.join(target, name), like=owner, sha256=file["sha256"])
         for other in _other_wheels(target, name):
@@ -190,6 +202,25 @@ def add_wheels(
         atomic.write_bytes(_record_path(target, wheel["name"]), text.encode(), like=owner)
     if change.after != change.before:
         write_pip_conf(change, environment)
+
+
+def list_leftovers(_wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any]) -> list[str]:
+    """What killed runs have left beside wheels and settings: paths."""
+    folders = (wheel_folder(environment), environment["python"]["prefix"])
+    return [os.path.join(folder, name) for folder in folders for name in temporary.list_leftovers(folder)]
+
+
+def remove_leftovers(
+    wheels: t.Sequence[t.Mapping[str, t.Any]],
+    environment: t.Mapping[str, t.Any],
+    _warn: t.Callable[[str], object] = lambda text: None,
+) -> list[str]:
+    """Remove what killed runs have left. Returns the paths of it.
+
+    :raises TorchExtensionError: if the environment is somebody else's
+    """
+    check_ownership(environment, written_folders(environment))
+    return [path for path in list_leftovers(wheels, environment) if temporary.remove_leftover(path)]
 
 
 def _decide_action(wheel: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]) -> Action:
@@ -263,8 +294,7 @@ def _record_path(folder: str, name: str) -> str:
 def read_record(folder: str, name: str) -> dict[str, t.Any] | None:
     """What we recorded of a package's wheel: in the folder, its file name has lost the label that says for which torch it is."""
     try:
-        with open(_record_path(folder, name), encoding="utf-8") as file:
-            record = json.load(file)
+        record = read_json(_record_path(folder, name))
         for filename in (record["file"], *record["requirements"]):
             wheel_file.parse_name(filename)  # holds no path
         return {key: record[key] for key in ("wheel", "file", "sha256", "requirements")}

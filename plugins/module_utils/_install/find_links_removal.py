@@ -13,7 +13,8 @@ import os
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import temporary
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import locked_folder
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import find_links
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.removal import (
     Removal,
@@ -45,11 +46,19 @@ def plan_removal(names: t.Sequence[str], environment: Environment) -> Removal:
 
 def remove(names: t.Sequence[str], environment: Environment, _run: Run | None = None) -> Removal:
     """Remove the wheels of packages, and of what they alone require; parameters and errors as of :func:`plan_removal`."""
-    plan, folder = _plan(names, environment), find_links.wheel_folder(environment)
-    if not plan.removal.changes:
-        return plan.removal
+    foreseen = _plan(names, environment).removal
+    if not foreseen.changes:
+        return foreseen
+    with locked_folder(environment["python"]["prefix"]):
+        return _remove(_plan(names, environment), environment)
+
+
+def _remove(plan: _Plan, environment: Environment) -> Removal:
+    folder = find_links.wheel_folder(environment)
     if plan.settings:  # first: pip complains of a folder that is not there
         find_links.write_pip_conf(plan.settings, environment)
+    for path in find_links.list_leftovers([], environment):
+        temporary.remove_leftover(path)
     for name in plan.files:
         os.remove(os.path.join(folder, name))
     if plan.is_last:
@@ -77,14 +86,14 @@ def _plan(names: t.Sequence[str], environment: Environment) -> _Plan:
     own = {entry for entry, wheel in wheels.items() if wheel.name in names}
     own_records = {entry for entry in entries if _package_of_record(entry) in names}
     along = (set(required) & entries) - set(required_by_others) - own
-    half = {entry for entry in entries if entry.startswith(atomic.HALF_FILE_PREFIX)}
-    going = own | own_records | along | half
-    rest = entries - going
+    leftovers = find_links.list_leftovers([], environment)
+    going = own | own_records | along
+    rest = entries - going - set(map(os.path.basename, leftovers))
     settings = None if rest else find_links.plan_pip_conf_without(environment)
     if settings and settings.before == settings.after:
         settings = None
     empty = [path for path in _folders(environment)[:2] if not entries and os.path.isdir(path)]
-    if going or settings or empty:
+    if going or leftovers or settings or empty:
         check_ownership(environment, find_links.written_folders(environment))
     versions = {wheel.name: wheel.version for wheel in wheels.values()}
     packages = [
@@ -98,7 +107,7 @@ def _plan(names: t.Sequence[str], environment: Environment) -> _Plan:
     ]
     if going and not set(records) - set(names):
         stays += [f"{os.path.join(folder, entry)} (it is of unknown origin)" for entry in sorted(rest)]
-    removal = Removal(packages, sorted(along), stays, [*sorted(half), *empty], settings.diff() if settings else None)
+    removal = Removal(packages, sorted(along), stays, [*leftovers, *empty], settings.diff() if settings else None)
     # the records last: by them a run knows what one that was killed has left
     order = sorted(going, key=lambda entry: (entry in own_records, entry))
     return _Plan(removal, order, not rest, settings)

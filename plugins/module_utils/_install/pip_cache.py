@@ -9,14 +9,17 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic, temporary
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import read_json
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import locked_folder
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import check_writable
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
@@ -76,14 +79,49 @@ def add_wheel(wheel: t.Mapping[str, t.Any], folder: str, environment: t.Mapping[
             f" {wheel['version']}. Use torch_extension_mode: install."
         )
     target = os.path.dirname(path)
-    os.makedirs(target, exist_ok=True)
-    mark = json.dumps({"wheel": wheel["filename"]})
-    atomic.write_bytes(os.path.join(target, _MARK), mark.encode())
-    atomic.copy_file(source, path, sha256=wheel["sha256"])
-    origin = json.dumps(_direct_url(wheel["sdist_url"]))
-    atomic.write_bytes(os.path.join(target, _ORIGIN), origin.encode())
-    for other in _other_wheels(path):
-        os.remove(os.path.join(target, other))
+    os.makedirs(environment["pip_cache"]["dir"], exist_ok=True)
+    with locked_folder(environment["pip_cache"]["dir"]):
+        os.makedirs(target, exist_ok=True)
+        mark = json.dumps({"wheel": wheel["filename"]})
+        atomic.write_bytes(os.path.join(target, _MARK), mark.encode())
+        atomic.copy_file(source, path, sha256=wheel["sha256"])
+        origin = json.dumps(_direct_url(wheel["sdist_url"]))
+        atomic.write_bytes(os.path.join(target, _ORIGIN), origin.encode())
+        for other in _other_wheels(path):
+            os.remove(os.path.join(target, other))
+
+
+def wheels_folder(environment: t.Mapping[str, t.Any]) -> str:
+    """The folder of pip's cache that has wheels, each in a folder of its sdist, four levels below."""
+    return os.path.join(environment["pip_cache"]["dir"] or os.devnull, "wheels")
+
+
+def find_in_cache(pattern: str, environment: t.Mapping[str, t.Any]) -> list[str]:
+    """The paths of files in pip's cache, wherever their sdists have put them.
+
+    :param pattern: of their names
+    """
+    return sorted(glob.glob(os.path.join(glob.escape(wheels_folder(environment)), *["*"] * 4, pattern)))
+
+
+def list_leftovers(_wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any]) -> list[str]:
+    """What killed runs have left in pip's cache: paths."""
+    return [path for path in find_in_cache(f"{temporary.PREFIX}*", environment) if temporary.is_leftover(path)]
+
+
+def remove_leftovers(
+    wheels: t.Sequence[t.Mapping[str, t.Any]],
+    environment: t.Mapping[str, t.Any],
+    _warn: t.Callable[[str], object] = lambda text: None,
+) -> list[str]:
+    """Remove what killed runs have left. Returns the paths of it.
+
+    :raises TorchExtensionError: if this user cannot
+    """
+    leftovers = list_leftovers(wheels, environment)
+    for folder in {os.path.dirname(path) for path in leftovers}:
+        check_writable(folder, environment["pip_cache"]["dir"])
+    return [path for path in leftovers if temporary.remove_leftover(path)]
 
 
 def is_ours(path: str) -> bool:
@@ -92,10 +130,8 @@ def is_ours(path: str) -> bool:
     pip names a wheel after its METADATA, and the projects' own have a label in the name alone.
     """
     folder, filename = os.path.split(path)
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError), open(
-        os.path.join(folder, _MARK), encoding="utf-8"
-    ) as file:
-        if json.load(file)["wheel"] == filename:
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        if read_json(os.path.join(folder, _MARK))["wheel"] == filename:
             return True
     with contextlib.suppress(TorchExtensionError):
         return wheel_file.read_metadata(path).version != wheel_file.parse_name(filename).version

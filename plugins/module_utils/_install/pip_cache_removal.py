@@ -14,6 +14,7 @@ import os
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import locked_folder
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import pip_cache
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.removal import (
     Removal,
@@ -49,16 +50,24 @@ def remove(names: t.Sequence[str], environment: Environment, _run: Run | None = 
 
     :raises OSError: if something cannot be removed
     """
-    entries = _find_entries(names, environment)
-    for entry in entries:
-        if entry.is_ours:
-            _remove(entry.path, _wheels_folder(environment))
-    return _describe(names, entries, environment)
+    foreseen = plan_removal(names, environment)
+    if not foreseen.changes:
+        return foreseen
+    with locked_folder(environment["pip_cache"]["dir"]):
+        leftovers = pip_cache.remove_leftovers([], environment)
+        entries = _find_entries(names, environment)
+        for entry in entries:
+            if entry.is_ours:
+                _remove(entry.path, pip_cache.wheels_folder(environment))
+        removal = _describe(names, entries, environment)
+        for path in leftovers:
+            _remove_empty_folders(os.path.dirname(path), pip_cache.wheels_folder(environment))
+    return removal._replace(leftovers=leftovers)
 
 
 def _find_entries(names: t.Sequence[str], environment: Environment) -> list[_Entry]:
     entries = []
-    for path in sorted(glob.glob(os.path.join(glob.escape(_wheels_folder(environment)), *["*"] * 4, "*.whl"))):
+    for path in pip_cache.find_in_cache("*.whl", environment):
         wheel = wheel_file.parse_name_or_none(os.path.basename(path))
         if wheel is None or wheel.name not in names:
             continue
@@ -78,11 +87,7 @@ def _describe(names: t.Sequence[str], entries: t.Iterable[_Entry], environment: 
         for name in names
     ]
     stays = [f"{entry.path} (pip has built it itself)" for entry in entries if not entry.is_ours]
-    return Removal(packages, [], stays)
-
-
-def _wheels_folder(environment: Environment) -> str:
-    return os.path.join(environment["pip_cache"]["dir"] or os.devnull, "wheels")
+    return Removal(packages, [], stays, pip_cache.list_leftovers([], environment))
 
 
 def _remove(path: str, top: str) -> None:
@@ -93,6 +98,10 @@ def _remove(path: str, top: str) -> None:
         for name in pip_cache.RECORDS:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(os.path.join(folder, name))
+    _remove_empty_folders(folder, top)
+
+
+def _remove_empty_folders(folder: str, top: str) -> None:
     while len(folder) > len(top):
         with contextlib.suppress(OSError):  # something else is in it
             os.rmdir(folder)

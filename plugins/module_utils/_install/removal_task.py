@@ -97,7 +97,7 @@ class RemovalTask(Task):
     def _abandoned_files(self) -> list[str]:
         """What earlier runs have left in the folder of what they have brought: parts, and wheels of these packages that were not to stay."""
         folder, keep_files = self._params["folder"], self._params["keep_files"]
-        names = staging.list_staged(folder) if folder else []
+        names = staging.list_abandoned(folder) if folder else []
         return [name for name in names if staging.is_part(name) or (not keep_files and self._is_of_packages(name))]
 
     def _is_of_packages(self, filename: str) -> bool:

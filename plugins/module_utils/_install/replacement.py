@@ -17,13 +17,14 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
+import stat
 import threading
 import typing as t
 from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic, temporary
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import parse_json
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import records
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.damage import has_sound_record
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import (
@@ -31,13 +32,15 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.dist
     find_all_records,
     find_installed,
 )
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import (
-    SCRATCH_PREFIX,
-    find_leftovers,
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import find_leftovers
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import (
+    give_to_owner,
+    is_of_another_user,
 )
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.ownership import give_to_owner
 
 _NEW, _OLD, _PLAN = "new", "old", "plan.json"
+_PLAN_FORMAT = 1
+_MAX_PLAN = 4 << 20  # bytes; one that removes 10,000 files, which is rare, has 600 KB
 _MAX_FILES = 3  # that a message names
 _COMPILED = "__pycache__"
 
@@ -58,14 +61,15 @@ class RemovalPlan(t.NamedTuple):
 
 @contextlib.contextmanager
 def scratch_folder(site_packages: str) -> t.Iterator[str]:
-    """Make a scratch folder beside the packages, and yield the folder in it to unpack new distributions into."""
-    scratch = tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=site_packages)  # mode 0700
-    try:
+    """Make a scratch folder beside the packages, and yield the folder in it to unpack new distributions into.
+
+    There the user may write, there is room for what will be installed, and shared objects may be loaded (a home or /tmp may be mounted
+    noexec). The dot in its name keeps it from being importable.
+    """
+    with temporary.temporary_folder(site_packages) as scratch:
         for name in (_NEW, _OLD):
             os.mkdir(os.path.join(scratch, name))
         yield os.path.join(scratch, _NEW)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def plan_exchange(new: str, site_packages: str) -> Exchange | None:
@@ -178,7 +182,7 @@ def syncing(new: str) -> t.Iterator[None]:
 
     def write() -> None:
         with contextlib.suppress(OSError):
-            _sync_tree(new)
+            atomic.sync_tree(new)
 
     thread = threading.Thread(target=write, daemon=True)  # after an error nobody waits for it
     thread.start()
@@ -193,40 +197,122 @@ def carry_out(exchange: Exchange, new: str, site_packages: str) -> None:
     """
     scratch = os.path.dirname(new)
     give_to_owner(scratch, site_packages)  # who can finish it then, if we are killed
-    _sync_tree(new)
+    atomic.sync_tree(new)
     path = os.path.join(scratch, _PLAN)
-    atomic.write_bytes(path, json.dumps(exchange._asdict()).encode(), like=os.stat(site_packages))
-    _sync_entry(scratch)
-    try:
-        _finish(exchange, scratch, site_packages)
-    except OSError as exc:
-        _undo(exchange, scratch, site_packages)
-        os.unlink(path)
-        raise TorchExtensionError(
-            f"{exc.filename} cannot be {'replaced' if exchange.comes else 'removed'}: {exc.strerror}. Nothing was changed. All of {site_packages} should belong"
-            " to one user; become that one (become, become_user)."
-        ) from exc
-    _sync_entry(site_packages)
+    plan = {"format": _PLAN_FORMAT, **exchange._asdict()}
+    atomic.write_bytes(path, json.dumps(plan).encode(), like=os.stat(site_packages))
+    with _Folders(scratch, site_packages) as folders:
+        try:
+            _finish(exchange, folders)
+        except OSError as exc:
+            _undo(exchange, folders)
+            os.unlink(path)
+            raise TorchExtensionError(
+                f"{exc.filename} cannot be {'replaced' if exchange.comes else 'removed'}: {exc.strerror}. Nothing was changed. All of {site_packages} should belong"
+                " to one user; become that one (become, become_user)."
+            ) from exc
+    atomic.sync(site_packages)
     os.unlink(path)  # before anything else: a run that finds it carries it out again
 
 
-def remove_leftovers(site_packages: str, names: t.Iterable[str] = ()) -> list[str]:
+def remove_leftovers(
+    site_packages: str,
+    names: t.Iterable[str] = (),
+    prefix: str | None = None,
+    warn: t.Callable[[str], object] = lambda text: None,
+) -> list[str]:
     """Finish exchanges that were begun, and remove all leftovers. Returns their names.
 
     No other process may do so at the same time.
+
+    :param prefix: folder of the environment, outside of which nothing goes; by default that of the packages
+    :param warn: takes what the operator should know
     """
     leftovers = find_leftovers(site_packages, names)
     for name in leftovers:
         path = os.path.join(site_packages, name)
-        with contextlib.suppress(FileNotFoundError), open(os.path.join(path, _PLAN), encoding="utf-8") as file:
-            _finish(Exchange(**json.load(file)), path, site_packages)
-            _sync_entry(site_packages)
-            os.unlink(file.name)
+        if name.startswith(temporary.PREFIX):
+            _resume(path, site_packages, prefix or site_packages, warn)
         if name.endswith(".dist-info") and not name.startswith("~"):
             _remove_stale_record(name, site_packages)
-        else:
+        elif os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
     return leftovers
+
+
+def _resume(scratch: str, site_packages: str, prefix: str, warn: t.Callable[[str], object]) -> None:
+    """Finish the exchange that a killed run has begun, if it has."""
+    try:
+        exchange = _read_plan(scratch, site_packages, prefix)
+        if exchange is None:
+            return
+        with _open_folders(scratch, site_packages) as folders:
+            _finish(exchange, folders)
+    except _NotOursError as exc:
+        warn(
+            f"{os.path.join(scratch, _PLAN)} was not written by this collection: {exc}. It was not carried out, and goes with its folder."
+        )
+        return
+    atomic.sync(site_packages)
+    os.unlink(os.path.join(scratch, _PLAN))
+
+
+def _open_folders(scratch: str, site_packages: str) -> _Folders:
+    try:
+        return _Folders(scratch, site_packages)
+    except OSError as exc:
+        raise _NotOursError(f"{exc.filename} beside it cannot be opened ({exc.strerror})") from exc
+
+
+class _NotOursError(Exception):
+    """A plan that no run of ours has written. The message says what is wrong with it, and goes on after a colon."""
+
+
+def _read_plan(scratch: str, site_packages: str, prefix: str) -> Exchange | None:
+    """What a killed run was about to do; None if it had not come to that.
+
+    Whoever may write to the folder of packages may put a plan there, and we may be root.
+
+    :raises _NotOursError: if it asks for what no plan of ours does
+    """
+    try:
+        handle = os.open(os.path.join(scratch, _PLAN), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        raise _NotOursError(f"it cannot be opened ({exc.strerror})") from exc
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid(), os.stat(site_packages).st_uid):
+            raise _NotOursError("it is no file of the owner of the packages")
+        text = file.read(_MAX_PLAN + 1)
+    if len(text) > _MAX_PLAN:
+        raise _NotOursError(f"it has more than {_MAX_PLAN} bytes")
+    try:
+        plan = parse_json(text)
+    except ValueError as exc:
+        raise _NotOursError("it is no JSON") from exc
+    if not isinstance(plan, dict) or set(plan) != {"format", *Exchange._fields} or plan.pop("format") != _PLAN_FORMAT:
+        raise _NotOursError(f"it is none of format {_PLAN_FORMAT}")
+    for key, paths in plan.items():
+        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+            raise _NotOursError(f"its {key!r} are no names")
+    for name in plan["comes"]:
+        if "/" in name or not _is_path_of_ours(name):
+            raise _NotOursError(f"it brings {name[:200]!r}, which is no name in the folder of packages")
+    for path in plan["goes"]:
+        if not _is_path_of_ours(path) or not _is_below(path, site_packages, prefix):
+            raise _NotOursError(f"it removes {path[:200]!r}, which is no path in the environment")
+    return Exchange(**plan)
+
+
+def _is_path_of_ours(path: str) -> bool:
+    """Whether a path is written as a plan of ours writes it, and names something else than a folder of all packages."""
+    is_plain = not os.path.isabs(path) and "\0" not in path and os.path.normpath(path) == path
+    return is_plain and os.path.basename(path) not in ("", ".", "..") and not path.startswith(temporary.PREFIX)
 
 
 def _remove_stale_record(name: str, site_packages: str) -> None:
@@ -237,43 +323,110 @@ def _remove_stale_record(name: str, site_packages: str) -> None:
                 records.remove_record(record)
 
 
-def _finish(exchange: Exchange, scratch: str, site_packages: str) -> None:
+class _Folders:
+    """The folders of an exchange, held open: what is renamed is reached from them, wherever their names lead meanwhile."""
+
+    def __init__(self, scratch: str, site_packages: str) -> None:
+        #: root follows no link that another user may have put there
+        self._no_follow = os.O_NOFOLLOW if is_of_another_user(site_packages) else 0
+        self._site_packages = site_packages
+        with contextlib.ExitStack() as stack:
+            self.site = self._open(site_packages, stack, flags=0)
+            within = self._open(os.path.basename(scratch), stack, self.site, os.O_NOFOLLOW)
+            self.new = self._open(_NEW, stack, within, os.O_NOFOLLOW)
+            self.old = self._open(_OLD, stack, within, os.O_NOFOLLOW)
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> _Folders:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._stack.close()
+
+    def has(self, folder: int, name: str) -> bool:
+        """Whether there is a name in one of the folders."""
+        return _exists(name, folder)
+
+    def keep(self, path: str) -> None:
+        """Put what is at a path in the folder of packages aside, if there is anything: beside each other, whatever folders it was in."""
+        with contextlib.suppress(FileNotFoundError), self._parent(path) as (parent, name):
+            self._move(name, parent, quote(path, safe=""), self.old, path)
+
+    def give_back(self, path: str) -> None:
+        """The reverse of :meth:`keep`."""
+        with self._parent(path) as (parent, name):
+            self._move(quote(path, safe=""), self.old, name, parent, path)
+
+    def bring(self, name: str) -> None:
+        """Move what comes to the packages."""
+        self._move(name, self.new, name, self.site, name)
+
+    def take_back(self, name: str) -> None:
+        """The reverse of :meth:`bring`."""
+        self._move(name, self.site, name, self.new, name)
+
+    def remove_if_empty(self, path: str) -> None:
+        """Remove a folder in the folder of packages, with what Python keeps in it, if nothing else is there."""
+        with contextlib.suppress(OSError), self._parent(os.path.join(path, _COMPILED)) as (folder, name):
+            os.rmdir(name, dir_fd=folder)
+        with contextlib.suppress(OSError), self._parent(path) as (folder, name):
+            os.rmdir(name, dir_fd=folder)
+
+    def _move(self, source: str, source_folder: int, target: str, target_folder: int, path: str) -> None:
+        if not _exists(source, source_folder):
+            return
+        try:
+            os.rename(source, target, src_dir_fd=source_folder, dst_dir_fd=target_folder)
+        except OSError as exc:
+            exc.filename = os.path.join(self._site_packages, path)
+            raise
+
+    @contextlib.contextmanager
+    def _parent(self, path: str) -> t.Iterator[tuple[int, str]]:
+        """The open folder that holds a path of the folder of packages, and the name there."""
+        *folders, name = path.split("/")
+        with contextlib.ExitStack() as stack:
+            handle = self.site
+            for folder in folders:
+                handle = self._open(folder, stack, handle, self._no_follow)
+            yield handle, name
+
+    @staticmethod
+    def _open(path: str, stack: contextlib.ExitStack, folder: int | None = None, flags: int = 0) -> int:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | flags, dir_fd=folder)
+        stack.callback(os.close, handle)
+        return handle
+
+
+def _exists(name: str, folder: int) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _finish(exchange: Exchange, folders: _Folders) -> None:
     """Rename what is not renamed yet: what comes is still in the scratch folder then."""
     for path in exchange.goes:
-        _move(os.path.join(site_packages, path), _kept(path, scratch))
+        folders.keep(path)
     for name in exchange.comes:
-        if os.path.lexists(os.path.join(scratch, _NEW, name)):
-            _move(os.path.join(site_packages, name), _kept(name, scratch))
-            _move(os.path.join(scratch, _NEW, name), os.path.join(site_packages, name))
+        if folders.has(folders.new, name):
+            folders.keep(name)
+            folders.bring(name)
     for path in exchange.goes:
-        _remove_empty_folders(os.path.dirname(path), site_packages)
+        above = os.path.dirname(path)
+        while above and not above.startswith(".."):
+            folders.remove_if_empty(above)
+            above = os.path.dirname(above)
 
 
-def _undo(exchange: Exchange, scratch: str, site_packages: str) -> None:
+def _undo(exchange: Exchange, folders: _Folders) -> None:
     for name in exchange.comes:
-        if not os.path.lexists(os.path.join(scratch, _NEW, name)):
-            _move(os.path.join(site_packages, name), os.path.join(scratch, _NEW, name))
+        if not folders.has(folders.new, name):
+            folders.take_back(name)
     for path in (*exchange.comes, *exchange.goes):
-        _move(_kept(path, scratch), os.path.join(site_packages, path))
-
-
-def _kept(path: str, scratch: str) -> str:
-    """Where what goes is until all is done: beside each other, whatever folders it was in."""
-    return os.path.join(scratch, _OLD, quote(path, safe=""))
-
-
-def _move(source: str, target: str) -> None:
-    if os.path.lexists(source):
-        os.rename(source, target)
-
-
-def _remove_empty_folders(path: str, site_packages: str) -> None:
-    """Remove a folder in the folder of packages, and those above it there, as far as they are empty."""
-    while path and not path.startswith(".."):
-        for name in (os.path.join(path, _COMPILED), path):
-            with contextlib.suppress(OSError):
-                os.rmdir(os.path.join(site_packages, name))
-        path = os.path.dirname(path)
+        folders.give_back(path)
 
 
 def _is_below(path: str, site_packages: str, prefix: str) -> bool:
@@ -319,21 +472,3 @@ def _files_below(folder: str, name: str) -> t.Iterator[str]:
     for parent, _folders, files in os.walk(path):
         for file in files:
             yield os.path.relpath(os.path.join(parent, file), folder)
-
-
-def _sync_tree(folder: str) -> None:
-    for parent, _folders, files in os.walk(folder):
-        for name in (*files, "."):
-            _sync_entry(os.path.join(parent, name))
-
-
-def _sync_entry(path: str) -> None:
-    """A rename may reach the disk before the content does: after a power cut there would be a name with nothing in it."""
-    if os.path.islink(path):
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems sync no folders
-            os.fsync(handle)
-    finally:
-        os.close(handle)

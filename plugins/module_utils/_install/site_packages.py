@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import typing as t
@@ -16,7 +15,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import lock
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import locked_folder
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import delivered, installer, replacement
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import distributions, records
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.leftovers import (
@@ -69,6 +68,7 @@ def install(
     verify: str,
     devices: t.Sequence[str] = (),
     unpacked: t.Callable[[], object] = lambda: None,
+    superseded: t.Callable[[], object] = lambda: None,
     copy_first: bool = False,
 ) -> dict[str, list[dict[str, t.Any]]]:
     """Install wheels, and the wheels that they require, into an environment.
@@ -79,6 +79,7 @@ def install(
     :param verify: how to try the wheels out in a scratch folder before anything is changed: gpu, import or none
     :param devices: torch's names of the devices to try them out on; all GPUs if there are none
     :param unpacked: called when the files in the folder are no longer needed
+    :param superseded: called where another installation has ended just now: it may have done the same, or something else
     :param copy_first: whether others can exchange the files, so that copies of them are hashed and unpacked
     :returns: by the name of the wheel, the result on each GPU, as ``trial.check_on_gpus`` returns it
     :raises TorchExtensionError: if something is wrong; the environment is then as it was
@@ -88,8 +89,10 @@ def install(
     files = [*wheels, *requirements]
     for file in files:
         wheel_file.check_tags(file["filename"], environment)
-    with locked(python["site_packages"]):
-        replacement.remove_leftovers(python["site_packages"], _leftover_names(wheels))
+    with locked_folder(python["site_packages"]) as had_to_wait:
+        if had_to_wait:
+            superseded()
+        replacement.remove_leftovers(python["site_packages"], _leftover_names(wheels), python["prefix"])
         with replacement.scratch_folder(python["site_packages"]) as new:
             if copy_first:
                 folder = delivered.copy_files(files, folder, os.path.join(os.path.dirname(new), "files"))
@@ -150,34 +153,25 @@ def list_leftovers(wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Map
     return leftovers
 
 
-def remove_leftovers(wheels: t.Sequence[t.Mapping[str, t.Any]], environment: t.Mapping[str, t.Any]) -> list[str]:
+def remove_leftovers(
+    wheels: t.Sequence[t.Mapping[str, t.Any]],
+    environment: t.Mapping[str, t.Any],
+    warn: t.Callable[[str], object] = lambda text: None,
+) -> list[str]:
     """Finish or remove what killed runs have left of wheels. Returns its names.
 
+    :param warn: takes what the operator should know
     :raises TorchExtensionError: if it, or the environment, is somebody else's
     """
     folder = environment["python"]["site_packages"]
     check_ownership(environment, [folder])
     list_leftovers(wheels, environment)
-    with locked(folder):
-        return replacement.remove_leftovers(folder, _leftover_names(wheels))
+    with locked_folder(folder):
+        return replacement.remove_leftovers(folder, _leftover_names(wheels), environment["python"]["prefix"], warn)
 
 
 def _leftover_names(wheels: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
     return [name for wheel in wheels for name in (*wheel["imports"], wheel["name"])]
-
-
-@contextlib.contextmanager
-def locked(folder: str) -> t.Iterator[None]:
-    """One installation at a time: where a control node was lost, its installation may still run when the next one starts.
-
-    :raises TorchExtensionError: if another one does not end
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        lock(handle, folder)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _try_out(

@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import locked_folder
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import installer, needs, replacement
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.removal import (
     Removal,
@@ -20,7 +21,6 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.r
     not_there,
     removed,
 )
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.site_packages import locked
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import (
     Distribution,
     find_installed,
@@ -61,8 +61,8 @@ def remove(names: t.Sequence[str], environment: Environment, run: Run) -> Remova
     foreseen = _plan(names, environment).removal
     if not foreseen.changes:
         return foreseen
-    with locked(folder):
-        leftovers = replacement.remove_leftovers(folder)
+    with locked_folder(folder):
+        leftovers = replacement.remove_leftovers(folder, prefix=environment["python"]["prefix"])
         plan = _plan(names, environment)
         if plan.recorded.exchange.goes:
             with replacement.scratch_folder(folder) as new:

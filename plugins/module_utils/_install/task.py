@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import typing as t
 
@@ -16,6 +17,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.delivered import are_exchangeable
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import (
     ALL_DISTRIBUTIONS,
@@ -24,6 +26,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.envi
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.safe_to_run import check_may_run
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._verify import trial
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import (
     KEEP,
     Action,
@@ -48,6 +51,10 @@ class MisfitError(TorchExtensionError):
         self.proofs = proofs
 
 
+class _SupersededError(Exception):
+    """Another installation has ended just now, and what is to be done has to be looked at again."""
+
+
 class Task:
     """What the module is asked for, on one node."""
 
@@ -63,6 +70,8 @@ class Task:
         self._params, self._check_mode, self._run, self._warn = params, check_mode, run, warn
         self._wheels: t.Sequence[Wheel] = params["wheels"]
         self._files: list[Wheel] = [*params["wheels"], *params["requirements"]]
+        #: those that have been brought, and that we have not removed
+        self._delivered = list(self._files)
         self._mode: str = params["mode"]
 
     def perform(self) -> dict[str, t.Any]:
@@ -73,12 +82,19 @@ class Task:
         :raises TorchExtensionError: if it cannot be done; the environment is then as it was
         :raises OSError: if a file cannot be read or written
         """
+        while True:
+            try:
+                return self._perform()
+            except _SupersededError:
+                continue
+
+    def _perform(self) -> dict[str, t.Any]:
         cleared = self._abandoned_files()
         environment = self._given_environment() or self._read_environment()
         proofs = self._prove(environment)
         leftovers = self._leftovers(environment)
         if leftovers and not self._check_mode:
-            self._installer().remove_leftovers(self._wheels, environment)
+            leftovers = self._installer().remove_leftovers(self._wheels, environment, self._warn)
             environment = self._read_environment()
         actions = [self._examine(wheel, environment) for wheel in self._wheels]
         needed = [wheel for wheel, action in zip(self._wheels, actions) if action.action != KEEP]
@@ -100,12 +116,11 @@ class Task:
             diff = changes
         verify = self._trial_of(environment) if needed and self._mode == INSTALL else trial.NONE
         on_gpus = {} if self._check_mode or not needed else self._install(needed, absent, environment, verify)
-        if self._mode == INSTALL:
-            result["leftovers"] = leftovers
         return {
             "changed": bool(needed or leftovers or cleared),
             "wheels": [self._outcome(*pair, verify, on_gpus) for pair in zip(self._wheels, actions)],
             "requirements": [file["filename"] for file in absent],
+            "leftovers": leftovers,
             "cleared": cleared,
             "diff": diff,
             **result,
@@ -117,8 +132,28 @@ class Task:
         names = self._abandoned_files()
         if not keep_files:
             names += [file["filename"] for file in self._files]
+            self._delivered = []
         if folder and not self._check_mode and (names or not keep_files):
             staging.clear_staged(folder, names, self._params["trusted_owners"])
+
+    def discard_damaged(self) -> list[str]:
+        """Remove those of the delivered files that are not what was brought, and tell their names, with those that are not there.
+
+        It reads all of them: it is for when something has failed.
+        """
+        folder = self._params["shared_folder"] or self._params["folder"]
+        if self._check_mode or folder is None:
+            return []
+        damaged = []
+        for file in self._delivered:
+            path = wheel_file.delivered_path(file, folder)
+            try:
+                check_sha256(path, file["sha256"])
+            except TorchExtensionError:
+                damaged.append(file["filename"])
+                with contextlib.suppress(OSError):
+                    staging.clear_staged(os.path.dirname(path), [path], self._params["trusted_owners"])
+        return damaged
 
     def _abandoned_files(self) -> list[str]:
         """What earlier runs have left in the folder and is none of the delivered files."""
@@ -128,7 +163,7 @@ class Task:
         if self._params["keep_files"]:
             names = {name for name in names if staging.is_part(name)}
         folder = self._params["folder"]
-        return [name for name in staging.list_staged(folder) if name in names] if names and folder else []
+        return [name for name in staging.list_abandoned(folder) if name in names] if names and folder else []
 
     def _given_environment(self) -> Environment | None:
         """What the plan knew of the node, which may have changed since: good enough to foresee by."""
@@ -178,7 +213,7 @@ class Task:
         return proofs
 
     def _leftovers(self, environment: Environment) -> list[str]:
-        return self._installer().list_leftovers(self._wheels, environment) if self._mode == INSTALL else []
+        return t.cast("list[str]", self._installer().list_leftovers(self._wheels, environment))
 
     def _examine(self, wheel: Wheel, environment: Environment) -> Action:
         if wheel["conflicts"]:
@@ -234,8 +269,12 @@ class Task:
             verify=verify,
             devices=self._params["devices"],
             unpacked=self.remove_files,
+            superseded=self._look_again,
             copy_first=copy_first,
         )
+
+    def _look_again(self) -> None:
+        raise _SupersededError
 
     def _outcome(
         self, wheel: Wheel, action: Action, verify: str, on_gpus: t.Mapping[str, list[dict[str, t.Any]]]

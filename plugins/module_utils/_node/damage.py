@@ -11,9 +11,11 @@ from __future__ import annotations
 import base64
 import errno
 import os
+import stat
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.reading import read_start
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import (
     Distribution,
     RecordEntry,
@@ -71,7 +73,7 @@ def find_damage(distribution: Distribution, reads_all: bool = False) -> Damage:
             if not row.path.startswith(f"{metadata}/"):
                 damage.missing.append(row.path)
             continue
-        if row.size and row.size != str(status.st_size):
+        if not stat.S_ISREG(status.st_mode) or (row.size and row.size != str(status.st_size)):
             damage.changed.append(row.path)
         elif row.hash.startswith("sha256="):
             is_newer = status.st_mtime_ns > installed
@@ -93,8 +95,7 @@ def _lists(record: str, rows: t.Iterable[RecordEntry]) -> bool:
 
 def _read_installer(distribution: Distribution) -> str:
     try:
-        with open(os.path.join(distribution.path, "INSTALLER"), encoding="utf-8", errors="replace") as file:
-            return file.read(100).strip()
+        return read_start(os.path.join(distribution.path, "INSTALLER"), 100).decode("utf-8", "replace").strip()
     except OSError:
         return ""
 

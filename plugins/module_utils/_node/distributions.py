@@ -9,13 +9,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import io
 import os
 import re
 import typing as t
 from urllib.parse import unquote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import parse_json
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.reading import read_file, read_start
+
+_MAX_RECORD, _MAX_ROWS = 32 << 20, 500_000  # bytes and files; torch's has 1.5 MiB and 13,000
+_MAX_METADATA = 4 << 20  # bytes; real ones are a few KiB
+_MAX_ORIGIN = 64 << 10  # bytes; likewise
 
 
 class Distribution(t.NamedTuple):
@@ -76,9 +82,11 @@ def read_record(distribution: Distribution) -> list[RecordEntry]:
     import csv  # a node compiles what it imports each time, and one without extensions needs no RECORD
 
     entries: list[RecordEntry] = []
-    path = os.path.join(distribution.path, "RECORD")
-    with open(path, encoding="utf-8", errors="replace", newline="") as file, contextlib.suppress(csv.Error):
-        for row in csv.reader(line.replace("\0", "") for line in file):
+    text = read_start(os.path.join(distribution.path, "RECORD"), _MAX_RECORD).decode("utf-8", "replace")
+    with contextlib.suppress(csv.Error):
+        for row in csv.reader(io.StringIO(text.replace("\0", ""), newline="")):
+            if len(entries) == _MAX_ROWS:
+                break
             if row:
                 entries.append(RecordEntry(*[*row, "", ""][:3]))
     return entries
@@ -113,10 +121,10 @@ def _egg_version(text: str) -> str:
 
 def _read_version(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            match = re.search(r"^Version:\s*(\S+)", file.read(1 << 16), re.MULTILINE)
+        text = read_start(path, 1 << 16).decode("utf-8", "replace")
     except OSError:
         return ""
+    match = re.search(r"^Version:\s*(\S+)", text, re.MULTILINE)
     return match.group(1) if match else ""
 
 
@@ -157,8 +165,7 @@ def came_from_file(distribution: Distribution) -> bool:
     """Whether pip or uv has installed a distribution from a file on this machine, as for this collection."""
     try:
         record = _read_direct_url(distribution)
-        with open(os.path.join(distribution.path, "INSTALLER"), encoding="utf-8") as file:
-            installer = file.read().strip()
+        installer = read_file(os.path.join(distribution.path, "INSTALLER"), _MAX_ORIGIN).decode("utf-8").strip()
         return "archive_info" in record and urlsplit(record["url"]).scheme == "file" and installer in ("pip", "uv")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
@@ -175,15 +182,13 @@ def read_requirements(distribution: Distribution) -> set[str]:
         ("PKG-INFO", r"^Requires-Dist:\s*([\w.-]+)"),
         ("requires.txt", r"^([A-Za-z0-9][\w.-]*)"),  # of an egg
     ):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), open(
-            os.path.join(distribution.path, file), encoding="utf-8", errors="replace"
-        ) as opened:
-            names.update(canonical(name) for name in re.findall(pattern, opened.read(), re.MULTILINE))
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            text = read_start(os.path.join(distribution.path, file), _MAX_METADATA).decode("utf-8", "replace")
+            names.update(canonical(name) for name in re.findall(pattern, text, re.MULTILINE))
     return names
 
 
 def _read_direct_url(distribution: Distribution) -> t.Any:
     if not distribution.is_complete:
         return None
-    with open(os.path.join(distribution.path, "direct_url.json"), encoding="utf-8") as file:
-        return json.load(file)
+    return parse_json(read_file(os.path.join(distribution.path, "direct_url.json"), _MAX_ORIGIN))

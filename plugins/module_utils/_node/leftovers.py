@@ -13,12 +13,9 @@ import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import temporary
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import find_all_records
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import PACKAGES
-
-#: Beside the packages: there the user may write, there is room for what will be installed, and shared objects may be
-#: loaded (a home or /tmp may be mounted noexec). The dot keeps it from being importable.
-SCRATCH_PREFIX = ".torch_extension-"
 
 
 def find_leftovers(site_packages: str | None, names: t.Iterable[str] = ()) -> list[str]:
@@ -39,9 +36,10 @@ def find_leftovers(site_packages: str | None, names: t.Iterable[str] = ()) -> li
     records: dict[str, list[str]] = {}
     for entry in sorted(os.listdir(site_packages)):
         renamed = re.match(r"(~[-~.=%0-9]*(\w+?))(-[^-]*\.dist-info)?$", entry)
-        if entry.startswith(SCRATCH_PREFIX) or (
-            renamed and any(_is_renamed_from(renamed[1], renamed[2], name) for name in module_names)
-        ):
+        if entry.startswith(temporary.PREFIX):
+            if temporary.is_free(os.path.join(site_packages, entry)):
+                leftovers.append(entry)
+        elif renamed and any(_is_renamed_from(renamed[1], renamed[2], name) for name in module_names):
             leftovers.append(entry)
         elif entry.endswith(".dist-info") and entry.partition("-")[0].replace(".", "_").lower() in module_names:
             records.setdefault(canonical(entry.partition("-")[0]), []).append(entry)

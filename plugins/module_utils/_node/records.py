@@ -83,7 +83,7 @@ def record_origin(distribution: Distribution, filename: str, sha256: str) -> Non
     archive = {"hash": f"sha256={sha256.lower()}", "hashes": {"sha256": sha256.lower()}}
     text = json.dumps({"url": f"file:///{quote(filename)}", "archive_info": archive})
     path = os.path.join(distribution.path, "direct_url.json")
-    atomic.write_bytes(path, text.encode())
+    atomic.write_bytes(path, text.encode(), folder=distribution.folder)  # where leftovers are looked for
     name = f"{os.path.basename(distribution.path)}/direct_url.json"
     rows = [row for row in read_record(distribution) if row.path != name]
     _write_record(distribution, [*rows, RecordEntry(name, record_hash(path), str(os.path.getsize(path)))])
@@ -109,4 +109,5 @@ def mark_as_requirement(distribution: Distribution) -> None:
 def _write_record(distribution: Distribution, rows: t.Iterable[RecordEntry]) -> None:
     lines = io.StringIO(newline="")
     csv.writer(lines, lineterminator="\n").writerows(rows)
-    atomic.write_bytes(os.path.join(distribution.path, "RECORD"), lines.getvalue().encode())
+    path = os.path.join(distribution.path, "RECORD")
+    atomic.write_bytes(path, lines.getvalue().encode(), folder=distribution.folder)

@@ -76,14 +76,17 @@ def parse_constants(source: bytes) -> dict[str, str | None]:
 
     :raises SyntaxError: if it is none; ValueError likewise
     """
-    tree = ast.parse(source)
+    try:
+        tree = ast.parse(source)
+    except (RecursionError, MemoryError) as exc:  # of what is nested more deeply than any version.py
+        raise ValueError(str(exc) or "it is nested too deeply") from exc
     constants = {}
     for statement in tree.body:
         if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or statement.value is None:
             continue
         try:
             value = ast.literal_eval(statement.value)  # the nodes of constants have other names in Python 3.7
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError, MemoryError):
             continue
         if not isinstance(value, (str, type(None))):
             continue

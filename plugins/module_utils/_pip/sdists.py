@@ -15,6 +15,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import parse_json
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import output
 
 # Runs in the environment, with the user's own settings. It is `pip install` itself, stopped where pip asks its cache: that
@@ -153,7 +154,7 @@ def find_sdists(
     # -B: not even bytecode is written
     status, out, err = run([executable, "-B", "-c", _QUERY, json.dumps(list(requirement_by_name.values()))])
     try:
-        answers = json.loads(out)
+        answers = parse_json(out)
     except ValueError:
         last_line = (err.strip() or out.strip() or f"exit status {status}").splitlines()[-1].rstrip(".")
         return _failures(

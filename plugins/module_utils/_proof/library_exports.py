@@ -43,6 +43,9 @@ _STV_LOCAL = frozenset((1, 2))  # internal, hidden
 
 # Nothing real comes near these; a damaged file must not keep the node busy.
 _MOST_ENTRIES = 4096  # of the dynamic section, of the version definitions
+_MOST_NEEDED = 512  # libraries; torch's need 30
+_MOST_FOLDERS = 128  # in which they are looked for
+_MOST_STEPS = 1 << 20  # along the chains of a hash table; each name takes one or two in a real one
 _LONGEST_CHAIN = 4096  # symbols in one bucket of a hash table
 _LONGEST_STRING = 8192  # bytes; a RUNPATH of many folders
 
@@ -155,6 +158,8 @@ class Elf:
             tuple(filter(None, self._string(self._tags[tag]).split(":"))) if tag in self._tags else ()
             for tag in (_DT_RPATH, _DT_RUNPATH)
         )
+        if len(needed) > _MOST_NEEDED or max(map(len, (self.rpath, self.runpath))) > _MOST_FOLDERS:
+            raise self._damaged("dynamic section")
         self.versions = frozenset(self._definitions())
 
     def _definitions(self) -> t.Iterator[str]:
@@ -178,6 +183,7 @@ class Elf:
         bucket = bloom + words * _BLOOM.size
         chain = bucket + buckets * _WORD.size
         found: set[str] = set()
+        steps = 0
         if not buckets:
             return found
         for name in names:
@@ -189,6 +195,9 @@ class Elf:
             if start < first:  # an empty bucket
                 continue
             for index in range(start, start + _LONGEST_CHAIN):
+                steps += 1
+                if steps > _MOST_STEPS:
+                    raise self._damaged("hash table")
                 entry = self._word(chain + (index - first) * _WORD.size)
                 if (entry ^ number) < 2 and self._defines(index, name):
                     found.add(name)
@@ -203,6 +212,7 @@ class Elf:
         table = self._offset(self._tags[_DT_HASH])
         buckets = self._word(table)
         found: set[str] = set()
+        steps = 0
         if not buckets:
             return found
         bucket = table + 2 * _WORD.size
@@ -212,6 +222,9 @@ class Elf:
             for _step in range(_LONGEST_CHAIN):
                 if not index:  # STN_UNDEF
                     break
+                steps += 1
+                if steps > _MOST_STEPS:
+                    raise self._damaged("hash table")
                 if self._defines(index, name):
                     found.add(name)
                     break

@@ -18,6 +18,7 @@ import re
 import struct
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.reading import read_start
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.library_exports import (
     Elf,
     ElfError,
@@ -42,9 +43,14 @@ _DEFAULT_FOLDERS = (
 
 # Both are strings in the loader: the path of its cache, and its folders one behind the other, each with a slash at its end (glibc,
 # elf/dl-load.c: system_dirs).
-_CACHE_PATH = re.compile(rb"(/[^\0]{0,4000}/ld\.so\.cache)\0")
-_FOLDERS = re.compile(rb"(?<=\0)(/(?:[^\0\s%:]{1,1000}/)?(?:lib[^\0/]{0,5}|[^\0/]{1,40}-gnu[^\0/]{0,10}))/(?=\0)")
-_MAX_LOADER = 16 << 20  # bytes; real ones have 0.2 MB
+_CACHE_NAME = b"/ld.so.cache"
+_FOLDER = re.compile(rb"(?<=\0)/[^\0]{1,1050}(?=/\0)")
+_FOLDER_NAME = re.compile(rb"lib[^/]{0,5}|[^/]{1,40}-gnu[^/]{0,10}")
+_NO_FOLDER = re.compile(rb"[\s%:]")
+_MAX_PATH = 4000  # bytes
+_MAX_LOADER = 4 << 20  # bytes; real ones have 0.2 MB
+_MAX_FOLDERS = 32  # of a loader; that of Debian has 4
+_MAX_CACHE, _MOST_CACHED = 16 << 20, 1 << 15  # bytes and libraries; real ones have 0.2 MB and 2,000
 
 
 class LoaderSettings(t.NamedTuple):
@@ -297,30 +303,38 @@ def read_loader_settings(path: str, machine: str) -> LoaderSettings:
     :param machine: that of the program, as os.uname() has it
     """
     try:
-        with open(path, "rb") as file:
-            content = file.read(_MAX_LOADER)
+        content = read_start(path, _MAX_LOADER)
     except OSError:
         content = b""
-    cache = _CACHE_PATH.search(content)
-    folders = dict.fromkeys(os.fsdecode(folder) for folder in _FOLDERS.findall(content))
+    folders = dict.fromkeys(map(os.fsdecode, filter(_is_folder, _FOLDER.findall(content))))
     return LoaderSettings(
-        os.fsdecode(cache.group(1)) if cache else _CACHE,
-        tuple(folders) or tuple(folder.format(machine=machine) for folder in _DEFAULT_FOLDERS),
+        _find_cache_path(content) or _CACHE,
+        tuple(folders)[:_MAX_FOLDERS] or tuple(folder.format(machine=machine) for folder in _DEFAULT_FOLDERS),
     )
+
+
+def _find_cache_path(content: bytes) -> str | None:
+    end = content.find(_CACHE_NAME + b"\0")
+    start = content.rfind(b"\0", max(end - _MAX_PATH, 0), max(end, 0)) + 1
+    path = content[start : end + len(_CACHE_NAME)]
+    return os.fsdecode(path) if end > start and path.startswith(b"/") else None
+
+
+def _is_folder(path: bytes) -> bool:
+    return bool(_FOLDER_NAME.fullmatch(path.rpartition(b"/")[2])) and not _NO_FOLDER.search(path)
 
 
 def _read_cache(path: str) -> dict[str, list[str]]:
     """The libraries in the cache of ldconfig(8), by name. A cache that cannot be read counts as empty, as for the loader."""
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        content = read_start(path, _MAX_CACHE)
     except OSError:
         return {}
     start = content.find(_CACHE_MAGIC)
     if start < 0 or len(content) < start + _CACHE_HEADER.size:
         return {}
     _magic, count, _strings = _CACHE_HEADER.unpack_from(content, start)
-    entries = content[start + _CACHE_HEADER.size :][: count * _CACHE_ENTRY.size]
+    entries = content[start + _CACHE_HEADER.size :][: min(count, _MOST_CACHED) * _CACHE_ENTRY.size]
     libraries_by_name: dict[str, list[tuple[int, str]]] = {}
     for _flags, key, value, _version, capabilities in _CACHE_ENTRY.iter_unpack(
         entries[: len(entries) // _CACHE_ENTRY.size * _CACHE_ENTRY.size]
@@ -332,7 +346,7 @@ def _read_cache(path: str) -> dict[str, list[str]]:
 
 
 def _read_string(content: bytes, start: int) -> str:
-    return os.fsdecode(content[start : max(content.find(b"\0", start), start)])
+    return os.fsdecode(content[start : max(content.find(b"\0", start, start + _MAX_PATH), start)])
 
 
 def _reason(exc: Exception) -> str:

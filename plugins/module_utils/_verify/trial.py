@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import ast
-import json
+import contextlib
 import os
 import shutil
 import time
@@ -18,6 +18,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.types import Run
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import parse_json
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import limits
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.self_description import MARK
 
@@ -184,7 +185,8 @@ def _parse_results(out: str) -> t.Iterator[dict[str, t.Any]]:
     """The lines of the check itself: packages print, too."""
     for line in out.splitlines():
         if line.startswith(('{"devices":', '{"result":')):
-            yield json.loads(line)
+            with contextlib.suppress(ValueError):
+                yield parse_json(line)
 
 
 def _last_words(status: int, out: str, err: str, is_timed_out: bool = False) -> str:

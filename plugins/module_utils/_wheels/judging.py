@@ -37,6 +37,8 @@ with contextlib.suppress(ImportError):  # the control node says what it lacks be
     from packaging.version import InvalidVersion, Version
 
 
+_LONGEST_NAME = 255  # of a file; with no more digits than Python reads as a number
+
 #: who tells something, in words
 NAME, ADDRESS = "its name", "its address"
 
@@ -127,6 +129,9 @@ def judge_wheels(
     candidates, misnamed = [], []
     for position, asset in enumerate(assets):
         if not is_named_after(asset.filename, name):
+            continue
+        if len(asset.filename) > _LONGEST_NAME:
+            misnamed.append(Misnamed(f"{asset.filename[:100]}…", f"its name has {len(asset.filename)} characters"))
             continue
         try:
             parsed = labels.parse_filename(asset.filename, place)

@@ -15,8 +15,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import judging, labels
 
 with contextlib.suppress(ImportError):  # the control node says what it lacks before it comes here
-    from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
-    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
     from packaging.version import Version
 
@@ -69,6 +68,25 @@ def marker_environment(environment: t.Mapping[str, t.Any]) -> dict[str, str]:
     }
 
 
+def read_requirement(line: str) -> Requirement:
+    """Read a line Requires-Dist (PEP 508).
+
+    :raises ValueError: if it cannot be read, whatever packaging says of it
+    """
+    try:
+        return Requirement(line)
+    except RecursionError as exc:  # of packaging before 25
+        raise ValueError("its marker has too many brackets") from exc
+
+
+def applies(requirement: Requirement, markers: t.Mapping[str, str]) -> bool:
+    """Whether a requirement counts on a node.
+
+    :raises ValueError: if its marker compares what cannot be compared
+    """
+    return requirement.marker is None or requirement.marker.evaluate(dict(markers))
+
+
 def torch_requirement(requires: t.Iterable[str], markers: t.Mapping[str, str]) -> TorchRequirement | None:
     """What a wheel requires of torch, or None if it does not say more than torch.
 
@@ -78,13 +96,14 @@ def torch_requirement(requires: t.Iterable[str], markers: t.Mapping[str, str]) -
     specifier = SpecifierSet()
     for line in requires:
         try:
-            requirement = Requirement(line)
-            applies = requirement.marker is None or requirement.marker.evaluate({**markers, "extra": ""})
-        except InvalidRequirement:
+            requirement = read_requirement(line)
+        except ValueError:
             continue
-        except (UndefinedEnvironmentName, UndefinedComparison):
-            applies = True
-        if applies and canonical(requirement.name) == "torch":
+        try:
+            counts = applies(requirement, {**markers, "extra": ""})
+        except ValueError:
+            counts = True
+        if counts and canonical(requirement.name) == "torch":
             specifier &= requirement.specifier
     return TorchRequirement(specifier) if specifier else None
 

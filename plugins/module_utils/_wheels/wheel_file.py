@@ -11,26 +11,22 @@ from __future__ import annotations
 import os
 import re
 import typing as t
-import zipfile
-import zlib
 from email.message import Message
 from email.parser import HeaderParser
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import archives
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import check_sha256
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import python_tags
 
-try:
-    from lzma import LZMAError
-except ImportError:  # a Python that was built without it; zipfile says so then
-    LZMAError = zlib.error  # type: ignore[misc,assignment]
-
-_NAME = re.compile(r"[\w.+!-]+$")
+_NAME = re.compile(r"[A-Za-z0-9][\w.+!-]{0,250}", re.ASCII)  # which is no option of a command
 _BUILD = re.compile(r"(\d{1,18})(.*)")  # PEP 427
 
 METADATA_NAME = re.compile(r"[^/]+\.dist-info/METADATA$")
 METADATA_LIMIT = 4 << 20  # bytes; real ones are a few KiB, and a hostile one must not fill the memory
+_MAX_REQUIREMENTS = 1000  # lines Requires-Dist; those of the largest packages have some hundred
+_MAX_REQUIREMENT_LENGTH = 2000  # characters of one
 
 
 #: folders that some wheels bring along
@@ -63,7 +59,7 @@ def parse_name(filename: str) -> WheelName:
     :raises TorchExtensionError: if it is no name of a wheel, or holds a path
     """
     parts = filename[: -len(".whl")].split("-")
-    if not filename.endswith(".whl") or len(parts) not in (5, 6) or not _NAME.match(filename):
+    if not filename.endswith(".whl") or len(parts) not in (5, 6) or not _NAME.fullmatch(filename):
         raise TorchExtensionError(f"{filename!r} is not the name of a wheel (name-version-python-abi-platform.whl).")
     build = _BUILD.match(parts[2]) if len(parts) == 6 else None
     if len(parts) == 6 and not build:
@@ -112,22 +108,16 @@ def read_metadata(path: str, file: t.Any = None) -> WheelMetadata:
     """
     name = os.path.basename(path)
     try:
-        with zipfile.ZipFile(file or path) as archive:
-            members = [info for info in archive.infolist() if METADATA_NAME.match(info.filename)]
+        with archives.open_zip(path, archives.WHEEL, file) as archive:
+            members = [member for member in archive.file_names() if METADATA_NAME.match(member)]
             if len(members) != 1:
                 raise TorchExtensionError(
                     f"{name} is not a wheel: it has {len(members)} METADATA files, a wheel has one."
                 )
-            if members[0].file_size > METADATA_LIMIT:
-                raise TorchExtensionError(
-                    f"{name} is not a sound wheel: its METADATA is larger than {METADATA_LIMIT} bytes."
-                )
-            with archive.open(members[0]) as member:
-                content = member.read(METADATA_LIMIT)
-    except (
-        *(zipfile.BadZipFile, zlib.error, LZMAError, OSError, EOFError),
-        *(ValueError, OverflowError, NotImplementedError, RuntimeError),
-    ) as exc:
+            content = archive.open_file(members[0]).read_all(METADATA_LIMIT)
+    except archives.UnsoundArchiveError as exc:
+        raise TorchExtensionError(f"{name} is not a sound wheel: {exc}.") from exc
+    except archives.ArchiveError as exc:
         raise TorchExtensionError(f"{name} is not a wheel: {exc}.") from exc
     return parse_metadata(content, name)
 
@@ -163,17 +153,28 @@ def parse_metadata(content: bytes, filename: str) -> WheelMetadata:
     headers = _parse_headers(content)
     if not headers["Name"] or not headers["Version"]:
         raise TorchExtensionError(f"{filename} is not a sound wheel: its METADATA has no Name or no Version.")
+    if not all(map(str.isprintable, (headers["Name"], headers["Version"]))):
+        raise TorchExtensionError(f"{filename} is not a sound wheel: its Name or its Version cannot be printed.")
+    requires = read_requirements(content, filename)
     return WheelMetadata(
-        canonical(headers["Name"]),
-        headers["Version"].strip(),
-        read_requirements(content),
-        headers["Requires-Python"] or "",
+        canonical(headers["Name"]), headers["Version"].strip(), requires, headers["Requires-Python"] or ""
     )
 
 
-def read_requirements(content: bytes) -> tuple[str, ...]:
-    """The lines Requires-Dist of METADATA."""
-    return tuple(_parse_headers(content).get_all("Requires-Dist") or ())
+def read_requirements(content: bytes, filename: str) -> tuple[str, ...]:
+    """The lines Requires-Dist of METADATA.
+
+    :param filename: of the wheel, for messages
+    :raises TorchExtensionError: if there are more, or longer ones, than any package has
+    """
+    lines = tuple(_parse_headers(content).get_all("Requires-Dist") or ())
+    longest = max(map(len, lines), default=0)
+    if len(lines) > _MAX_REQUIREMENTS or longest > _MAX_REQUIREMENT_LENGTH:
+        raise TorchExtensionError(
+            f"{filename} is not a sound wheel: its METADATA has {len(lines)} lines Requires-Dist, the longest of {longest}"
+            f" characters, wanted are no more than {_MAX_REQUIREMENTS} lines of {_MAX_REQUIREMENT_LENGTH} characters."
+        )
+    return lines
 
 
 def _parse_headers(content: bytes) -> Message:

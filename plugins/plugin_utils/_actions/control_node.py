@@ -15,9 +15,9 @@ import typing as t
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.plain_types import to_plain_types
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.ansible_core import require_ansible_core
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.outcome import conclude
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import locate_cache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 
@@ -70,7 +70,8 @@ class ControlNodeAction(ActionBase):
         super().run(tmp, task_vars)
         _validated, arguments = self.validate_argument_spec({**DOWNLOAD_ARGUMENTS, **self.arguments})
         arguments = to_plain_types(arguments)
-        try:
+
+        def perform() -> dict[str, t.Any]:
             require_ansible_core()
             context = DownloadContext(
                 cache=locate_cache(arguments["cache_dir"]),
@@ -80,10 +81,8 @@ class ControlNodeAction(ActionBase):
             )
             with use_proxy(arguments["proxy"]):
                 return self.perform(arguments, context)
-        except (
-            TorchExtensionError
-        ) as exc:  # a result, for of an exception Ansible says more than that (to ansible-core 2.18)
-            return {"failed": True, "msg": str(exc)}
+
+        return conclude(self._task.action, perform)
 
 
 def make_progress(is_shown: bool) -> Progress:

@@ -124,6 +124,13 @@ def explain_death(
         this = f", and this is {_dotted(used.version)}" if used.version else " that runs"
         need = f"Modules need Python {_dotted(OLDEST_PYTHON)} or newer{this}."
         return f"No module runs on this node: {fact}. {need} {_advise(question, own_path, answers)}", ()
+    if status < 0:  # of a process of the control node: a shell on the node tells of a signal by 128 and more
+        return (
+            f"How a module of this collection has ended on this node is not known: what connects to it {describe_end(status)} on the"
+            " control node. Run this again, which goes on from what is there. If nobody has killed it, look at the control node's memory"
+            " (dmesg).",
+            (),
+        )
     limit = explain_limit(said or describe_end(status))
     if limit:
         return f"A module of this collection did not get to its end on this node: {fact} ({limit}).", ()

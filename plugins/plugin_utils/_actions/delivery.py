@@ -73,7 +73,7 @@ class DeliveringAction(NodeAction):
     def _stream_all(
         self, files: t.Sequence[streaming.File], inspect: InspectFolder, tries: int = _MAX_TRIES
     ) -> streaming.Staging:
-        """Send the missing files. Where a connection is lost for a moment, the next one resumes."""
+        """Send the missing files. Where a connection is lost for a moment, the next one resumes; what another run removes is sent again."""
         while True:
             try:
                 staging = inspect(self.execute_without_terminal)
@@ -83,7 +83,7 @@ class DeliveringAction(NodeAction):
                     connection.tune_for_files(self._connection)
                 streaming.send_files(files, staging, self._stream, self.execute)
                 return staging
-            except AnsibleConnectionFailure:
+            except (AnsibleConnectionFailure, streaming.VanishedError):
                 tries -= 1
                 if not tries:
                     raise

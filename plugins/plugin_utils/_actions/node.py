@@ -18,10 +18,14 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.limits import last_words
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions import dead_module
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.ansible_core import require_ansible_core
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.outcome import conclude
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection, streaming
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.module_answers import check_answer
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.visible import (
+    make_json_visible,
+    make_visible,
+)
 
-#: keys of a module's result that are Ansible's own
-_ANSIBLE_KEYS = ("invocation", "_ansible_parsed")
 # how Ansible begins, where the user that the task becomes cannot read the files of the user who logs in
 _UNREADABLE_FILES = "Failed to set permissions on the temporary files"
 _TEST_INPUT = f"{streaming.MARKER}input:read"
@@ -55,15 +59,16 @@ class NodeAction(ActionBase):
         # it shares with the others.
         gc.freeze()
         super().run(tmp, task_vars)
+        return conclude(self._task.action, lambda: self._perform_on_node(task_vars or {}))
+
+    def _perform_on_node(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        require_ansible_core()
+        self._chose_pipelining = connection.enable_pipelining(self._connection, self._task, task_vars)
+        connection.tune_for_files(self._connection, may_reuse=True)
         try:
-            require_ansible_core()
-            self._chose_pipelining = connection.enable_pipelining(self._connection, self._task, task_vars or {})
-            connection.tune_for_files(self._connection, may_reuse=True)
-            return self.perform(task_vars or {})
+            return self.perform(task_vars)
         except ModuleFailedError as exc:
             return exc.result
-        except TorchExtensionError as exc:
-            return {"failed": True, "msg": str(exc)}
 
     def run_module(
         self, name: str, arguments: t.Mapping[str, t.Any], task_vars: dict[str, t.Any], check_mode: bool | None = None
@@ -72,6 +77,7 @@ class NodeAction(ActionBase):
 
         :param check_mode: whether in check mode; as the task has it, if None
         :raises ModuleFailedError: if it fails
+        :raises TorchExtensionError: if it answers what it cannot answer
         """
         before = self._task.check_mode
         self._task.check_mode = before if check_mode is None else check_mode
@@ -90,7 +96,7 @@ class NodeAction(ActionBase):
                 if key != "exception" and (key not in dead_module.OUTPUTS or key in evidence)
             }
             result["msg"] = message
-        result = {key: value for key, value in result.items() if key not in _ANSIBLE_KEYS}
+        result = check_answer(name, result, self._task.delegate_to or task_vars["inventory_hostname"])
         if result.get("failed"):
             raise ModuleFailedError(result)
         return result
@@ -99,6 +105,11 @@ class NodeAction(ActionBase):
         """Run a command of sh(1)."""
         result = self._low_level_execute_command(command, in_data=data)
         return streaming.CommandResult(result["rc"], result["stdout"], result["stderr"])
+
+    def _parse_returned_data(self, res: dict[str, t.Any], *args: t.Any, **kwargs: t.Any) -> t.Any:
+        """What a module has printed, as Ansible reads it: its warnings, and what is no answer, Ansible shows by itself, on the way."""
+        shown = {"stdout": make_json_visible(res["stdout"]), "stderr": make_visible(res["stderr"])}
+        return super()._parse_returned_data({**res, **shown}, *args, **kwargs)
 
     def _start_module(
         self, name: str, arguments: t.Mapping[str, t.Any], task_vars: dict[str, t.Any]

@@ -12,6 +12,9 @@ import typing as t
 _MAX_ENTRIES = (
     250_000  # of tables in one wheel. The libraries of flash-attn have some 10,000; each takes pyelftools 30 µs
 )
+_MAX_LOOKUPS = (
+    100_000  # of files by the loader, as a node then follows them; flash-attn needs 50, all of torch's libraries 5,000
+)
 _MAX_TEXT_SIZE = 32 << 20  # bytes of names in one wheel, all of which are kept
 
 
@@ -22,12 +25,13 @@ class UnreadableError(Exception):
 class Budget:
     """How much may be read of one wheel, so that no count in it decides how long that takes and how much memory."""
 
-    def __init__(self, entries: int = _MAX_ENTRIES, text: int = _MAX_TEXT_SIZE) -> None:
+    def __init__(self, entries: int = _MAX_ENTRIES, text: int = _MAX_TEXT_SIZE, lookups: int = _MAX_LOOKUPS) -> None:
         """
         :param entries: of tables
         :param text: bytes of names
+        :param lookups: of libraries in folders
         """
-        self._entries, self._text = entries, text
+        self._entries, self._text, self._lookups = entries, text, lookups
 
     def spend_entries(self, count: int) -> None:
         """
@@ -45,6 +49,16 @@ class Budget:
         if size > self._text:
             raise UnreadableError(f"it has {size} more bytes of names, and {self._text} are left to read")
         self._text -= size
+
+    def spend_lookups(self, count: int) -> None:
+        """
+        :raises UnreadableError: if these are more lookups than are left
+        """
+        if count > self._lookups:
+            raise UnreadableError(
+                f"it has the loader look for {count} more files, and {self._lookups} are left to look for"
+            )
+        self._lookups -= count
 
 
 def read_exactly(file: t.IO[bytes], offset: int, size: int) -> bytes:

@@ -13,6 +13,7 @@ import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import read_json
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import STABLE_ABI
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries import fatbin, library_needs
@@ -101,7 +102,7 @@ def read_facts(path: str, folder: str | None = None) -> dict[str, t.Any]:
     problems: list[str] = []
     budget = Budget()
     with open_archive(path, folder or _folder(path)) as archive:
-        requires_torch = _read_requirement(archive)
+        requires_torch = _read_requirement(archive, os.path.basename(path))
         files = _installed_paths(archive.file_names())
         names = sorted(name for name in archive.file_names() if _LIBRARY_NAME.search(name))
         if len(names) > _MAX_LIBRARIES:
@@ -170,9 +171,8 @@ def read_kept_facts(path: str, filename: str, sha256: str) -> dict[str, t.Any] |
     :param filename: of the wheel
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            kept = json.load(file)
-    except (OSError, ValueError, RecursionError):
+        kept = read_json(path)
+    except (OSError, ValueError):
         return None
     if not isinstance(kept, dict) or (kept.get("version"), kept.get("sha256")) != (FACTS_VERSION, sha256):
         return None
@@ -235,12 +235,12 @@ def _linked_cuda_major(libraries: t.Mapping[str, library_needs.Library], problem
     return None
 
 
-def _read_requirement(archive: Archive) -> list[str]:
+def _read_requirement(archive: Archive, filename: str) -> list[str]:
     """The lines of METADATA that require torch. Whether a wheel has METADATA at all is checked by who installs it."""
     for name in archive.file_names():
         if wheel_file.METADATA_NAME.match(name):
-            content = archive.read_start(name, wheel_file.METADATA_LIMIT)
-            return [line for line in wheel_file.read_requirements(content) if _REQUIRES_TORCH.match(line)]
+            content = archive.read_all(name, wheel_file.METADATA_LIMIT)
+            return [line for line in wheel_file.read_requirements(content, filename) if _REQUIRES_TORCH.match(line)]
     return []
 
 

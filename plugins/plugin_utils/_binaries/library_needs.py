@@ -114,12 +114,14 @@ class _Reader:
             if entry["d_tag"] in tags:
                 tags[entry["d_tag"]].append(self._read_name(dynamic["sh_link"], entry["d_val"]))
         runpath = ":".join(tags["DT_RUNPATH"] or tags["DT_RPATH"])  # as ld.so prefers them
+        folders = tuple(runpath.split(":")) if runpath else ()
+        self._budget.spend_lookups(len(tags["DT_NEEDED"]) * (len(folders) + 1))
         undefined, defined = self._read_symbols()
         return Library(
             machine=_MACHINES.get(self._elf["e_machine"], str(self._elf["e_machine"])),
             soname=next(iter(tags["DT_SONAME"]), None),
             needed=tuple(tags["DT_NEEDED"]),
-            runpath=tuple(runpath.split(":")) if runpath else (),
+            runpath=folders,
             versions=self._read_versions(),
             undefined=undefined,
             defined=defined,

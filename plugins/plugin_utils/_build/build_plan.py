@@ -12,8 +12,10 @@ import hashlib
 import json
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import join_names
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import BUILD
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.architectures import sort_architectures
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.built import glibc_numbers
 
@@ -82,19 +84,28 @@ def plan_builds(plans: t.Mapping[str, Plan]) -> Builds:
         if it may be the builder itself. Nodes that have a built wheel already count for the architectures.
     """
     groups: dict[str, list[_Member]] = {}
-    for node, plan in plans.items():
-        for wheel in plan["builds"]:
-            groups.setdefault(_group_key(plan, wheel), []).append(_Member(node, plan, wheel))
     builds: list[Build] = []
     refused: dict[str, list[str]] = {}
+    for node, plan in plans.items():
+        try:
+            with explain_unforeseen(f"The plan of {node}"):
+                keys = [(_group_key(plan, wheel), _Member(node, plan, wheel)) for wheel in plan["builds"]]
+        except TorchExtensionError as exc:
+            refused[node] = [str(exc)]
+            continue
+        for key, member in keys:
+            groups.setdefault(key, []).append(member)
     for key, members in groups.items():
         wanting = [member for member in members if member.wheel["action"] == BUILD]
         if not wanting:
             continue
-        place, reasons = _choose_place(wanting)
-        if place:
-            served = [member for member in wanting if member.node not in reasons]
-            builds.append(_describe_build(key, place, served, members))
+        try:
+            with explain_unforeseen(f"To build {wanting[0].package}"):
+                place, reasons = _choose_place(wanting)
+                served = [member for member in wanting if member.node not in reasons]
+                builds += [_describe_build(key, place, served, members)] if place else []
+        except TorchExtensionError as exc:
+            reasons = {member.node: str(exc) for member in wanting}
         for node, reason in reasons.items():
             refused.setdefault(node, []).append(reason)
     return Builds(builds, refused)

@@ -12,11 +12,11 @@ import contextlib
 import os
 import re
 import typing as t
-import zipfile
 from urllib.parse import unquote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import archives
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.torch import parse_constants
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import builds
@@ -24,6 +24,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels im
     compatibility_tags,
     wheel_file,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.recorded import RecordedFile
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads import pip_index
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.pip_index import Unobtainable
@@ -166,9 +167,7 @@ def _offers(version: str, cuda: str | None, place_urls: t.Mapping[str, str]) -> 
     ]
 
 
-def _find_cached(
-    folder: str, version: str, cuda: str | None, environment: t.Mapping[str, t.Any]
-) -> Required | None:
+def _find_cached(folder: str, version: str, cuda: str | None, environment: t.Mapping[str, t.Any]) -> Required | None:
     supported = compatibility_tags.supported_tags(environment)
     for filename in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
         if not filename.startswith(f"{_TORCH}-") or not filename.endswith(".whl"):
@@ -176,7 +175,7 @@ def _find_cached(
         _name, found, _build, tags = parse_wheel_filename(filename)
         if found.public == Version(version).public and not tags.isdisjoint(supported):
             path = os.path.join(folder, filename)
-            if read_cuda(path) == cuda:
+            if RecordedFile(path).measure() and read_cuda(path) == cuda:
                 return _required(path)
     return None
 
@@ -214,10 +213,12 @@ def read_cuda(path: str, file: t.Any = None) -> str | None:
     """
     name = os.path.basename(path)
     try:
-        with zipfile.ZipFile(file or path) as archive, archive.open(_VERSION_FILE) as member:
-            constants = parse_constants(member.read(_MAX_VERSION_FILE))
-    except (*(OSError, EOFError, zipfile.BadZipFile, KeyError, SyntaxError), *(ValueError, RuntimeError)) as exc:
-        raise TorchExtensionError(f"{name} does not tell its CUDA: its {_VERSION_FILE} cannot be read ({exc}).") from exc
+        with archives.open_zip(path, archives.WHEEL, file) as archive:
+            constants = parse_constants(archive.open_file(_VERSION_FILE).read_all(_MAX_VERSION_FILE))
+    except (archives.ArchiveError, SyntaxError, ValueError) as exc:
+        raise TorchExtensionError(
+            f"{name} does not tell its CUDA: its {_VERSION_FILE} cannot be read ({exc})."
+        ) from exc
     cuda = constants.get("cuda")
     if cuda is not None and not re.fullmatch(r"\d+\.\d+(\.\d+)?", cuda):
         raise TorchExtensionError(f"{name} does not tell its CUDA: {_VERSION_FILE} in it has {cuda[:50]!r}.")

@@ -18,6 +18,7 @@ import typing as t
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import parse_json
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.requirements import explain_unobtainable
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import File
@@ -186,7 +187,7 @@ class _Server:
     def __init__(self, url: str, context: DownloadContext, warnings: list[str] | None) -> None:
         self._url = url if url.endswith("/") else f"{url}/"
         self._warnings = warnings
-        self._http_cache = HttpCache(context.cache, context.ca_path, _MAX_AGE, SETTING)
+        self._http_cache = HttpCache(context.cache, context.ca_path, _MAX_AGE, SETTING, named_url=self._url)
 
     def read_manifest(self, cuda: str) -> tuple[str, dict[str, t.Any]]:
         try:
@@ -235,9 +236,7 @@ def _parse_manifest(body: bytes) -> dict[str, t.Any]:
     :raises ValueError: if it is none
     """
     try:
-        entries = json.loads(body)
-    except RecursionError as exc:
-        raise ValueError("it is no manifest of NVIDIA's") from exc
+        entries = parse_json(body)
     except ValueError as exc:
         raise ValueError(f"it is no JSON ({exc})") from exc
     if not isinstance(entries, dict):

@@ -9,12 +9,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import temporary
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import builds as table
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.build_plan import Build
@@ -38,6 +37,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.sou
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.toolchain import find_toolchain
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import BUILT_FOLDER
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import Execute, File
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.architectures import (
@@ -132,11 +132,11 @@ class Workshop:
         :param execute: runs a command on the builder
         :raises TorchExtensionError: if it does not come, or is something else
         """
-        folder = os.path.join(self._context.cache, "built")
+        folder = os.path.join(self._context.cache, BUILT_FOLDER)
         with explain_write_errors(folder):
             os.makedirs(folder, mode=0o700, exist_ok=True)
-            scratch = tempfile.mkdtemp(prefix=".part-", dir=folder)
-        try:
+            temporary.remove_leftovers(folder)
+        with temporary.temporary_folder(folder) as scratch:
             path = fetch_wheel(job["wheel"], scratch, execute)
             self._check(build, method, path, job["wheel"]["sha256"])
             record = BuildRecord(
@@ -158,8 +158,6 @@ class Workshop:
                 built_at=time.time(),
             )
             return store_wheel(self._context.cache, path, record)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
 
     def _check(self, build: Build, method: Method, path: str, sha256: str) -> None:
         """

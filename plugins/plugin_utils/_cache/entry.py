@@ -13,8 +13,9 @@ import hashlib
 import os
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import temporary
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.recorded import RecordedFile
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.waiting import (
     Patience,
     lock_file,
@@ -37,24 +38,17 @@ class CacheEntry:
         self.folder = os.path.join(cache, hashlib.sha256(url.encode()).hexdigest()[:16])
         self.path = os.path.join(self.folder, filename)
         self.part_path = os.path.join(self.folder, f".{filename}.part")
-        self.record_path = self.path + ".sha256"
+        self._recorded = RecordedFile(self.path)
+        self.record_path = self._recorded.record_path
 
     @property
     def recorded_sha256(self) -> str | None:
         """The SHA-256 that the file had when it was downloaded. It is kept even if the file is gone."""
-        try:
-            with open(self.record_path, encoding="ascii") as file:
-                digest = file.read().split()[0]
-        except (OSError, IndexError, UnicodeDecodeError):
-            return None
-        return digest if len(digest) == 64 and set(digest) <= set("0123456789abcdef") else None
+        return self._recorded.recorded_sha256
 
     def has_file(self, sha256: str) -> bool:
         """Whether the file is there, and has this hash."""
-        try:
-            return self.recorded_sha256 == sha256 == sha256_of(self.path)
-        except OSError:
-            return False
+        return self.recorded_sha256 == sha256 == self._recorded.measure()
 
     @contextlib.contextmanager
     def locked(self, notify: t.Callable[[str], None]) -> t.Iterator[None]:
@@ -81,13 +75,9 @@ class CacheEntry:
     def commit(self, digest: str) -> None:
         """Record the hash and give the partial file its name.
 
-        The hash comes first: one without a file is what the file must have, a file without one is not trusted.
-
         :param digest: the SHA-256 of the partial file
         :raises TorchExtensionError: if either cannot be written
         """
         with explain_write_errors(self.path):
-            with open(self.record_path + ".new", "w", encoding="ascii") as file:
-                file.write(f"{digest}  {os.path.basename(self.path)}\n")  # as sha256sum writes it
-            os.replace(self.record_path + ".new", self.record_path)
-            os.replace(self.part_path, self.path)
+            temporary.remove_leftovers(self.folder)
+            self._recorded.keep(self.part_path, digest)

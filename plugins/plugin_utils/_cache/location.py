@@ -14,6 +14,9 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.trust import find_stranger, trust
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.users import user_name
 
+#: of the cache, for wheels that were built for this control node
+BUILT_FOLDER = "built"
+
 
 def locate_cache(chosen: str | None) -> str:
     """The cache folder: the operator's choice, or else the one that the XDG base directory specification wants.

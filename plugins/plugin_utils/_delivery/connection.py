@@ -14,9 +14,10 @@ import fcntl
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import typing as t
+
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.watch import PACE, Watch
 
 if t.TYPE_CHECKING:
     from ansible.playbook.task import Task
@@ -36,6 +37,8 @@ _SENDFILE_UNSUPPORTED = (
     errno.ENOTSOCK,
     errno.EOPNOTSUPP,
 )  # other systems send to sockets alone
+#: a node that takes no more is given up; its disk, or a line that is down for a moment, has this long
+_PACE = PACE._replace(seconds=300.0)
 _NO_SOCKET = "none"
 _OWN_SUFFIX = "-u"  # "uncompressed"; short, since the path of a socket has 108 bytes at most
 
@@ -112,7 +115,7 @@ def stream_file(connection: ConnectionBase, file: t.BinaryIO) -> t.Iterator[byte
     much has arrived. Where a connection is lost, Ansible may run the same command again (option reconnection_retries).
     """
     send, begin = connection._send_initial_data, file.tell()
-    connection._send_initial_data = lambda pipe, data, ssh: send(_FilePipe(pipe, file, begin), data, ssh)
+    connection._send_initial_data = lambda pipe, data, ssh: send(_FilePipe(pipe, file, begin, ssh.terminate), data, ssh)
     try:
         yield b"\n"
     finally:
@@ -122,21 +125,29 @@ def stream_file(connection: ConnectionBase, file: t.BinaryIO) -> t.Iterator[byte
 class _FilePipe:
     """A pipe that sends a file whatever is written to it: without copies in our memory, where the system can."""
 
-    def __init__(self, pipe: t.BinaryIO, file: t.BinaryIO, begin: int) -> None:
-        self._pipe, self._file, self._begin = pipe, file, begin
+    def __init__(self, pipe: t.BinaryIO, file: t.BinaryIO, begin: int, end: t.Callable[[], object]) -> None:
+        """
+        :param end: of the program that reads the pipe, if it gets nowhere
+        """
+        self._pipe, self._file, self._position, self._end = pipe, file, begin, end
 
     def write(self, _data: bytes) -> None:
         with contextlib.suppress(AttributeError, OSError):  # not everywhere, and not as much for everybody
             fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-        position = self._begin
+        with Watch(_PACE, self._end, lambda: self._position):
+            self._send()
+
+    def _send(self) -> None:
         try:
-            while sent := os.sendfile(self._pipe.fileno(), self._file.fileno(), position, _CHUNK_SIZE):
-                position += sent
+            while sent := os.sendfile(self._pipe.fileno(), self._file.fileno(), self._position, _CHUNK_SIZE):
+                self._position += sent
         except OSError as exc:
             if exc.errno not in _SENDFILE_UNSUPPORTED:
                 raise
-            self._file.seek(position)
-            shutil.copyfileobj(self._file, self._pipe, _CHUNK_SIZE)
+            self._file.seek(self._position)
+            while chunk := self._file.read(_CHUNK_SIZE):
+                self._pipe.write(chunk)
+                self._position += len(chunk)
 
     def close(self) -> None:
         self._pipe.close()

@@ -12,8 +12,10 @@ itself.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import socket
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.trust_in_shell import (
@@ -56,9 +58,16 @@ class JobOptions(t.NamedTuple):
     options: t.Sequence[str] = ()  # further ones of salloc
     wait: int = 60  # seconds for the allocation
     fanout: int | None = None  # how many nodes each node sends to; Slurm's own default (TreeWidth), if None
-    trusted_owners: t.Sequence[
-        str
-    ] = ()  # who besides the user and root may change folders on the way to that of a node
+    #: who besides the user and root may change folders on the way to that of a node
+    trusted_owners: t.Sequence[str] = ()
+
+
+def name_writer(locks: str) -> str:
+    """Who writes a part on nodes by sbcast, which goes on with none and cuts off what is there: this control node, one run at a time.
+
+    :param locks: the folder on the control node by whose locks its runs wait for each other
+    """
+    return f"{socket.gethostname()}:{os.path.realpath(locks)}"
 
 
 class Broadcast:

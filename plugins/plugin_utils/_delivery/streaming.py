@@ -13,6 +13,7 @@ lost run has brought is kept for the next one.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -32,6 +33,7 @@ _BLOCK_SIZE = 1 << 16  # bytes, of dd(1); the size of a pipe
 _MARKED_LINE = re.compile(r"^torch_extension:(\w+):(.*?)\r?$", re.MULTILINE)
 #: What a command begins a line with that is for us, and not for people: a kind, a colon and a value follow.
 MARKER = "torch_extension:"
+_VANISHED = f"{MARKER}vanished:"
 _BEGIN_MARKER = f"echo {MARKER}begin:"  # ends a line that a shell has printed before it, without an end
 
 
@@ -41,6 +43,7 @@ class File(t.NamedTuple):
     path: str
     sha256: str | None  # in hexadecimal; without it nothing tells whether a part on the node belongs to this file
     subfolder: str = ""  # of the folder on the node, for where it lies there; by default in that itself
+    writer: str = ""  # who alone writes its part; by default whoever brings it does, and goes on with what another one has brought
 
     @property
     def name(self) -> str:
@@ -59,7 +62,8 @@ class File(t.NamedTuple):
     @property
     def part(self) -> str:
         """Likewise, until it is complete."""
-        return os.path.join(self.subfolder, part_name(self.name, self.sha256))
+        owner = hashlib.sha256(f"{self.writer} {self.sha256}".encode()).hexdigest() if self.writer else self.sha256
+        return os.path.join(self.subfolder, part_name(self.name, owner))
 
 
 class CommandResult(t.NamedTuple):
@@ -94,6 +98,10 @@ Stream = t.Callable[[str, str, int], CommandResult]
 
 class NotStreamedError(Exception):
     """The connection does not give the file to the command."""
+
+
+class VanishedError(TorchExtensionError):
+    """What was brought, or its folder, was removed meanwhile, as another run does at its end. It can be brought again."""
 
 
 class NoFolderError(Exception):
@@ -161,33 +169,53 @@ def send_files(files: t.Sequence[File], staging: Staging, stream: Stream, execut
     missing = {file: begin for file in files for begin in [_resume_offset(file, staging)] if begin is not None}
     needed = sum(file.size - begin for file, begin in missing.items())
     if needed > staging.free:
-        _discard_unread(files, staging, execute)
+        _remove_paths([file.part for file in files], staging.folder, execute)
         raise TorchExtensionError(
             f"{staging.folder} on the node has {staging.free >> 20} MiB free, wanted are {-(-needed >> 20)} MiB. Nothing was"
             f" changed. Make room, or set {staging.knob}."
         )
+    # what no node can have begun to read; another run may have brought the rest a moment ago
+    own: list[str] = []
     for file, begin in missing.items():
-        folder, part, place = map(shlex.quote, (staging.folder, file.part, file.place))
-        make_subfolder = f"mkdir -p {shlex.quote(file.subfolder)} &&" if file.subfolder else ""
-        # Each node checks what it installs. What nobody checks before it gets its name would be refused by all, for ever.
-        check = f"printf '{file.sha256}  %s\\n' {part} | sha256sum -c >&2 &&" if staging.is_shared else ""
-        result = stream(
-            # of a longer part nothing stays: dd cuts off what lies behind the byte that it seeks
-            f"{_BEGIN_MARKER}; cd {folder} || exit 1; {CHECK_FOLDER} {discard_planted(part)}"
-            f" umask 077 && {make_subfolder} dd of={part} bs={_BLOCK_SIZE} seek={begin // _BLOCK_SIZE} || exit 1; "
-            f'echo "{MARKER}size:$(wc -c < {part})"; [ "$(wc -c < {part})" -ne {file.size} ] || {{ {check} mv -f {part} {place}; }}',
-            file.path,
-            begin,
-        )
+        result = stream(_receive_command(file, begin, staging), file.path, begin)
         if result.status != 0:
-            _discard_unread(files, staging, execute)
-            raise TorchExtensionError(
+            _remove_paths([*own, file.part], staging.folder, execute)
+            error = VanishedError if _VANISHED in result.out else TorchExtensionError
+            raise error(
                 f"{file.name} cannot be written to {staging.folder} on the node: {last_error_line(result)}. Nothing was changed."
                 f" Make room there, or set {staging.knob}."
             )
-        if dict(find_reports(result.out)).get("size", "").strip() != str(file.size):
-            _discard_unread([file], staging, execute)
+        size = dict(find_reports(result.out)).get("size", "0").strip()
+        if not size:
+            raise VanishedError(
+                f"{file.name} was removed from {staging.folder} on the node while it was brought: another run is at work there. Nothing was"
+                f" changed. Run again when that has ended, or set {staging.knob}."
+            )
+        if size != str(file.size):
+            _remove_paths([file.part], staging.folder, execute)
             raise NotStreamedError
+        own += [] if staging.is_shared else [file.place]
+
+
+def _receive_command(file: File, begin: int, staging: Staging) -> str:
+    """The command that writes a file, or the rest of it.
+
+    Two runs may do so at the same time: both write the same bytes to the same places (a part is named after the hash), nobody cuts off
+    what is there, and who is done first gives the part its name.
+    """
+    folder, part, place = map(shlex.quote, (staging.folder, file.part, file.place))
+    make_subfolder = f"mkdir -p {shlex.quote(file.subfolder)} &&" if file.subfolder else ""
+    part_size = staging.sizes.get(file.part, 0)
+    discard = f"rm -f {part} &&" if not file.sha256 or part_size > file.size else ""
+    keep = " conv=notrunc" if part_size < file.size else ""  # else nothing would tell whether all has come
+    # Each node checks what it installs. What nobody checks before it gets its name would be refused by all, for ever.
+    check = f"printf '{file.sha256}  %s\\n' {part} | sha256sum -c >&2 &&" if staging.is_shared else ""
+    return (
+        f"{_BEGIN_MARKER}; cd {folder} || {{ echo {_VANISHED}; exit 1; }}; {CHECK_FOLDER} {discard_planted(part)} "
+        f"umask 077 && {make_subfolder} {discard} dd of={part} bs={_BLOCK_SIZE} seek={begin // _BLOCK_SIZE}{keep} || exit 1; "
+        f'if [ -f {part} ] && [ "$(wc -c < {part})" -eq {file.size} ]; then {{ {check} mv -f {part} {place}; }} || [ -f {place} ] || exit 1; fi; '
+        f'echo "{MARKER}size:$( {{ wc -c < {part} || wc -c < {place}; }} 2>/dev/null )"'
+    )
 
 
 def _resume_offset(file: File, staging: Staging) -> int | None:
@@ -198,17 +226,14 @@ def _resume_offset(file: File, staging: Staging) -> int | None:
     return part_size // _BLOCK_SIZE * _BLOCK_SIZE if part_size <= file.size else 0
 
 
-def _discard_unread(files: t.Iterable[File], staging: Staging, execute: Execute) -> None:
-    """Remove what no node can have begun to read."""
-    if staging.is_shared:  # another control node may have finished a file a moment ago
-        _remove_paths([file.part for file in files], staging.folder, execute)
-    else:
-        remove_files(files, staging.folder, execute)
-
-
 def remove_files(files: t.Iterable[File], folder: str, execute: Execute) -> None:
     """Remove files and their parts from a folder of the node, and the folder if nothing else is in it."""
     _remove_paths([path for file in files for path in (file.place, file.part)], folder, execute)
+
+
+def remove_parts(files: t.Iterable[File], folder: str, execute: Execute) -> None:
+    """Remove the parts of files from a folder of the node, and the folder if nothing else is in it."""
+    _remove_paths([file.part for file in files], folder, execute)
 
 
 def _remove_paths(paths: t.Sequence[str], folder: str, execute: Execute) -> None:

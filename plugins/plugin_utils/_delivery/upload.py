@@ -13,25 +13,16 @@ import typing as t
 from urllib.parse import quote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.redaction import in_one_line
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.sizes import parse_size
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.credentials import host_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import OTHER_FILE_ADVICE
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import File
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_session
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import root_cause
 
-try:
+with contextlib.suppress(ImportError):  # http_session.py says so
     import requests
-except ImportError:
-    pass  # http_session.py says so
-else:
-
-    class _Session(requests.Session):
-        """Sends credentials over TLS alone, wherever a server redirects."""
-
-        def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-            super().rebuild_auth(prepared_request, response)
-            if urlsplit(prepared_request.url).scheme != "https":
-                prepared_request.headers.pop("Authorization", None)
-
 
 _TIMEOUTS = (30, 300)  # to connect; between two pieces, and until a server has put away what it was sent
 _ADVICE = "Nothing was changed on the nodes. torch_extension_delivery has other ways, such as copy."
@@ -46,13 +37,9 @@ class Uploader:
         :param ca_path: a file of CA certificates (PEM) to trust instead of the usual ones
         :raises TorchExtensionError: if a library is missing
         """
-        http_session.check_requests()
         self._url, self._host = url.rstrip("/"), urlsplit(url).hostname
-        self._session = _Session()
-        self._session.headers["Accept-Encoding"] = "identity"  # or there may be no Content-Length
+        self._session = http_session.open_session(named_url=url, retries=False)
         self._verify = ca_path or True
-        if urlsplit(url).scheme != "https":
-            self._session.auth = _send_no_credentials  # credentials of ~/.netrc go over TLS alone
 
     def upload(self, file: File) -> bool:
         """Upload a file, unless the server has it by now.
@@ -63,10 +50,10 @@ class Uploader:
         url = f"{self._url}/{quote(file.name, safe='')}"
         with self._explain_errors(file):
             existing = self._request("HEAD", url)
-            size = existing.headers.get("Content-Length", "")
-            if existing.status_code == 200 and size.isdigit() and int(size) == file.size:
+            size = parse_size(existing.headers.get("Content-Length")) if existing.status_code == 200 else None
+            if size == file.size:
                 return False
-            if existing.status_code == 200 and size.isdigit():
+            if size is not None:
                 raise TorchExtensionError(
                     f"{url} has {size} bytes, wanted are {file.size}: it is another file, and stays. {OTHER_FILE_ADVICE}"
                     f" {_ADVICE}"
@@ -81,9 +68,17 @@ class Uploader:
         return True
 
     def _request(self, method: str, url: str, **options: t.Any) -> requests.Response:
-        return self._session.request(
-            method, url, timeout=_TIMEOUTS, verify=self._verify, allow_redirects=method == "HEAD", **options
-        )
+        """The answer, without its body."""
+        with self._session.request(
+            method,
+            url,
+            timeout=_TIMEOUTS,
+            verify=self._verify,
+            allow_redirects=method == "HEAD",
+            stream=True,
+            **options,
+        ) as response:
+            return response
 
     def _refusal(self, file: File, response: requests.Response) -> TorchExtensionError:
         meaning = {
@@ -95,12 +90,11 @@ class Uploader:
             413: "It takes no files of that size.",
             507: "It has no room.",
         }
-        status = f"{response.status_code} {response.reason or ''}".strip()
-        target = urlsplit(response.headers.get("Location", ""))
-        if response.is_redirect and target.hostname:  # without its path, which may be signed
-            meaning[response.status_code] = (
-                f"It leads to {target.scheme}://{target.hostname}, where no upload follows it."
-            )
+        status = in_one_line(f"{response.status_code} {response.reason or ''}")
+        target = response.headers.get("Location", "")
+        if response.is_redirect and host_of(target):  # without its path, which may be signed
+            scheme = target.partition(":")[0]
+            meaning[response.status_code] = f"It leads to {scheme}://{host_of(target)}, where no upload follows it."
         return TorchExtensionError(
             f"{self._url} does not take {file.name} from the control node ({status})."
             f" {meaning.get(response.status_code, 'Look at its log; its disk may be full.')} Put the file there yourself (it is"
@@ -111,7 +105,7 @@ class Uploader:
     def _explain_errors(self, file: File) -> t.Iterator[None]:
         try:
             yield
-        except (requests.exceptions.RequestException, OSError) as exc:
+        except http_session.LIBRARY_ERRORS as exc:
             if not http_session.is_certificate_error(exc):
                 raise TorchExtensionError(
                     f"{file.name} cannot be put onto {self._url} from the control node: {root_cause(exc)}. If the control node"
@@ -121,8 +115,3 @@ class Uploader:
                 f"The control node does not trust the certificate of {self._host}: {root_cause(exc)}. Name the file of your"
                 f" site's CA in torch_extension_pull_ca_path. {_ADVICE}"
             ) from exc
-
-
-def _send_no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Stands for credentials, so that requests looks for none itself."""
-    return request

@@ -16,6 +16,10 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.
     read_kept_facts,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.signed_links import (
+    SignedLinks,
+    is_redacted,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads import archives
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Downloader
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.provenance import Provenance
@@ -24,6 +28,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.pip_indexes import read_pip_indexes
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.progress import Progress
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnservedError
 
 
 class DownloadContext(t.NamedTuple):
@@ -39,7 +44,7 @@ class DownloadContext(t.NamedTuple):
 
         :raises TorchExtensionError: if a library is missing, or the cache cannot be used
         """
-        return Downloader(os.path.join(self.cache, "wheels"), self.ca_path, self.require_sha256, self.progress)
+        return self._downloader("wheels", require_sha256=self.require_sha256)
 
     def sdist_downloader(self, is_on_index: bool) -> Downloader:
         """What downloads sdists and archives of tags into the cache.
@@ -47,17 +52,15 @@ class DownloadContext(t.NamedTuple):
         :param is_on_index: whether they are on an index of the control node's pip, which then says how it is asked
         :raises TorchExtensionError: if a library is missing, or the cache cannot be used
         """
-        folder = os.path.join(self.cache, "sdists")
         if not is_on_index:
-            return Downloader(folder, self.ca_path, self.require_sha256, self.progress, kind=archives.TAG_ARCHIVES)
+            return self._downloader("sdists", require_sha256=self.require_sha256, kind=archives.TAG_ARCHIVES)
         pip = read_pip_indexes()
-        return Downloader(
-            folder,
-            pip.ca_path or self.ca_path,
-            self.require_sha256,
-            self.progress,
+        return self._downloader(
+            "sdists",
+            ca_path=pip.ca_path or self.ca_path,
+            require_sha256=self.require_sha256,
             kind=archives.INDEX_SDISTS,
-            auth_for=pip.credentials_for,
+            secret_for=pip.credentials_for,
         )
 
     def toolchain_downloader(self) -> Downloader:
@@ -65,8 +68,24 @@ class DownloadContext(t.NamedTuple):
 
         :raises TorchExtensionError: if a library is missing, or the cache cannot be used
         """
-        folder = os.path.join(self.cache, "toolchain")
-        return Downloader(folder, self.ca_path, progress=self.progress, kind=archives.CUDA_ARCHIVES)
+        return self._downloader("toolchain", kind=archives.CUDA_ARCHIVES)
+
+    def locate(self, url: str) -> str:
+        """The whole link to a file, of which plans and locks have no signature.
+
+        :raises UnservedError: if this control node does not have the signature
+        """
+        link = SignedLinks(self.cache).restore(url)
+        if is_redacted(link):
+            raise UnservedError(
+                f"{url} is a link with a signature, which is in no plan and no lock, and {self.cache} on this control node has it no"
+                " longer. Run the playbook plan or lock here again, which finds the link anew; or carry the file in a bundle."
+            )
+        return link
+
+    def _downloader(self, subfolder: str, **settings: t.Any) -> Downloader:
+        settings = {"ca_path": self.ca_path, "progress": self.progress, "locate": self.locate, **settings}
+        return Downloader(os.path.join(self.cache, subfolder), **settings)
 
     @staticmethod
     def provenance_of(wheel: t.Mapping[str, t.Any]) -> Provenance:
@@ -97,6 +116,5 @@ class DownloadContext(t.NamedTuple):
         :param predict: whether what is not in the cache is only looked up
         :raises TorchExtensionError: if a library is missing, or the cache cannot be used
         """
-        folder = os.path.join(self.cache, "requirements")
-        fetch = Downloader(folder, self.ca_path, progress=self.progress).get
-        return RequirementFinder(folder, fetch, predict)
+        fetch = self._downloader("requirements").get
+        return RequirementFinder(os.path.join(self.cache, "requirements"), fetch, predict)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import typing as t
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.has
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.entry import CacheEntry
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import BUILT_FOLDER
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads import local_files
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.provenance import Provenance
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.running_digest import RunningDigest
@@ -33,6 +35,9 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.t
     Wording,
     another_file_error,
 )
+
+if t.TYPE_CHECKING:
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.credentials import OriginSecret
 
 
 class FileKind(t.NamedTuple):
@@ -78,7 +83,8 @@ class Downloader:
         progress: Progress | None = None,
         retry_policy: RetryPolicy | None = None,
         kind: FileKind = WHEELS,
-        auth_for: t.Callable[[str], t.Callable[[t.Any], t.Any] | None] = lambda url: None,
+        secret_for: t.Callable[[str], OriginSecret | None] = lambda url: None,
+        locate: t.Callable[[str], str] = lambda url: url,
     ) -> None:
         """
         :param folder: made if it is not there, for its owner alone
@@ -87,7 +93,8 @@ class Downloader:
         :param progress: takes reports of how far downloads are
         :param retry_policy: when a transfer is given up
         :param kind: of all files in the folder
-        :param auth_for: what puts the credentials for a URL into a request; None where there are none
+        :param secret_for: the credentials for a URL; None where there are none
+        :param locate: tells the whole link for one that lacks its signature
         :raises TorchExtensionError: if a library is missing, or the folder cannot be used
         """
         http_session.check_requests()
@@ -101,7 +108,7 @@ class Downloader:
             ) from exc
         self._folder, self._ca_path, self._require_sha256 = folder, ca_path, require_sha256
         self._progress, self._retry_policy = progress or Progress(), retry_policy
-        self._kind, self._auth_for = kind, auth_for
+        self._kind, self._secret_for, self._locate = kind, secret_for, locate
 
     def find_cached(
         self, url: str, filename: str, sha256: str | None = None, provenance: Provenance = _UNKNOWN
@@ -248,7 +255,7 @@ class Downloader:
         """Returns whether it was resumed, and its SHA-256."""
         with RunningDigest(part.path) as digest:
             transfer = Transfer(
-                url,
+                self._locate(url),
                 part,
                 ca_path=self._ca_path,
                 size=size,
@@ -256,7 +263,7 @@ class Downloader:
                 retry_policy=self._retry_policy,
                 progress=self._progress,
                 on_written=digest.advance_to,
-                auth=self._auth_for(url),
+                secret=self._secret_for(url),
                 wording=self._kind.wording,
             )
             was_resumed = transfer.run(filename)
@@ -280,9 +287,23 @@ class Downloader:
 
     def _use_in_place(self, local_file: local_files.LocalFile, filename: str, sha256: str | None) -> Download:
         local_files.check_exists(local_file, None)
-        digest = check_sha256(local_file.path, sha256)
+        try:
+            digest = check_sha256(local_file.path, sha256)
+        except TorchExtensionError as exc:
+            if not self._was_built(local_file.path):
+                raise
+            with contextlib.suppress(OSError):
+                os.unlink(local_file.path)
+            raise TorchExtensionError(
+                f"{exc} It was in the cache of the control node, and was thrown away: it is built again in the next run."
+            ) from exc
         self._kind.check_content(local_file.path, filename)
         return Download(local_file.path, digest, os.path.getsize(local_file.path), is_new=False)
+
+    def _was_built(self, path: str) -> bool:
+        """Whether a file is among what was built for this control node, in the cache of which the folder is a part."""
+        store = os.path.join(os.path.dirname(os.path.realpath(self._folder)), BUILT_FOLDER)
+        return os.path.realpath(path).startswith(store + os.sep)
 
     def _discard_unless_valid(
         self, part: PartialFile, filename: str, url: str, digest: str, expected: _ExpectedHash

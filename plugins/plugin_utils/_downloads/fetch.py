@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 import typing as t
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import join_names
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import archives
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.wheel_file import (
     find_modules,
     read_metadata,
@@ -27,11 +27,22 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads
     Declaring,
     RequirementFinder,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input import schema
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.node_schema import check_environment
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import locked_requirements
 
 Plan = t.Mapping[str, t.Any]
 
 _AT_ONCE = 4  # downloads
+_SIZE = schema.integer(0, 1 << 50, "a number of bytes")
+_FILE = {"filename": schema.words(255), "sha256": schema.nullable(schema.words(64)), "size": schema.nullable(_SIZE)}
+_LOCKED = schema.record({**_FILE, "name": schema.words(255), "version": schema.words(255)})
+_WHEEL = schema.record(
+    {"url": schema.words(4096), "filename": _FILE["filename"]},
+    {**_FILE, "requirements": schema.nullable(schema.list_of(_LOCKED, 10000))},
+)
+_PLAN = schema.record({"wheels": schema.list_of(_WHEEL, 1000)})
 
 
 class _WheelKey(t.NamedTuple):
@@ -62,12 +73,21 @@ def fetch_for_nodes(
     :raises TorchExtensionError: if nothing can be fetched for anybody
     """
     downloader, requirements = context.wheel_downloader(), context.requirement_finder(predict=predict)
+    results: dict[str, dict[str, t.Any]] = {}
     nodes_of: dict[_WheelKey, list[str]] = {}
     provenances: dict[_WheelKey, Provenance] = {}
     for node, plan in plans.items():
-        for wheel in plan["wheels"]:
-            nodes_of.setdefault(_key_of(wheel), []).append(node)
-            provenances.setdefault(_key_of(wheel), Provenance.of(wheel))
+        try:
+            with explain_unforeseen(f"The plan of {node}"):
+                _check_plan(plan)
+                wanted = {_key_of(wheel): Provenance.of(wheel) for wheel in plan["wheels"]}
+        except TorchExtensionError as exc:
+            results[node] = _failure(str(exc))
+            continue
+        for key, provenance in wanted.items():
+            nodes_of.setdefault(key, []).append(node)
+            provenances.setdefault(key, provenance)
+    plans = {node: plan for node, plan in plans.items() if node not in results}
     files: dict[_WheelKey, Download] = {}
     declaring: dict[_WheelKey, Declaring] = {}  # those whose requirements are known
     errors: dict[_WheelKey, str] = {}
@@ -80,16 +100,22 @@ def fetch_for_nodes(
         meanwhile()
     for key, future in futures.items():
         try:
-            files[key], requires = future.result()
-            if requires is not None:
-                declaring[key] = Declaring(key.filename, requires)
-            file = files[key]
-            if file.path and file.sha256 not in facts:
-                facts[file.sha256] = context.read_wheel_facts(file.path, file.sha256)
+            with explain_unforeseen(f"{key.filename} ({key.url})"):
+                files[key], requires = future.result()
+                if requires is not None:
+                    declaring[key] = Declaring(key.filename, requires)
+                file = files[key]
+                if file.path and file.sha256 not in facts:
+                    facts[file.sha256] = context.read_wheel_facts(file.path, file.sha256)
         except TorchExtensionError as exc:
             files.pop(key, None)
             errors[key] = f"{exc} Wanted by {join_names(nodes_of[key])}."
-    results = {node: _node_result(plan, files, declaring, errors, requirements) for node, plan in plans.items()}
+    for node, plan in plans.items():
+        try:
+            with explain_unforeseen(f"What {node} wants"):
+                results[node] = _node_result(plan, files, declaring, errors, requirements)
+        except TorchExtensionError as exc:
+            results[node] = _failure(str(exc))
     downloads = [{"url": file.other_url or key.url, "size": file.size} for key, file in files.items() if file.is_new]
     downloads += [{"url": os.path.basename(path), "size": os.path.getsize(path)} for path in requirements.downloaded]
     downloads += [{"url": item.filename, "size": item.size or 0} for item in requirements.foreseen]
@@ -102,6 +128,23 @@ def fetch_for_nodes(
         if key in files and key not in declaring
     ]
     return {"nodes": results, "downloads": downloads, "facts": facts, "warnings": warnings}
+
+
+def _check_plan(plan: t.Any) -> None:
+    """Refuse what is no plan of a node.
+
+    :raises TorchExtensionError: with the first thing in it that cannot be so
+    """
+    misfit = _PLAN(plan, "plan")
+    if misfit:
+        raise TorchExtensionError(f"{misfit}. Wanted is what wheel_plan returned for the node.")
+    if plan.get("requirements"):
+        check_environment(plan.get("environment"))
+
+
+def _failure(error: str) -> dict[str, t.Any]:
+    """The result of a node for which nothing can be fetched."""
+    return {"wheels": [], "requirements": [], "files": [], "errors": [error]}
 
 
 def _get_wheel(
@@ -117,7 +160,7 @@ def _foresee_wheel(
     cached = downloader.find_cached(wheel.url, wheel.filename, wheel.sha256, provenance)
     if cached:
         return cached, read_metadata(cached.path).requires
-    prospect = look_ahead(wheel.url, wheel.filename, context.ca_path, provenance)
+    prospect = look_ahead(wheel.url, wheel.filename, context.ca_path, provenance, context.locate)
     size = wheel.size or prospect.size or 0
     return Download("", wheel.sha256 or "", size, is_new=True), prospect.metadata and prospect.metadata.requires
 
@@ -168,5 +211,5 @@ def _find_imports(wheel: t.Mapping[str, t.Any], file: Download) -> dict[str, lis
     """What to import to try out a wheel of a package that the table lacks."""
     if wheel.get("imports") != [] or not file.path:
         return {}
-    with zipfile.ZipFile(file.path) as archive:  # whose METADATA has been read
-        return {"imports": find_modules(archive.namelist())}
+    with archives.open_zip(file.path, archives.WHEEL) as archive:  # whose METADATA has been read
+        return {"imports": find_modules(archive.file_names())}

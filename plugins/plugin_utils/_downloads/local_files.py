@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-import lzma
 import os
-import tarfile
+import shutil
+import tempfile
 import typing as t
-import zlib
 from urllib.parse import unquote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import archives
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of_rest
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import (
     check_free_space,
@@ -99,25 +99,82 @@ def copy(local_file: LocalFile, target: str, size: int | None) -> None:
                 file.write(chunk)
 
 
+class Readable(t.Protocol):
+    """What is read from its beginning to its end."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
 @contextlib.contextmanager
-def open_local(local_file: LocalFile) -> t.Iterator[tuple[int, io.BufferedReader]]:
+def open_local(local_file: LocalFile) -> t.Iterator[tuple[int, Readable]]:
     """The size, and the content to read."""
     with _explain_read_errors(local_file), contextlib.ExitStack() as stack:
         if local_file.member is None:
             yield os.path.getsize(local_file.path), stack.enter_context(open(local_file.path, "rb"))
             return
-        archive = stack.enter_context(tarfile.open(local_file.path))
+        with _open_member(local_file) as (archive, member):
+            yield member.size, archive.open(member)
+
+
+@contextlib.contextmanager
+def open_seekable(local_file: LocalFile) -> t.Iterator[tuple[int, t.IO[bytes]]]:
+    """As :func:`open_local`, of which any part can be read. What lies in an archive that is packed is unpacked for it."""
+    with _explain_read_errors(local_file), contextlib.ExitStack() as stack:
+        if local_file.member is None:
+            yield os.path.getsize(local_file.path), stack.enter_context(open(local_file.path, "rb"))
+            return
+        archive, member = stack.enter_context(_open_member(local_file))
+        offset = archive.offset_of(member)
+        if offset is not None:
+            file = stack.enter_context(open(local_file.path, "rb"))
+            yield member.size, t.cast("t.IO[bytes]", io.BufferedReader(_Part(file, offset, member.size)))
+            return
+        unpacked = stack.enter_context(tempfile.TemporaryFile())
+        shutil.copyfileobj(archive.open(member), unpacked, _CHUNK)
+        yield member.size, unpacked
+
+
+@contextlib.contextmanager
+def _open_member(local_file: LocalFile) -> t.Iterator[tuple[archives.Tar, archives.Member]]:
+    with archives.open_tar(local_file.path, archives.BUNDLE) as archive:
         members = [member for member in archive if member.name == local_file.member]
-        file = archive.extractfile(members[0]) if len(members) == 1 and members[0].isreg() else None
-        if not isinstance(file, io.BufferedReader):  # None
-            raise TorchExtensionError(
-                f"{local_file.path} has {len(members)} members {local_file.member!r}, wanted is one that is a regular file. Name the"
-                " right one in the URL after the #, as tar --list shows it."
-            )
-        yield members[0].size, stack.enter_context(file)
+    if len(members) != 1 or members[0].kind != archives.FILE:
+        raise TorchExtensionError(
+            f"{local_file.path} has {len(members)} members {local_file.member!r}, wanted is one that is a regular file. Name the"
+            " right one in the URL after the #, as tar --list shows it."
+        )
+    with archives.open_tar(local_file.path, archives.BUNDLE) as archive:
+        yield archive, next(member for member in archive if member.name == local_file.member)
 
 
-def _read_chunk(local_file: LocalFile, file: io.BufferedReader) -> bytes:
+class _Part(io.RawIOBase):
+    """A part of a file."""
+
+    def __init__(self, file: t.IO[bytes], offset: int, size: int) -> None:
+        super().__init__()
+        self._file, self._offset, self._size = file, offset, size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
+
+    def readinto(self, buffer: t.Any) -> int:
+        self._file.seek(self._offset + self._position)
+        data = self._file.read(max(min(len(buffer), self._size - self._position), 0))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+def _read_chunk(local_file: LocalFile, file: Readable) -> bytes:
     with _explain_read_errors(local_file):
         return file.read(_CHUNK)
 
@@ -126,7 +183,7 @@ def _read_chunk(local_file: LocalFile, file: io.BufferedReader) -> bytes:
 def _explain_read_errors(local_file: LocalFile) -> t.Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as exc:
+    except (archives.ArchiveError, OSError) as exc:
         reason = (str(exc).splitlines() or [type(exc).__name__])[0].rstrip(":.")
         raise TorchExtensionError(
             f"{local_file.path} on the control node cannot be read: {reason}. Make it anew."

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import subprocess
@@ -20,12 +19,16 @@ from urllib.parse import unquote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.sizes import parse_size
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import temporary
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import sha256_of
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import read_json
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import locked_folder
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.output import innermost_reason
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.settings import read_settings
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import compatibility_tags, wheel_file
-
-with contextlib.suppress(ImportError):  # http_session.py says so
-    import requests
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.recorded import RecordedFile
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_session
 
 if t.TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -80,11 +83,26 @@ def download(
     :returns: its path in the folder
     :raises Unobtainable: if there is none, or the index cannot be asked
     """
+    with _part_folder(folder) as part:
+        return _keep(_download_one(requirement, environment, part, required_by_file, index), part, folder)
+
+
+@contextlib.contextmanager
+def _part_folder(folder: str) -> t.Iterator[str]:
+    """Make a folder for what is on its way to a folder of the cache."""
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
-        filename = _download_one(requirement, environment, part, required_by_file, index)
-        path = os.path.join(folder, filename)
-        os.replace(os.path.join(part, filename), path)
+    temporary.remove_leftovers(folder)
+    with temporary.temporary_folder(folder) as part:
+        yield part
+
+
+def _keep(filename: str, part: str, folder: str) -> str:
+    """Move a file that has come to the folder of the cache, with its hash. Returns its path there."""
+    path = os.path.join(folder, filename)
+    came = os.path.join(part, filename)
+    digest = sha256_of(came)
+    with locked_folder(folder):  # another process may have the same file
+        RecordedFile(path).keep(came, digest)
     return path
 
 
@@ -95,15 +113,12 @@ def download_all(
 
     :returns: their paths in the folder; None if not all of them can be had
     """
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
+    with _part_folder(folder) as part:
         errors = _pip_download([_specification(requirement) for requirement in requirements], environment, part)
         files = sorted(os.listdir(part))
         if errors is not None or len(files) != len(requirements):
             return None
-        for file in files:
-            os.replace(os.path.join(part, file), os.path.join(folder, file))
-    return [os.path.join(folder, file) for file in files]
+        return [_keep(file, part, folder) for file in files]
 
 
 def look_up(
@@ -118,8 +133,7 @@ def look_up(
         options = ["install", "--dry-run", "--ignore-installed", f"--report={report}", f"--target={scratch}/target"]
         errors = _run_pip(options, [*_index_options(index), _specification(requirement)], environment)
         if os.path.isfile(report):
-            with open(report, encoding="utf-8") as file:
-                (item,) = json.load(file)["install"]
+            (item,) = read_json(report)["install"]
             return _read_report(item)
         if errors and "no such option" not in errors:
             raise Unobtainable(requirement, required_by_file, _explain_nothing_found(errors, index), _REMEDY)
@@ -145,17 +159,16 @@ def _ask_size(url: str) -> int | None:
     try:
         if parts.scheme == "file":
             return os.path.getsize(unquote(parts.path))
-        answer = requests.head(
-            url,
-            headers={"Accept-Encoding": "identity"},
-            allow_redirects=True,
-            timeout=_SIZE_TIMEOUT_SECONDS,
-            verify=certificates or True,
-        )
-    except (requests.exceptions.RequestException, OSError):
+        with (
+            http_session.explain_http_errors(url),
+            http_session.open_session(retries=False) as session,
+            session.head(
+                url, allow_redirects=True, stream=True, timeout=_SIZE_TIMEOUT_SECONDS, verify=certificates or True
+            ) as answer,
+        ):
+            return parse_size(answer.headers.get("Content-Length")) if answer.ok else None
+    except (TorchExtensionError, OSError):
         return None
-    length = answer.headers.get("Content-Length", "") if answer.ok else ""
-    return int(length) if re.fullmatch(r"[0-9]{1,15}", length) else None
 
 
 def download_locked(item: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any], folder: str) -> None:
@@ -164,8 +177,7 @@ def download_locked(item: t.Mapping[str, t.Any], environment: t.Mapping[str, t.A
     :param item: its ``name``, ``version``, ``filename`` and ``sha256``
     :raises TorchExtensionError: if it cannot be had
     """
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part, tempfile.TemporaryDirectory() as scratch:
+    with _part_folder(folder) as part, tempfile.TemporaryDirectory() as scratch:
         requirements_path = os.path.join(scratch, "requirements.txt")
         with open(requirements_path, "w", encoding="utf-8") as file:
             file.write(f"{item['name']}=={item['version']} --hash=sha256:{item['sha256']}\n")
@@ -178,7 +190,7 @@ def download_locked(item: t.Mapping[str, t.Any], environment: t.Mapping[str, t.A
                 f"{item['filename']} with sha256 {item['sha256']}, as the lock has it, cannot be had from the index of"
                 f" the control node: {errors or 'it gave ' + ', '.join(os.listdir(part))} {_REMEDY}, or run the playbook lock again."
             )
-        os.replace(os.path.join(part, item["filename"]), os.path.join(folder, item["filename"]))
+        _keep(item["filename"], part, folder)
 
 
 def _download_one(

@@ -28,18 +28,25 @@ class Prospect(t.NamedTuple):
     size: int | None  # bytes; None likewise
 
 
-def look_ahead(url: str, filename: str, ca_path: str | None, provenance: Provenance) -> Prospect:
+def look_ahead(
+    url: str,
+    filename: str,
+    ca_path: str | None,
+    provenance: Provenance,
+    locate: t.Callable[[str], str] = lambda url: url,
+) -> Prospect:
     """Look at a wheel where it is.
 
     :param url: as ``Downloader.get`` takes it
     :param ca_path: a file of CA certificates to trust instead of the usual ones
     :param provenance: with further links, which are tried where one does not give the wheel
+    :param locate: tells the whole link for one that lacks its signature
     :raises TorchExtensionError: if the download would fail, as far as that shows
     """
     failures, is_there = [], False
     for each in (url, *provenance.other_urls):
         try:
-            return _look_ahead(each, filename, ca_path)
+            return _look_ahead(locate(each), filename, ca_path)
         except NoPartError:  # whether it is the wheel, or a view of it for people, only the download tells
             is_there = True
         except MissingFileError as exc:
@@ -54,7 +61,7 @@ def look_ahead(url: str, filename: str, ca_path: str | None, provenance: Provena
 def _look_ahead(url: str, filename: str, ca_path: str | None) -> Prospect:
     local_file = local_files.parse_url(url)
     if local_file:
-        with local_files.open_local(local_file) as (size, file):
+        with local_files.open_seekable(local_file) as (size, file):
             return Prospect(wheel_file.read_metadata(filename, file), size)
     with RemoteFile(url, ca_path, "torch_extension_github_url") as remote:
         metadata = wheel_file.read_metadata(filename, remote)

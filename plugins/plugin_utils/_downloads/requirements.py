@@ -19,11 +19,17 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels im
     metadata,
     wheel_file,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.recorded import RecordedFile
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads import pip_index
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.pip_index import Unobtainable
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.visible import describe
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_validation import (
+    REQUIREMENT_FIELDS,
+    check_file_entry,
+)
 
 try:
-    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.requirements import Requirement
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
     from packaging.utils import parse_wheel_filename
     from packaging.version import Version
@@ -32,6 +38,7 @@ except ImportError:
 
 # The wheel was chosen for the torch that is there.
 _NEVER_FETCHED = ("torch",)
+_LOCKED_FIELDS = {key: field for key, field in REQUIREMENT_FIELDS.items() if key != "required_by"}
 
 Fetch = t.Callable[[str, str, str, int], t.Any]
 
@@ -186,8 +193,11 @@ class RequirementFinder:
         :param environment: of a node, whose Python and platform count
         :raises TorchExtensionError: if it cannot be had
         """
+        # its name and version go into a file of pip's, and its file name becomes a path
+        check_file_entry(
+            {key: item[key] for key in _LOCKED_FIELDS if key in item}, _LOCKED_FIELDS, "The plan", "a requirement"
+        )
         name, filename, digest = item["name"], item["filename"], item["sha256"]
-        wheel_file.parse_name(filename)  # it becomes a path
         path = os.path.join(self._folder, filename)
         if not os.path.isfile(path) or sha256_of(path) != digest:
             if self._predict:
@@ -218,11 +228,11 @@ class RequirementFinder:
         if key in self._unobtainable:
             raise self._unobtainable[key]
         if key not in self._required:
-            path = _newest_cached(self._folder, requirement, environment)
+            cached = _newest_cached(self._folder, requirement, environment)
             try:
                 self._required[key] = (
-                    _required(canonical(requirement.name), path)
-                    if path
+                    _required(canonical(requirement.name), *cached)
+                    if cached
                     else self._obtain(requirement, environment, required_by_file)
                 )
             except Unobtainable as exc:
@@ -315,12 +325,15 @@ def merge_requirements(first: Requirement | None, second: Requirement) -> Requir
 def _declared_requirements(wheel: Declaring, markers: dict[str, str], extras: t.Collection[str]) -> list[Requirement]:
     requirements = []
     for text in wheel.requires:
-        try:
-            requirement = Requirement(text)
-        except InvalidRequirement as exc:
-            raise TorchExtensionError(f"{wheel.filename} declares a requirement that cannot be read: {exc}") from exc
         settings = [{**markers, "extra": extra} for extra in extras or ("",)]
-        if requirement.marker is None or any(requirement.marker.evaluate(setting) for setting in settings):
+        try:
+            requirement = metadata.read_requirement(text)
+            applies = any(metadata.applies(requirement, setting) for setting in settings)
+        except ValueError as exc:
+            raise TorchExtensionError(
+                f"{wheel.filename} declares a requirement that cannot be read: {describe(text)} ({' '.join(str(exc).split())[:200]})."
+            ) from exc
+        if applies:
             requirements.append(requirement)
     return requirements
 
@@ -331,21 +344,29 @@ def _node_kind(environment: t.Mapping[str, t.Any]) -> str:
     return "-".join([environment["python"]["abi"], platform["machine"], f"{libc.get('name')}{libc.get('version')}"])
 
 
-def _newest_cached(folder: str, requirement: Requirement, environment: t.Mapping[str, t.Any]) -> str | None:
-    """The newest file of earlier runs that meets a requirement and fits a node."""
-    candidates = {}
+def _newest_cached(folder: str, requirement: Requirement, environment: t.Mapping[str, t.Any]) -> tuple[str, str] | None:
+    """The newest file of earlier runs that meets a requirement and fits a node, and its SHA-256.
+
+    One that is not what came counts as none: the next download takes its place.
+    """
+    candidates = []
     supported = compatibility_tags.supported_tags(environment)
     for filename in os.listdir(folder) if os.path.isdir(folder) else []:
         if not filename.endswith(".whl"):
             continue
-        name, version, _build, tags = parse_wheel_filename(filename)
+        try:
+            name, version, _build, tags = parse_wheel_filename(filename)
+        except ValueError:  # somebody else's file
+            continue
         if name != canonical(requirement.name) or not requirement.specifier.contains(version):
             continue
-        if not tags.isdisjoint(supported) and _supports_python(
-            os.path.join(folder, filename), environment["python"]["version"]
-        ):
-            candidates[version] = filename
-    return os.path.join(folder, candidates[max(candidates)]) if candidates else None
+        if not tags.isdisjoint(supported):
+            candidates.append((version, os.path.join(folder, filename)))
+    for _version, path in sorted(candidates, reverse=True):
+        digest = RecordedFile(path).measure()
+        if digest and _supports_python(path, environment["python"]["version"]):
+            return path, digest
+    return None
 
 
 def _supports_python(wheel: str, python: str) -> bool:

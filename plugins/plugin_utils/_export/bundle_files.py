@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import io
@@ -16,15 +17,16 @@ import os
 import re
 import shutil
 import tarfile
-import tempfile
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import archives, atomic, temporary
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import (
     sha256_of,
     sha256_of_rest,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.requirements import RequirementFinder
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.bundle_reading import (
     BOM_NAME,
     FOLDERS,
@@ -46,6 +48,9 @@ Inside the gap, on the control node, with the collection installed there:
     -e '{{"torch_extension_sources": ["bundle:/path/of/this/bundle"]}}'
 """
 
+
+_OLD = "old"  # in the folder of a run, for the bundle that it replaces
+_MAX_MOVES = 5
 
 GetWheel = t.Callable[[t.Mapping[str, t.Any]], str]
 
@@ -73,11 +78,12 @@ def plan_files(
         node = environment_of_entry(entry)
         for wheel in entry["wheels"]:
             name = names[wheel["filename"], wheel["sha256"]]
-            planned[f"wheels/{name}"] = PlannedFile(wheel["sha256"], functools.partial(get_wheel, wheel))
+            planned[f"wheels/{name}"] = PlannedFile(wheel["sha256"], functools.partial(_get, get_wheel, wheel))
         for item in entry["requirements"]:
             name = names[item["filename"], item["sha256"]]
+            get_requirement = functools.partial(_get_requirement, requirements, environment=node)
             planned[f"requirements/{name}"] = PlannedFile(
-                item["sha256"], functools.partial(_get_requirement, requirements, item, node)
+                item["sha256"], functools.partial(_get, get_requirement, item)
             )
     for name, text in ((LOCK_NAME, lock_text), (BOM_NAME, bom_text), (README_NAME, _README_TEXT)):
         planned[name] = _plan_text(text)
@@ -85,8 +91,15 @@ def plan_files(
     return {**planned, SUMS_NAME: _plan_text(sums)}
 
 
-def _get_requirement(requirements: RequirementFinder, item: dict[str, t.Any], node: dict[str, t.Any]) -> str:
-    return t.cast("str", requirements.get_locked(item, node).path)  # for a bundle nothing is only predicted
+def _get(get: GetWheel, item: t.Mapping[str, t.Any]) -> str:
+    with explain_unforeseen(item["filename"]):
+        return get(item)
+
+
+def _get_requirement(
+    requirements: RequirementFinder, item: t.Mapping[str, t.Any], environment: t.Mapping[str, t.Any]
+) -> str:
+    return t.cast("str", requirements.get_locked(item, environment).path)  # for a bundle nothing is only predicted
 
 
 def _plan_text(text: str) -> PlannedFile:
@@ -129,17 +142,14 @@ def write_files(dest: str, planned: t.Mapping[str, PlannedFile], existing: t.Map
     parent = os.path.dirname(dest)
     try:
         os.makedirs(parent, exist_ok=True)
-        scratch = tempfile.mkdtemp(prefix=f".{os.path.basename(dest)}.part-", dir=parent)
-        try:
+        with temporary.temporary_folder(parent) as scratch:
             new = os.path.join(scratch, "new")
             if is_tar(dest):
                 _write_tar(new, planned)
-                os.replace(new, dest)
+                atomic.put_in_place(new, dest)
             else:
                 _write_folder(new, planned, dest, existing)
-                _move_into_place(new, dest, os.path.join(scratch, "old"))
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+                _move_into_place(new, dest, os.path.join(scratch, _OLD))
     except OSError as exc:
         raise TorchExtensionError(
             f"The bundle {dest} cannot be written ({exc.strerror}: {exc.filename}). Make room, or name another place in"
@@ -161,23 +171,62 @@ def _write_folder(new: str, planned: t.Mapping[str, PlannedFile], before: str, e
         if planned_file.get_path is None:
             with open(path, "wb") as file:
                 file.write(planned_file.content)
-        else:
-            origin = os.path.join(before, name) if stays else planned_file.get_path()
-            shutil.copyfile(origin, path)
+        elif not stays or not _copy_if_there(os.path.join(before, name), path):
+            shutil.copyfile(planned_file.get_path(), path)
         os.chmod(path, 0o644)
 
 
-def _move_into_place(new: str, dest: str, aside: str) -> None:
-    """Python has no call that exchanges two folders, so for a moment there is none. A move that fails is undone."""
-    if not os.path.lexists(dest):
-        os.rename(new, dest)
-        return
-    os.rename(dest, aside)
+def _copy_if_there(source: str, path: str) -> bool:
+    """Copy a file of the bundle that was there, unless that has been moved away meanwhile."""
     try:
-        os.rename(new, dest)
-    except OSError:
-        os.rename(aside, dest)
-        raise
+        shutil.copyfile(source, path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _move_into_place(new: str, dest: str, old: str) -> None:
+    """Python has no call that exchanges two folders, so for a moment there is none. A move that fails is undone.
+
+    :param old: a folder for the one that was there, which keeps its name: :func:`clear_leftovers` puts it back if we are killed
+    """
+    atomic.sync_tree(new)
+    for number in range(_MAX_MOVES):  # another run may put one there in that moment
+        aside = os.path.join(old, str(number), os.path.basename(dest))
+        os.makedirs(os.path.dirname(aside))
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(dest, aside)
+        try:
+            os.rename(new, dest)
+            break
+        except OSError as exc:
+            if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST) or number == _MAX_MOVES - 1:
+                if os.path.lexists(aside) and not os.path.lexists(dest):
+                    os.rename(aside, dest)
+                raise
+    atomic.sync(os.path.dirname(dest))
+
+
+def clear_leftovers(dest: str) -> None:
+    """Put back what a killed run has moved away to put something else in its place, and remove what else such runs have left."""
+    parent = os.path.dirname(dest)
+    for name in temporary.list_leftovers(parent):
+        scratch = os.path.join(parent, name)
+        for aside in _list_two_levels(os.path.join(scratch, _OLD)):
+            place = os.path.join(parent, os.path.basename(aside))
+            if not os.path.lexists(place):
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(aside, place)
+        temporary.remove_leftover(scratch)
+
+
+def _list_two_levels(folder: str) -> list[str]:
+    return [
+        os.path.join(path, name)
+        for path, _folders, _files in os.walk(folder)
+        if os.path.dirname(path) == folder
+        for name in os.listdir(path)
+    ]
 
 
 def _write_tar(new: str, planned: t.Mapping[str, PlannedFile]) -> None:
@@ -219,16 +268,13 @@ def _hash_folder(dest: str) -> dict[str, str]:
 def _hash_tar(dest: str) -> dict[str, str]:
     hashes = {}
     try:
-        with tarfile.open(dest, "r:") as tar:
-            for info in tar:
-                file = tar.extractfile(info) if info.type == tarfile.REGTYPE and _is_bundle_name(info.name) else None
-                if file is None:
-                    hashes[info.name] = ""
-                    continue
-                hashes[info.name] = sha256_of_rest(file)
-    except (OSError, tarfile.TarError, EOFError) as exc:
+        with archives.open_tar(dest, archives.BUNDLE, is_packed=False) as tar:
+            for member in tar:
+                is_ours = member.kind == archives.FILE and _is_bundle_name(member.name)
+                hashes[member.name] = sha256_of_rest(tar.open(member)) if is_ours else ""
+    except archives.ArchiveError as exc:
         raise TorchExtensionError(
-            f"{dest} is there and is no whole bundle: {getattr(exc, 'strerror', None) or exc}. It stays as it is. Name"
+            f"{dest} is there and is no whole bundle: {exc}. It stays as it is. Name"
             " another place in torch_extension_bundle, or move it away."
         ) from exc
     return hashes

@@ -8,9 +8,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.locking import locked_if_there
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.process_lock import process_lock
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export import bom, bundle_files
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.diff import build_diff
@@ -39,11 +43,12 @@ def write_bundle(path: str, dest: str, context: DownloadContext, predict: bool =
 
     bom_text = bom.build_bom(lock, lock_text)
     planned = bundle_files.plan_files(lock, lock_text, bom_text, get_wheel, requirements)
-    before = bundle_files.hash_existing_files(dest)
     after = {name: file.sha256 for name, file in planned.items()}
-    if after != before and not predict:
-        with context.progress:
-            bundle_files.write_files(dest, planned, before)
+    with contextlib.nullcontext() if predict else _alone(dest, context):
+        before = bundle_files.hash_existing_files(dest)
+        if after != before and not predict:
+            with context.progress:
+                bundle_files.write_files(dest, planned, before)
     downloads += [{"url": os.path.basename(new), "size": os.path.getsize(new)} for new in requirements.downloaded]
     totals = Totals.of(lock.environments)
     return {
@@ -55,3 +60,13 @@ def write_bundle(path: str, dest: str, context: DownloadContext, predict: bool =
         "downloads": downloads,
         "diff": build_diff(dest, bundle_files.format_sums(before), bundle_files.format_sums(after)),
     }
+
+
+@contextlib.contextmanager
+def _alone(dest: str, context: DownloadContext) -> t.Iterator[None]:
+    """Nobody else writes this bundle meanwhile, on this control node or another one, and what killed runs have left beside it is gone."""
+    name = hashlib.sha256(f"bundle {dest}".encode()).hexdigest()[:32]
+    with process_lock(os.path.join(context.cache, "locks"), name):
+        bundle_files.clear_leftovers(dest)
+        with locked_if_there(dest):
+            yield

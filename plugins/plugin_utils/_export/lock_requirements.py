@@ -21,6 +21,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads
     Required,
     RequirementFinder,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import locked_requirements
 
 
@@ -56,7 +57,8 @@ def declare(
         if path:
             declaring.append(Declaring.read(path))
             continue
-        metadata = look_ahead(wheel["url"], wheel["filename"], context.ca_path, context.provenance_of(wheel)).metadata
+        provenance = context.provenance_of(wheel)
+        metadata = look_ahead(wheel["url"], wheel["filename"], context.ca_path, provenance, context.locate).metadata
         if metadata is None:
             return None
         declaring.append(Declaring(wheel["filename"], metadata.requires))
@@ -89,7 +91,8 @@ def _find_for_node(node: WantedFiles, finder: RequirementFinder) -> NodeRequirem
     if node.declaring is None:
         return NodeRequirements()
     try:
-        required, unobtainable = finder.find_all(node.declaring, node.environment, locked_requirements(node.wheels))
+        with explain_unforeseen("What its wheels require"):
+            required, unobtainable = finder.find_all(node.declaring, node.environment, locked_requirements(node.wheels))
     except TorchExtensionError as exc:
         return NodeRequirements(errors=[str(exc)])
     installed = {name for name, version in node.environment["distributions"].items() if version is not None}

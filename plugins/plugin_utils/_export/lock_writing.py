@@ -12,7 +12,7 @@ import os
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic, temporary
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import BUILD
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.context import DownloadContext
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.fetch import fetch_for_nodes
@@ -29,6 +29,8 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.lo
     find_requirements,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.summary import Totals, describe_outcome
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.node_schema import check_environment
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import (
     describe_kind,
@@ -84,6 +86,7 @@ def write_lock(
     after = format_lock(data)
     if not predict:
         lock_file.parse_lock(after, path)  # nothing is written that cannot be read
+        temporary.remove_leftovers(os.path.dirname(path))
         if after != before:
             _write_atomically(path, after)
     totals = Totals.of(data["environments"])
@@ -130,11 +133,22 @@ def _list_refusals(plans: t.Mapping[str, Plan]) -> t.Iterator[tuple[str, str]]:
         if "refused" in plan:
             yield node, plan["refused"]
             continue
-        kind_of_node(plan.get("environment") or {})  # raises an error if this is no environment
-        for wheel in plan["wheels"]:
-            if wheel.get("conflicts") or not wheel.get("url"):
-                reason = "; ".join(wheel.get("conflicts") or ["there is no wheel for it"])
-                yield node, reason if reason.startswith(wheel["name"]) else f"{wheel['name']}: {reason}"
+        try:
+            with explain_unforeseen(f"The plan of {node}"):
+                check_environment(plan.get("environment"))
+                reasons = [
+                    _explain_refusal(wheel)
+                    for wheel in plan["wheels"]
+                    if wheel.get("conflicts") or not wheel.get("url")
+                ]
+        except TorchExtensionError as exc:
+            reasons = [str(exc)]
+        yield from ((node, reason) for reason in reasons)
+
+
+def _explain_refusal(wheel: t.Mapping[str, t.Any]) -> str:
+    reason = "; ".join(wheel.get("conflicts") or ["there is no wheel for it"])
+    return reason if reason.startswith(wheel["name"]) else f"{wheel['name']}: {reason}"
 
 
 def _without_nodes(plans: t.Mapping[str, Plan], left_out: t.Mapping[str, t.Sequence[str]]) -> dict[str, Plan]:
@@ -157,15 +171,19 @@ def _fetch(plans: t.Mapping[str, Plan], context: DownloadContext, predict: bool)
     # what the wheels require is asked for below, for a lock wants all of it
     answer = fetch_for_nodes({node: {**plan, "requirements": False} for node, plan in plans.items()}, context, predict)
     finder = context.requirement_finder(predict=predict)
-    wanted = {
-        node: WantedFiles(
-            plan["environment"], plan["wheels"], declare(plan["wheels"], answer["nodes"][node]["files"], context)
-        )
-        for node, plan in plans.items()
-        if not answer["nodes"][node]["errors"]
-    }
-    requirements = find_requirements(wanted, finder)
+    wanted: dict[str, WantedFiles] = {}
     errors = [(node, error) for node in plans for error in answer["nodes"][node]["errors"]]
+    for node, plan in plans.items():
+        if answer["nodes"][node]["errors"]:
+            continue
+        try:
+            with explain_unforeseen(f"What the wheels of {node} declare"):
+                declaring = declare(plan["wheels"], answer["nodes"][node]["files"], context)
+        except TorchExtensionError as exc:
+            errors.append((node, str(exc)))
+            continue
+        wanted[node] = WantedFiles(plan["environment"], plan["wheels"], declaring)
+    requirements = find_requirements(wanted, finder)
     errors += [(node, error) for node, found in requirements.items() for error in found.errors]
     if errors:
         raise TorchExtensionError(_explain_nothing_locked(_group_nodes(errors), plans))

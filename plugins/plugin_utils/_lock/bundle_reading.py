@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 import stat
-import tarfile
 import typing as t
 from pathlib import Path
 from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import archives
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.hashes import shorten
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import lock_file
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_file import Lock
@@ -25,7 +25,6 @@ BOM_NAME = "bom.cdx.json"
 SUMS_NAME = "SHA256SUMS"
 README_NAME = "README.txt"
 FOLDERS = ("wheels", "requirements")
-_MAX_LOCK_SIZE = 64 << 20  # bytes; a real one has a few KiB for each kind of node
 
 
 class Bundle(t.NamedTuple):
@@ -83,22 +82,12 @@ def open_bundle(path: str) -> Bundle:
     :raises TorchExtensionError: if it is no bundle, or not whole
     """
     path = os.path.abspath(os.path.expanduser(path))
-    member_sizes = None
+    member_sizes: dict[str, int] | None = None
     if os.path.isdir(path):
         is_there = is_regular_file(path, LOCK_NAME)
         lock_text = lock_file.read_lock_text(os.path.join(path, LOCK_NAME)) if is_there else None
     else:
-        try:
-            with tarfile.open(path, "r:") as tar:
-                members = {info.name: info for info in tar if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE)}
-                member_sizes = {name: info.size for name, info in members.items()}
-                lock_text = _read_lock_member(tar, members[LOCK_NAME], path) if LOCK_NAME in members else None
-        except (OSError, tarfile.TarError, EOFError) as exc:
-            raise TorchExtensionError(
-                f"The bundle {path} cannot be read: {getattr(exc, 'strerror', None) or exc}. Wanted is a folder or an"
-                " uncompressed tar as the playbook bundle makes it; if it was one, carry it over again. Knob:"
-                " torch_extension_sources."
-            ) from exc
+        lock_text, member_sizes = _read_tar(path)
     if lock_text is None:
         raise TorchExtensionError(
             f"{path} is no bundle, for there is no {LOCK_NAME} in it. Wanted is what the playbook bundle makes, as it is."
@@ -120,11 +109,23 @@ def is_regular_file(folder: str, name: str) -> bool:
         return False
 
 
-def _read_lock_member(tar: tarfile.TarFile, info: tarfile.TarInfo, path: str) -> str:
-    file = tar.extractfile(info)
-    if file is None or info.size > _MAX_LOCK_SIZE:
-        raise TorchExtensionError(f"{LOCK_NAME} in {path} has {info.size} bytes, a lock has at most {_MAX_LOCK_SIZE}.")
+def _read_tar(path: str) -> tuple[str | None, dict[str, int]]:
+    """The text of the lock in a tar, if there is one, and the sizes of its files."""
+    sizes: dict[str, int] = {}
+    lock_text = None
     try:
-        return file.read().decode("utf-8")
-    except UnicodeDecodeError as exc:
-        raise TorchExtensionError(f"{LOCK_NAME} in {path} is no text: {exc}.") from exc
+        with archives.open_tar(path, archives.BUNDLE, is_packed=False) as tar:
+            for member in tar:
+                if member.kind != archives.FILE:
+                    continue
+                if member.name in sizes:
+                    raise archives.UnsoundArchiveError(f"it has {member.name!r} twice, wanted are every file once")
+                sizes[member.name] = member.size
+                if member.name == LOCK_NAME:
+                    lock_text = tar.open(member).read_all(lock_file.MAX_SIZE).decode("utf-8")
+    except (archives.ArchiveError, UnicodeDecodeError) as exc:
+        raise TorchExtensionError(
+            f"The bundle {path} cannot be read: {exc}. Wanted is a folder or an uncompressed tar as the playbook bundle makes"
+            " it; if it was one, carry it over again. Knob: torch_extension_sources."
+        ) from exc
+    return lock_text, sizes

@@ -13,12 +13,12 @@ import json
 import os
 import typing as t
 
-import yaml
-
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock import yaml_text
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock_validation import (
     ENVIRONMENT_FIELDS,
+    LOCK_FIELDS,
     REQUIREMENT_FIELDS,
     check_distinct_files,
     check_fields,
@@ -41,6 +41,7 @@ except ImportError:
     pass  # decision.py says so, before anything comes here
 
 LOCK_VERSION = 1
+MAX_SIZE = yaml_text.MAX_SIZE  # of a lock, in bytes
 
 
 class Lock(t.NamedTuple):
@@ -123,11 +124,9 @@ def parse_lock(text: str, path: str) -> Lock:
     :raises TorchExtensionError: if it is no lock, or not whole
     """
     try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 (a safe loader)
-    except yaml.YAMLError as exc:
-        mark = getattr(exc, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark else ""
-        raise lock_error(path, f"it is no YAML: {getattr(exc, 'problem', None) or exc}{line}") from exc
+        data = yaml_text.parse_yaml(text)
+    except yaml_text.YamlError as exc:
+        raise lock_error(path, str(exc)) from exc
     if not isinstance(data, dict) or "lock_version" not in data:
         raise lock_error(path, "it has no lock_version")
     if data["lock_version"] != LOCK_VERSION:
@@ -135,7 +134,7 @@ def parse_lock(text: str, path: str) -> Lock:
             f"{path} has lock_version {data['lock_version']!r}, and this version of the collection reads {LOCK_VERSION}."
             " Install the version of the collection that wrote it, or run the playbook lock again."
         )
-    check_fields(data, {"lock_version": "", "environments": "a list"}, path, "the file")
+    check_fields(data, LOCK_FIELDS, path, "the file")
     for number, entry in enumerate(data["environments"], 1):
         location = f"environment {number}"
         check_fields(entry, ENVIRONMENT_FIELDS, path, location)
@@ -163,8 +162,7 @@ def read_lock_text(path: str) -> str:
     :raises TorchExtensionError: if there is no such file, or it cannot be read
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
+        return yaml_text.read_text(path)
     except (OSError, UnicodeDecodeError) as exc:
         raise TorchExtensionError(
             f"The lock {os.path.abspath(path)} cannot be read: {getattr(exc, 'strerror', None) or exc}. The playbook"
@@ -176,9 +174,6 @@ def locked_requirements(wheels: t.Iterable[t.Mapping[str, t.Any]]) -> list[dict[
     """The locked requirements that come with the wheels of a plan; None, if it is not from a lock."""
     lists = [wheel["requirements"] for wheel in wheels if wheel.get("requirements") is not None]
     return list({item["filename"]: item for items in lists for item in items}.values()) if lists else None
-
-
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _advise(variable: str | None = None) -> str:

@@ -8,96 +8,123 @@
 
 from __future__ import annotations
 
-import re
 import typing as t
 from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import wheel_file
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input import node_schema, schema
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.visible import describe, make_visible
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import describe_kind
 
 try:
-    from packaging.requirements import InvalidRequirement, Requirement
-    from packaging.version import InvalidVersion, Version
+    from packaging.requirements import Requirement
+    from packaging.version import Version
 except ImportError:
     pass  # decision.py says so, before anything comes here
 
 
-_TEXT = "a text"
+def _is_text(value: str) -> bool:
+    return bool(value) and make_visible(value) == value
 
 
-_TEXT_OR_NULL = "a text or null"
+def _is_wheel_name(text: str) -> bool:
+    try:
+        Version(wheel_file.parse_name(text).version)
+    except (TorchExtensionError, ValueError):
+        return False
+    return True
 
 
-# What is wanted of a field, in words for messages, and how to see that it is so.
-_CHECKS: dict[str, t.Callable[[t.Any], bool]] = {
-    _TEXT: lambda value: isinstance(value, str) and bool(value),
-    _TEXT_OR_NULL: lambda value: value is None or isinstance(value, str),
-    "a tag such as cp311": lambda value: isinstance(value, str) and bool(re.fullmatch(r"[a-z]+\d+", value)),
-    "true, false or null": lambda value: value is None or isinstance(value, bool),
-    "a number of bytes": lambda value: isinstance(value, int) and value is not True and value >= 0,
-    "64 hexadecimal digits": lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value)),
-    "the name of a wheel": lambda value: isinstance(value, str) and _is_wheel_name(value),
-    "a version": lambda value: isinstance(value, str) and _is_version(value),
-    "a requirement": lambda value: isinstance(value, str) and _is_requirement(value),
-    "a URL without credentials": lambda value: isinstance(value, str) and _is_url(value),
-    "a list": lambda value: isinstance(value, list),
-    "a list of texts": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
-    "texts by name": lambda value: (
-        isinstance(value, dict) and all(isinstance(item, str) for pair in value.items() for item in pair)
-    ),
+def _is_requirement(text: str) -> bool:
+    try:
+        Requirement(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_version(text: str) -> bool:
+    try:
+        Version(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https", "file") and parts.username is None and bool(parts.path)
+    except ValueError:
+        return False
+
+
+# Names and versions go into commands and files of pip; what else is a text is for people alone.
+_TEXT = schema.matching(_is_text, "a text", 65536)
+_NAME = schema.form("[A-Za-z0-9]([A-Za-z0-9._-]{0,200}[A-Za-z0-9])?", "the name of a package")
+_VERSION = schema.matching(_is_version, "a version", 200, r"[0-9A-Za-z.+!_-]+")
+_WHEEL_NAME = schema.matching(_is_wheel_name, "the name of a wheel", 255)
+_REQUIREMENT = schema.matching(_is_requirement, "a requirement", 1000, "[ -~]+")
+_URL = schema.matching(_is_url, "a URL without credentials", 4096, r"[^\x00-\x20\x7f-\xa0]+")
+_SIZE = schema.integer(0, 1 << 50, "a number of bytes")
+_TEXTS = schema.list_of(_TEXT, 10000)
+_TEXTS_BY_NAME = schema.mapping_of(schema.words(4096), 1000)
+_LIST = schema.list_of(schema.anything, 100000)
+
+
+ENVIRONMENT_FIELDS: dict[str, schema.Schema] = {
+    "python": node_schema.PYTHON_TAG,
+    "abi": node_schema.ABI_TAG,
+    "machine": node_schema.MACHINE,
+    "libc": schema.nullable(node_schema.LIBC),
+    "torch": schema.nullable(node_schema.TORCH_VERSION),
+    "cuda": schema.nullable(node_schema.CUDA_VERSION),
+    "hip": schema.nullable(node_schema.HIP_VERSION),
+    "cxx11_abi": schema.nullable(schema.boolean),
+    "variables": node_schema.VARIABLES,
+    "wheels": _LIST,
+    "requirements": _LIST,
 }
 
 
-ENVIRONMENT_FIELDS = {
-    "python": "a tag such as cp311",
-    "abi": _TEXT,
-    "machine": _TEXT,
-    "libc": _TEXT_OR_NULL,
-    "torch": _TEXT_OR_NULL,
-    "cuda": _TEXT_OR_NULL,
-    "hip": _TEXT_OR_NULL,
-    "cxx11_abi": "true, false or null",
-    "variables": "texts by name",
-    "wheels": "a list",
-    "requirements": "a list",
-}
-
-
-WHEEL_FIELDS = {
-    "name": _TEXT,
-    "requirement": "a requirement",
-    "version": "a version",
-    "filename": "the name of a wheel",
-    "url": "a URL without credentials",
+WHEEL_FIELDS: dict[str, schema.Schema] = {
+    "name": _NAME,
+    "requirement": _REQUIREMENT,
+    "version": _VERSION,
+    "filename": _WHEEL_NAME,
+    "url": _URL,
     "source": _TEXT,
-    "size": "a number of bytes",
-    "sha256": "64 hexadecimal digits",
-    "ground": _TEXT_OR_NULL,
+    "size": _SIZE,
+    "sha256": schema.form("[0-9a-f]{64}", "64 hexadecimal digits"),
+    "ground": schema.nullable(_TEXT),
 }
 
 
 #: a field that only wheels have which were built here, and what is in it
 BUILT = "built"
-_BUILT_FIELDS = {
+_BUILT_FIELDS: dict[str, schema.Schema] = {
     "sdist": _TEXT,
-    "sdist_sha256": "64 hexadecimal digits",
-    "torch": _TEXT,
-    "architectures": "a list of texts",
-    "compilers": "texts by name",
+    "sdist_sha256": schema.form("[0-9a-f]{64}", "64 hexadecimal digits"),
+    "torch": node_schema.TORCH_VERSION,
+    "architectures": _TEXTS,
+    "compilers": _TEXTS_BY_NAME,
     "builder": _TEXT,
 }
 
 
-REQUIREMENT_FIELDS = {
-    "name": _TEXT,
-    "version": "a version",
-    "filename": "the name of a wheel",
-    "size": "a number of bytes",
-    "sha256": "64 hexadecimal digits",
-    "required_by": "a list of texts",
+REQUIREMENT_FIELDS: dict[str, schema.Schema] = {
+    "name": _NAME,
+    "version": _VERSION,
+    "filename": _WHEEL_NAME,
+    "size": _SIZE,
+    "sha256": schema.form("[0-9a-f]{64}", "64 hexadecimal digits"),
+    "required_by": _TEXTS,
 }
+
+#: of the whole file, whose version has been read before
+LOCK_FIELDS: dict[str, schema.Schema] = {"lock_version": schema.anything, "environments": _LIST}
 
 
 def check_distinct_files(environments: t.Sequence[t.Mapping[str, t.Any]]) -> None:
@@ -132,26 +159,25 @@ def _check_one_file_each(items: t.Iterable[t.Mapping[str, t.Any]], field: str, w
             )
 
 
-def check_fields(value: t.Any, fields: t.Mapping[str, str], path: str, location: str) -> None:
+def check_fields(value: t.Any, fields: t.Mapping[str, schema.Schema], path: str, location: str) -> None:
     """Check that a part of a lock has all its fields, no others, and what they should have.
 
-    :param fields: what is wanted in each, in the words of ``_CHECKS``; empty for anything
     :param path: of the lock, for messages
     :param location: of the part in the lock, for messages
     """
     if not isinstance(value, dict):
-        raise lock_error(path, f"{location} is {value!r}, wanted is a dictionary")
+        raise lock_error(path, f"{location} is {describe(value)}, wanted is a dictionary")
     for field in [*fields, *value]:
         if field not in value:
             raise lock_error(path, f"{location} lacks {field}")
         if field not in fields:
-            raise lock_error(path, f"{location} has {field}, which is unknown")
-        description = fields[field]
-        if description and not _CHECKS[description](value[field]):
-            raise lock_error(path, f"{field} of {location} is {value[field]!r}, wanted is {description}")
+            raise lock_error(path, f"{location} has {make_visible(str(field)[:100])}, which is unknown")
+        misfit = fields[field](value[field], field)
+        if misfit:
+            raise lock_error(path, str(misfit._replace(place=f"{misfit.place} of {location}")))
 
 
-def check_file_entry(item: t.Any, fields: t.Mapping[str, str], path: str, location: str) -> None:
+def check_file_entry(item: t.Any, fields: t.Mapping[str, schema.Schema], path: str, location: str) -> None:
     """As :func:`check_fields`, and that the file's name agrees with its package and version."""
     check_fields(item, fields, path, location)
     name = wheel_file.parse_name(item["filename"])
@@ -172,36 +198,3 @@ def lock_error(path: str, reason: str) -> TorchExtensionError:
     return TorchExtensionError(
         f"{path} is not a sound lock: {reason}. Take it from git again, or remove it and run the playbook lock."
     )
-
-
-def _is_wheel_name(text: str) -> bool:
-    try:
-        wheel_file.parse_name(text)
-        Version(wheel_file.parse_name(text).version)
-    except (TorchExtensionError, InvalidVersion):
-        return False
-    return "\n" not in text
-
-
-def _is_requirement(text: str) -> bool:
-    try:
-        Requirement(text)
-    except InvalidRequirement:
-        return False
-    return True
-
-
-def _is_version(text: str) -> bool:
-    try:
-        Version(text)
-    except InvalidVersion:
-        return False
-    return True
-
-
-def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https", "file") and parts.username is None and bool(parts.path)
-    except ValueError:
-        return False

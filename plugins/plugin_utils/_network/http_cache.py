@@ -18,15 +18,18 @@ and a 404 behind an old answer as well, and it keeps whatever a login page says 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
-import tempfile
 import time
 import typing as t
 from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.redaction import redact
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic, temporary
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import parse_json, read_json
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import waiting
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import (
@@ -42,16 +45,18 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.r
 if t.TYPE_CHECKING:
     import requests
 
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.credentials import OriginSecret
     from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_client import HttpClient
 
 T = t.TypeVar("T")
 
 #: for how many seconds a failure is taken for the answer: a server that is down, or a file that is not there, stays so
 #: for a while; what was refused the operator may have set right by now
+_MAX_FIELDS = 1 << 20  # bytes, of what is kept of an answer beside its body
 _OUTAGE_SECONDS = 60
 _REFUSAL_SECONDS = 10
 #: longer than a request with all its retries takes
-_PATIENCE_SECONDS = 15 * 60
+_PATIENCE_SECONDS = 20 * 60
 
 
 class HttpCache:
@@ -64,7 +69,8 @@ class HttpCache:
         max_age: float = 600,
         mirror_setting: str = "torch_extension_sources",
         headers: t.Mapping[str, str] | None = None,
-        auth: t.Callable[[t.Any], t.Any] | None = None,
+        named_url: str | None = None,
+        secret: OriginSecret | None = None,
         explain_status: t.Callable[[str, requests.Response], Failure] | None = None,
     ) -> None:
         """
@@ -72,7 +78,8 @@ class HttpCache:
         :param ca_path: a file of CA certificates to trust instead of the usual ones
         :param max_age: for how many seconds an answer is used without a request
         :param mirror_setting: names the setting that leads to a mirror
-        :param auth: puts credentials into a request; none are cached
+        :param named_url: an address that the operator has written; its host may get the entry ``default`` of netrc
+        :param secret: goes to its origin, before what netrc has; nothing of either is cached
         :param explain_status: what a status other than 200 and 304 means
         :raises TorchExtensionError: if the folder cannot be used
         """
@@ -84,8 +91,10 @@ class HttpCache:
         self._ca_path = ca_path
         self._max_age = max_age
         self._mirror_setting = mirror_setting
-        self._headers, self._auth, self._explain_status = headers, auth, explain_status
+        self._headers, self._explain_status = headers, explain_status
+        self._named_url, self._secret = named_url, secret
         self._client: HttpClient | None = None
+        self._is_swept = False  # whether what killed runs have left is gone
         #: what the operator should know about the answers, each once
         self.warnings: list[str] = []
         #: when the oldest of the answers was given or confirmed, in seconds since the epoch
@@ -128,7 +137,8 @@ class HttpCache:
             raise TorchExtensionError(failure.message + failure.note)
         if not cached:
             raise UnavailableError(f"{failure.message} No earlier answer is kept.{failure.note}")
-        warning = f"{subject} is known as it was {_duration(time.time() - cached.time)} ago: {failure.message}"
+        age = _duration(time.time() - cached.time)
+        warning = redact(f"{subject} is known as it was {age} ago: {failure.message}")
         if warning not in self.warnings:
             self.warnings.append(warning)
         return self._use(cached)
@@ -165,10 +175,15 @@ class HttpCache:
     def _http_client(self) -> HttpClient:
         if self._client is None:
             # requests takes longer to import than all the rest, and a fresh answer needs no request
+            from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_session
             from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_client import HttpClient
 
             self._client = HttpClient(
-                self._ca_path, self._mirror_setting, self._headers, self._auth, self._explain_status
+                self._ca_path,
+                self._mirror_setting,
+                http_session.open_session(self._named_url, self._secret),
+                self._headers,
+                self._explain_status,
             )
         return self._client
 
@@ -178,53 +193,53 @@ class HttpCache:
     def _load_answer(self, url: str, parse: t.Callable[[Answer], T]) -> CachedAnswer[T] | None:
         try:
             with open(self._file_path(url, "answer"), "rb") as file:
-                fields = json.loads(file.readline())
+                fields = parse_json(file.readline(_MAX_FIELDS))
                 answer = Answer(fields["url"], fields["content_type"], fields["next_url"], file.read())
+                if hashlib.sha256(answer.body).hexdigest() != fields["sha256"]:  # a power cut may have cut it off
+                    return None
                 return CachedAnswer(answer, parse(answer), fields["etag"], fields["time"])
         except (OSError, ValueError, KeyError, TypeError):  # not there, or of another version of this collection
             return None
 
     def _store_answer(self, url: str, answer: Answer, etag: str | None) -> None:
-        fields = {**answer._asdict(), "etag": etag, "time": time.time()}
+        digest = hashlib.sha256(answer.body).hexdigest()
+        fields = {**answer._asdict(), "sha256": digest, "etag": etag, "time": time.time()}
         del fields["body"]
         self._write(self._file_path(url, "answer"), json.dumps(fields).encode() + b"\n" + answer.body)
 
     def _load_failure(self, url: str) -> Failure | None:
         for scope in (_origin(url), url):
             try:
-                with open(self._file_path(self._failure_key(scope), "failure"), encoding="utf-8") as file:
-                    fields = json.load(file)
+                fields = read_json(self._file_path(self._failure_key(scope), "failure"))
                 age = time.time() - fields.pop("time")
                 failure = Failure(**fields)
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue
             seconds = _OUTAGE_SECONDS if failure.is_outage or failure.is_missing else _REFUSAL_SECONDS
             if 0 <= age < seconds:
-                return failure._replace(note=f" (Remembered failure; the next question is asked after {seconds} s.)")
+                return dataclasses.replace(
+                    failure, note=f" (Remembered failure; the next question is asked after {seconds} s.)"
+                )
         return None
 
     def _store_failure(self, url: str, failure: Failure) -> None:
-        fields = {**failure._asdict(), "time": time.time()}
+        fields = {**dataclasses.asdict(failure), "time": time.time()}
         scope = self._failure_key(_origin(url) if failure.of_host else url)
         self._write(self._file_path(scope, "failure"), json.dumps(fields).encode())
 
     def _failure_key(self, scope: str) -> str:
         """All that a failure depends on: a new token, proxy or CA makes another request."""
-        return repr((scope, bool(self._auth), self._ca_path, self._http_client().proxies_for(scope)))
+        return repr((scope, bool(self._secret), self._ca_path, self._http_client().proxies_for(scope)))
 
     def _file_path(self, key: str, kind: str) -> str:
         return os.path.join(self._folder, f"{hashlib.sha256(key.encode()).hexdigest()}.{kind}")
 
     def _write(self, path: str, content: bytes) -> None:
         """Replace a file at once; it is for its owner alone."""
-        descriptor, temporary = tempfile.mkstemp(dir=self._folder)
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(content)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        if not self._is_swept:
+            temporary.remove_leftovers(self._folder)
+            self._is_swept = True
+        atomic.write_bytes(path, content, 0o600, is_durable=False)
 
     @contextlib.contextmanager
     def _locked(self, url: str) -> t.Iterator[None]:

@@ -8,27 +8,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 from urllib.parse import urljoin, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_session
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import bodies, http_session
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import (
     Answer,
     CachedAnswer,
     Failure,
     NoAnswerError,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.route import route_to
 
-try:
+with contextlib.suppress(ImportError):  # http_session.py says so
     import requests
-except ImportError:  # http_session.py says so
-    _BaseSession: t.Any = object
-else:
-    _BaseSession = requests.Session
 
 _MAX_BODY = 64 << 20  # bytes; more is no list of wheels, and must not fill the memory
-_CHUNK = 1 << 16  # bytes
 
 
 class HttpClient:
@@ -38,24 +35,18 @@ class HttpClient:
         self,
         ca_path: str | None,
         mirror_setting: str,
+        session: requests.Session,
         headers: t.Mapping[str, str] | None,
-        auth: t.Callable[[t.Any], t.Any] | None,
         explain_status: t.Callable[[str, requests.Response], Failure] | None,
     ) -> None:
         """
-        The parameters are those of :class:`http_cache.HttpCache`.
+        The other parameters are those of :class:`http_cache.HttpCache`.
 
-        :raises TorchExtensionError: if a library is missing
+        :param session: from :func:`http_session.open_session`
         """
-        http_session.check_requests()
-        self._ca_path, self._mirror_setting, self._explain_status = (
-            ca_path,
-            mirror_setting,
-            explain_status or _explain_status,
-        )
-        self._session = http_session.add_retries(_Session())
-        self._session.auth = auth
-        self._session.headers.update(headers or {})
+        self._ca_path, self._mirror_setting, self._session = ca_path, mirror_setting, session
+        self._explain_status = explain_status or _explain_status
+        self._session.headers.update({"Accept-Encoding": bodies.ACCEPT_ENCODING, **(headers or {})})
 
     def get(self, url: str, cached: CachedAnswer[t.Any] | None) -> tuple[Answer, str | None]:
         """What is at a URL, with its ETag.
@@ -90,28 +81,23 @@ class HttpClient:
         return sorted((scheme, _without_credentials(proxy)) for scheme, proxy in proxies.items())
 
 
-class _Session(_BaseSession):
-    """A session that prefers its own credentials to those of ~/.netrc on redirects, too."""
-
-    def rebuild_auth(self, prepared_request: t.Any, response: t.Any) -> None:
-        super().rebuild_auth(prepared_request, response)  # removes them where the host is another one
-        if self.auth:
-            self.auth(prepared_request)
-
-
 def _read_answer(url: str, response: requests.Response) -> Answer:
-    body = bytearray()
-    for chunk in response.iter_content(_CHUNK):
-        body += chunk
-        if len(body) > _MAX_BODY:
-            raise NoAnswerError(Failure(f"{url} gives more than {_MAX_BODY >> 20} MiB, which is no list of wheels."))
+    try:
+        body = bodies.read_body(response, _MAX_BODY)
+    except bodies.TooLargeError as exc:
+        raise NoAnswerError(
+            Failure(f"{url} gives more than {_MAX_BODY >> 20} MiB, which is no list of wheels.")
+        ) from exc
+    except ValueError as exc:
+        raise NoAnswerError(Failure(f"What {url} gave cannot be read: {exc}. It was asked {route_to(url)}.")) from exc
     next_url = response.links.get("next", {}).get("url")
+    parts = urlsplit(response.url)
     return Answer(
         # A query may be a signature, and means nothing for the links of the page.
-        url=urlsplit(response.url)._replace(query="", fragment="").geturl(),
+        url=parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl(),
         content_type=response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
         next_url=urljoin(response.url, next_url) if next_url else None,
-        body=bytes(body),
+        body=body,
     )
 
 

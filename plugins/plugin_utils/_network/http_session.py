@@ -9,12 +9,15 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import re
 import typing as t
-from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.libraries import require_library
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.credentials import host_of
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.watch import SlowError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import (
     MissingFileError,
     UnservedError,
@@ -25,21 +28,32 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.s
     root_cause,
 )
 
+if t.TYPE_CHECKING:
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.credentials import OriginSecret
+
 try:
     import requests
-    from requests.adapters import HTTPAdapter
     from urllib3 import __version__ as urllib3_version
     from urllib3 import exceptions as urllib3_exceptions
     from urllib3.response import HTTPResponse
-    from urllib3.util import Retry
 except ImportError as exc:
     REQUESTS_IMPORT_ERROR: ImportError | None = exc
 else:
     REQUESTS_IMPORT_ERROR = None
+    #: all that these libraries, and the standard library below them, raise for what a server or an address may be. An OSError may say
+    #: that REQUESTS_CA_BUNDLE names no file, a ValueError that a redirect leads to what is no address
+    LIBRARY_ERRORS: tuple[type[Exception], ...] = (
+        requests.exceptions.RequestException,
+        urllib3_exceptions.HTTPError,
+        http.client.HTTPException,
+        OSError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+    )
 
 #: to connect, and between two pieces of an answer
 TIMEOUT_SECONDS = 30
-_MAX_RETRIES = 3
 _MISSING_STATUSES = (404, 410)
 # http.client's words
 _NO_TUNNEL = re.compile("Tunnel connection failed: ([0-9]{3}.*)")
@@ -60,22 +74,21 @@ def check_requests() -> None:
         )
 
 
-def add_retries(session: requests.Session) -> requests.Session:
-    """Let a session repeat requests that may succeed in a moment.
+def open_session(
+    named_url: str | None = None, secret: OriginSecret | None = None, retries: bool = True
+) -> requests.Session:
+    """A session for requests of the control node. There is no other way to make one.
 
-    It takes 429 as an answer: a wait as long as a rate limit's is for the operator to decide.
+    :param named_url: an address that the operator has written; its host may get the entry ``default`` of netrc
+    :param secret: goes to its origin, before what netrc has
+    :param retries: whether it repeats requests that may succeed in a moment
+    :raises TorchExtensionError: if a library is missing, or the address of a proxy would be shown in pieces
     """
-    retry = Retry(
-        total=_MAX_RETRIES,
-        other=0,  # a certificate that is not trusted now is not trusted in a second
-        backoff_factor=1,
-        status_forcelist=(500, 502, 503, 504),
-        respect_retry_after_header=False,
-        raise_on_status=False,
-    )
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retry))
-    return session
+    check_requests()
+    settings.check_proxies()
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.bounded_session import BoundedSession
+
+    return BoundedSession(named_url, secret, retries)
 
 
 @contextlib.contextmanager
@@ -87,14 +100,13 @@ def explain_http_errors(url: str, mirror_setting: str = "torch_extension_github_
     """
     try:
         yield
-    except (requests.exceptions.RequestException, urllib3_exceptions.HTTPError, OSError) as exc:
-        # an OSError says that REQUESTS_CA_BUNDLE names no file
+    except LIBRARY_ERRORS as exc:
         asked = getattr(getattr(exc, "request", None), "url", None) or url  # where a redirect has led to
         raise UnservedError(_explain(exc, url, asked, mirror_setting)) from exc
 
 
 def _explain(exc: Exception, url: str, asked: str, mirror_setting: str) -> str:
-    reason, route, host = root_cause(exc), route_to(asked), urlsplit(asked).hostname
+    reason, route, host = root_cause(exc), route_to(asked), host_of(asked)
     if _PROXY_CREDENTIALS_REFUSAL in reason:
         return proxy_credentials_message(asked)
     if isinstance(exc, requests.exceptions.InvalidProxyURL):
@@ -125,7 +137,9 @@ def _explain(exc: Exception, url: str, asked: str, mirror_setting: str) -> str:
             f"The certificate of {host} is not trusted: {reason}. It was asked {route}. If a proxy or a mirror has a"
             " certificate of your site's CA, name the CA's file in torch_extension_ca_path."
         )
-    redirected = f" at {host}, where it was redirected to" if host != urlsplit(url).hostname else ""
+    if isinstance(exc, ValueError) and not route.proxy:
+        return f"{url} cannot be downloaded: this, or what it redirects to, is no address that can be asked ({reason})."
+    redirected = f" at {host}, where it was redirected to" if host != host_of(url) else ""
     if "SOCKS" in reason and route.proxy:
         return (
             f"{host} was not asked: the proxy {route.proxy} ({route.setting}) is one for SOCKS, and the Python that runs"
@@ -142,6 +156,7 @@ def is_transient(exc: BaseException) -> bool:
     if isinstance(exc, requests.exceptions.ConnectionError):
         return not (is_certificate_error(exc) or _PROXY_REFUSAL.search(root_cause(exc)))
     transient_errors = (
+        SlowError,
         requests.exceptions.Timeout,
         requests.exceptions.ChunkedEncodingError,
         urllib3_exceptions.ProtocolError,
@@ -156,7 +171,7 @@ def proxy_credentials_message(url: str) -> str:
 
     :param url: that was asked for
     """
-    host, route = urlsplit(url).hostname, route_to(url)
+    host, route = host_of(url), route_to(url)
     if not route.proxy:
         return (
             f"{host} wants credentials of a proxy (407), and was asked {route}. Something on the way answers in its place. Name"
@@ -177,10 +192,13 @@ def status_message(url: str, status: int, advice: str = "") -> str:
     """
     if status == requests.codes.proxy_authentication_required:
         return proxy_credentials_message(url)
-    route, host = route_to(url), urlsplit(url).hostname
+    route, host = route_to(url), host_of(url)
     message = f"{url} was answered with HTTP status {status}; it was asked {route}."
     if status in (requests.codes.unauthorized, requests.codes.forbidden):
-        message += f" If {host} wants credentials, put them into ~/.netrc of the control node. {route.advice}"
+        message += (
+            f" If {host} wants credentials, put them into ~/.netrc of the control node (machine {host}); they are sent over https alone."
+            f" {route.advice}"
+        )
     elif not advice:
         message += f" {route.advice}"
     return f"{message} {advice}".rstrip()

@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-import base64
-import dataclasses
 import os
 import sys
 import typing as t
@@ -17,39 +15,27 @@ from urllib.parse import unquote, urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.settings import read_settings
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.credentials import (
+    OriginSecret,
+    origin_of,
+)
 
 _SCHEMES = ("https", "http", "file")
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")  # which pip trusts without TLS, too
-
-
-@dataclasses.dataclass(frozen=True)
-class Credentials:
-    """Of one host."""
-
-    host: str  # with its port, as URLs have it
-    user: str = dataclasses.field(repr=False)
-    password: str = dataclasses.field(repr=False)
-
-    def __call__(self, request: t.Any) -> t.Any:
-        """Put them into a request (of requests) to this host."""
-        if urlsplit(request.url).netloc == self.host:
-            pair = f"{self.user}:{self.password}".encode()
-            request.headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-        return request
 
 
 class PipIndexes(t.NamedTuple):
     """Indexes, without the credentials in their addresses."""
 
     urls: tuple[str, ...]
-    credentials: tuple[Credentials, ...] = ()
+    credentials: tuple[OriginSecret, ...] = ()
     ca_path: str | None = None
     untrusted: tuple[str, ...] = ()  # those that pip would not ask, for they come without TLS
 
-    def credentials_for(self, url: str) -> Credentials | None:
+    def credentials_for(self, url: str) -> OriginSecret | None:
         """Those for a URL of an index, or of a file that it links to on its own host."""
-        host = urlsplit(url).netloc
-        return next((each for each in self.credentials if each.host == host), None)
+        origin = origin_of(url)
+        return next((each for each in self.credentials if each.origin == origin), None)
 
 
 def read_pip_indexes(environ: t.Mapping[str, str] | None = None) -> PipIndexes:
@@ -63,7 +49,7 @@ def read_pip_indexes(environ: t.Mapping[str, str] | None = None) -> PipIndexes:
     trusted = {*_LOCAL_HOSTS, *pip.get("trusted-host", "").split()}
     urls: dict[str, None] = {}
     untrusted: list[str] = []
-    credentials: dict[str, Credentials] = {}
+    credentials: dict[t.Any, OriginSecret] = {}
     for text in (pip.get("index-url") or _default_index(), *pip.get("extra-index-url", "").split()):
         url, found = _split_credentials(text)
         parts = urlsplit(url)
@@ -72,7 +58,7 @@ def read_pip_indexes(environ: t.Mapping[str, str] | None = None) -> PipIndexes:
             continue
         urls[url.rstrip("/")] = None
         if found:
-            credentials.setdefault(found.host, found)
+            credentials.setdefault(found.origin, found)
     return PipIndexes(tuple(urls), tuple(credentials.values()), pip.get("cert"), tuple(untrusted))
 
 
@@ -87,7 +73,7 @@ def _default_index() -> str:
     return str(PyPI.simple_url)
 
 
-def _split_credentials(text: str) -> tuple[str, Credentials | None]:
+def _split_credentials(text: str) -> tuple[str, OriginSecret | None]:
     try:
         parts = urlsplit(text)
         is_address = parts.scheme in _SCHEMES and bool(parts.hostname or parts.scheme == "file") and parts.port != 0
@@ -103,4 +89,5 @@ def _split_credentials(text: str) -> tuple[str, Credentials | None]:
     if not at:
         return text, None
     user, _colon, password = login.partition(":")
-    return parts._replace(netloc=host).geturl(), Credentials(host, unquote(user), unquote(password))
+    url = parts._replace(netloc=host).geturl()
+    return url, OriginSecret.of_login(url, unquote(user), unquote(password))

@@ -14,6 +14,7 @@ import time
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.libraries import require_library
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.redaction import redact
 
 try:
     from tqdm import tqdm
@@ -115,7 +116,7 @@ class ProgressDisplay(Progress):
 
     def note(self, text: str) -> None:
         with self._lock:
-            self._write_line(text)
+            self._write_line(redact(text))
 
     def _run(self) -> None:
         while not self._stop.wait(_TERMINAL_SECONDS if self._columns else min(1.0, self._interval)):

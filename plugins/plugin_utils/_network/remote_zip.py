@@ -17,7 +17,7 @@ import re
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_session, settings
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import bodies, http_session, settings
 
 with contextlib.suppress(ImportError):  # http_session.py says so
     import requests
@@ -41,10 +41,9 @@ class RemoteFile(io.RawIOBase):
         """
         super().__init__()
         settings.check_url(url, "The address of a wheel")
-        http_session.check_requests()
         settings.check_ca_path(ca_path)
         self._url, self._ca_path, self._mirror_setting = url, ca_path, mirror_setting
-        self._session = http_session.add_retries(requests.Session())
+        self._session = http_session.open_session()
         self._blocks: dict[int, bytes] = {}
         self._position = 0
         try:
@@ -118,7 +117,7 @@ class RemoteFile(io.RawIOBase):
 
     def _request(self, byte_range: str) -> tuple[bytes, int, int]:
         """The bytes that the server gives for a range, where they begin, and the size of the file."""
-        headers = {"Range": byte_range, "Accept-Encoding": "identity", "User-Agent": "airgap.torch_extensions"}
+        headers = {"Range": byte_range, "User-Agent": "airgap.torch_extensions"}
         with (
             http_session.explain_http_errors(self._url, self._mirror_setting),
             self._session.get(
@@ -135,7 +134,7 @@ class RemoteFile(io.RawIOBase):
                 raise http_session.status_error(self._url, response)
             told = re.fullmatch(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})", response.headers.get("Content-Range", ""))
             # one byte more than is wanted shows a server that gives too many
-            content = response.raw.read(_BLOCK + 1)
+            content = bodies.read_start(response, _BLOCK + 1)
         if not told:
             raise self._other_bytes_error(byte_range)
         first, last, size = (int(number) for number in told.groups())

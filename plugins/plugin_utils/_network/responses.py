@@ -12,6 +12,7 @@ import dataclasses
 import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.redaction import redact
 
 T = t.TypeVar("T")
 
@@ -41,14 +42,18 @@ class Answer(t.NamedTuple):
     body: bytes
 
 
-class Failure(t.NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Failure:
     """Why there is no answer."""
 
-    message: str
+    message: str  # without secrets, for it is kept
     is_outage: bool = True  # it may be better later, so an old answer will do
     is_missing: bool = False  # 404
     of_host: bool = False  # of all requests to this host
     note: str = ""  # on its age
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", redact(self.message))
 
 
 @dataclasses.dataclass(frozen=True)  # before Python 3.11 no NamedTuple is generic

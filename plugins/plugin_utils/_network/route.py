@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import os
 import typing as t
-from urllib.parse import urlsplit
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.credentials import host_of
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
 
 _ENVIRONMENT = "in the environment of ansible-playbook"
@@ -56,10 +56,9 @@ class Route(t.NamedTuple):
 
 def route_to(url: str) -> Route:
     """How requests for a URL go. It asks nobody."""
-    parts = urlsplit(url)
-    host = parts.hostname
+    host = host_of(url)
     variables = _proxy_variables()
-    scheme = next((name for name in (parts.scheme, "all") if name in variables), None)
+    scheme = next((name for name in (url.partition(":")[0].lower(), "all") if name in variables), None)
     if variables and _is_excepted(url):
         name = "no_proxy" if os.environ.get("no_proxy") else "NO_PROXY"
         return Route(host, None, f"{name} ({os.environ.get(name, '')})", is_excepted=True)
@@ -72,7 +71,10 @@ def _is_excepted(url: str) -> bool:
     # requests takes longer to import than all the rest
     from requests.utils import should_bypass_proxies
 
-    return bool(should_bypass_proxies(url, no_proxy=None))
+    try:
+        return bool(should_bypass_proxies(url, no_proxy=None))
+    except ValueError:  # it is no address
+        return False
 
 
 def _proxy_variables() -> dict[str, str]:

@@ -15,6 +15,11 @@ import typing as t
 from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.redaction import (
+    REDACTED,
+    in_one_line,
+    redact,
+)
 
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 PROXY_SETTING = "torch_extension_proxy"
@@ -41,6 +46,7 @@ def use_proxy(proxy: str | None) -> t.Iterator[None]:
     if not host:
         # without its value, which may hold credentials
         raise TorchExtensionError(f"{PROXY_SETTING} is no address of a proxy such as http://proxy.example:3128.")
+    _check_proxy(PROXY_SETTING, proxy)
     original = {name: os.environ.get(name) for name in _PROXY_VARIABLES}
     for name in _PROXY_VARIABLES:
         os.environ.pop(name, None)
@@ -54,6 +60,23 @@ def use_proxy(proxy: str | None) -> t.Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def check_proxies() -> None:
+    """
+    :raises TorchExtensionError: if a proxy of the environment has a password that ends where no program expects it
+    """
+    for name in _PROXY_VARIABLES:
+        _check_proxy(proxy_setting(name), os.environ.get(name, ""))
+
+
+def _check_proxy(setting: str, proxy: str) -> None:
+    """Programs take what stands before such a character for the host, and show it."""
+    login = proxy.partition("://")[2].rpartition("@")[0] if "://" in proxy else proxy.rpartition("@")[0]
+    if re.search(r"[/?#\\]", login):
+        raise TorchExtensionError(
+            f"{setting} has / ? # or \\ in its user or password, which ends the host there. Write %2F, %3F, %23 or %5C instead."
+        )
 
 
 def proxy_setting(variable: str) -> str:
@@ -90,12 +113,17 @@ def check_url(url: str, setting: str) -> None:
             f"{setting} holds credentials for {host}, which would be shown in plans and reports. "
             "Put them into ~/.netrc of the control node and leave them out of the URL."
         )
+    if f"={REDACTED}" in redact(url):
+        raise TorchExtensionError(
+            f"{setting} holds a token or a signature for {parts.hostname} in its query, which would be shown in plans and reports. "
+            "Name an address without one."
+        )
 
 
 def root_cause(exc: BaseException) -> str:
     """The innermost reason of an error, in the library's words, without credentials."""
     if isinstance(exc, OSError) and exc.errno is not None and exc.strerror:  # of the system itself
-        return exc.strerror
+        return in_one_line(exc.strerror)
     reason: t.Any = getattr(exc.args[0], "reason", exc.args[0]) if exc.args else exc
     if not isinstance(reason, (str, BaseException)):
         reason = exc
@@ -104,4 +132,4 @@ def root_cause(exc: BaseException) -> str:
         return root_cause(reason.args[-1])
     text = re.sub(r"<[^>]*>:? ?", "", str(reason))
     text = re.sub(r"^HTTPS?Connection\(host=[^)]*\): ", "", text)
-    return re.sub(r"//[^/\s]*@", "//", text).rstrip(".")
+    return in_one_line(text).rstrip(".")

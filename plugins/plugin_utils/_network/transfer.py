@@ -9,16 +9,24 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import errno
 import json
 import os
 import re
-import threading
 import time
 import typing as t
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.sizes import parse_size
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.watch import (
+    PACE,
+    Limit,
+    Watch,
+)
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import read_json
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import (
     check_free_space,
     explain_write_errors,
@@ -28,9 +36,12 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.p
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnservedError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.route import route_to
 
+if t.TYPE_CHECKING:
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.credentials import OriginSecret
+
 with contextlib.suppress(ImportError):  # http_session.py says so
     import requests
-    from urllib3.exceptions import InvalidHeader, MaxRetryError
+    from urllib3.exceptions import MaxRetryError
     from urllib3.util import Retry
 
 # A TLS record has 16 KiB at most (RFC 8446, 5.1). Where they come fast, reading several at once takes a third less time.
@@ -39,6 +50,8 @@ _FAST = 1 << 20  # bytes a second
 _REPORT_STEP = 4 << 20  # bytes between two calls of on_written
 _TRANSIENT_STATUSES = (408, 429, 500, 502, 503, 504)
 _LONGEST_DELAY = 300  # seconds, whatever the server asks for
+_MAX_SIZE = 16 << 30  # bytes of a file whose size nobody tells
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: what a file begins with, by the end of its name: PKWARE's APPNOTE, 4.3.7; RFC 1952, 2.3.1; the .xz file format, 2.1.1.1
 _MAGICS = {
     ".whl": ("zip", b"PK\x03\x04"),
@@ -48,12 +61,14 @@ _MAGICS = {
 }
 
 
+_DATE = re.compile(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT", re.ASCII)
+
+
 class RetryPolicy(t.NamedTuple):
     """When a request counts as failed, and when the transfer is given up."""
 
     timeout: float = http_session.TIMEOUT_SECONDS  # to connect, and between two pieces of the body
-    window_seconds: float = 60.0  # a transfer is too slow if less than window_bytes come within this time
-    window_bytes: int = 60 << 10  # a request that brings less than this counts as one without progress, too
+    pace: Limit = PACE  # a request that brings less than its size counts as one without progress, too
     max_retries: int = 5  # in a row, without progress
     backoff: float = 0.5  # seconds before the second retry; doubled before each further one
 
@@ -101,9 +116,12 @@ class PartialFile:
         :param verified: whether every byte must have come over verified TLS
         """
         try:
-            with open(self._notes_path, encoding="utf-8") as file:
-                notes = json.load(file)
+            notes = read_json(self._notes_path)
             validator, was_verified = notes["validator"], notes["verified"]
+            if (
+                verified and notes["boot"] != _boot_id()
+            ):  # a power cut may have left zeros in it, and nothing would tell
+                return None
         except (OSError, ValueError, TypeError, KeyError):
             return None
         is_usable = (
@@ -118,7 +136,7 @@ class PartialFile:
         """
         self.discard()
         with open(self._notes_path, "w", encoding="utf-8") as file:
-            json.dump({"validator": validator, "verified": verified}, file)
+            json.dump({"validator": validator, "verified": verified, "boot": _boot_id()}, file)
 
     def finish(self) -> None:
         """The file is complete: remove the notes."""
@@ -130,6 +148,15 @@ class PartialFile:
         self.finish()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
+
+
+def _boot_id() -> str:
+    """What this machine is called until it is switched off; empty where the system does not tell."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read(100).strip()
+    except OSError:
+        return ""
 
 
 class Transfer:
@@ -145,7 +172,7 @@ class Transfer:
         retry_policy: RetryPolicy | None = None,
         progress: Progress | None = None,
         on_written: t.Callable[[int], object] = lambda size: None,
-        auth: t.Callable[[t.Any], t.Any] | None = None,
+        secret: OriginSecret | None = None,
         wording: Wording = Wording(),  # noqa: B008 (it is a tuple)
     ) -> None:
         """
@@ -153,14 +180,15 @@ class Transfer:
         :param size: what it must have, in bytes, if that is known
         :param verified: whether to take it over verified TLS only, redirects included
         :param on_written: is called with the size of the partial file as it grows; with 0 when it starts over
-        :param auth: puts credentials into a request; without it those of ~/.netrc are used
+        :param secret: goes to its origin, before what netrc has
         """
-        self._auth, self._wording = auth, wording
+        self._secret, self._wording = secret, wording
         self._url, self._part, self._size, self._verified = url, part, size, verified
         self._ca_path, self._retry_policy = ca_path, retry_policy or RetryPolicy()
         self._progress, self._on_written = progress or Progress(), on_written
         self._was_resumed = False
         self._name = ""
+        self._received = 0  # bytes, of all requests
 
     def run(self, name: str) -> bool:
         """Download all of it, with as many requests as it takes.
@@ -172,7 +200,8 @@ class Transfer:
         self._name = name
         largest = self._part.size
         retry = untried = Retry(total=self._retry_policy.max_retries, backoff_factor=self._retry_policy.backoff)
-        with requests.Session() as session, self._progress.gauge(name) as gauge:
+        session = http_session.open_session(secret=self._secret, retries=False)
+        with session, self._progress.gauge(name) as gauge:
             while True:
                 try:
                     self._request(session, gauge)
@@ -184,7 +213,7 @@ class Transfer:
                         with http_session.explain_http_errors(self._url, self._wording.mirror_setting):
                             raise
                     failure = _TransientError(settings.root_cause(exc), exc)
-                if self._part.size >= largest + self._retry_policy.window_bytes:
+                if self._part.size >= largest + self._retry_policy.pace.size:
                     retry, largest = untried, self._part.size
                 try:
                     retry = retry.increment()
@@ -202,18 +231,18 @@ class Transfer:
     def _request(self, session: requests.Session, gauge: Gauge) -> None:
         validator = self._part.resume_validator(self._verified)
         offset = self._part.size if validator else 0
-        headers = {"Accept-Encoding": "identity"}
-        if validator:
-            headers.update({"Range": f"bytes={offset}-", "If-Range": validator})
+        headers = {"Range": f"bytes={offset}-", "If-Range": validator} if validator else {}
         # verify goes with the request, for a session's own setting yields to REQUESTS_CA_BUNDLE
-        with session.get(
-            self._url,
-            headers=headers,
-            stream=True,
-            timeout=self._retry_policy.timeout,
-            verify=self._ca_path or True,
-            auth=self._auth,
-        ) as response:
+        with (
+            session.get(
+                self._url,
+                headers=headers,
+                stream=True,
+                timeout=self._retry_policy.timeout,
+                verify=self._ca_path or True,
+            ) as response,
+            Watch(self._retry_policy.pace, response.raw.shutdown, lambda: self._received),
+        ):
             status, (first_byte, total) = response.status_code, _content_range(response)
             if status in _TRANSIENT_STATUSES:
                 raise _TransientError(f"HTTP status {status}", http_session.status_error(self._url, response), response)
@@ -221,8 +250,13 @@ class Transfer:
             if is_resumed or status == 200:
                 self._check_headers(response, total)
                 self._was_resumed = is_resumed
-                with explain_write_errors(self._part.path):
+                try:
                     self._write_body(response, first_byte, total, gauge)
+                except OSError as exc:
+                    if exc.errno in _NO_ROOM:  # for others, too; they need it more than the next run needs this
+                        self._part.discard()
+                    with explain_write_errors(self._part.path):
+                        raise
                 return
             if offset == 0 or status not in (206, 416):
                 raise http_session.status_error(self._url, response)
@@ -262,25 +296,36 @@ class Transfer:
         gauge.start(done, expected_size)
         self._on_written(0)
         reported = done
-        with open(self._part.path, "ab") as file, _SlowTransferWatchdog(self._retry_policy, response, gauge):
+        with open(self._part.path, "ab") as file:
             file.write(start)
             for chunk in _read_chunks(response):
                 file.write(chunk)
                 done += len(chunk)
+                self._received += len(chunk)
                 gauge.done = done
-                if done > (expected_size or done):
-                    raise self._size_error(f"more than {expected_size}")
+                if done > (expected_size or _MAX_SIZE):
+                    self._part.discard()
+                    raise self._size_error(f"more than {expected_size or _MAX_SIZE}")
                 if done >= reported + _REPORT_STEP:
                     file.flush()
+                    self._check_room(done, expected_size)
                     self._on_written(done)
                     reported = done
         if done < (expected_size or 0):
             reason = f"the connection was cut after {done} of {expected_size} bytes"
             raise _TransientError(reason, requests.exceptions.ConnectionError(reason))
 
+    def _check_room(self, done: int, expected_size: int | None) -> None:
+        """Refuse to fill the disk, on which this is not alone."""
+        try:
+            check_free_space(self._part.path, expected_size - done if expected_size else 1)
+        except TorchExtensionError:
+            self._part.discard()
+            raise
+
     def _size_error(self, size: str) -> TorchExtensionError:
         return UnservedError(
-            f"{self._url} has {size} bytes, wanted are {self._size}, {self._wording.told_by}. Either somebody"
+            f"{self._url} has {size} bytes, wanted are {self._size or f'no more than {_MAX_SIZE}'}, {self._wording.told_by}. Either somebody"
             f" changed the file, or a proxy or a mirror ({self._wording.mirror_setting}) gives another one; it was asked"
             f" {route_to(self._url)}."
         )
@@ -306,37 +351,6 @@ class _TransientError(Exception):
         self.error, self.response = error, response
 
 
-class _SlowTransferWatchdog:
-    """Ends a transfer that trickles, which the timeout between two pieces does not."""
-
-    def __init__(self, retry_policy: RetryPolicy, response: requests.Response, gauge: Gauge) -> None:
-        self._retry_policy, self._response, self._gauge = retry_policy, response, gauge
-        self._is_over, self._was_slow = threading.Event(), False
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
-        self._is_over.set()
-        self._thread.join()
-        if self._was_slow and not isinstance(exc, TorchExtensionError):
-            reason = (
-                f"less than {self._retry_policy.window_bytes} bytes came in {self._retry_policy.window_seconds:.0f} s"
-            )
-            raise _TransientError(reason, requests.exceptions.ReadTimeout(reason)) from exc
-
-    def _run(self) -> None:
-        done = self._gauge.done
-        while not self._is_over.wait(self._retry_policy.window_seconds):
-            if self._gauge.done < done + self._retry_policy.window_bytes:
-                self._was_slow = True
-                with contextlib.suppress(OSError, RuntimeError, ValueError):  # it has just ended
-                    self._response.raw.shutdown()
-                return
-            done = self._gauge.done
-
-
 def _read_chunks(response: requests.Response) -> t.Iterator[bytes]:
     """The body, in pieces as they come, or in larger ones where they come fast."""
     raw, is_fast, since = response.raw, False, time.monotonic()
@@ -348,20 +362,26 @@ def _read_chunks(response: requests.Response) -> t.Iterator[bytes]:
 
 def _retry_delay(retry: Retry, response: requests.Response | None) -> float:
     """Seconds until the next request: what the server asks for (Retry-After), or longer each time."""
-    wait = None
-    if response is not None:
-        with contextlib.suppress(InvalidHeader):
-            wait = retry.get_retry_after(response.raw)
+    wait = None if response is None else _retry_after(response.headers.get("Retry-After"))
     return min(retry.get_backoff_time() if wait is None else wait, _LONGEST_DELAY)
+
+
+def _retry_after(header: str | None) -> float | None:
+    seconds = parse_size(header)
+    if seconds is None and header:
+        moment = _parse_date(header)
+        seconds = max(int(moment.timestamp() - time.time()), 0) if moment else None
+    return seconds
 
 
 def _content_range(response: requests.Response) -> tuple[int, int | None]:
     """Where the body begins within the file (-1 if unknown), and the size of the file (RFC 9110, 14.4)."""
     if response.status_code == 206:
-        match = re.match(r"bytes (\d+)-\d+/(\d+|\*)$", response.headers.get("Content-Range", ""))
+        match = re.fullmatch(
+            r"bytes (\d{1,15})-\d{1,15}/(\d{1,15}|\*)", response.headers.get("Content-Range", ""), re.ASCII
+        )
         return (int(match[1]), None if match[2] == "*" else int(match[2])) if match else (-1, None)
-    length = response.headers.get("Content-Length", "")
-    return 0, int(length) if length.isdecimal() else None
+    return 0, parse_size(response.headers.get("Content-Length"))
 
 
 def _is_verified(response: requests.Response) -> bool:
@@ -376,9 +396,13 @@ def _validator(response: requests.Response) -> str | None:
     etag, last_modified = response.headers.get("ETag"), response.headers.get("Last-Modified")
     if etag:
         return etag if etag.startswith('"') else None
-    if not last_modified:
+    sent, modified = _parse_date(response.headers.get("Date")), _parse_date(last_modified)
+    return last_modified if sent and modified and (sent - modified).total_seconds() > 1 else None
+
+
+def _parse_date(text: str | None) -> datetime.datetime | None:
+    """A date in the form in which servers are to send it (RFC 9110, 5.6.7); None if it is none."""
+    try:
+        return parsedate_to_datetime(text) if text and _DATE.fullmatch(text) else None
+    except ValueError:  # such as the 31st of February
         return None
-    with contextlib.suppress(ValueError, TypeError, KeyError):  # no date, or one without its zone
-        age = parsedate_to_datetime(response.headers["Date"]) - parsedate_to_datetime(last_modified)
-        return last_modified if age.total_seconds() > 1 else None
-    return None

@@ -15,7 +15,6 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.libraries import require_library
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.validation import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip import cache
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import packages, setup_py
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import judging, labels
@@ -31,6 +30,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.ac
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.selection import EXACT, PROVEN
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.wheel_file import public_version
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import locate_cache
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.node_schema import check_environment
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import check_url
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.architectures import check_architectures
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import SourceAccess

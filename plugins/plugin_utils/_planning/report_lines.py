@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.sizes import format_size
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.options import COPY
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.self_description import (
@@ -93,7 +94,11 @@ def report_result(
     """
     lines = []
     for wheel in wheels:
-        outcome = next(each for each in result["wheels"] if each["filename"] == wheel["filename"])
+        outcome = next((each for each in result.get("wheels", ()) if each["filename"] == wheel["filename"]), None)
+        if outcome is None:
+            raise TorchExtensionError(
+                f"The node says nothing of {wheel['filename']}, of which it was asked. Run again."
+            )
         is_placed = mode != "install" and outcome["action"] == INSTALL
         participle = "put in place" if is_placed else _ACTION_PARTICIPLES.get(outcome["action"])
         is_kept = outcome["action"] == KEEP

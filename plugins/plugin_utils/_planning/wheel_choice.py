@@ -13,6 +13,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._proof.verdict import FITS, UNKNOWN
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.action import decide_from_environment
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import INSTALLED, Decision
 
 _NOT_KNOWN = "whether it serves is not known"
@@ -70,7 +71,8 @@ def choose_serving(
                 unproven += 1
                 continue
             try:
-                result = prove(wheel)
+                with explain_unforeseen(wheel["filename"] or wheel["name"]):
+                    result = prove(wheel)
             except TorchExtensionError as exc:
                 refused.append(Unfit(wheel["url"], wheel["filename"] or wheel["name"], str(exc), is_known=False))
                 continue

@@ -20,6 +20,7 @@ import typing as t
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import parse_json
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import (
     judging,
     labels,
@@ -27,6 +28,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels im
     selection,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.signed_links import SignedLinks
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.node_kind import kind_of_node
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnavailableError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.catalogue import (
@@ -36,7 +38,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.c
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.requirement import WheelRequirement
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.source import DIRECTORY, Source
 
-_FORMAT = 2  # of what is kept
+_FORMAT = 3  # of what is kept
 
 Environment = t.Mapping[str, t.Any]
 Wheel = dict[str, t.Any]
@@ -106,12 +108,13 @@ def _judge_source(
     if unavailable and not (selected.fitting or selected.untold or selected.provable):
         raise unavailable
     judgement, selected = _read_metadata(judgement, selected, environment, catalogue)
+    links = SignedLinks(catalogue.access.cache)
     cuda = environment["torch"]["cuda"]
     return SourceAnswer(
-        _describe_all(source, requirement, judgement, selected, environment),
+        _describe_all(source, requirement, judgement, selected, environment, links),
         [
             {
-                **_describe(each, source, selection.describe_label(each)),
+                **_describe(each, source, selection.describe_label(each), links),
                 "distance": _distance(each, environment),
                 "rank": selection.rank_of(each, cuda),
             }
@@ -210,6 +213,7 @@ def _describe_all(
     judgement: judging.Judgement,
     selected: selection.Selection,
     environment: Environment,
+    links: SignedLinks,
 ) -> list[Wheel]:
     """The newest version first; of one version those that fit before those of which nobody tells for which torch they are."""
     candidates = sorted([*selected.fitting, *selected.untold], key=lambda candidate: candidate.version, reverse=True)
@@ -220,7 +224,7 @@ def _describe_all(
             ground += _explain_early_torch(candidate, environment)
         else:
             ground = f"{selection.describe_label(candidate)}, and nothing tells for which torch it is"
-        wheel = {**_describe(candidate, source, ground), "needs_proof": not candidate.tells_torch}
+        wheel = {**_describe(candidate, source, ground, links), "needs_proof": not candidate.tells_torch}
         if not wheels:
             wheel["refused"] = selection.group_refusals(judgement.candidates, candidate, judgement.misnamed)
             wheel["newer"] = nearest.explain_newer(judgement, requirement.specifier, candidate)
@@ -241,13 +245,13 @@ def _explain_early_torch(candidate: judging.Candidate, environment: Environment)
     )
 
 
-def _describe(candidate: judging.Candidate, source: Source, ground: str) -> Wheel:
+def _describe(candidate: judging.Candidate, source: Source, ground: str, links: SignedLinks) -> Wheel:
     asset = candidate.asset
     return {
         "version": str(candidate.version),
         "filename": asset.filename,
-        "url": asset.url,
-        "other_urls": list(asset.other_urls),
+        "url": links.keep(asset.url),
+        "other_urls": [links.keep(url) for url in asset.other_urls],
         "source": source.text,
         "size": asset.size,
         "sha256": asset.sha256,
@@ -284,7 +288,7 @@ def _to_json(answer: SourceAnswer, begun: float) -> str:
 
 def _from_json(text: str) -> tuple[SourceAnswer, float]:
     """An answer, and when it was asked for, in seconds since the epoch."""
-    fields = json.loads(text)
+    fields = parse_json(text)
     begun = fields.pop("time")
     return SourceAnswer(**{**fields, "nearest": nearest.Nearest(*fields["nearest"])}), begun
 

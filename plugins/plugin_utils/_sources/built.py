@@ -18,11 +18,13 @@ import os
 import typing as t
 from pathlib import Path
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic, temporary
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.json_text import read_json
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.disk import explain_write_errors
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.location import BUILT_FOLDER
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.architectures import covers
 
-_FOLDER, _RECORD = "built", "build.json"
+_RECORD = "build.json"
 _FORMAT = 1
 
 
@@ -139,7 +141,7 @@ def find_built(
 def list_built(cache: str) -> list[BuiltWheel]:
     """All wheels in the store. What cannot be read does not count: it would be built again."""
     try:
-        folders = sorted(os.scandir(os.path.join(cache, _FOLDER)), key=lambda entry: entry.name)
+        folders = sorted(os.scandir(os.path.join(cache, BUILT_FOLDER)), key=lambda entry: entry.name)
     except OSError:
         return []
     return [built for folder in folders if folder.is_dir() for built in [_read(folder.path)] if built]
@@ -153,11 +155,12 @@ def store_wheel(cache: str, wheel: str, record: BuildRecord) -> BuiltWheel:
     """
     facts = [record.sha256, record.kind, record.libc, record.architectures, record.asked_sha256]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-    folder = os.path.join(cache, _FOLDER, f"{record.name}-{record.version}-{key}")
+    folder = os.path.join(cache, BUILT_FOLDER, f"{record.name}-{record.version}-{key}")
     path = os.path.join(folder, record.filename)
     with explain_write_errors(path):
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        os.replace(wheel, path)
+        temporary.remove_leftovers(folder)
+        atomic.put_in_place(wheel, path)  # a plan believes it by its size
         # the record comes last: a folder without it holds nothing
         atomic.write_bytes(os.path.join(folder, _RECORD), json.dumps({"format": _FORMAT, **_to_json(record)}).encode())
     return BuiltWheel(path, record)
@@ -165,8 +168,7 @@ def store_wheel(cache: str, wheel: str, record: BuildRecord) -> BuiltWheel:
 
 def _read(folder: str) -> BuiltWheel | None:
     try:
-        with open(os.path.join(folder, _RECORD), encoding="utf-8") as file:
-            fields = json.load(file)
+        fields = read_json(os.path.join(folder, _RECORD))
         if fields.pop("format") != _FORMAT:
             return None
         record = BuildRecord(
@@ -177,6 +179,7 @@ def _read(folder: str) -> BuiltWheel | None:
             }
         )
         path = os.path.join(folder, os.path.basename(record.filename))
+        # whoever takes it compares its hash, and throws it away where that is another one
         return BuiltWheel(path, record) if os.path.getsize(path) == record.size else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

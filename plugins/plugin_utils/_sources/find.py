@@ -13,6 +13,7 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import setup_py
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import nearest
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnavailableError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import suggestion
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.answer import SourceAnswer, ask_source
@@ -76,14 +77,9 @@ class WheelSearch:
         """
         for source in self._sources:
             try:
-                if source.kind == GUESS:
-                    yield self._guess()
-                elif source.kind == BUNDLE:
-                    yield Offer(self._find_in_bundle(source), needs_proof=False)
-                else:
-                    answer = ask_source(source, self._requirement, self._environment, self._catalogue)
-                    self._answers[source] = answer
-                    yield from map(self._to_offer, answer.wheels)
+                with explain_unforeseen(f"What {source.text} has"):
+                    offers = self._ask(source)
+                yield from offers
             except UnavailableError as exc:
                 self._unasked[f"{source.text}: {exc}"] = None
             except TorchExtensionError as exc:
@@ -91,6 +87,16 @@ class WheelSearch:
                     raise
                 told = self._refusals if source.kind in (GUESS, BUNDLE) else self._unasked
                 told[f"{source.text}: {exc}"] = None
+
+    def _ask(self, source: Source) -> t.Iterable[Offer]:
+        """What a source has."""
+        if source.kind == GUESS:
+            return [self._guess()]
+        if source.kind == BUNDLE:
+            return [Offer(self._find_in_bundle(source), needs_proof=False)]
+        answer = ask_source(source, self._requirement, self._environment, self._catalogue)
+        self._answers[source] = answer
+        return map(self._to_offer, answer.wheels)
 
     def offers_for_another_torch(self) -> list[Offer]:
         """The wheels for another minor version of torch that the sources have, which have been asked before; in the order in which

@@ -12,12 +12,18 @@ import json
 import re
 import time
 import typing as t
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.libraries import require_library
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.sizes import parse_size
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.credentials import host_of
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.judging import Asset
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.credentials import (
+    OriginSecret,
+    may_carry_token,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import HttpCache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import (
     Answer,
@@ -26,6 +32,11 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.r
     UnavailableError,
 )
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.route import route_to
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.file_names import (
+    is_address,
+    is_file_name,
+)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.json_answers import byte_count, load_json
 
 try:
     import jmespath
@@ -87,6 +98,11 @@ class GitHub:
         if not re.fullmatch(r"[!-~]*", token):
             # without its value; requests would show it
             raise TorchExtensionError(f"{_SETTING} is no token: it has spaces, line breaks or characters beyond ASCII.")
+        if token and not may_carry_token(api_url):
+            raise TorchExtensionError(
+                f"torch_extension_github_api_url is {api_url}, without TLS, and whoever is on the way would read the token. Name an"
+                f" https: URL, or do without {_SETTING}."
+            )
         self._api_url = api_url.rstrip("/")
         self._has_token = bool(token)
         self._http_cache = HttpCache(
@@ -95,7 +111,8 @@ class GitHub:
             max_age,
             mirror_setting="torch_extension_github_api_url",
             headers=_HEADERS,
-            auth=_Token(self._api_url, token) if token else None,
+            named_url=self._api_url,
+            secret=OriginSecret.of_token(self._api_url, token) if token else None,
             explain_status=self._explain_status,
         )
 
@@ -170,7 +187,7 @@ class GitHub:
 
     def _explain_status(self, url: str, response: requests.Response) -> Failure:
         """What a status means, by GitHub's "Best practices for using the REST API"."""
-        status, host = response.status_code, urlsplit(url).hostname
+        status, host = response.status_code, host_of(url)
         if status == 404:
             return Failure(f"There is nothing at {url} (404).", is_outage=False, is_missing=True)
         if status == 401:
@@ -214,19 +231,6 @@ def check_jmespath() -> None:
     require_library("jmespath", JMESPATH_IMPORT_ERROR)
 
 
-class _Token:
-    """Puts the token into the requests to the API's own host; requests takes any callable for an AuthBase."""
-
-    def __init__(self, api_url: str, token: str) -> None:
-        self._origin = _origin(api_url)
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if request.url and _origin(request.url) == self._origin:
-            request.headers["Authorization"] = f"Bearer {self._token}"
-        return request
-
-
 class _Release(t.NamedTuple):
     published: str  # ISO 8601 in UTC, so it sorts
     is_draft: bool
@@ -236,11 +240,6 @@ class _Release(t.NamedTuple):
 class _Page(t.NamedTuple):
     releases: list[_Release]
     next_url: str | None
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port
 
 
 def _reduce_releases(body: bytes) -> bytes:
@@ -254,20 +253,20 @@ def _reduce_release(body: bytes) -> bytes:
 
 def _query(query: str, body: bytes) -> bytes:
     try:
-        return json.dumps(jmespath.search(query, json.loads(body)), separators=(",", ":")).encode()
+        return json.dumps(jmespath.search(query, load_json(body)), separators=(",", ":")).encode()
     except (ValueError, RecursionError, jmespath.exceptions.JMESPathError) as exc:
         raise ValueError("it is not the JSON of GitHub's API") from exc
 
 
 def _parse_releases_answer(answer: Answer) -> _Page:
-    releases = json.loads(answer.body)
+    releases = load_json(answer.body)
     if not isinstance(releases, list):
         raise ValueError("it is no list of releases")
     return _Page([_to_release(release) for release in releases], answer.next_url)
 
 
 def _parse_release_answer(answer: Answer) -> _Release:
-    return _to_release(json.loads(answer.body))
+    return _to_release(load_json(answer.body))
 
 
 def _to_release(fields: t.Any) -> _Release:
@@ -286,26 +285,23 @@ def _to_asset(fields: t.Mapping[str, t.Any], tag: str) -> Asset | None:
     filename, url, size, digest = (fields[key] for key in ("filename", "url", "size", "digest"))
     if not isinstance(filename, str) or not isinstance(url, str) or not url.startswith(("https://", "http://")):
         raise ValueError(f"a file of release {tag} lacks its name or its address")
-    if not filename.endswith(".whl") or "/" in filename:
+    if not filename.endswith(".whl") or not is_file_name(filename) or not is_address(url):
         return None
     # Files from before June 2025 have no digest.
     sha256 = re.fullmatch(r"sha256:([0-9a-f]{64})", digest.lower()) if isinstance(digest, str) else None
     return Asset(
         filename=filename,
         url=url.partition("#")[0],
-        size=size if isinstance(size, int) else None,
+        size=byte_count(size),
         sha256=sha256[1] if sha256 else None,
         release=tag,
     )
 
 
 def _limit_end(headers: t.Mapping[str, str]) -> str:
-    wait, reset = headers.get("retry-after", ""), headers.get("x-ratelimit-reset", "")
-    if wait.isdecimal():
-        end = time.time() + int(wait)
-    elif reset.isdecimal():
-        end = int(reset)
-    else:
+    wait, reset = parse_size(headers.get("retry-after")), parse_size(headers.get("x-ratelimit-reset"))
+    end = time.time() + wait if wait is not None else reset
+    if end is None:
         return "for some minutes"
     try:
         return time.strftime("until %H:%M:%S UTC", time.gmtime(end))

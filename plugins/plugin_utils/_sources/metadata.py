@@ -20,6 +20,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels im
     metadata,
     wheel_file,
 )
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import HttpCache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import Answer
 
@@ -44,7 +45,8 @@ class MetadataReader:
         failures = []
         for url in (candidate.asset.url, *candidate.asset.other_urls):
             try:
-                return self._judge(candidate, self._read(candidate.asset._replace(url=url)))
+                with explain_unforeseen(f"The METADATA of {candidate.asset.filename}"):
+                    return self._judge(candidate, self._read(candidate.asset._replace(url=url)))
             except TorchExtensionError as exc:
                 failures.append(f"{str(exc).rstrip('.')}.")
         return candidate._replace(unread=" ".join(failures))
@@ -93,7 +95,9 @@ class MetadataReader:
             except TorchExtensionError as exc:
                 raise ValueError(str(exc)) from exc
 
-        return self._http_cache.get(f"{asset.url}.metadata", parse, f"The METADATA of {asset.filename}")
+        parts = urlsplit(asset.url)
+        url = parts._replace(path=f"{parts.path}.metadata").geturl()
+        return self._http_cache.get(url, parse, f"The METADATA of {asset.filename}")
 
 
 def _refuse(candidate: judging.Candidate, sentence: str) -> judging.Candidate:

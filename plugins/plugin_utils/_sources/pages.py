@@ -7,15 +7,14 @@
 """List the files on a page: of an index of packages (PEP 503, PEP 691), or a server's plain listing of a folder.
 
 Why not pypi-simple: it takes the text of a link for the file's name, which Apache and nginx cut short in their listings,
-and it needs pydantic and Beautiful Soup, half a second to import in the process of each node.
+and it needs pydantic and Beautiful Soup, half a second to import in the process of each node, and the time of html.parser.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import re
 import typing as t
-from html.parser import HTMLParser
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 from urllib.request import url2pathname
 
@@ -26,6 +25,15 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.ju
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import settings
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.http_cache import HttpCache
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import Answer, MissingError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.file_names import (
+    is_address,
+    is_file_name,
+)
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.json_answers import byte_count, load_json
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.links import Attributes, find_tags
+
+if t.TYPE_CHECKING:
+    from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.credentials import OriginSecret
 
 _SETTING = "torch_extension_sources"
 _JSON = "application/vnd.pypi.simple.v1+json"
@@ -33,6 +41,8 @@ _JSON = "application/vnd.pypi.simple.v1+json"
 _ACCEPT = f"{_JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1, */*;q=0.01"
 _HEADERS = {"Accept": _ACCEPT, "User-Agent": "airgap.torch_extensions"}
 _SUFFIXES = (".whl", ".tar.gz", ".zip")  # of the files that are listed
+_MAX_HTML = 16 << 20  # bytes, which take some seconds to read
+_MAX_FILES = 100_000  # of a page; the largest have some ten thousand
 _EMPTY_SEGMENT = "\ue000"  # stands for one while URLs are joined; no URL has this character
 _HTML = ("text/html", "application/vnd.pypi.simple.v1+html", "application/xhtml+xml")
 
@@ -62,7 +72,7 @@ def list_wheels(
     """
     settings.check_url(url, _SETTING)
     name = canonical(name)
-    http_cache = HttpCache(cache, ca_path, max_age, _SETTING, _HEADERS)
+    http_cache = HttpCache(cache, ca_path, max_age, _SETTING, _HEADERS, named_url=url)
     subject = f"What {url} has of {name}"
     try:
         # The root of the largest index is 40 MiB; by its conventional name it need not be read.
@@ -70,7 +80,7 @@ def list_wheels(
             return _list_project_wheels(http_cache, f"{url.rstrip('/')}/{name}/", name, subject)
         page = http_cache.get(url, _parse_page, subject)
         assets = _wheels_of(page, name)
-        project_url = None if assets else next((link for link in page.folders if _is_page_of(link, name)), None)
+        project_url = None if assets else _find_page_of(page, name)
         return _list_project_wheels(http_cache, project_url, name, subject) if project_url else assets
     except MissingError as exc:
         raise MissingError(f"There is no page at {url} (404). See {_SETTING}.") from exc
@@ -87,20 +97,21 @@ def list_project(
     ca_path: str | None = None,
     max_age: float = 600,
     warnings: list[str] | None = None,
-    auth: t.Callable[[t.Any], t.Any] | None = None,
+    secret: OriginSecret | None = None,
 ) -> list[Asset]:
     """All files that an index has for a package, in its order, without those that are yanked; none, if it has no such package.
 
     :param index: its root, as pip has it in index-url; ``file:`` as well
     :param name: of the package, normalised
-    :param auth: puts credentials into a request
+    :param secret: the credentials for it, if there are any
     :raises UnavailableError: if the page cannot be had now, and no earlier answer is cached
     :raises TorchExtensionError: if it is refused, or is no page of an index, or the cache cannot be used
     """
     url = f"{index.rstrip('/')}/{name}/"
     if urlsplit(url).scheme == "file":
         return _read_local_page(url)
-    http_cache = HttpCache(cache, ca_path, max_age, "index-url of pip on the control node", _HEADERS, auth)
+    setting = "index-url of pip on the control node"
+    http_cache = HttpCache(cache, ca_path, max_age, setting, _HEADERS, named_url=url, secret=secret)
     try:
         return http_cache.get(url, _parse_page, f"What {url} has").files
     except MissingError:
@@ -137,15 +148,22 @@ def _list_project_wheels(http_cache: HttpCache, url: str, name: str, subject: st
 
 class _Page(t.NamedTuple):
     files: list[Asset]
-    folders: list[str]  # URLs
+    folders: list[str]  # links as they are written, of which there may be many
+    base: str  # the URL that they begin from
 
 
 def _wheels_of(page: _Page, name: str) -> list[Asset]:
     return [asset for asset in page.files if judging.is_named_after(asset.filename, name)]
 
 
-def _is_page_of(url: str, name: str) -> bool:
-    return canonical(_last_segment(url)) == name
+def _find_page_of(page: _Page, name: str) -> str | None:
+    """The URL of the first page that is named as a package."""
+    for link in page.folders:
+        path = re.split("[?#]", link, maxsplit=1)[0]
+        if canonical(unquote(path.rstrip("/").rpartition("/")[2])) == name:
+            with contextlib.suppress(ValueError):  # a link that is no URL does no harm
+                return _join(page.base, link)
+    return None
 
 
 def _parse_page(answer: Answer) -> _Page:
@@ -159,88 +177,88 @@ def _parse_page(answer: Answer) -> _Page:
 def _parse_json(answer: Answer) -> _Page:
     """By PEP 691, and PEP 700 for sizes."""
     try:
-        page = json.loads(answer.body)
+        page = load_json(answer.body)
         if "projects" in page:
-            root = _as_folder(answer.url)
-            return _Page([], [_join(root, f"{canonical(item['name'])}/") for item in page["projects"]])
-        assets = [
-            _to_asset(
-                _join(answer.url, item["url"]),
-                item.get("hashes", {}).get("sha256"),
-                item.get("size"),
-                item.get("core-metadata", item.get("dist-info-metadata")),
-                answer.url,
-                item.get("requires-python"),
-            )
-            for item in page["files"]
-            if not item.get("yanked")
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+            return _Page([], [f"{canonical(item['name'])}/" for item in page["projects"]], _as_folder(answer.url))
+        if len(page["files"]) > _MAX_FILES:
+            raise ValueError
+        assets = [_read_file(item, answer.url) for item in page["files"] if not item.get("yanked")]
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise ValueError("it is not the JSON of an index (PEP 691)") from exc
-    return _Page([asset for asset in assets if asset], [])
+    return _Page([asset for asset in assets if asset], [], answer.url)
+
+
+def _read_file(item: t.Mapping[str, t.Any], address: str) -> Asset | None:
+    """One file of an index; None, if it is no wheel or sdist, or its address is none.
+
+    :raises LookupError, TypeError, AttributeError: if it is no file as PEP 691 has it
+    """
+    hashes, told = item.get("hashes", {}).get("sha256"), item.get("core-metadata", item.get("dist-info-metadata"))
+    try:
+        url = _join(address, item["url"])
+        return _to_asset(url, hashes, byte_count(item.get("size")), told, address, item.get("requires-python"))
+    except ValueError:  # a link that is no URL does no harm
+        return None
 
 
 def _parse_html(answer: Answer) -> _Page:
+    if len(answer.body) > _MAX_HTML:
+        raise ValueError(
+            f"it has more than {_MAX_HTML >> 20} MiB of HTML; wanted is a listing of that size at most, such as the page of the package itself"
+        )
+    files: list[Asset] = []
+    folders: list[str] = []
+    base = ""
     # Names of files are ASCII, so a page of any encoding that knows ASCII will do.
-    parser = _LinkParser(answer.url)
-    parser.feed(answer.body.decode("utf-8", "replace"))
-    parser.close()
-    if parser.wants_password:
-        raise ValueError("it asks for a password")
-    return _Page(parser.files, parser.folders)
+    for tag in find_tags(answer.body.decode("utf-8", "replace"), ("a", "base", "input")):
+        href = tag.attributes.get("href")
+        if tag.name == "input" and (tag.attributes.get("type") or "").lower() == "password":
+            raise ValueError("it asks for a password")
+        with contextlib.suppress(ValueError):  # a link that is no URL does no harm
+            if tag.name == "base" and href and not base:  # the first one counts (HTML Living Standard)
+                base = _join(answer.url, href)
+            elif tag.name == "a" and href and "data-yanked" not in tag.attributes:
+                href = href.strip()
+                # to join takes longer than all the rest, and most links are of something else
+                is_named = any(suffix in (unquote(href) if "%" in href else href) for suffix in _SUFFIXES)
+                asset = (
+                    _to_linked_asset(_join(base or answer.url, href), tag.attributes, answer.url) if is_named else None
+                )
+                if asset:
+                    files.append(asset)
+                else:
+                    folders.append(href)
+        if len(files) > _MAX_FILES:
+            raise ValueError(f"it lists more than {_MAX_FILES} files")
+    return _Page(files, folders, base or answer.url)
 
 
-class _LinkParser(HTMLParser):
-    """The links of a page."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__()
-        self.files: list[Asset] = []
-        self.folders: list[str] = []
-        self.wants_password = False
-        self._page = self._base = url
-        self._has_base = False
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        attributes = dict(attrs)
-        href = attributes.get("href")
-        if tag == "base" and href and not self._has_base:  # the first one counts (HTML Living Standard)
-            self._base, self._has_base = _join(self._base, href), True
-        elif tag == "input" and (attributes.get("type") or "").lower() == "password":
-            self.wants_password = True
-        elif tag == "a" and href and "data-yanked" not in attributes:
-            # PEP 714 renamed it
-            self._add_link(
-                href.strip(),
-                attributes.get("data-core-metadata", attributes.get("data-dist-info-metadata")),
-                attributes.get("data-requires-python"),
-            )
-
-    def _add_link(self, href: str, metadata: str | None, requires_python: str | None) -> None:
-        try:
-            url = _join(self._base, href)
-            digest = re.search(r"(?:^|&)sha256=([^&]*)", urlsplit(url).fragment)
-            asset = _to_asset(url, digest[1] if digest else None, None, metadata, self._page, requires_python)
-        except ValueError:  # a link that is no URL does no harm
-            return
-        if asset:
-            self.files.append(asset)
-        else:
-            self.folders.append(url)
+def _to_linked_asset(url: str, attributes: Attributes, address: str) -> Asset | None:
+    digest = re.search(r"(?:^|&)sha256=([^&]*)", urlsplit(url).fragment)
+    return _to_asset(
+        url,
+        digest[1] if digest else None,
+        None,
+        attributes.get("data-core-metadata", attributes.get("data-dist-info-metadata")),  # PEP 714 renamed it
+        address,
+        attributes.get("data-requires-python"),
+    )
 
 
-def _to_asset(url: str, sha256: t.Any, size: t.Any, metadata: t.Any, page: str, requires_python: t.Any) -> Asset | None:
+def _to_asset(
+    url: str, sha256: t.Any, size: int | None, metadata: t.Any, page: str, requires_python: t.Any
+) -> Asset | None:
     """A wheel or an sdist of any package; None, if the URL is of something else.
 
     :param metadata: what the page says of the file of its METADATA: true, or its hash as a dictionary or ``sha256=…`` (PEP 658)
     """
     parts = urlsplit(url)
     filename = unquote(parts.path.rpartition("/")[2])
-    if not filename.endswith(_SUFFIXES):
+    if not filename.endswith(_SUFFIXES) or not is_file_name(filename):
         return None
     # A page from the network has no say over files of the control node.
     is_local = parts.scheme == "file" and page.startswith("file:")
-    if not is_local and (parts.scheme not in ("http", "https") or not parts.hostname):
+    if not is_local and not is_address(url):
         return None
     # S3 takes a plus for a space; and what is written in two ways must not be two files. A colon stays: a GitHub accelerator
     # looks for the https:// of the address that it is followed by.
@@ -248,7 +266,7 @@ def _to_asset(url: str, sha256: t.Any, size: t.Any, metadata: t.Any, page: str, 
     return Asset(
         filename=filename,
         url=parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path, fragment="").geturl(),
-        size=size if isinstance(size, int) else None,
+        size=size,
         sha256=_checked_digest(sha256),
         address=page,
         has_metadata=bool(metadata) and metadata != "false",

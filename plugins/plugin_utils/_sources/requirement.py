@@ -52,4 +52,4 @@ class WheelRequirement(t.NamedTuple):
 def normalise_label(label: str) -> str:
     """A local label as PEP 440 compares it."""
     parts = re.split(r"[._-]", label.lower())
-    return ".".join(str(int(part)) if part.isdigit() else part for part in parts)
+    return ".".join(str(int(part)) if part.isdecimal() else part for part in parts)

@@ -18,6 +18,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import canonical
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream.packages import OTHER_NAMES, PACKAGES
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.judging import Asset
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache.signed_links import SignedLinks
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.pip_indexes import read_pip_indexes
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnavailableError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import folder, pages
@@ -104,7 +105,7 @@ def _names_of_archives(name: str) -> set[str]:
 def _find_on_indexes(
     name: str, specifier: SpecifierSet, python_version: str, access: SourceAccess, warnings: list[str] | None
 ) -> list[Sdist]:
-    indexes = read_pip_indexes()
+    indexes, links = read_pip_indexes(), SignedLinks(access.cache)
     found: list[Sdist] = []
     failures = [
         f"{url} was not asked: it is without TLS, and trusted-host of pip on the control node does not have it."
@@ -124,7 +125,8 @@ def _find_on_indexes(
         except TorchExtensionError as exc:
             failures.append(str(exc))
             continue
-        found += _choose(name, {name}, assets, specifier, python_version, INDEX_OF_PIP)
+        chosen = _choose(name, {name}, assets, specifier, python_version, INDEX_OF_PIP)
+        found += [sdist._replace(url=links.keep(sdist.url)) for sdist in chosen]
     if failures and not found:
         raise UnavailableError(" ".join(failures))
     if warnings is not None:

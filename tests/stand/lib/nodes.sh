@@ -6,7 +6,7 @@ cmd_up() {
   [ $# -gt 0 ] || usage
   local spec name layer missing=() new=()
   for spec; do
-    [[ $spec =~ ^([a-z][a-z0-9-]{0,11})=([a-z][a-z0-9]*)(,i686)?$ ]] || die "not NAME=LAYER or NAME=LAYER,i686: $spec"
+    [[ $spec =~ ^([a-z][a-z0-9-]{0,11})=([a-z][a-z0-9]*)(,i686)?(,[1-9][0-9]*[kmg])?$ ]] || die "not NAME=LAYER[,i686][,SIZE]: $spec"
     name=${BASH_REMATCH[1]} layer=${BASH_REMATCH[2]}
     case $name in lan | dmz | wan | index | artefacts | control | lo) die "$name is taken: choose another name" ;; esac
     built "$layer" || missing+=("$layer")
@@ -38,11 +38,8 @@ need_node() {
   [ -n "$(node "$1")" ] || die "no node $1 (there are: $(cut -d' ' -f1 "$STATE/nodes" | paste -sd' '))"
 }
 
-start_node() { # NAME LAYER[,i686]
-  local name=$1 layer=${2%,i686} machine dir=$STATE/$1 number address base emulated
-  machine=$(machine_of "$layer")
-  [ "$layer" = "$2" ] || machine=i686
-  read -ra emulated < <(emulated_if_need_be "$layer"; echo)
+start_node() { # NAME LAYER[,i686][,SIZE]
+  local name=$1 layer=${2%%,*} dir=$STATE/$1 number address base
   number=$(wc -l <"$STATE/nodes")
   [ "$number" -lt 240 ] || die "240 nodes is all that the lan holds"
   address=$LAN.$((11 + number))
@@ -67,10 +64,50 @@ start_node() { # NAME LAYER[,i686]
     ip -n $name addr add $address/24 dev eth0
     ip -n $name link set eth0 up
 NETWORK
-  # slave: what is mounted in the world below shares/, the node gets as well
-  serve "$name" "$name/node" unshare -m --propagation slave -u -i -p --fork --kill-child=KILL \
-    "$STAND/node-init" "$name" "$(stack "$layer")" "$dir" "$machine" "$STATE/shares" "${emulated[@]}"
+  [[ ! $2 =~ ,([0-9]+[kmg])$ ]] || give_disk "$dir" "${BASH_REMATCH[1]}"
+  boot "$name" "$2"
   echo "$name $address $2" >>"$STATE/nodes"
+}
+
+# give_disk DIR SIZE: what a node writes goes to a tmpfs of that size, which it may fill. It lives as long as the world, which alone sees it.
+give_disk() {
+  inside sh -e <<DISK
+    mkdir "$1/disk"
+    mount -t tmpfs -o "mode=755,size=$2" tmpfs "$1/disk"
+    cp -a "$1/upper" "$1/work" "$1/root" "$1/disk"
+DISK
+}
+
+boot() { # NAME LAYER[,i686][,SIZE]
+  local layer=${2%%,*} dir=$STATE/$1 machine emulated
+  machine=$(machine_of "$layer")
+  [[ ,$2, != *,i686,* ]] || machine=i686
+  [[ ! $2 =~ ,[0-9]+[kmg]$ ]] || dir=$dir/disk
+  read -ra emulated < <(emulated_if_need_be "$layer"; echo)
+  # slave: what is mounted in the world below shares/, the node gets as well
+  serve "$1" "$1/node" unshare -m --propagation slave -u -i -p --fork --kill-child=KILL \
+    "$STAND/node-init" "$1" "$(stack "$layer")" "$dir" "$machine" "$STATE/shares" "${emulated[@]}"
+}
+
+# Power off: nothing is ended in order, and what was in memory is lost, /tmp and mounts too. The page cache is the host's, and stays.
+cmd_stop() { # NAME
+  [ $# = 1 ] || usage
+  need_node "$1"
+  local pids
+  while pids=$(inside ip netns pids "$1") && [ -n "$pids" ]; do
+    # shellcheck disable=SC2086 # one word a process
+    kill -KILL $pids 2>/dev/null || true
+    sleep 0.02
+  done
+}
+cmd_start() { # NAME
+  [ $# = 1 ] || usage
+  need_node "$1"
+  local address layer
+  [ -z "$(inside ip netns pids "$1")" ] || die "$1 is running"
+  read -r _ address layer < <(node "$1")
+  boot "$1" "$layer"
+  wait_for "$address" 22 "$1/node"
 }
 
 cmd_list() { need_world; tr , ' ' <"$STATE/nodes"; }

@@ -10,7 +10,7 @@ cmd_slurm() { # CONTROLLER NODE..
   local controller=$1 name
   for name; do
     need_node "$name"
-    [[ $(node "$name") =~ " slurm"(,i686)?$ ]] || die "$name has no Slurm: it is not of layer slurm"
+    [[ $(node "$name") =~ " slurm"(,.*)?$ ]] || die "$name has no Slurm: it is not of layer slurm"
   done
   shift
   [[ " $* " != *" $controller "* ]] || die "$controller is the controller and cannot be a compute node as well"

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 from ansible.module_utils import basic
 from servers import make_certificate, running_server, tls_context
@@ -18,6 +19,18 @@ from shells import mount_point, remove_tree
 from venvs import add_pip, make_plain_venv, site_packages
 
 import ansible_collections
+
+# The same examples every time and on every machine; FUZZ_EXAMPLES=10000 has so many of each property made anew.
+hypothesis.settings.register_profile(
+    "fuzz",
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "50")),
+    derandomize="FUZZ_EXAMPLES" not in os.environ,
+    print_blob=True,
+    deadline=None,  # limited.py has limits that do not depend on what else this machine does
+    database=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+hypothesis.settings.load_profile("fuzz")
 
 OLD_ABI = b"\0_ZN3c105ErrorC2ENS_14SourceLocationESs\0"
 

@@ -19,6 +19,8 @@ from venvs import site_packages
 from wheels import LABEL, as_wanted, build_wheel, sha256, tree_state
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.staging import part_name
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.slurm import name_writer
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import File
 
 COPIED = {"way": "copy", "sent": True}
 
@@ -55,7 +57,11 @@ def deliver(on_node, make_venv, wheel, stage):
     """Brings the wheel to a node, which is an environment of its own, and installs it."""
 
     def deliver(ways, node="venv", venv=None, **more):
-        own = {name: more.pop(name) for name in ("served", "wheels", "files", "facts") if more.get(name) is not None}
+        own = {
+            name: more.pop(name)
+            for name in ("served", "wheels", "files", "facts", "cache_dir")
+            if more.get(name) is not None
+        }
         wanted = more.pop("wanted", None) or as_wanted(wheel)
         more.pop("served", None)
         arguments = {
@@ -261,13 +267,34 @@ def test_files_that_slurm_has_not_brought_are_copied_if_that_is_the_next_way(ser
     assert f"slurm does not serve node: {words}" in output_with_warning(done)
 
 
-def test_parts_of_a_failed_job_are_removed(deliver, wheel, stage):
-    wanted = as_wanted(wheel)
+def test_parts_of_a_failed_job_are_removed_and_nothing_that_another_run_has_brought(deliver, wheel, stage, tmp_path):
+    digest, cache = sha256(wheel), tmp_path / "cache"
+    own = File(str(wheel), digest, writer=name_writer(str(cache / "locks"))).part
+    others = sorted([wheel.name, part_name(wheel.name, digest)])
     stage.mkdir(mode=0o700)
-    (stage / part_name(wheel.name, wanted["sha256"])).write_bytes(b"half of it")
-    done = deliver("slurm", slurm_host="login", served={"reason": "Slurm on login has node as down."})
+    for name in (own, *others):
+        (stage / name).write_bytes(b"half of it")
+    served = {"reason": "Slurm on login has node as down."}
+    done = deliver("slurm", slurm_host="login", served=served, cache_dir=str(cache))
     assert (done["failed"], done["msg"]) == (True, "slurm does not serve node: Slurm on login has node as down.")
-    assert not stage.exists()
+    assert sorted(os.listdir(stage)) == others
+
+
+@pytest.mark.parametrize("way", ["copy", "shared", "pull"])
+def test_what_a_power_cut_has_left_where_wheels_are_brought_to_is_brought_again(
+    way, deliver, wheel, stage, shared, server, path, tmp_path
+):
+    if way == "pull":
+        server.serve_body(path, wheel.read_bytes())
+    place = shared / "airgap.torch_extensions" / sha256(wheel)[:16] if way == "shared" else stage
+    place.mkdir(parents=True, mode=0o700)
+    place.parent.chmod(0o700)
+    (place / wheel.name).write_bytes(bytes(wheel.stat().st_size))
+    done = deliver(way, shared_dir=str(shared), pull_url=f"{server.url}/wheels")
+    assert (done["failed"], done["changed"], done["delivery"]["way"]) == (False, True, way), done["output"]
+    assert is_installed(tmp_path / "venv")
+    if way == "shared":
+        assert sha256(place / wheel.name) == sha256(wheel)
 
 
 def test_a_wheel_that_slurm_brought_and_that_does_not_fit_is_removed(deliver, venv, torch_libraries, shelf, stage):

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
@@ -12,6 +14,7 @@ from binaries import no_facts
 from wheels import LABEL, as_wanted, build_wheel, tree_state
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery import staging
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.task import Task
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import system
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_environment
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.cache import wheel_path
@@ -470,3 +473,81 @@ def test_what_a_state_needs_is_told(arguments, words, venv, run_module):
     assert result["failed"]
     assert words in result["msg"]
     assert tree_state(venv) == before
+
+
+@pytest.mark.parametrize("damage", [lambda body: b"", lambda body: bytes(len(body)), None])
+def test_a_delivered_file_that_is_not_what_was_brought_is_thrown_away_and_named(
+    damage, venv, deliver, run_module, tmp_path
+):
+    wheel, einops = deliver(), requirement(deliver(name="einops", version="0.8.1"))
+    path = tmp_path / "delivered" / wheel["filename"]
+    if damage:
+        path.write_bytes(damage(path.read_bytes()))
+    else:
+        path.unlink()
+    before = tree_state(venv)
+    arguments = {"python": str(venv), "wheels": [wheel], "requirements": [einops], "folder": str(path.parent)}
+    result = run_module(torch_extension, **arguments)
+    assert (result["failed"], result["damaged"]) == (True, [wheel["filename"]])
+    assert os.listdir(path.parent) == [einops["filename"]]
+    assert tree_state(venv) == before
+
+
+def test_what_fails_for_another_reason_has_no_damaged_files(venv, deliver, run_module, tmp_path):
+    wheel = deliver(files={"flash_attn/__init__.py": "raise ImportError('no')"})
+    arguments = {"python": str(venv), "wheels": [wheel], "folder": str(tmp_path / "delivered")}
+    for keeps in (True, False):
+        result = run_module(torch_extension, keep_files=keeps, **arguments)
+        assert (result["failed"], result["damaged"]) == (True, [])
+
+
+@pytest.mark.parametrize("mode", ["find_links", "pip_cache"])
+def test_leftovers_of_other_modes_are_cleared_away_though_nothing_else_has_to_be_done(
+    mode, venv, run_module, run, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "cache"))
+    folder = venv if mode == "find_links" else tmp_path / "cache" / "wheels" / "0a" / "1b" / "2c" / "3d"
+    folder.mkdir(parents=True, exist_ok=True)
+    left = folder / ".torch_extension-x"
+    left.touch()
+    arguments = {"python": str(venv), "wheels": [], "mode": mode}
+    foretold = run_module(torch_extension, check_mode=True, **arguments)
+    assert (foretold["changed"], foretold["leftovers"], left.exists()) == (True, [str(left)], True)
+    done = run_module(torch_extension, **arguments)
+    assert (done["changed"], done["leftovers"], left.exists()) == (True, [str(left)], False)
+    again = run_module(torch_extension, **arguments)
+    assert (again["changed"], again["leftovers"]) == (False, [])
+
+
+def test_of_two_installations_at_once_the_second_finds_what_the_first_has_done(venv, deliver, tmp_path, run):
+    """Each of them removes what was delivered, as the role has it."""
+    wheel = deliver(files={"flash_attn/__init__.py": "import time; time.sleep(3)"})
+    params = {
+        "python": str(venv),
+        "trusted_owners": [],
+        "wheels": [wheel],
+        "requirements": [],
+        "facts": {},
+        "environment": None,
+        "mode": "install",
+        "folder": str(tmp_path / "delivered"),
+        "shared_folder": None,
+        "keep_files": False,
+        "staged": [],
+        "reinstall": False,
+        "verify": "import",
+        "devices": [],
+    }
+    outcomes = []
+
+    def install():
+        task = Task(params, False, run, print)
+        outcomes.append(task.perform()["wheels"][0]["action"])
+
+    threads = [threading.Thread(target=install) for _number in range(2)]
+    for thread in threads:
+        thread.start()
+        time.sleep(1)
+    for thread in threads:
+        thread.join()
+    assert outcomes == ["install", "keep"]

@@ -11,16 +11,20 @@ import fcntl
 import hashlib
 import os
 import random
+import re
 import resource
 import shutil
 import socket
 import stat
 import threading
+import time
 from pathlib import Path
 from urllib.parse import quote
 
+import limited
 import pytest
 from other_users import OWNER, needs_root
+from raw_servers import flood, raw_server, send, trickle
 from servers import running_proxy, running_server, tls_context
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
@@ -36,6 +40,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.server import (
     build_opener,
 )
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.watch import Limit
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import locking
 
 NAME = "flash_attn-2.8.3+cu12torch2.6-cp311-cp311-linux_x86_64.whl"
@@ -64,8 +69,8 @@ def pauses():
 def pull(folder, pauses, server):
     """Fetches the file, from a server without TLS unless told otherwise."""
 
-    def pull(url=None, wanted=WANTED, seconds=10, **more):
-        puller = Puller(url or f"{server.url}/wheels/", str(folder), build_opener(**more), pauses.append, seconds)
+    def pull(url=None, wanted=WANTED, seconds=10, pace=Limit(60, 10_000), **more):  # noqa: B008 (it is a tuple)
+        puller = Puller(url or f"{server.url}/wheels/", str(folder), build_opener(**more), pauses.append, seconds, pace)
         return puller.pull(wanted)
 
     return pull
@@ -659,3 +664,105 @@ def test_a_run_that_waited_for_one_that_failed_fetches_the_file(pull, server, fo
         assert (waiting.is_alive(), server.requests) == (True, [])
     waiting.join(10)
     assert (outcomes, files_in(folder)) == ([PULLED], {NAME: BODY})
+
+
+# Servers that do not get to an end, or send what no server should
+
+OK = b"HTTP/1.1 200 OK\r\n"
+SLOW = {
+    "status": trickle(b"HTTP/1.1 200 OK "),
+    "headers": trickle(b"X-A: b\r\n", OK),
+    "one header": trickle(b"a", OK + b"X-A: "),
+    "continue": trickle(b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "body": trickle(b"a", OK + b"Content-Length: 300000\r\n\r\n"),
+    "body without a length": trickle(b"a", OK + b"\r\n"),
+    "size of a chunk": trickle(b"0", OK + b"Transfer-Encoding: chunked\r\n\r\n"),
+    "chunks": trickle(b"1\r\na\r\n", OK + b"Transfer-Encoding: chunked\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("answer", SLOW.values(), ids=SLOW)
+def test_a_server_that_trickles_is_not_waited_for(answer, pull_error, folder):
+    with raw_server(answer) as slow:
+        begun = time.monotonic()
+        message = pull_error(slow.url, seconds=0.5, pace=Limit(0.5, 1000))
+        assert time.monotonic() - begun < 30
+    assert re.search(
+        "no answer came in 1 s|less than 1000 bytes were transferred in 0 s|got more than 100 headers", message
+    )
+    assert 4 <= slow.requests <= 6
+
+
+def test_one_byte_for_each_connection_is_no_progress(pull_error):
+    sent = []
+
+    def answer(line, over):
+        sent.append(1)
+        line.sendall(OK + b"Content-Length: 300000\r\n\r\n" + BODY[: len(sent)])
+
+    with raw_server(answer) as slow:
+        pull_error(slow.url)
+        assert slow.requests == 5
+
+
+def test_tls_that_is_not_agreed_on_is_not_waited_for(pull_error):
+    with raw_server(trickle(b"\0", b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb"), reads=False) as slow:
+        assert "cannot be fetched by this node: " in pull_error(slow.url.replace("http:", "https:"), seconds=0.5)
+
+
+def test_a_proxy_that_does_not_connect_is_not_waited_for(pull_error, monkeypatch):
+    with raw_server(trickle(b"X-A: b\r\n", OK)) as slow:
+        monkeypatch.setenv("https_proxy", slow.url)
+        assert "cannot be fetched by this node through the proxy" in pull_error("https://far.example", seconds=0.5)
+
+
+ODD_HEADS = {
+    "length": OK + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\nx",
+    "superscript length": OK + "Content-Length: \xb2\r\n\r\nx".encode("latin-1"),
+    "negative length": OK + b"Content-Length: -5\r\n\r\nx",
+    "location": b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://[bad\r\n\r\n",
+    "location with a bad port": b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://a:b/\r\n\r\n",
+    "location of another kind": b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: file:///etc/passwd\r\n\r\n",
+    "location that is no text": b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: \xff\xfe\x01\r\n\r\n",
+    "chunk size": OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "huge chunk": OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"f" * 5000 + b"\r\nabc",
+    "negative chunk": OK + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nabc",
+    "range": b"HTTP/1.1 206 Part\r\nContent-Range: bytes " + b"9" * 5000 + b"-1/2\r\n\r\nx",
+    "status": b"HTTP/1.1 " + b"9" * 5000 + b" OK\r\n\r\n",
+    "reason": b"HTTP/1.1 500 " + b"x" * 5000 + b"\x1b[31m\r\n\r\n",
+    "many headers": OK + b"A: b\r\n" * 200 + b"\r\n",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("head", ODD_HEADS.values(), ids=ODD_HEADS)
+def test_an_answer_that_no_server_should_give_is_an_error_in_words(head, pull_error):
+    with raw_server(send(head)) as odd:
+        message = limited.run(lambda: pull_error(odd.url), seconds=5, mebibytes=512)
+    assert len(message) < 1500
+    assert message.isprintable()
+
+
+def test_a_body_without_an_end_ends_with_the_size_that_is_wanted(pull_error, folder):
+    with raw_server(flood(b"x", OK + b"\r\n")) as endless:
+        assert "has more than 300000 bytes" in pull_error(endless.url)
+    assert files_in(folder) == {}
+
+
+@pytest.mark.parametrize("status", [302, 404, 500])
+def test_a_body_that_nobody_wants_is_not_read(status, pull_error, folder):
+    head = f"HTTP/1.1 {status} Some\r\nLocation: /again\r\n\r\n".encode()
+    with raw_server(flood(b"x", head)) as endless:
+        if status == 404:
+            assert limited.run(lambda: pull_outcome(endless.url, folder), seconds=5, mebibytes=256) == MISSING
+        else:
+            limited.run(lambda: pull_error(endless.url), seconds=5, mebibytes=256)
+
+
+def pull_outcome(url, folder):
+    return Puller(url, str(folder), build_opener(), lambda seconds: None, 5).pull(WANTED)
+
+
+def test_a_redirect_to_another_kind_of_address_is_not_followed(pull_error, server):
+    server.redirect(PATH, "ftp://127.0.0.1:9/x")
+    assert "it redirects to no http: or https:" in pull_error()

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from kills import kills_at_each_write
 from other_users import OWNER, as_user, needs_root
 from servers import running_server
 from venvs import site_packages
@@ -22,7 +23,9 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.find_links import (
     add_wheels,
     decide_action,
+    list_leftovers,
     plan_pip_conf,
+    remove_leftovers,
     wheel_folder,
 )
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_environment
@@ -446,3 +449,53 @@ def test_where_there_is_uv_alone_it_is_asked(make_venv, describe, deliver, tmp_p
     monkeypatch.setenv("UV_CONSTRAINT", str(tmp_path / "constraints.txt"))
     with pytest.raises(TorchExtensionError, match=r"uv of this node would not install flash-attn 2.8.3"):
         decide(wheel, describe(venv))
+
+
+def test_of_two_at_once_the_later_one_stays_whole(node, deliver, venv, tmp_path):
+    """Each removes the wheel of the other: without a lock both may be gone."""
+    wheels = [deliver(), deliver(label=OTHER_LABEL)]
+    folder, ours = str(tmp_path / "delivered"), Path(wheel_folder(node))
+    for _round in range(5):
+        children = []
+        for wheel in wheels * 2:
+            children.append(os.fork())
+            if not children[-1]:
+                try:
+                    add_wheels([wheel], [], folder, node)
+                except BaseException:
+                    os._exit(1)
+                os._exit(0)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+        (kept,) = ours.glob("*.whl")
+        record = json.loads((ours / "flash-attn.json").read_text())
+        assert record["sha256"] == sha256(kept)
+        assert sorted(os.listdir(ours)) == ["flash-attn.json", KEPT]
+
+
+def test_an_installation_waits_for_a_running_one(node, deliver, venv, tmp_path):
+    done = tmp_path / "done"
+    code = f"import fcntl, os, time; fcntl.flock(os.open({str(venv)!r}, os.O_RDONLY), fcntl.LOCK_EX); print(flush=True)"
+    code += f"; time.sleep(2); open({str(done)!r}, 'w').close()"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        add_wheels([deliver()], [], str(tmp_path / "delivered"), node)
+        assert done.exists()
+
+
+def test_killed_at_any_write_the_next_run_leaves_nothing_behind(node, deliver, einops, venv, tmp_path):
+    wheel, folder = deliver(), str(tmp_path / "delivered")
+    before, seen = tree_state(venv), set()
+    add_wheels([wheel], [einops], folder, node)
+    whole = tree_state(venv).keys()
+    shutil.rmtree(venv / "share")
+    (venv / "pip.conf").unlink()
+    for _changes in kills_at_each_write(lambda: add_wheels([wheel], [einops], folder, node)):
+        left = list_leftovers([wheel], node)
+        seen.update(left)
+        assert remove_leftovers([wheel], node) == left
+        add_wheels([wheel], [einops], folder, node)
+        assert tree_state(venv).keys() == whole
+        shutil.rmtree(venv / "share")
+        (venv / "pip.conf").unlink()
+        assert tree_state(venv) == before
+    assert {str(Path(path).parent) for path in seen} == {str(venv), wheel_folder(node)}

@@ -6,15 +6,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
+from kills import kills_at_each_write
 from other_users import OWNER, as_user, needs_root
 from servers import running_server
 from wheels import LABEL, as_wanted, build_sdist, build_wheel, sha256, tree_state
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.pip_cache import add_wheel, decide_action
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._install.pip_cache import (
+    add_wheel,
+    decide_action,
+    list_leftovers,
+    remove_leftovers,
+)
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import describe_environment
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._pip.cache import wheel_path
 
@@ -259,3 +266,35 @@ def test_a_wheel_that_this_pip_would_pass_over_is_refused(node, planned, tmp_pat
     with pytest.raises(TorchExtensionError, match=r"does not fit .*it is for Python cp27"):
         add_wheel(wheel, folder(tmp_path), node)
     assert tree_state(tmp_path) == before
+
+
+def test_of_two_at_once_the_later_one_stays_whole(node, planned, tmp_path):
+    wheels = [planned(), planned(label="cu12torch2.5cxx11abiFALSE")]
+    for _round in range(5):
+        children = []
+        for wheel in wheels * 2:
+            children.append(os.fork())
+            if not children[-1]:
+                try:
+                    add_wheel(wheel, folder(tmp_path), node)
+                except BaseException:
+                    os._exit(1)
+                os._exit(0)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+        assert sorted(decide_action(wheel, node).action for wheel in wheels) == ["keep", "replace"]
+
+
+def test_killed_at_any_write_the_next_run_leaves_nothing_behind(node, planned, tmp_path):
+    wheel, cache, seen = planned(), tmp_path / "cache", []
+    add_wheel(wheel, folder(tmp_path), node)
+    whole = tree_state(cache).keys()
+    shutil.rmtree(cache)
+    for _changes in kills_at_each_write(lambda: add_wheel(wheel, folder(tmp_path), node)):
+        left = list_leftovers([wheel], node)
+        seen += left
+        assert remove_leftovers([wheel], node) == left
+        add_wheel(wheel, folder(tmp_path), node)
+        assert decide_action(wheel, node).action == "keep"
+        assert tree_state(cache).keys() == whole
+        shutil.rmtree(cache)
+    assert len(seen) >= 3, "the wheel, and what is recorded of it"

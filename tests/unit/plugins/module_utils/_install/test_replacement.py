@@ -16,11 +16,13 @@ import time
 from pathlib import Path
 
 import pytest
+from kills import kills_at_each_write
 from other_users import OWNER, as_user, give, needs_root
 from wheels import as_wanted, build_wheel, tree_state
 
 import ansible_collections
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import atomic
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._install import replacement, site_packages
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node import leftovers
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.environment import (
@@ -102,10 +104,10 @@ def test_killed_at_any_rename_the_next_run_finishes(site, tmp_path, monkeypatch)
         shutil.copytree(site, copy)
         left = iter(range(last))
 
-        def killed(source, target, left=left):
+        def killed(source, target, left=left, **folders):
             if next(left, None) is None:
                 raise KeyboardInterrupt
-            rename(source, target)
+            rename(source, target, **folders)
 
         monkeypatch.setattr(os, "rename", killed)
         try:
@@ -123,6 +125,123 @@ def test_killed_at_any_rename_the_next_run_finishes(site, tmp_path, monkeypatch)
     assert counts == list(range(6))  # one goes, three come, two of them in the place of something
 
 
+def test_killed_at_any_write_the_next_run_finishes_or_discards_it(site, tmp_path):
+    """SIGKILL at each one, so that what ``finally`` and ``with`` clear away stays."""
+    copy, other, found = tmp_path / "copy", tmp_path / "other", set()
+
+    def exchange():
+        with replacement.scratch_folder(str(copy)) as new:
+            shutil.copytree(other, new, dirs_exist_ok=True)
+            replacement.carry_out(replacement.plan_exchange(new, str(copy)), new, str(copy))
+
+    def begin_again():
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(site, copy)
+
+    shutil.copytree(new_of(site), other)
+    shutil.rmtree(site / ".torch_extension-x")
+    begin_again()
+    for _changes in kills_at_each_write(exchange):
+        replacement.remove_leftovers(str(copy))
+        found.add(version(copy))
+        assert not list(copy.rglob(".torch*"))
+        begin_again()
+    assert found == {"2.8.2", "2.8.3"}
+    assert version(copy) == "2.8.3"
+
+
+PLAN = {"format": 1, "goes": [], "comes": []}
+
+
+@pytest.mark.parametrize(
+    ("plan", "reason"),
+    [
+        ({**PLAN, "goes": ["../victim"]}, "it removes '../victim', which is no path in the environment"),
+        ({**PLAN, "goes": ["{victim}"]}, "which is no path in the environment"),
+        ({**PLAN, "goes": ["flash_attn/../../victim"]}, "which is no path in the environment"),
+        ({**PLAN, "goes": ["link/victim"]}, "which is no path in the environment"),
+        ({**PLAN, "goes": [".."]}, "which is no path in the environment"),
+        ({**PLAN, "goes": ["."]}, "which is no path in the environment"),
+        ({**PLAN, "goes": ["a\0b"]}, "which is no path in the environment"),
+        ({**PLAN, "comes": ["../victim"]}, "it brings '../victim', which is no name in the folder"),
+        ({**PLAN, "comes": ["/victim"]}, "which is no name in the folder"),
+        ({**PLAN, "comes": [""]}, "which is no name in the folder"),
+        ({**PLAN, "comes": "flash_attn"}, "its 'comes' are no names"),
+        ({**PLAN, "goes": [1]}, "its 'goes' are no names"),
+        ({**PLAN, "format": 2}, "it is none of format 1"),
+        ({"goes": ["flash_attn"], "comes": []}, "it is none of format 1"),
+        ([], "it is none of format 1"),
+        ("[" * 100_000, "it is no JSON"),
+        (" " * (5 << 20), "it has more than 4194304 bytes"),
+        ("", "it is no JSON"),
+    ],
+)
+def test_a_plan_that_is_none_of_ours_is_told_and_not_carried_out(plan, reason, site, tmp_path):
+    (tmp_path / "victim").write_text("of somebody else")
+    (site / "link").symlink_to(tmp_path)
+    before = state(site)
+    text = plan if isinstance(plan, str) else json.dumps(plan).replace("{victim}", str(tmp_path / "victim"))
+    (site / ".torch_extension-x" / "plan.json").write_text(text)
+    warnings = []
+    assert replacement.remove_leftovers(str(site), warn=warnings.append) == [".torch_extension-x"]
+    (warning,) = warnings
+    assert "plan.json was not written by this collection: " in warning
+    assert reason in warning
+    assert (tmp_path / "victim").read_text() == "of somebody else"
+    assert state(site) == before
+    assert not list(site.glob(".torch*"))
+
+
+def test_a_plan_that_is_a_link_is_not_read(site, tmp_path):
+    (tmp_path / "plan").write_text(json.dumps({**PLAN, "goes": ["flash_attn"]}))
+    (site / ".torch_extension-x" / "plan.json").symlink_to(tmp_path / "plan")
+    warnings = []
+    replacement.remove_leftovers(str(site), warn=warnings.append)
+    assert "it cannot be opened" in warnings[0]
+    assert version(site) == "2.8.2"
+
+
+@needs_root
+def test_a_plan_of_a_stranger_is_not_carried_out(site):
+    plan = site / ".torch_extension-x" / "plan.json"
+    plan.write_text(json.dumps({**PLAN, "goes": ["flash_attn"]}))
+    os.chown(plan, OWNER, OWNER)
+    warnings = []
+    replacement.remove_leftovers(str(site), warn=warnings.append)
+    assert "no file of the owner of the packages" in warnings[0]
+    assert version(site) == "2.8.2"
+
+
+@needs_root
+def test_root_follows_no_link_that_a_user_puts_into_the_way_of_an_exchange(site, open_folder, tmp_path, monkeypatch):
+    """The link comes after the plan was looked at."""
+    folder, outside = open_folder / "site", tmp_path / "outside"
+    shutil.copytree(site, folder)
+    give(folder, OWNER)
+    outside.mkdir()
+    (outside / "__init__.py").write_text("of root")
+    plan = {**PLAN, "goes": ["flash_attn/__init__.py"]}
+    (folder / ".torch_extension-x" / "plan.json").write_text(json.dumps(plan))
+    finish = replacement._finish
+
+    def swapped(exchange, folders):
+        (folder / "flash_attn").rename(folder / "moved")
+        (folder / "flash_attn").symlink_to(outside)
+        finish(exchange, folders)
+
+    monkeypatch.setattr(replacement, "_finish", swapped)
+    with pytest.raises(OSError, match="flash_attn"):
+        replacement.remove_leftovers(str(folder))
+    assert (outside / "__init__.py").read_text() == "of root"
+
+
+def test_what_a_running_installation_works_on_is_no_leftover(site):
+    shutil.rmtree(site / ".torch_extension-x")
+    with replacement.scratch_folder(str(site)):
+        assert leftovers.find_leftovers(str(site)) == []
+        assert len(list(site.glob(".torch*"))) == 1
+
+
 @needs_root
 def test_what_root_has_begun_in_the_environment_of_another_user_that_one_can_finish(site, open_folder, monkeypatch):
     folder = open_folder / "site"
@@ -132,10 +251,10 @@ def test_what_root_has_begun_in_the_environment_of_another_user_that_one_can_fin
     (folder / ".torch_extension-x").chmod(0o700)
     rename, left = os.rename, iter(range(2))
 
-    def killed(source, target):
+    def killed(source, target, **folders):
         if next(left, None) is None:
             raise KeyboardInterrupt
-        rename(source, target)
+        rename(source, target, **folders)
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "rename", killed)
@@ -159,10 +278,10 @@ def test_killed_before_the_first_rename_the_next_run_discards_it(site):
 def test_after_an_error_everything_is_as_before(fails, site, monkeypatch):
     before, rename, calls = state(site), os.rename, iter(range(100))
 
-    def fail_once(source, target):
+    def fail_once(source, target, **folders):
         if next(calls) == fails:
             raise PermissionError(13, "Permission denied", source)
-        rename(source, target)
+        rename(source, target, **folders)
 
     exchange = replacement.plan_exchange(new_of(site), str(site))
     monkeypatch.setattr(os, "rename", fail_once)
@@ -223,7 +342,7 @@ def test_unpacked_files_are_synced_in_the_background_and_all_of_them_in_the_end(
         assert goes_on.wait(10)
         synced.append(os.path.relpath(path, new_of(site)))
 
-    monkeypatch.setattr(replacement, "_sync_entry", sync)
+    monkeypatch.setattr(atomic, "sync", sync)
     with replacement.syncing(new_of(site)):
         assert started.wait(10), "it is under way"
         assert synced == []
@@ -235,7 +354,7 @@ def test_a_sync_that_fails_in_the_background_fails_the_exchange(site, monkeypatc
     def fail(path):
         raise OSError(5, "Input/output error", path)
 
-    monkeypatch.setattr(replacement, "_sync_entry", fail)
+    monkeypatch.setattr(atomic, "sync", fail)
     unhandled = []
     monkeypatch.setattr(threading, "excepthook", unhandled.append)
     with replacement.syncing(new_of(site)):
@@ -248,7 +367,7 @@ def test_a_sync_that_fails_in_the_background_fails_the_exchange(site, monkeypatc
 
 def test_after_an_error_the_background_sync_is_not_awaited(site, monkeypatch):
     goes_on = threading.Event()
-    monkeypatch.setattr(replacement, "_sync_entry", lambda path: goes_on.wait(10))
+    monkeypatch.setattr(atomic, "sync", lambda path: goes_on.wait(10))
     begin = time.monotonic()
     with pytest.raises(KeyError), replacement.syncing(new_of(site)):
         raise KeyError

@@ -364,10 +364,10 @@ def test_a_removal_that_fails_leaves_all_as_it_was(node, monkeypatch):
     for fails in range(4):
         calls = iter(range(100))
 
-        def fail_once(source, target, calls=calls, fails=fails):
+        def fail_once(source, target, calls=calls, fails=fails, **folders):
             if next(calls) == fails:
                 raise PermissionError(13, "Permission denied", source)
-            rename(source, target)
+            rename(source, target, **folders)
 
         monkeypatch.setattr(os, "rename", fail_once)
         with pytest.raises(TorchExtensionError, match=r"cannot be removed: Permission denied. Nothing was changed"):
@@ -387,10 +387,10 @@ def test_killed_at_any_rename_the_next_run_finishes(node, tmp_path, monkeypatch)
         shutil.copytree(whole, node.venv, symlinks=True)
         environment, left = node.environment, iter(range(last))
 
-        def killed(source, target, left=left):
+        def killed(source, target, left=left, **folders):
             if next(left, None) is None:
                 raise KeyboardInterrupt
-            rename(source, target)
+            rename(source, target, **folders)
 
         with monkeypatch.context() as patched:
             patched.setattr(os, "rename", killed)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import subprocess
 
+import limited
 import pytest
 from wheels import build_wheel
 
@@ -120,3 +121,17 @@ def test_the_record_of_what_conda_has_installed_does_not_count(recorded, tmp_pat
     assert damage_of(tmp_path)
     (recorded / "INSTALLER").write_text("conda")
     assert not damage_of(tmp_path, reads_all=True)
+
+
+def test_a_record_that_lists_what_never_ends_is_damage(tmp_path):
+    """A device has the time of its last use, and no size that a record must have."""
+    path = tmp_path / "a-1.dist-info"
+    path.mkdir()
+    (path / "METADATA").touch()
+    up = "../" * (len(tmp_path.parts) - 1)
+    (path / "RECORD").write_text(f"{up}dev/zero,sha256=aaaa,\npipe,sha256=aaaa,\na-1.dist-info/RECORD,,\n")
+    os.utime(path / "RECORD", (1, 1))
+    os.mkfifo(tmp_path / "pipe")
+    distribution = find_installed([str(tmp_path)])["a"]
+    damage = limited.run(lambda: find_damage(distribution, reads_all=True), patience=20)
+    assert damage.changed == [f"{up}dev/zero", "pipe"]

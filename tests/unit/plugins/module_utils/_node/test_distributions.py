@@ -4,20 +4,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 from urllib.parse import quote
 
+import limited
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mutations import edited, edits
 from wheels import LABEL, build_wheel, sha256
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.damage import find_damage
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.distributions import (
     Distribution,
     came_from_file,
     find_installed,
     read_origin,
+    read_record,
     read_requirements,
 )
 
@@ -196,3 +203,61 @@ def test_what_an_egg_requires_counts(tmp_path):
     assert read_requirements(find_installed([str(tmp_path)])["b"]) == {"einops", "ninja"}
     (tmp_path / "c-1-py3.11.egg-info").write_text("Name: c\n")
     assert read_requirements(find_installed([str(tmp_path)])["c"]) == set()
+
+
+def record_of(folder, content: bytes):
+    """A distribution with this RECORD."""
+    path = folder / "a-1.dist-info"
+    path.mkdir(exist_ok=True)
+    (path / "METADATA").touch()
+    (path / "RECORD").write_bytes(content)
+    return find_installed([str(folder)])["a"]
+
+
+def test_of_a_record_without_an_end_only_so_much_is_read(tmp_path):
+    distribution = record_of(tmp_path, b"a,,\n" * 600_000)
+    assert limited.run(lambda: len(read_record(distribution)), seconds=5, mebibytes=512) == 500_000
+    with (tmp_path / "a-1.dist-info" / "RECORD").open("wb") as file:
+        file.truncate(8 << 30)
+    assert limited.run(lambda: len(read_record(distribution)), seconds=5, mebibytes=192) == 0
+
+
+@pytest.mark.parametrize("name", ["METADATA", "PKG-INFO", "direct_url.json", "INSTALLER", "requires.txt"])
+def test_metadata_that_is_a_pipe_keeps_nobody_waiting(name, tmp_path):
+    distribution = record_of(tmp_path, b"")
+    with contextlib.suppress(FileNotFoundError):
+        (tmp_path / "a-1.dist-info" / name).unlink()
+    os.mkfifo(tmp_path / "a-1.dist-info" / name)
+
+    def act():
+        with contextlib.suppress(OSError):
+            read_requirements(distribution)
+        return read_origin(distribution), came_from_file(distribution)
+
+    assert limited.run(act, patience=20) == (None, False)
+
+
+@pytest.mark.parametrize("text", ["[" * 60_000, "{}", "[]", "1", '{"url": 1, "archive_info": {"hash": []}}', "\ud800"])
+def test_an_origin_that_is_none_is_none(text, tmp_path):
+    distribution = record_of(tmp_path, b"")
+    (tmp_path / "a-1.dist-info" / "direct_url.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert (read_origin(distribution), came_from_file(distribution)) == (None, False)
+
+
+@pytest.mark.slow
+def test_a_damaged_record_is_read_as_far_as_it_goes(tmp_path):
+    rows = "".join(f"a/{number}.py,sha256={'a' * 43},{number}\n" for number in range(20))
+    whole = f'{rows}"a,b",,\na-1.dist-info/RECORD,,\n'.encode()
+    seen = set()
+
+    @given(
+        edits(len(whole), 0, len(rows)),
+        st.lists(st.sampled_from([b'"', b"\n", b"\r", b",", b"\0", b"\xff", b"../"]), max_size=20),
+    )
+    def check(edit, pieces):
+        distribution = record_of(tmp_path, edited(whole, edit) + b"".join(pieces))
+        found = read_record(distribution)
+        assert all(len(row) == 3 and all(isinstance(field, str) for field in row) for row in found)
+        seen.add("missing" if find_damage(distribution).missing else "whole")
+
+    assert limited.check_property(check, mebibytes=32, result=lambda: seen) >= {"missing"}

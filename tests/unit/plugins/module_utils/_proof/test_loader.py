@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import limited
 import pytest
 from binaries import compile_library
 
@@ -163,6 +164,23 @@ def test_a_loader_outside_of_the_system_has_its_own_cache_and_folders(strings, t
     (tmp_path / "ld.so").write_bytes(b"\0".join([b"\x7fELF /lib/%s", *strings, b""]))
     found = read_loader_settings(str(tmp_path / "ld.so"), "x86_64")
     assert found == ("/nix/store/1f-glibc-2.40-66/etc/ld.so.cache", ("/nix/store/1f-glibc-2.40-66/lib",))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"/" * (4 << 20), (b"\0" + b"/" * 1000) * 4000, b"\0" + b"/lib" * (1 << 20), b"/ld.so.cache" * 300_000],
+    ids=range(4),
+)
+def test_a_loader_that_somebody_made_up_takes_no_time(content, tmp_path):
+    """An interpreter of somebody's environment names the loader."""
+    (tmp_path / "ld.so").write_bytes(content)
+    settings = limited.run(lambda: read_loader_settings(str(tmp_path / "ld.so"), "x86_64"), mebibytes=64)
+    assert settings.cache == "/etc/ld.so.cache"
+
+
+def test_a_loader_that_is_a_pipe_keeps_nobody_waiting(tmp_path):
+    os.mkfifo(tmp_path / "ld.so")
+    assert limited.run(lambda: read_loader_settings(str(tmp_path / "ld.so"), "x86_64"), patience=20).folders
 
 
 def test_a_loader_that_cannot_be_read_is_taken_for_the_systems():

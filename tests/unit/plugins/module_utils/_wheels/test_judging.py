@@ -221,3 +221,26 @@ def test_claims_are_put_together_and_the_first_of_each_kind_counts():
     name, page = labels.Label("CUDA", "12"), labels.Label("CUDA", "12.8", labels.Torch("2.8"))
     label, contradictions = judging.combine(("its name", name), ("its address", page))
     assert (label, contradictions) == (labels.Label("CUDA", "12.8", labels.Torch("2.8")), [])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        f"flash_attn-{'1' * 5000}-cp311-cp311-linux_x86_64.whl",
+        f"flash_attn-2.8.3+cu12torch2.{'1' * 5000}-cp311-cp311-linux_x86_64.whl",
+        f"flash_attn-2.8.3-{'1' * 5000}-cp311-cp311-linux_x86_64.whl",
+        f"flash_attn-2.8.3+{'1.' * 3000}1-cp311-cp311-linux_x86_64.whl",
+        f"flash_attn-2.8.3-{'cp311.' * 50000}cp311-cp311-linux_x86_64.whl",
+    ],
+)
+def test_a_name_of_thousands_of_digits_does_not_hide_the_good_wheel_beside_it(odd, environment):
+    good = "flash_attn-2.5.3+cu12torch2.8cxx11abiTRUE-cp311-cp311-linux_x86_64.whl"
+    judged = judging.judge_wheels(
+        "flash-attn",
+        [judging.Asset(odd, "https://x.example/a"), judging.Asset(good, "https://x.example/b")],
+        environment,
+    )
+    assert [(each.asset.filename, each.mismatches) for each in judged.candidates] == [(good, ())]
+    [misnamed] = judged.misnamed
+    assert misnamed.reason == f"its name has {len(odd)} characters"
+    assert len(misnamed.filename) < 200

@@ -58,6 +58,9 @@ def test_a_name_is_taken_apart():
         "/a-1-py3-none-any.whl",
         "a-1-py3-none-any.whl\n",
         "a 1-1-py3-none-any.whl",
+        "-r-1-py3-none-any.whl",  # an option where names stand in a file of requirements
+        "_r-1-py3-none-any.whl",  # likewise, once it is normalised
+        "\u0661-1-py3-none-any.whl",
         "a-1-py3-none-any-torch210.whl",  # a label of a variant, as PEP 825 drafts it
         "",
     ],
@@ -112,11 +115,24 @@ def test_another_wheel_under_its_name_is_refused(name, tmp_path):
         ([("flash_attn/__init__.py", b"")], "has 0 METADATA files"),
         ([("deep/flash_attn-2.8.3.dist-info/METADATA", SOUND)], "has 0 METADATA files"),
         ([("a-1.dist-info/METADATA", SOUND), ("b-1.dist-info/METADATA", SOUND)], "has 2 METADATA files"),
-        ([("a-1.dist-info/METADATA", SOUND + b" " * (4 << 20))], "METADATA is larger than 4194304 bytes"),
+        ([("a-1.dist-info/METADATA", SOUND + b" " * (4 << 20))], "has 4194358 bytes, wanted are no more than 4194304"),
+        ([("a-1.dist-info/METADATA", SOUND + b"Requires-Dist: a\n" * 1001)], "has 1001 lines Requires-Dist"),
+        ([("a-1.dist-info/METADATA", SOUND + b"Requires-Dist: " + b"a" * 2001)], "the longest of 2001 characters"),
+        ([("a-1.dist-info/METADATA", b"Name: a\x1b[2J\nVersion: 1\n")], "cannot be printed"),
         ([("a-1.dist-info/METADATA", b"Name: flash_attn\n")], "no Name or no Version"),
         ([("a-1.dist-info/METADATA", b"\xff\xfe")], "no Name or no Version"),
     ],
-    ids=["no METADATA", "METADATA elsewhere", "two METADATA", "huge METADATA", "no version", "no text"],
+    ids=[
+        "no METADATA",
+        "METADATA elsewhere",
+        "two METADATA",
+        "huge METADATA",
+        "many lines",
+        "a long line",
+        "an escape",
+        "no version",
+        "no text",
+    ],
 )
 def test_hostile_metadata_is_refused(members, words, tmp_path):
     path = tmp_path / "flash_attn-2.8.3-py3-none-any.whl"

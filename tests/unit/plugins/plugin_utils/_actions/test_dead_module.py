@@ -115,6 +115,12 @@ def test_a_secret_in_the_environment_of_the_task_is_not_told(program):
     )
 
 
+def test_of_a_killed_connection_the_node_is_not_blamed():
+    said = explain(sys.executable, sys.prefix, rc=-9)
+    assert "what connects to it was ended by SIGKILL on the control node. Run this again" in said
+    assert sys.executable not in said
+
+
 def test_a_limit_of_the_node_is_no_fault_of_the_interpreter():
     said = explain(sys.executable, sys.prefix, rc=137)
     assert "did not get to its end on this node" in said

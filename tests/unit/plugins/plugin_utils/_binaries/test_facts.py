@@ -8,6 +8,7 @@ import io
 import json
 import os
 import platform
+import re
 import stat
 import struct
 import subprocess
@@ -16,9 +17,9 @@ import time
 import zipfile
 from pathlib import Path
 
+import limited
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import given
 from libraries import (
     PTX,
     SASS,
@@ -30,6 +31,7 @@ from libraries import (
     wheel_members,
     with_section,
 )
+from mutations import edited, edits
 from wheels import build_wheel
 
 import ansible_collections
@@ -384,9 +386,9 @@ def archive(path: Path, *members: tuple[str, bytes], attributes: int = 0) -> str
         ([("\x1b[2Ja.so", b"")], 0, "can be printed"),
         ([("a.so", b"/etc/shadow")], stat.S_IFLNK | 0o777, "symbolic link"),
         ([("a.so", b"1"), ("a.so", b"2")], 0, "twice"),
-        ([(f"{number}", b"") for number in range(20_001)], 0, "20001 files"),
+        ([(f"{number}", b"") for number in range(50_001)], 0, "50001 files"),
         ([(f"{number}.so", b"") for number in range(501)], 0, "501 shared libraries"),
-        ([(f"{number}" * 20_000, b"") for number in range(100, 180)], 0, "its directory has"),
+        ([(f"{number}" * 20_000, b"") for number in range(100, 250)], 0, "its directory has"),
         ([("a.so", bytes(17 << 20))], 0, "no more than 200 times as many"),
     ],
 )
@@ -412,7 +414,7 @@ CENTRAL, LOCAL = b"PK\1\2", b"PK\3\4"
         (CENTRAL, 10, "<H", 99, "packed by method 99"),
         (CENTRAL, 16, "<I", 1, "CRC"),
         (CENTRAL, 24, "<I", 5, "CRC"),  # larger than it says
-        (CENTRAL, 24, "<I", 1 << 22, "4194304"),  # smaller than it says
+        (CENTRAL, 24, "<I", 1 << 22, "is cut off"),  # smaller than it says
         (CENTRAL, 24, "<I", 0xFFFFFFFE, "no more than 200 times as many"),
         (CENTRAL, 42, "<I", 0xFFFFFF, "cannot be read as a wheel"),
         (LOCAL, 0, "<I", 0, "cannot be read as a wheel"),
@@ -540,6 +542,25 @@ def test_a_large_library_is_not_read_into_memory(extension, tmp_path):
     assert grown < 40 << 20
 
 
+def test_what_a_library_has_the_loader_look_for_is_bounded(tmp_path, wheel):
+    """Each name that it needs is looked for in each folder of its RUNPATH, on each node."""
+    stubs = [build_library(tmp_path / f"{number}.stub", "", f"-Wl,-soname,lib{number}.so") for number in range(12)]
+    folders = ":".join(f"/{number}" for number in range(9000))
+    library = build_library(tmp_path / "a.so", "", *stubs, f"-Wl,--no-as-needed,-rpath,{folders}")
+    facts = facts_module.read_facts(wheel(library))
+    assert facts["libraries"] == []
+    assert re.search(r"it has the loader look for 1[01][0-9]{4} more files, and 100000 are left", facts["problems"][0])
+
+
+@pytest.mark.parametrize("flag", [0, 0x800])
+def test_sections_that_are_compressed_are_not_unpacked(flag, extension, wheel):
+    """SHF_COMPRESSED, by zlib or zstd: only what tells of debugging has that, and GPU code is read as it lies there."""
+    header = header_of(extension, ".nv_fatbin")
+    lying = changed(extension, header + 8, "<Q", flag | 2)
+    facts = facts_module.read_facts(wheel(extra=[("a.so", lying)]))
+    assert facts["architectures"] == {"sass": ["80"], "ptx": ["90"]}
+
+
 SYMBOL = struct.Struct("<IBBHQQ")
 
 
@@ -567,46 +588,13 @@ def test_neither_the_number_nor_the_names_of_symbols_fill_the_memory(count, name
     assert grown < 200 << 20
 
 
-def edits(size: int, *places: int):
-    """Changes of a file: mostly of small numbers, and often at places that matter."""
-    offsets = st.one_of(*(st.integers(place, min(place + 64, size - 1)) for place in places), st.integers(0, size - 1))
-    values = st.one_of(
-        st.sampled_from([bytes(4), b"\xff" * 4, b"\xff" * 8, b"\0\0\0\x80", b"\1", b"\x7f"]),
-        st.binary(min_size=1, max_size=8),
-    )
-    return st.tuples(
-        st.lists(st.tuples(offsets, values), max_size=6), st.one_of(st.none(), st.none(), st.integers(0, size))
-    )
-
-
-def edited(data: bytes, edit) -> bytes:
-    changes, length = edit
-    for offset, value in changes:
-        data = data[:offset] + value + data[offset + len(value) :]
-    return data[:length]
-
-
-def fuzzed(examples: int):
-    """The same examples every time, and no time limit for one but the test's own."""
-    return settings(
-        derandomize=True,
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-
-
 def outcome(path: Path):
     """What read() says about a damaged wheel; any other end of it than facts or its own error fails the test."""
-    started = time.monotonic()
     try:
         facts = facts_module.read_facts(str(path))
     except TorchExtensionError as exc:
         assert "\n" not in str(exc)
         return str(exc)
-    finally:
-        assert time.monotonic() - started < SECONDS
     assert json.loads(json.dumps(facts)) == facts
     assert os.listdir(path.parent) == [path.name]
     return facts
@@ -620,7 +608,6 @@ def test_a_damaged_library_is_read_or_is_a_problem(extension, tmp_path):
     tables = [struct.unpack_from("<Q", extension, header + SH_OFFSET[0])[0] for header in headers]
     seen = set()
 
-    @fuzzed(250)
     @given(edits(len(extension), 0, *headers, *tables, extension.index(fatbin()[:8])))
     def check(edit):
         with zipfile.ZipFile(path, "w") as file:
@@ -629,8 +616,8 @@ def test_a_damaged_library_is_read_or_is_a_problem(extension, tmp_path):
         assert isinstance(facts, dict)
         seen.add((len(facts["libraries"]), bool(facts["problems"])))
 
-    check()
-    assert seen == {(0, True), (1, True), (1, False)}  # the damage did reach all of it
+    found = limited.check_property(check, result=lambda: seen)
+    assert found == {(0, True), (1, True), (1, False)}  # the damage did reach all of it
 
 
 @pytest.mark.slow
@@ -641,11 +628,9 @@ def test_a_damaged_archive_is_read_or_is_refused(extension, tmp_path):
     path = tmp_path / "a-1-py3-none-any.whl"
     seen = set()
 
-    @fuzzed(250)
     @given(edits(len(data), 0, data.index(CENTRAL), data.index(CENTRAL) + 46, len(data) - 22))
     def check(edit):
         path.write_bytes(edited(data, edit))
         seen.add(type(outcome(path)))
 
-    check()
-    assert seen == {dict, str}
+    assert limited.check_property(check, mebibytes=64, result=lambda: seen) == {dict, str}

@@ -8,8 +8,12 @@ import io
 import shutil
 import subprocess
 
+import limited
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from libraries import PTX, SASS, fatbin, fatbin_entry
+from mutations import edited, edits
 
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries import fatbin as fatbin_module
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._binaries.bounded_reading import (
@@ -117,3 +121,23 @@ def test_the_output_of_nvcc_has_the_architectures_that_nvcc_was_given(tmp_path):
     subprocess.run(["nvcc", "-fatbin", *options, source, "-o", compiled], check=True, capture_output=True)
     gpu_code = read(compiled.read_bytes())
     assert (gpu_code.sass, gpu_code.ptx, gpu_code.other_kinds) == ({"80", "90a"}, {"80"}, frozenset())
+
+
+@pytest.mark.slow
+def test_damaged_gpu_code_is_read_or_refused():
+    whole = fatbin(fatbin_entry(SASS, 80), fatbin_entry(PTX, 90)) + bytes(24) + fatbin(fatbin_entry(SASS, 86))
+    seen = set()
+
+    @given(edits(len(whole), 0, 8, 16, 16 + 4, 16 + 8, whole.rindex(b"\x50\xed\x55\xba")), st.integers(0, 1 << 64))
+    def check(edit, size):
+        data = edited(whole, edit)
+        for claimed in (len(data), size):
+            try:
+                read(data, claimed)
+            except UnreadableError as exc:
+                assert "\n" not in str(exc)
+                seen.add("refused")
+            else:
+                seen.add("read")
+
+    assert limited.check_property(check, mebibytes=32, result=lambda: sorted(seen)) == ["read", "refused"]

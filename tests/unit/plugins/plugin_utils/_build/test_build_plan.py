@@ -135,3 +135,19 @@ def test_a_builder_that_cannot_be_reached_is_named_with_the_words_of_the_connect
         "causal-conv1d 1.7.0 cannot be built on nowhere.example, which cannot be reached: ssh: Could not resolve hostname. Look at that"
         " machine, or name another one in torch_extension_builder."
     )
+
+
+@pytest.mark.parametrize("broken", [{}, None, {**plan(), "builds": [{"name": "a"}]}, {**plan(), "builds": 5}])
+def test_a_plan_that_cannot_be_read_is_refused_and_no_other(broken):
+    builds = plan_builds({"n1": plan(on=machine()), "n2": broken, "n3": plan(on=machine())})
+    assert [build.nodes for build in builds.builds] == [["n1", "n3"]]
+    assert list(builds.refused) == ["n2"]
+    assert builds.refused["n2"][0].startswith("The plan of n2 could not be dealt with")
+
+
+def test_a_machine_that_cannot_be_read_is_refused_with_the_nodes_that_want_the_same():
+    odd = plan(on={"cxx": {}, "python_headers": True, "cores": "many", "load": None}, torch="2.13.0")
+    odd["builds"][0]["build"]["kind"]["torch"] = "2.13"
+    builds = plan_builds({"n1": plan(on=machine()), "n2": odd})
+    assert [build.nodes for build in builds.builds] == [["n1"]]
+    assert builds.refused["n2"][0].startswith("To build causal-conv1d 1.7.0 could not be dealt with")

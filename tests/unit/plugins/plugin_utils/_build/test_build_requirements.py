@@ -163,7 +163,9 @@ def test_torch_for_another_cuda_comes_from_the_index_of_the_project(find_torch, 
 def test_both_builds_of_torch_are_told_apart_in_the_cache(find_torch, publish, context, tmp_path, monkeypatch):
     folder = tmp_path / "cache" / "requirements"
     for wheel in (torch(), torch("2.14.1+cu126", "'12.6'"), torch("2.14.1+cpu", "None")):
-        build_wheel(folder, **wheel)
+        cached = build_wheel(folder, **wheel)
+        cached.with_name(f"{cached.name}.sha256").write_text(sha256(cached))
+    (folder / "torch-2.14.1-cp38-abi3-any.whl").touch()  # a power cut
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")
     names = [find_torch(cuda=cuda)[0].version for cuda in ("13.0", "12.6", None)]
     assert names == ["2.14.1", "2.14.1+cu126", "2.14.1+cpu"]

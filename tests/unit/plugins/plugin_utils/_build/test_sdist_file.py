@@ -8,7 +8,6 @@ import calendar
 import gzip
 import io
 import os
-import struct
 import subprocess
 import sys
 import tarfile
@@ -182,14 +181,14 @@ def test_headers_are_bounded(content, tmp_path):
         ({"setup.py": ""}, "not all in one folder"),
         ({"k/setup.py": "", "l/setup.py": ""}, "not all in one folder"),
         ({}, "not all in one folder|empty"),
-        ({"k/../../setup.py": ""}, "leads out of its folder"),
-        ({"/k/setup.py": ""}, "leads out of its folder"),
+        ({"k/../../setup.py": ""}, "leads out of the folder"),
+        ({"/k/setup.py": ""}, "leads out of the folder"),
         ({"k/pyproject.toml": "build-system = 1"}, "no list of requirements"),
         ({"k/pyproject.toml": "[build-system]\nrequires = 'torch'"}, "no list of requirements"),
         ({"k/pyproject.toml": "[build-system]\nrequires = [1]"}, "no list of requirements"),
         ({"k/pyproject.toml": "[["}, "Invalid initial character"),
         ({"k/pyproject.toml": "a = " + "[" * 20_000}, "recursion"),
-        ({"k/pyproject.toml": "#" * (5 << 20)}, "has more than"),
+        ({"k/pyproject.toml": "#" * (2 << 20)}, "has 2097152 bytes, wanted are no more than 1048576"),
     ],
 )
 @pytest.mark.parametrize("suffix", ["tar.gz", "zip"])
@@ -197,16 +196,6 @@ def test_what_is_no_sound_sdist_is_refused(suffix, files, reason, write):
     with pytest.raises(TorchExtensionError, match=reason) as failure:
         read(write(files, f"our_kernels-0.1.0.{suffix}"))
     assert "torch_extension_sources" in str(failure.value)
-
-
-def test_members_and_bytes_are_bounded(write, monkeypatch):
-    path = write({"k/setup.py": "", "k/a": "a" * 1000})
-    monkeypatch.setattr(sdist_file, "_MAX_SIZE", 999)
-    with pytest.raises(TorchExtensionError, match="more than 999 bytes"):
-        read(path)
-    monkeypatch.setattr(sdist_file, "_MAX_MEMBERS", 1)
-    with pytest.raises(TorchExtensionError, match="more than 1 files"):
-        read(path)
 
 
 def test_a_link_in_the_place_of_pyproject_is_not_followed(write, tmp_path):
@@ -227,16 +216,3 @@ def test_a_damaged_archive_is_refused(write):
             file.write(content[: len(content) // 2])
         with pytest.raises(TorchExtensionError, match="cannot be read as an sdist"):
             read(path)
-
-
-def test_a_zip_whose_directory_claims_gigabytes_is_refused(write):
-    path = write({"k/setup.py": ""}, "our_kernels-0.1.0.zip")
-    with open(path, "rb") as file:
-        content = bytearray(file.read())
-    end = content.rindex(b"PK\5\6")
-    content[end:end] = b"\0" * (5 << 20)
-    struct.pack_into("<L", content, end + (5 << 20) + 12, 5 << 20)
-    with open(path, "wb") as file:
-        file.write(content)
-    with pytest.raises(TorchExtensionError, match="its directory has"):
-        read(path)

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import random
 import shlex
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from ansible.plugins.loader import become_loader, connection_loader
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.watch import Limit
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery import connection as connection_module
 
 SIZE = 2_300_001  # bytes, more than go through a pipe at once
@@ -406,6 +409,33 @@ def test_a_connection_that_breaks_while_ssh_runs_is_ansibles_connection_failure(
         with pytest.raises(AnsibleConnectionFailure, match="Data could not be sent to remote host"):
             connection._send_initial_data(process.stdin, data, process)
         process.kill()
+
+
+@pytest.mark.parametrize(
+    "command", ["sleep 60", "while sleep 0.02; do head -c 1 >/dev/null; done"], ids=["nothing", "a byte"]
+)
+@pytest.mark.parametrize("has_sendfile", [True, False])
+def test_a_node_that_takes_the_file_too_slowly_is_given_up(
+    has_sendfile, command, make_connection, tmp_path, monkeypatch
+):
+    def sendfile(*_arguments):
+        raise OSError(errno.ENOTSOCK, "Socket operation on non-socket")
+
+    monkeypatch.setattr(connection_module, "_PACE", Limit(1, 1 << 20))
+    if not has_sendfile:
+        monkeypatch.setattr("os.sendfile", sendfile)
+    (tmp_path / "large").write_bytes(bytes(16 << 20))
+    connection = make_connection()
+    with (
+        open(tmp_path / "large", "rb") as large,
+        connection_module.stream_file(connection, large) as data,
+        start("sh", "-c", f"exec timeout 60 sh -c '{command}'") as process,
+    ):
+        with contextlib.suppress(AnsibleConnectionFailure):  # or ssh has ended by then
+            connection._send_initial_data(process.stdin, data, process)
+        assert process.wait(20) in (-signal.SIGTERM, 124, 128 + signal.SIGTERM)
+        with contextlib.suppress(OSError):
+            process.stdin.close()
 
 
 def test_if_ssh_has_ended_its_exit_status_decides(make_connection, file):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import (
     CommandResult,
     NotStreamedError,
+    VanishedError,
     prepare_folder,
     send_files,
 )
@@ -272,3 +275,88 @@ def test_a_folder_that_disappears_meanwhile_is_an_error(node, make_file):
     with pytest.raises(TorchExtensionError, match=r"cannot be written to .*/stage on the node: .*cd"):
         node.receive(make_file())
     assert list(node.home.iterdir()) == []
+
+
+class Rival(Receiver):
+    """Another run is at work on the node between the first half of what is sent and the second one."""
+
+    def __init__(self, home, act):
+        super().__init__(home)
+        self._act = act
+
+    def stream(self, command, path, begin):
+        environ = {**os.environ, "HOME": str(self.home), "LC_ALL": "C"}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        data = Path(path).read_bytes()[begin:]
+        with subprocess.Popen(["sh", "-c", command], cwd=self.home, env=environ, **pipes) as process:
+            process.stdin.write(data[: len(data) // 2])
+            process.stdin.flush()
+            while not any(part.stat().st_size for part in self.home.glob("stage/.*.part")):
+                time.sleep(0.01)
+            self._act()
+            out, err = process.communicate(data[len(data) // 2 :])
+        return CommandResult(process.returncode, out.decode(), err.decode())
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_of_two_runs_at_once_nobody_removes_what_the_other_one_has_brought(is_shared, node, make_file):
+    file = make_file(9 * BLOCK + 5)
+
+    def receive(receiver):
+        staging = prepare_folder([file], "~/stage", receiver.execute)._replace(is_shared=is_shared)
+        send_files([file], staging, receiver.stream, receiver.execute)
+
+    receive(Rival(node.home, lambda: receive(node)))
+    assert read_folder(node.home / "stage") == {file.name: read_content(file)}
+    assert node.streamed[0][1] > 0, "it has gone on with what was there"
+
+
+@pytest.mark.parametrize("with_folder", [False, True])
+def test_what_another_run_has_removed_meanwhile_can_be_brought_again(with_folder, node, make_file):
+    file, stage = make_file(9 * BLOCK + 5), node.home / "stage"
+
+    def install_and_clear():
+        node.receive(file)
+        shutil.rmtree(stage)
+        stage.mkdir(mode=0o700)
+
+    with pytest.raises(VanishedError, match=r"was removed from .*/stage on the node while it was brought: another run"):
+        Rival(node.home, install_and_clear).receive(file)
+    if with_folder:
+        node.removed_before_streaming = stage
+        with pytest.raises(VanishedError, match="cannot be written to"):
+            node.receive(file)
+        node.removed_before_streaming = None
+    assert read_folder(node.receive(file)) == {file.name: read_content(file)}
+
+
+def test_a_run_that_fails_does_not_remove_what_was_there(node, make_file):
+    there, file = make_file(7, "einops-0.8.1-py3-none-any.whl"), make_file()
+    node.receive(there)
+    node.prologue = "trap '' XFSZ; ulimit -f 128; "  # half-kilobytes, or kilobytes
+    with pytest.raises(TorchExtensionError, match="cannot be written"):
+        node.receive(there, file)
+    assert read_folder(node.home / "stage") == {there.name: read_content(there)}
+
+
+def test_killed_while_it_receives_the_next_run_leaves_nothing_else(node, make_file):
+    file = make_file(9 * BLOCK + 5)
+
+    class KilledError(Exception):
+        pass
+
+    class Killed(Receiver):
+        def stream(self, command, path, begin):
+            environ = {**os.environ, "HOME": str(self.home)}
+            with subprocess.Popen(["sh", "-c", command], cwd=self.home, env=environ, stdin=subprocess.PIPE) as process:
+                process.stdin.write(Path(path).read_bytes()[begin : begin + 2 * BLOCK])
+                process.stdin.flush()
+                while not any(part.stat().st_size for part in self.home.glob("stage/.*.part")):
+                    time.sleep(0.01)
+                process.kill()
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        Killed(node.home).receive(file)
+    assert os.listdir(node.home / "stage") == [file.part]
+    assert read_folder(node.receive(file)) == {file.name: read_content(file)}

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import types
+from pathlib import Path
 
 import pytest
 import requests
@@ -26,6 +27,7 @@ from urllib3.util import Retry
 from wheels import LABEL, build_wheel, sha256
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.watch import Limit
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import entry, waiting
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.downloader import Downloader
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._downloads.provenance import Provenance
@@ -36,7 +38,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.t
 
 PATH = "/Dao-AILab/flash-attention/releases/download/v2.8.3/wheel.whl"
 MAX_UNWRITTEN = (1 << 16) + 8192  # bytes that a process which is killed, or waits in vain, may not have written
-FAST_RETRIES = RetryPolicy(timeout=5, window_bytes=1, max_retries=3, backoff=0)
+FAST_RETRIES = RetryPolicy(timeout=5, pace=Limit(60, 1), max_retries=3, backoff=0)
 
 
 @pytest.fixture
@@ -434,21 +436,21 @@ def test_a_transfer_that_stalls_is_resumed(server, large, get, release_server):
 def test_a_transfer_that_stalls_every_time_is_given_up(server, large, cache, get, release_server):
     url = serve_and_hang(server, PATH, large.read_bytes(), 0, release_server)
     started_at = time.monotonic()
-    with fails(cache, "cannot be downloaded: .*timed out"):
+    with fails(cache, "cannot be downloaded: .*(timed out|no answer came)"):
         get(url, large.name, retry_policy=FAST_RETRIES._replace(timeout=0.1))
-    assert time.monotonic() - started_at < 3
+    assert time.monotonic() - started_at < 20, "and a machine may have much else to do"
 
 
 def test_a_server_that_accepts_connections_and_never_answers_times_out(wheel, cache, get):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started_at = time.monotonic()
-        with fails(cache, "cannot be downloaded: .*timed out"):
+        with fails(cache, "cannot be downloaded: .*(timed out|no answer came)"):
             get(
                 f"https://127.0.0.1:{silent.getsockname()[1]}/",
                 wheel.name,
                 retry_policy=FAST_RETRIES._replace(timeout=0.1),
             )
-    assert time.monotonic() - started_at < 3
+    assert time.monotonic() - started_at < 20, "and a machine may have much else to do"
 
 
 @pytest.mark.parametrize("quickly", [0, 600000], ids=["from the start", "after a quick start"])
@@ -466,8 +468,8 @@ def test_a_transfer_that_trickles_counts_as_stalled(quickly, server, large, cach
                 break
 
     server.handlers[PATH] = trickle
-    retry_policy = RetryPolicy(window_seconds=0.2, window_bytes=1000, max_retries=1, backoff=0)
-    with fails(cache, r"cannot be downloaded: less than 1000 bytes came in 0 s", partial_files(large)):
+    retry_policy = RetryPolicy(pace=Limit(0.2, 1000), max_retries=1, backoff=0)
+    with fails(cache, r"cannot be downloaded: less than 1000 bytes were transferred in 0 s", partial_files(large)):
         get(server.url + PATH, large.name, retry_policy=retry_policy)
     assert len(server.requests) == 2
 
@@ -492,7 +494,7 @@ def test_a_body_of_unknown_length_must_have_the_expected_size(error, server, whe
 
     server.handlers[PATH] = answer
     words = f"has more than {len(body) - 1} bytes" if error < 0 else f"cut after {len(body)} of {len(body) + 1} bytes"
-    with fails(cache, words, partial_files(wheel)):
+    with fails(cache, words, partial_files(wheel) if error > 0 else ()):
         get(server.url + PATH, wheel.name, size=len(body) + error)
     assert get(server.url + PATH, wheel.name, size=len(body)).is_new
 
@@ -815,7 +817,8 @@ def test_a_killed_download_leaves_only_a_partial_file_and_the_next_run_resumes_i
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert files_in(cache) == partial_files(large)
-    assert json.loads(part.with_name(f"{part.name}.json").read_text()) == {"validator": '"1"', "verified": True}
+    notes = json.loads(part.with_name(f"{part.name}.json").read_text())
+    assert (notes["validator"], notes["verified"]) == ('"1"', True)
     assert Downloader(str(cache)).find_cached(url, large.name) is None
     partial_size = part.stat().st_size
     server.serve_file(PATH, body)
@@ -823,6 +826,53 @@ def test_a_killed_download_leaves_only_a_partial_file_and_the_next_run_resumes_i
     assert began_at(server.headers[1]) == partial_size
     assert server.sent_sizes == [len(body) - partial_size]
     assert files_in(cache) == [large.name, f"{large.name}.sha256"]
+
+
+def test_what_was_there_before_the_machine_went_off_is_not_gone_on_with_unless_a_hash_tells_that_it_is_whole(
+    server, large, cache, get, release_server
+):
+    body = large.read_bytes()
+    url = serve_and_hang(server, PATH, body, len(body) // 2, release_server)
+    process = download_in_process(cache, url, large.name)
+    part = cached_path(cache, url, f".{large.name}.part")
+    wait_for(lambda: part.exists() and part.stat().st_size > len(body) // 2 - MAX_UNWRITTEN)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    notes = part.with_name(f"{part.name}.json")
+    notes.write_text(json.dumps({**json.loads(notes.read_text()), "boot": "another"}))
+    part.write_bytes(bytes(part.stat().st_size))  # a power cut
+    server.serve_file(PATH, body)
+    assert get(url, large.name).sha256 == sha256(large)
+    assert "Range" not in server.headers[1]
+
+
+@pytest.mark.parametrize("damage", [lambda body: b"", lambda body: body[:-1], lambda body: bytes(len(body))])
+def test_what_a_power_cut_has_left_of_a_file_is_downloaded_again(damage, server, wheel, cache, get):
+    url = server.serve_body(PATH, wheel.read_bytes())
+    path = Path(get(url, wheel.name).path)
+    path.write_bytes(damage(wheel.read_bytes()))
+    assert get(url, wheel.name).sha256 == sha256(wheel) == sha256(path)
+    path.write_bytes(damage(wheel.read_bytes()))
+    record = path.with_name(f"{path.name}.sha256")
+    record.write_bytes(damage(record.read_bytes()))
+    again = get(url, wheel.name)
+    assert again.sha256 == sha256(wheel) == sha256(path)
+    assert record.read_text().split()[0] == sha256(wheel)
+
+
+def test_what_was_built_here_and_is_not_what_was_built_is_thrown_away(wheel, cache, get):
+    built = cache / "built" / "x" / wheel.name
+    built.parent.mkdir(parents=True)
+    built.write_bytes(bytes(wheel.stat().st_size))
+    downloader = Downloader(str(cache / "wheels"))
+    with pytest.raises(TorchExtensionError, match=r"wanted is .* was thrown away: it is built again in the next run"):
+        downloader.get(built.as_uri(), wheel.name, sha256(wheel))
+    assert not built.exists()
+    other = cache / wheel.name
+    other.write_bytes(b"x")
+    with pytest.raises(TorchExtensionError, match="it is another file or it is damaged"):
+        downloader.get(other.as_uri(), wheel.name, sha256(wheel))
+    assert other.exists(), "it is the operator's"
 
 
 def test_a_disk_without_room_is_an_error_before_anything_is_written(server, wheel, cache, get, monkeypatch):
@@ -858,7 +908,7 @@ Downloader({str(cache)!r}).get({url!r}, {large.name!r})
     assert re.search(
         r"TorchExtensionError: .* cannot be written .*File too large.*torch_extension_cache_dir", done.stderr
     )
-    assert files_in(cache) == partial_files(large)
+    assert files_in(cache) == [], "others need the room"
 
 
 def test_a_proxy_is_used_for_all_hosts_but_those_in_no_proxy(wheel, get, monkeypatch):

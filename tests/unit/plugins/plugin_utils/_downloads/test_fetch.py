@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import threading
 
 import pytest
@@ -258,3 +259,75 @@ def test_a_hostile_wheel_is_an_error_of_its_nodes_and_goes_to_no_node(server, pu
     assert answer["nodes"]["good"]["errors"] == []
     assert (answer["nodes"]["bad"]["wheels"], answer["nodes"]["bad"]["files"]) == ([], [])
     assert ["../evil.so" in error and "Wanted by bad" in error for error in answer["nodes"]["bad"]["errors"]] == [True]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda plan: plan["environment"]["platform"].update(system=5), "platform.system is 5, wanted is a system"),
+        (
+            lambda plan: plan["environment"]["platform"]["libc"].update(version="2.1000000"),
+            "wanted is a version such as",
+        ),
+        (lambda plan: plan["environment"].pop("python"), "environment lacks python"),
+        (lambda plan: plan.pop("wheels"), "plan lacks wheels"),
+        (
+            lambda plan: plan["wheels"].append({"url": 5, "filename": "a"}),
+            r"plan.wheels\[1\].url is 5, wanted is a text",
+        ),
+        (
+            lambda plan: plan["wheels"][0].update(size="many"),
+            r"plan.wheels\[0\].size is 'many', wanted is a number of bytes",
+        ),
+        (lambda plan: plan["wheels"][0].update(url="https://[bad"), "could not be dealt with|cannot be"),
+        (lambda plan: plan["wheels"][0].update(filename="-r.whl"), "is not the name of a wheel"),
+        (
+            lambda plan: plan["wheels"][0].update(requirements=[{"name": "-r"}]),
+            r"plan.wheels\[0\].requirements\[0\] lacks filename",
+        ),
+        (
+            lambda plan: plan["wheels"][0].update(
+                requirements=[{"name": "einops", "version": "x", "filename": "e", "sha256": None, "size": None}]
+            ),
+            "What broken wants could not be dealt with.*InvalidVersion|wanted is a version|no einops",
+        ),
+    ],
+)
+def test_whatever_one_node_says_is_an_error_of_that_node_alone(damage, words, published, index, plan, tmp_path):
+    broken = plan(dict(published), requirements=True)
+    damage(broken)
+    plans = {
+        "before": plan(published, requirements=True),
+        "broken": broken,
+        "after": plan(published, requirements=True),
+    }
+    nodes = fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache")))["nodes"]
+    [error] = nodes["broken"]["errors"]
+    assert re.search(words, error)
+    for node in ("before", "after"):
+        assert (nodes[node]["errors"], len(nodes[node]["files"])) == ([], 2)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'einops; os_name ~= "x"',
+        "einops (",
+        'einops; python_version > "' + "9" * 4400 + '"',
+        "einops; " + "(" * 3000 + 'os_name=="posix"' + ")" * 3000,
+        f"einops=={'9' * 1900}",
+    ],
+    ids=range(5),
+)
+def test_a_wheel_with_a_requirement_that_means_nothing_is_an_error_of_those_that_want_it(
+    line, server, published, index, plan, tmp_path
+):
+    path = build_wheel(tmp_path / "odd", name="mamba-ssm", version="2.2.0", requires=[line])
+    url = server.serve_body(f"/{path.name}", path.read_bytes())
+    odd = {"name": "mamba-ssm", "url": url, "filename": path.name, "sha256": None, "size": None}
+    plans = {"both": plan(published, odd, requirements=True), "good": plan(published, requirements=True)}
+    nodes = fetch_for_nodes(plans, DownloadContext(str(tmp_path / "cache")))["nodes"]
+    assert (nodes["good"]["errors"], len(nodes["good"]["files"])) == ([], 2)
+    [error] = nodes["both"]["errors"]
+    assert len(error) < 10000
+    assert path.name in error or "einops" in error

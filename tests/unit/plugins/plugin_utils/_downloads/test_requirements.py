@@ -178,7 +178,8 @@ def test_a_cached_file_does_not_serve_a_node_with_too_old_a_python(publish, find
 
 
 def test_a_file_with_an_invalid_requires_python_serves_all_nodes(find_required, environment, tmp_path, server):
-    build_wheel(tmp_path / "cache", name="a", version="1", requires_python="any")
+    cached = build_wheel(tmp_path / "cache", name="a", version="1", requires_python="any")
+    cached.with_name(f"{cached.name}.sha256").write_text(sha256(cached))
     assert find_required(environment, "a") == ["a-1-py3-none-any.whl"]
 
 
@@ -362,3 +363,46 @@ def test_of_a_lock_all_is_foreseen_that_the_node_lacks_or_refused_where_it_is_no
         TorchExtensionError, match=r"a, which flash_attn\S+ requires and the node lacks, is not in the lock"
     ):
         finder.find_missing([Declaring.read(str(wheel))], environment, locked[1:])
+
+
+@pytest.mark.parametrize("damage", [lambda body: b"", lambda body: body[:-9], lambda body: bytes(len(body))])
+@pytest.mark.parametrize("loses_record", [False, True])
+def test_a_file_of_the_cache_that_a_power_cut_has_damaged_is_downloaded_again(
+    damage, loses_record, publish, find_required, environment, tmp_path
+):
+    publish({"name": "a", "version": "1"})
+    name = "a-1-py3-none-any.whl"
+    assert find_required(environment, "a") == [name]
+    path = tmp_path / "cache" / name
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    if loses_record:
+        path.with_name(f"{name}.sha256").write_bytes(bytes(70))
+    requirements = RequirementFinder(str(tmp_path / "cache"))
+    (found,) = requirements.find_missing(
+        [Declaring.read(str(tmp_path / "wheels" / "flash_attn-2.8.3-py3-none-any.whl"))], environment
+    )
+    assert path.read_bytes() == whole
+    assert found.sha256 == sha256(path) == path.with_name(f"{name}.sha256").read_text().split()[0]
+    assert requirements.downloaded == [str(path)]
+
+
+def test_an_older_file_that_is_whole_serves_where_a_newer_one_is_damaged(publish, find_required, environment, tmp_path):
+    publish({"name": "a", "version": "1"})
+    find_required(environment, "a")
+    publish({"name": "a", "version": "2"})
+    find_required(environment, "a>1")
+    (tmp_path / "cache" / "a-2-py3-none-any.whl").write_bytes(b"")
+    assert find_required(environment, "a") == ["a-1-py3-none-any.whl"]
+
+
+def test_what_a_killed_download_has_left_goes_with_the_next_one(publish, find_required, environment, tmp_path):
+    publish({"name": "a", "version": "1"})
+    left = tmp_path / "cache" / ".torch_extension-x"
+    left.mkdir(parents=True)
+    (left / "a-1-py3-none-any.whl").touch()
+    find_required(environment, "a")
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [
+        "a-1-py3-none-any.whl",
+        "a-1-py3-none-any.whl.sha256",
+    ]

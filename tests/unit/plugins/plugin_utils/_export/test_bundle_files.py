@@ -4,15 +4,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import subprocess
 import tarfile
 
 import pytest
+from kills import kills_at_each_write
 from wheels import LABEL, build_wheel, sha256, tree_state
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._export.bundle_files import (
+    PlannedFile,
+    clear_leftovers,
     hash_existing_files,
     write_files,
 )
@@ -189,4 +194,62 @@ def test_a_bundle_that_cannot_be_moved_into_place_leaves_the_one_before(maker, t
     with pytest.raises(TorchExtensionError, match=r"cannot be written \(Input/output error.*torch_extension_bundle"):
         maker.write(dest)
     assert hash_existing_files(str(dest)) == before
+    assert os.listdir(dest.parent) == ["bundle"]
+
+
+def test_killed_at_any_write_there_is_a_whole_bundle_after_the_next_run_and_nothing_beside_it(maker, dest):
+    """SIGKILL at each one; in between there may be none, and the one that was there is put back."""
+    maker.write(dest)
+    old = hash_existing_files(str(dest))
+    planned = {**maker.plan_files(), "wheels.lock.yml": PlannedFile(hashlib.sha256(b"new").hexdigest(), content=b"new")}
+    new = {name: file.sha256 for name, file in planned.items()}
+    kills = []
+    for kill in kills_at_each_write(lambda: write_files(str(dest), planned, old)):
+        kills.append(kill)
+        clear_leftovers(str(dest))
+        assert os.listdir(dest.parent) == [dest.name]
+        if hash_existing_files(str(dest)) == new:
+            write_files(str(dest), maker.plan_files(), new)
+        assert hash_existing_files(str(dest)) == old
+    assert len(kills) > 3
+    assert hash_existing_files(str(dest)) == new
+
+
+def test_of_two_that_write_a_bundle_at_once_each_is_whole(maker, dest):
+    planned = maker.plan_files()
+    new = {name: file.sha256 for name, file in planned.items()}
+    for _round in range(3):
+        before = hash_existing_files(str(dest))
+        children = []
+        for _number in range(4):
+            children.append(os.fork())
+            if not children[-1]:
+                try:
+                    write_files(str(dest), planned, before)
+                except BaseException:
+                    os._exit(1)
+                os._exit(0)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+        assert hash_existing_files(str(dest)) == new
+        assert os.listdir(dest.parent) == [dest.name]
+
+
+def test_what_another_run_puts_there_while_a_bundle_is_moved_into_place_gives_way(maker, tmp_path, monkeypatch):
+    dest, rename, put = tmp_path / "out" / "bundle", os.rename, []
+    maker.write(dest)
+    other = tmp_path / "other"
+    shutil.copytree(dest, other)
+    (other / "wheels.lock.yml").write_text("other")
+
+    def put_first(source, target):
+        if target == str(dest) and not put:
+            put.append(shutil.copytree(other, dest))
+        rename(source, target)
+
+    planned = {**maker.plan_files(), "wheels.lock.yml": PlannedFile(hashlib.sha256(b"new").hexdigest(), content=b"new")}
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", put_first)
+        write_files(str(dest), planned, {})
+    assert put
+    assert hash_existing_files(str(dest)) == {name: file.sha256 for name, file in planned.items()}
     assert os.listdir(dest.parent) == ["bundle"]

@@ -330,3 +330,29 @@ def test_a_locked_requirement_of_a_bundle_comes_from_the_bundle(publish, environ
     )
     assert (found.path, requests) == (str(einops), [(einops.as_uri(), einops.name, sha256(einops), 5)])
     assert tls_server.requests == []
+
+
+@pytest.mark.parametrize(
+    "environment_of_broken", [None, {"python": {}}, {"platform": {"system": 5}}], ids=["none", "half", "odd"]
+)
+def test_a_node_that_says_what_cannot_be_is_named_and_may_be_left_out(
+    environment_of_broken, write_lock, make_plan, publish, index, environment, lock_path
+):
+    broken = environment_of_broken and {**environment, **environment_of_broken}
+    plans = {"n1": make_plan(publish()), "n2": make_plan(publish(), environment=broken)}
+    with pytest.raises(TorchExtensionError, match=r"^n2: environment[^\n]*\n.*--limit 'localhost,all,!n2'"):
+        write_lock(plans)
+    assert not lock_path.exists()
+    result = write_lock(plans, skip_refused=True)
+    assert (result["environments"], [each["nodes"] for each in result["left_out"]]) == (1, [["n2"]])
+
+
+def test_what_a_killed_run_has_left_beside_a_lock_goes_with_the_next_one(
+    write_lock, make_plan, publish, index, lock_path
+):
+    lock_path.parent.mkdir()
+    (lock_path.parent / ".torch_extension-x").touch()
+    write_lock({"n1": make_plan(publish())}, predict=True)
+    assert os.listdir(lock_path.parent) == [".torch_extension-x"]
+    write_lock({"n1": make_plan(publish())})
+    assert os.listdir(lock_path.parent) == [lock_path.name]

@@ -253,3 +253,14 @@ def test_without_a_node_what_needs_a_proof_is_passed_over(environment):
     ] == name(offered("2.2"))
     refused = choose_serving(Offers(offered("2.1")), environment, None)
     assert refused["conflicts"] == ["No wheel fits. 1 that may serve was not tried, for only the node can tell."]
+
+
+def test_a_wheel_over_which_a_library_stumbles_does_not_hide_the_next(environment):
+    def prove(wheel):
+        if "torch2.3" in wheel["filename"]:
+            raise KeyError("whatever")
+        return ProofResult("fits", [], SHA256, 5)
+
+    chosen = choose_serving(Offers(offered("2.3"), offered("2.1")), environment, prove)
+    assert "torch2.1" in chosen["filename"]
+    assert "torch2.3-cp311-cp311-linux_x86_64.whl could not be dealt with" in chosen["refused"][0]["reason"]

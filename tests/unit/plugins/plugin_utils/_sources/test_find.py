@@ -555,3 +555,11 @@ def test_an_answer_is_small_however_many_wheels_there_are(api, find):
     answer = find("flash-attn")
     assert sum(group["count"] for group in answer["refused"]) == len(names) - 1 == 1119
     assert len(json.dumps(answer)) < 8000
+
+
+def test_a_source_over_which_a_library_stumbles_does_not_hide_the_next(api, find):
+    api.serve_release(release(asset(wheel()), tag="v2.5.3"))
+    answer = find("flash-attn==2.5.3", "directory:/no\0where", "release")
+    assert (answer["filename"], answer["source"]) == (wheel(), "release")
+    [warning] = answer["warnings"]
+    assert "could not be dealt with, for a reason that this collection does not know (ValueError: " in warning

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
@@ -14,8 +15,11 @@ import sys
 import traceback
 from http.client import HTTPConnection
 
+import limited
 import pytest
 from github_server import NAME, REPOSITORY, SHA256, Api, asset, release
+from hypothesis import given
+from hypothesis import strategies as st
 from servers import running_server
 from urllib3.util import Retry
 
@@ -23,8 +27,9 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.judging import Asset
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._cache import waiting
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network import http_cache, http_client
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnavailableError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import Answer, UnavailableError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import github as github_module
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.github import GitHub, NoReleaseError
 
 TOKEN = "ghp_notEvenARealOne"  # noqa: S105
@@ -457,6 +462,57 @@ def test_an_answer_that_is_cut_is_an_outage(github, server):
         github().list_release(REPOSITORY, "v2.8.3")
 
 
+ODD_ASSETS = {
+    "a name of 5,000 digits": {"name": f"flash_attn-{'9' * 5000}-py3-none-any.whl"},
+    "a name with a path": {"name": "../../flash_attn-1-py3-none-any.whl"},
+    "a name that a terminal obeys": {"name": "flash_attn-1\x1b[31m-py3-none-any.whl"},
+    "no address": {"browser_download_url": "https://[bad/x.whl"},
+    "no port": {"browser_download_url": "https://a:b/x.whl"},
+}
+
+
+@pytest.mark.parametrize("odd", ODD_ASSETS.values(), ids=ODD_ASSETS)
+def test_a_file_that_no_release_should_have_does_not_hide_the_good_one_beside_it(odd, api, github):
+    api.serve_release(release(asset() | odd, asset()))
+    assert [found.filename for found in github().list_release(REPOSITORY, "v2.8.3")] == [NAME]
+
+
+@pytest.mark.parametrize("size", ["9" * 5000, "-1", "1e999", "true", '"7"'])
+def test_a_size_that_is_none_is_left_out(size, api, github):
+    api.body = json.dumps(release(asset(size="SIZE"))).replace('"SIZE"', size).encode()
+    assert [found.size for found in github().list_release(REPOSITORY, "v2.8.3")] == [None]
+
+
+FIELDS = st.sampled_from(
+    ["tag_name", "published_at", "draft", "assets", "state", "name", "browser_download_url", "size", "digest"]
+)
+VALUES = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.sampled_from(["uploaded", "v1", "", "https://[", "a.whl"]),
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(FIELDS, inner, max_size=6)),
+    max_leaves=15,
+)
+
+
+def test_any_json_is_an_answer_of_the_api_or_none():
+    @given(VALUES)
+    def check(value):
+        body = json.dumps(value).encode()
+        for reduce, parse in (
+            (github_module._reduce_release, github_module._parse_release_answer),
+            (github_module._reduce_releases, github_module._parse_releases_answer),
+        ):
+            with contextlib.suppress(ValueError):
+                parse(Answer("https://api.example", "application/json", None, reduce(body)))
+
+    limited.check_property(check)
+
+
 # The token
 
 
@@ -468,11 +524,11 @@ def test_a_token_is_sent_and_preferred_to_netrc(api, github, server, home):
     assert server.headers[-1]["Authorization"] == f"Bearer {TOKEN}"
 
 
-def test_without_a_token_netrc_is_used(api, github, server, home):
-    (home / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
-    (home / ".netrc").chmod(0o600)
-    github(token="").list_release(REPOSITORY, "v2.8.3")
-    assert server.headers[-1]["Authorization"].startswith("Basic ")
+def test_without_a_token_netrc_is_used(tls_server, github, home):
+    Api(tls_server).serve_release(release(asset()))
+    (home / ".netrc").write_text("machine localhost login me password secret\n")
+    github(api_url=tls_server.url, token="").list_release(REPOSITORY, "v2.8.3")
+    assert tls_server.headers[-1]["Authorization"].startswith("Basic ")
 
 
 def test_a_redirect_on_the_same_host_still_gets_the_token(api, github, server, home):

@@ -4,19 +4,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import json
 import multiprocessing
 import threading
 
+import limited
 import pytest
 import requests
+from hypothesis import given
+from hypothesis import strategies as st
 from servers import running_server
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels import judging
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._wheels.judging import Asset
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import UnavailableError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.responses import Answer, UnavailableError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources import pages
 
 NAME = "flash_attn-2.8.3+cu126torch2.13-cp312-cp312-linux_x86_64.whl"
@@ -269,15 +274,14 @@ def test_while_a_server_is_down_the_cached_answer_serves(wheels):
     assert len(warnings) == 1
 
 
-def test_credentials_in_netrc_are_sent_to_a_page(server, wheels, home):
-    server.serve_body("/w/", b"", 401)
+def test_credentials_in_netrc_are_sent_to_a_page(tls_server, wheels, home):
+    tls_server.serve_body("/w/", b"", 401)
     with pytest.raises(TorchExtensionError, match=r"HTTP status 401.*netrc"):
-        wheels(f"{server.url}/w/")
-    (home / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
-    (home / ".netrc").chmod(0o600)
-    server.serve_page("/x/", page(link(QUOTED)))
-    assert wheels(f"{server.url}/x/")
-    assert server.headers[-1]["Authorization"] == requests.auth._basic_auth_str("me", "secret")
+        wheels(f"{tls_server.url}/w/")
+    (home / ".netrc").write_text("machine localhost login me password secret\n")
+    tls_server.serve_page("/x/", page(link(QUOTED)))
+    assert wheels(f"{tls_server.url}/x/")
+    assert tls_server.headers[-1]["Authorization"] == requests.auth._basic_auth_str("me", "secret")
 
 
 def test_credentials_in_the_url_are_refused_and_not_shown(wheels):
@@ -332,3 +336,141 @@ def test_many_processes_that_ask_at_once_make_one_request(server, tmp_path):
         process.join()
     assert [process.exitcode for process in processes] == [0] * 5
     assert server.requests == ["/w/"]
+
+
+# Hostile pages
+
+GOOD = Asset(NAME, "{url}/w/" + QUOTED)
+ODD_LINKS = {
+    "a name of 5,000 digits": f"flash_attn-{'9' * 5000}-cp312-cp312-linux_x86_64.whl",
+    "a name of 3,000 digits": f"flash_attn-{'9' * 3000}-cp312-cp312-linux_x86_64.whl",
+    "a build of many digits": f"flash_attn-1-{'9' * 150}-cp312-cp312-linux_x86_64.whl",
+    "a version of many digits": f"flash_attn-{'9' * 100}-cp312-cp312-linux_x86_64.whl",
+    "a label of many digits": f"flash_attn-1+{'9' * 100}-cp312-cp312-linux_x86_64.whl",
+    "a character reference of 5,000 digits": f"&#{'9' * 5000};flash_attn-1-py3-none-any.whl",
+    "a slash": "..%2F..%2Fflash_attn-1-py3-none-any.whl",
+    "an escape": "flash_attn-1%1B[31m-py3-none-any.whl",
+    "no address": "http://[bad/flash_attn-1-py3-none-any.whl",
+    "no port": "http://a:b/flash_attn-1-py3-none-any.whl",
+    "a long host": f"http://{'a' * 70}.example/flash_attn-1-py3-none-any.whl",
+}
+
+
+@pytest.mark.parametrize("href", ODD_LINKS.values(), ids=ODD_LINKS)
+@pytest.mark.parametrize("form", ["html", "json"])
+def test_a_link_that_no_page_should_have_does_not_hide_the_good_one_beside_it(form, href, server, wheels, environment):
+    links = [href, QUOTED, href]
+    if form == "html":
+        server.serve_page("/w/", page(*map(link, links)))
+    else:
+        files = [{"url": each, "hashes": {"sha256": 7 * (each != QUOTED)}} for each in links]
+        server.serve_page("/w/", json.dumps({"files": files}), JSON)
+
+    def judged():
+        found = wheels(f"{server.url}/w/")
+        return found, judging.judge_wheels("flash-attn", found, environment)
+
+    found, judgement = limited.run(judged, seconds=5, mebibytes=256)
+    assert GOOD._replace(url=GOOD.url.format(url=server.url)) in found
+    assert NAME in [candidate.asset.filename for candidate in judgement.candidates]
+    assert all(
+        len(asset.filename) <= 200 and "/" not in asset.filename and "\x1b" not in asset.filename for asset in found
+    )
+
+
+@pytest.mark.parametrize("size", ["9" * 5000, "-1", "1e999", "true", '"7"', "[]", "NaN"])
+def test_a_size_that_is_none_is_left_out(size, server, wheels):
+    server.serve_page("/w/", f'{{"files": [{{"url": "{QUOTED}", "size": {size}}}]}}', JSON)
+    assert [asset.size for asset in wheels(f"{server.url}/w/")] == [None]
+
+
+@pytest.mark.parametrize("unit", ["{},", "[],", '"",', "0,", '{"a":0},', "[" * 50, '"ab",', "0.5,", '{"files":'])
+def test_json_of_any_kind_is_read_in_bounded_time_and_memory(unit):
+    body = b'{"files": [' + unit.encode() * ((64 << 20) // len(unit)) + b"0]}"
+
+    def read():
+        with pytest.raises(ValueError, match="JSON"):
+            pages._parse_page(Answer("http://a.example/", JSON, None, body))
+
+    limited.run(read, seconds=20, mebibytes=1024)
+
+
+def test_a_page_that_is_too_large_is_an_error_in_time():
+    answer = Answer("http://a.example/", "text/html", None, b"<a x=" * (4 << 20))
+
+    def read():
+        with pytest.raises(ValueError, match=r"more than 16 MiB of HTML; wanted is .* the page of the package itself"):
+            pages._parse_page(answer)
+
+    limited.run(read, seconds=2, mebibytes=64)
+
+
+@pytest.mark.parametrize("unit", ["<a x=", '<a href="x/">', '<a href="http://[">', f'<a href="{NAME}">'])
+def test_a_page_is_read_in_time(unit, server, wheels):
+    server.serve_page("/w/", unit * ((1 << 20) // len(unit)))
+    limited.run(lambda: len(wheels(f"{server.url}/w/")), seconds=20, mebibytes=512)
+
+
+@pytest.mark.parametrize("form", ["html", "json"])
+def test_a_page_of_more_files_than_any_package_has_is_an_error(form, server, wheels, monkeypatch):
+    monkeypatch.setattr(pages, "_MAX_FILES", 3)
+    for number, fits in ((3, True), (4, False)):
+        hrefs = [NAME.replace("2.8.3", f"2.8.{each}") for each in range(number)]
+        text = page(*map(link, hrefs)) if form == "html" else json.dumps({"files": [{"url": each} for each in hrefs]})
+        server.serve_page(f"/{number}/", text, "text/html" if form == "html" else JSON)
+        if fits:
+            assert len(wheels(f"{server.url}/{number}/")) == number
+        else:
+            with pytest.raises(UnavailableError, match="is no answer: it "):
+                wheels(f"{server.url}/{number}/")
+
+
+LINK_PARTS = st.lists(
+    st.sampled_from(
+        [*"/:@?#[]%&;=+.-_19aZ ", "http", "https:", "//", "file:", ".whl", "flash_attn-", "\ue000", "\xff"]
+    ),
+    max_size=12,
+)
+
+
+@pytest.mark.parametrize("form", ["html", "json"])
+def test_whatever_a_page_links_to_the_good_wheel_is_found(form):
+    def answer_with(hrefs):
+        if form == "html":
+            return Answer("http://a.example/w/", "text/html", None, page(*map(link, hrefs)).encode())
+        return Answer(
+            "http://a.example/w/", JSON, None, json.dumps({"files": [{"url": href} for href in hrefs]}).encode()
+        )
+
+    @given(st.lists(LINK_PARTS.map("".join), max_size=5))
+    def check(hrefs):
+        found = pages._parse_page(answer_with([*hrefs, QUOTED])).files
+        assert NAME in [asset.filename for asset in found]
+
+    limited.check_property(check)
+
+
+JSON_VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text("a/:[\xe9\0", max_size=8)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.dictionaries(
+            st.sampled_from(
+                ["files", "projects", "url", "hashes", "sha256", "size", "yanked", "name", "core-metadata", "meta"]
+            ),
+            inner,
+            max_size=4,
+        ),
+    ),
+    max_leaves=12,
+)
+
+
+def test_any_json_is_a_page_or_none():
+    @given(JSON_VALUES)
+    def check(value):
+        for whole in (value, {"files": [value]}, {"projects": [value]}):
+            with contextlib.suppress(ValueError):
+                pages._parse_page(Answer("http://a.example/w/", JSON, None, json.dumps(whole).encode()))
+
+    limited.check_property(check)

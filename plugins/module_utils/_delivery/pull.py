@@ -124,7 +124,7 @@ class Puller:
         """Lock the part of a file: a lost run may still be writing it. The system frees the lock of a process that died."""
         part = self._part_path(remote)
         while True:
-            handle = os.open(part, os.O_RDWR | os.O_CREAT, 0o600)
+            handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             try:
                 lock(handle, part)
                 try:
@@ -234,7 +234,7 @@ class Puller:
             if length is not None and start + length != remote.size:
                 _truncate(part)
                 raise self._other_file_error(remote, f"has {start + length} bytes, wanted are {remote.size}")
-            handle = os.open(part, os.O_WRONLY | os.O_CREAT, 0o600)
+            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             pieces = self._read_body(remote, response)
             with os.fdopen(handle, "wb") as file, contextlib.closing(pieces):
                 file.truncate(start)

@@ -160,6 +160,19 @@ def test_the_part_that_an_earlier_run_fetched_is_not_fetched_again(pull, server,
     assert ranges(server) == ["bytes=100000-"]
 
 
+def test_a_link_in_the_place_of_a_part_is_not_followed_and_the_next_run_fetches_the_file(
+    pull, pull_error, server, folder, part, tmp_path
+):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    part.symlink_to(victim)
+    server.serve_file(PATH, BODY)
+    assert "cannot be written to" in pull_error()
+    assert victim.read_text() == "precious"
+    assert pull() == PULLED
+    assert files_in(folder) == {NAME: BODY}
+
+
 def test_a_complete_part_is_taken_without_a_request(pull, server, folder, part):
     part.write_bytes(BODY)
     assert pull() == PULLED

@@ -158,5 +158,7 @@ def test_root_does_not_ask_an_interpreter_that_another_user_could_change(program
     assert f"{own} (torch_extension_python) does not run either: root runs nothing that others can change." in said
     assert not (open_folder / "ran").exists()
     os.chown(own.parent, 0, 0)
-    assert f"Set ansible_python_interpreter={own}" in explain(old, str(own), module_stderr="SyntaxError: invalid syntax")
+    assert f"Set ansible_python_interpreter={own}" in explain(
+        old, str(own), module_stderr="SyntaxError: invalid syntax"
+    )
     assert (open_folder / "ran").exists()

@@ -23,6 +23,7 @@ PLUGINS = Path(atomic.__file__).parents[2]
 ELSEWHERE = {
     "module_utils/_pip/dry_run.py": "in TMPDIR",
     "plugin_utils/_binaries/archive.py": "without a name",
+    "plugin_utils/_downloads/local_files.py": "without a name",
     "plugin_utils/_downloads/pip_index.py": "in TMPDIR",
 }
 

@@ -66,7 +66,10 @@ class Trouble:
         carried = self._world.control / "carried"
         places: dict[str, tuple[bool, Iterable[Path]]] = {
             "corrupt wheel in the cache": (True, cache.glob("wheels/*/*.whl")),
-            "corrupt hash in the cache": (True, cache.glob("wheels/*/*.sha256")),
+            "corrupt hash in the cache": (
+                True,
+                [*cache.glob("wheels/*/*.sha256"), *cache.glob("requirements/*.sha256")],
+            ),
             "corrupt requirement in the cache": (True, cache.glob("requirements/*.whl")),
             "corrupt answer in the cache": (True, [*cache.glob("answers/*.json"), *cache.glob("api/*.answer")]),
             "corrupt facts in the cache": (True, cache.glob("facts/*")),

@@ -40,7 +40,7 @@ _OF_STORES = {
 }
 _IN_CACHE = re.compile(
     r"(wheels|requirements|answers|api|facts|locks)|wheels/[0-9a-f]{16}(/(flash_attn-[^/]+\.whl(\.sha256)?|\.[^/]+\.lock))?"
-    r"|requirements/([^/.][^/]*\.whl|\.?[^/]*\.lock)|answers/[0-9a-f]+\.(json|lock)|api/[0-9a-f]+\.(answer|lock)|api/[0-9a-f]+\.waiting\.lock"
+    r"|requirements/([^/.][^/]*\.whl(\.sha256)?|\.?[^/]*\.lock)|answers/[0-9a-f]+\.(json|lock)|api/[0-9a-f]+\.(answer|lock)|api/[0-9a-f]+\.waiting\.lock"
     r"|facts/[^/.][^/]*\.json|locks/.*|[^/]*\.lock"
 )
 

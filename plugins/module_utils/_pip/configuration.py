@@ -16,9 +16,8 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 
 _KEY = "find-links"
-_STRONGEST_SECTION = (
-    "install"  # for `pip install` its settings take the place of [global]'s, whatever files the two are in
-)
+#: for `pip install` its settings take the place of [global]'s, whatever files the two are in
+_STRONGEST_SECTION = "install"
 
 
 def add_find_links(text: str, link: str, effective: t.Sequence[str], path: str) -> str:

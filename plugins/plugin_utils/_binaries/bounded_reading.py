@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import typing as t
 
-_MAX_ENTRIES = (
-    250_000  # of tables in one wheel. The libraries of flash-attn have some 10,000; each takes pyelftools 30 µs
-)
-_MAX_LOOKUPS = (
-    100_000  # of files by the loader, as a node then follows them; flash-attn needs 50, all of torch's libraries 5,000
-)
+#: of tables in one wheel. The libraries of flash-attn have some 10,000; each takes pyelftools 30 µs
+_MAX_ENTRIES = 250_000
+#: of files by the loader, as a node then follows them; flash-attn needs 50, all of torch's libraries 5,000
+_MAX_LOOKUPS = 100_000
 _MAX_TEXT_SIZE = 32 << 20  # bytes of names in one wheel, all of which are kept
 
 

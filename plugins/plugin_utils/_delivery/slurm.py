@@ -32,9 +32,8 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.
 )
 
 _JOB_NAME = "airgap.torch_extensions"
-_TIME_LIMIT = (
-    30  # minutes, after which a job ends that has lost its control node; a later --time of the operator's counts
-)
+#: minutes, after which a job ends that has lost its control node; a later --time of the operator's counts
+_TIME_LIMIT = 30
 _MAX_JOBS = 3  # each without the nodes that the one before has shown to be unusable
 _NODE_REPORT = re.compile(rf"^{MARKER}node:([^:]+):(\w+):(.*?)\r?$", re.MULTILINE)
 _HAS, _WANTS, _CANNOT = "has", "wants", "cannot"

@@ -176,9 +176,8 @@ _OF_ALL: dict[str, schema.Schema] = {
     **dict.fromkeys(("ansible_job_id", "started", "finished", "results_file"), schema.anything),
 }
 _FACTS = "ansible_facts"
-_DISCOVERED = (
-    "discovered_interpreter_"  # with the name of a kind; the only facts that a module of ours has, and Ansible's own
-)
+#: with the name of a kind; the only facts that a module of ours has, and Ansible's own
+_DISCOVERED = "discovered_interpreter_"
 
 
 def check_answer(module: str, answer: t.Mapping[str, t.Any], host: str) -> dict[str, t.Any]:

@@ -18,9 +18,8 @@ import yaml
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.reading import read_file
 
 MAX_SIZE = 16 << 20  # bytes; a lock or a survey has a few KiB for each kind of node
-_MAX_VALUES = (
-    200_000  # as far as the text tells; a thousand kinds of nodes have half of it, and each takes 1 KB and up to 40 µs
-)
+#: as far as the text tells; a thousand kinds of nodes have half of it, and each takes 1 KB and up to 40 µs
+_MAX_VALUES = 200_000
 _INDICATORS = (
     "\n",
     "\r",

@@ -136,10 +136,13 @@ _JOB = schema.record(
     }
 )
 
-_ENVIRONMENTS, _FIRST = (
-    "environments",
-    "environment",
-)  # the latter is the first of the former, and is not taken from the node again
+#: what --diff shows
+_DIFF = schema.one_or_more_of(
+    schema.record({"before": _TEXT, "after": _TEXT}, {"before_header": _LINE, "after_header": _LINE}), 100
+)
+
+#: the latter is the first of the former, and is not taken from the node again
+_ENVIRONMENTS, _FIRST = "environments", "environment"
 
 #: of each module: the keys of its result that are always there, and those that may be
 _RESULTS: dict[str, tuple[dict[str, schema.Schema], dict[str, schema.Schema]]] = {
@@ -150,6 +153,7 @@ _RESULTS: dict[str, tuple[dict[str, schema.Schema], dict[str, schema.Schema]]] =
             "wheels": schema.list_of(_WHEEL, 1000),
             "packages": schema.list_of(_REMOVED, 1000),
             "environment": _ENVIRONMENT,
+            "diff": _DIFF,
             "leftovers": _NAMES,
             "damaged": _NAMES,  # of a failed one
             "stays": _TEXTS,

@@ -151,6 +151,12 @@ def record(fields: t.Mapping[str, Schema], optional: t.Mapping[str, Schema] | No
     return check
 
 
+def one_or_more_of(schema: Schema, most: int) -> Schema:
+    """What fits, or a list of such."""
+    several = list_of(schema, most)
+    return lambda value, place: several(value, place) if isinstance(value, (list, tuple)) else schema(value, place)
+
+
 def _make(fits: t.Callable[[t.Any], bool], wanted: str) -> Schema:
     return lambda value, place: None if fits(value) else Misfit(place, describe(value), wanted)
 

@@ -19,6 +19,7 @@ from shells import mount_point, remove_tree
 from venvs import add_pip, make_plain_venv, site_packages
 
 import ansible_collections
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.module_answers import check_answer
 
 # The same examples every time and on every machine; FUZZ_EXAMPLES=10000 has so many of each property made anew.
 hypothesis.settings.register_profile(
@@ -96,7 +97,10 @@ def run_module(capsys, monkeypatch):
         monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)  # from ansible-core 2.19 on
         with pytest.raises(SystemExit):
             module.main()
-        return json.loads(capsys.readouterr().out)
+        answer = json.loads(capsys.readouterr().out)
+        kept = check_answer(module.__name__.rpartition(".")[2], answer, "node")
+        assert answer.keys() - kept.keys() <= {"invocation"}  # the action would not pass it on
+        return answer
 
     return run_module
 

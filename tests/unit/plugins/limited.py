@@ -20,7 +20,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Callable, Iterator, NoReturn
 
-_PATIENCE = 120  # seconds on the clock, until a process that waits and computes nothing is ended, too
+_PATIENCE = 600  # seconds on the clock, until a process that waits and computes nothing is ended, too
 _LAST_INPUT_SIZE = 4096  # bytes of an input that are shown
 
 

@@ -131,7 +131,7 @@ def test_a_package_that_nobody_knows_of_is_the_rest_of_an_installation(verify, p
 
 
 def test_a_gpu_on_which_it_fails_is_named(flash_attn, verify, gpus, monkeypatch):
-    gpus.append({})
+    gpus.append({"name": "A100", "compute_capability": "8.0", "memory_mib": 81920})
     result = {"device": "cuda:0", "name": "A100", "compute_capability": "8.0", "seconds": None, "max_error": None}
     result["failure"] = "attention in torch.float16: gradient 1 is wrong by 0.5, allowed is 0.002"
     monkeypatch.setattr(trial, "check_on_gpus", lambda *args, **more: [result])

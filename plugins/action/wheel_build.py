@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import socket
 import typing as t
@@ -158,7 +159,9 @@ class ActionModule(DeliveringAction):
             self._bring(materials.files(), f"{machine['folder']}/{_FILES}")
             options = self._arguments["slurm_options"]
             self._start(make_job(build, method, sources.facts.newest_mtime, materials, limits, options), is_new)
-        job = following.follow(build, poll, note)
+        # a job may wait in Slurm's queue for days
+        limit = math.inf if build.is_slurm else float(limits.time_limit)
+        job = following.follow(build, poll, note, limit)
         if job["state"] != following.FINISHED:
             raise TorchExtensionError(following.explain_failure(build, job))
         workshop.store(build, method, machine, job, sources, self.execute)

@@ -34,6 +34,7 @@ def follow(
     build: Build,
     poll: t.Callable[[], Job],
     note: t.Callable[[str], object],
+    limit: float,
     patience: float = PATIENCE_SECONDS,
     sleep: t.Callable[[float], object] = time.sleep,
 ) -> Job:
@@ -41,8 +42,9 @@ def follow(
 
     :param poll: asks build_job, which answers as soon as the build ends, or after :data:`WAIT_SECONDS`
     :param note: shows the operator a line
+    :param limit: seconds after which an honest builder has ended it
     :returns: the last answer, in which it no longer runs
-    :raises TorchExtensionError: if the builder stays away
+    :raises TorchExtensionError: if the builder stays away, or builds on and on
     """
     begun = answered = time.monotonic()
     noted = -_NOTE_SECONDS
@@ -53,6 +55,12 @@ def follow(
             answered = time.monotonic()
             if job["state"] != RUNNING:
                 return job
+            if answered - begun > limit + patience:
+                raise TorchExtensionError(
+                    f"{build.builder} still says that it builds {build.name} {build.version} after {format_time(answered - begun)}, and"
+                    f" torch_extension_build_time_limit ends a build after {format_time(limit)}. Nothing was taken from it. Look at"
+                    f" {job['log']} there, and run again."
+                )
             if now - begun - noted >= _NOTE_SECONDS and job["steps"]:
                 noted = now - begun
                 note(describe_progress(build, job))

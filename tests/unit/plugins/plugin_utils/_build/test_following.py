@@ -15,7 +15,7 @@ def job(state="running", step=0, steps=0, seconds=0.0, **more):
     return {"state": state, "step": step, "steps": steps, "seconds": seconds, "message": "", "log": "/b/build.log", **more}
 
 
-def follow(*answers, patience=600.0):
+def follow(*answers, limit=14400.0, patience=600.0):
     """Follow a build whose builder answers so. Returns the last answer, and the lines that were shown."""
     waiting, notes = list(answers), []
 
@@ -25,7 +25,7 @@ def follow(*answers, patience=600.0):
             raise answer
         return answer
 
-    return following.follow(BUILD, poll, notes.append, patience, sleep=lambda seconds: None), notes
+    return following.follow(BUILD, poll, notes.append, limit, patience, sleep=lambda seconds: None), notes
 
 
 def test_a_build_is_followed_to_its_end_and_its_steps_are_shown():
@@ -48,6 +48,12 @@ def test_a_lost_connection_is_a_pause():
 def test_a_builder_that_stays_away_is_left_to_itself_and_the_build_goes_on():
     with pytest.raises(TorchExtensionError, match=r"b01 has not answered .*: gone\. The build goes on there\. Run again"):
         follow(job(), *[following.LostError("gone")] * 3, patience=0.0)
+
+
+def test_a_builder_that_never_ends_is_not_followed_for_ever():
+    words = r"b01 still says that it builds causal-conv1d 1\.7\.0 after .*time_limit ends a build after 0 s\. Nothing was taken"
+    with pytest.raises(TorchExtensionError, match=words):
+        follow(*[job()] * 3, limit=0.0, patience=0.0)
 
 
 @pytest.mark.parametrize("state", ["failed", "lost", "absent"])

@@ -29,7 +29,8 @@ GROUP_MARK = "%"  # before the name of a group among those of users, as in sudoe
 _ROOT = 0
 _UNMAPPED = 65534  # what the kernel shows for owners that a user namespace has no number for
 _ALL_IDS = 4294967295  # so many has the namespace that is no container's
-_FIRST_GIVEN_GROUP = 100  # those below are the distribution's own: nobody is in them who is not listed on this machine
+#: of groups: those below are the distribution's own, and nobody is in them who is not listed on this machine
+FIRST_GIVEN_GROUP = 100
 _MAX_LINKS = 40  # as the kernel
 _ACL = "system.posix_acl_access"
 
@@ -249,7 +250,7 @@ def _members(gid: int) -> frozenset[int]:
     members = {-1 if uid is None else uid for uid in listed} | {
         user.pw_uid for user in pwd.getpwall() if user.pw_gid == gid
     }
-    return frozenset(members) if members or gid < _FIRST_GIVEN_GROUP else unknown
+    return frozenset(members) if members or gid < FIRST_GIVEN_GROUP else unknown
 
 
 def _has_acl(path: str) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shlex
 import typing as t
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.trust import GROUP_MARK
+from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.trust import FIRST_GIVEN_GROUP, GROUP_MARK
 
 #: Ends the shell unless the working directory is of its user, and nobody else may write to it. That directory stays the one that was
 #: looked at, whatever happens to its name; so each command that writes begins with this.
@@ -38,7 +38,10 @@ if [ $# -gt 0 ] && [ -n "$(find "$@" -prune ! '(' '(' -user 0 -o -user "$(id -u)
   [ -n "$members" ] && [ "$members" != "$(id -un)" ] ||
     [ "$(getent passwd | awk -F: -v own="$own" '$4 == own {{ print $1 }}')" != "$(id -un)" ] || groups="$groups -o -group $own"
   for up in "$@"; do
-    if [ -n "$(find "$up" -prune ! '(' '(' $users ')' '(' ! -perm -002 '(' ! -perm -020 -o $groups ')' -o -perm -1000 ')' ')')" ] ||
+    closed=$groups; gid=$(ls -ldn "$up" | awk '{{ print $4 }}')
+    entry=$(getent group "$gid" 2>/dev/null) && [ "$gid" -lt {first_given_group} ] && [ -z "${{entry##*:}}" ] &&
+      ! getent passwd | awk -F: -v own="$gid" '$4 == own {{ found = 1 }} END {{ exit !found }}' && closed="$groups -o -group $gid"
+    if [ -n "$(find "$up" -prune ! '(' '(' $users ')' '(' ! -perm -002 '(' ! -perm -020 -o $closed ')' -o -perm -1000 ')' ')')" ] ||
       {{ [ -n "$(find "$up" -prune -perm -020 ! -perm -1000)" ] && case $(ls -ld "$up") in ??????????+*) ;; *) false ;; esac; }}
     then
       set -- $(ls -ld "$up")
@@ -58,7 +61,7 @@ def enter_folder(path: str, trusted_owners: t.Iterable[str] = ()) -> str:
     :param trusted_owners: as of ``trust.trust``
     """
     lookups = "\n  ".join(map(_look_up, trusted_owners)) or ":"
-    return f"( {_CHECK_ABOVE.format(path=path, lookups=lookups)} ) || exit 1; mkdir -p {path} && cd {path} || exit 1;"
+    return f"( {_check_above(path, lookups)} ) || exit 1; mkdir -p {path} && cd {path} || exit 1;"
 
 
 def may_run(program: str) -> str:
@@ -66,7 +69,7 @@ def may_run(program: str) -> str:
 
     :param program: quoted
     """
-    places = [_CHECK_ABOVE.format(path=path, lookups=":") for path in (program, f'"$(readlink -f {program})"')]
+    places = [_check_above(path, ":") for path in (program, f'"$(readlink -f {program})"')]
     is_own = f'[ -n "$(find -L {program} -prune -user 0 ! -perm -020 ! -perm -002)" ]'
     return f'[ "$(id -u)" != 0 ] || ( {places[0]} {places[1]} {is_own} ) 2>/dev/null'
 
@@ -81,6 +84,10 @@ def discard_planted(path: str) -> str:
     return (
         f"[ -z \"$(find {path} -prune ! '(' -type f -user \"$(id -u)\" -links 1 ')' 2>/dev/null)\" ] || rm -f {path};"
     )
+
+
+def _check_above(path: str, lookups: str) -> str:
+    return _CHECK_ABOVE.format(path=path, lookups=lookups, first_given_group=FIRST_GIVEN_GROUP)
 
 
 def _look_up(name: str) -> str:

@@ -123,6 +123,20 @@ def test_a_group_may_write_above_it_where_the_operator_trusts_it(folder):
         assert judged(folder, [name]), "that is a user"
 
 
+@needs_root
+def test_a_group_of_the_distribution_that_nobody_is_in_is_no_stranger(folder):
+    """Debian's ``/var/local`` belongs to root and staff, with mode 2775."""
+    primary = {user.pw_gid for user in pwd.getpwall()}
+    empty = next(
+        group for group in grp.getgrall() if 0 < group.gr_gid < 100 and not group.gr_mem and group.gr_gid not in primary
+    )
+    somebodys = next(group for group in grp.getgrall() if 0 < group.gr_gid < 100 and group.gr_gid in primary)
+    for group, words in [(empty, ""), (somebodys, f"group {somebodys.gr_name} may write to {folder.parent}")]:
+        os.chown(folder.parent, 0, group.gr_gid)
+        folder.parent.chmod(0o2775)
+        assert judged(folder).startswith(words) if words else judged(folder) == ""
+
+
 def user_with_a_group_of_its_own():
     users = pwd.getpwall()
     for user in users:

@@ -68,5 +68,5 @@ def test_copies_are_this_users_alone_and_have_the_wanted_hash(wheel, folder, tmp
 def test_a_pipe_in_the_place_of_a_wheel_keeps_nobody_waiting(wheel, folder, tmp_path):
     (folder / wheel["filename"]).unlink()
     os.mkfifo(folder / wheel["filename"])
-    with pytest.raises(TorchExtensionError, match=r"cannot be copied .* it is no file"):
+    with pytest.raises(TorchExtensionError, match=r"cannot be copied .* it is no regular file"):
         copy_files([wheel], str(folder), f"{tmp_path}/files")

@@ -45,7 +45,9 @@ class Node:
 
     @property
     def environment(self):
-        return describe_environment(str(self.venv), [ALL_DISTRIBUTIONS, "flash-attn"], self.run, os.environ)[0]
+        return describe_environment(
+            str(self.venv), [ALL_DISTRIBUTIONS, "flash-attn"], self.run, os.environ, trusted_owners=["12345"]
+        )[0]
 
     @property
     def packages(self):

@@ -55,7 +55,7 @@ class Node:
 
     @property
     def environment(self):
-        return describe_environment(str(self.venv), [], self.run, os.environ)[0]
+        return describe_environment(str(self.venv), [], self.run, os.environ, trusted_owners=["12345"])[0]
 
     def install(self, *requirements, **wheel):
         """Install flash-attn as the module does, with requirements: names, or options of ``build_wheel``."""

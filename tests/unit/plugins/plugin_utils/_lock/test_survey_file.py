@@ -42,9 +42,12 @@ def test_a_survey_is_what_stands_there(tmp_path, monkeypatch):
         (
             [{**KIND, "nodes": ["\x1b[2J"]}],
             {},
-            r"its environment 1 names '\\x1b\[2J', wanted are texts that can be printed",
+            r"its environment 1 names a node '\\x1b\[2J', wanted are letters, digits, ",
         ),
-        ([{**KIND, "packages": [1]}], {}, "its environment 1 names 1, wanted are texts"),
+        ([{**KIND, "nodes": ["-e"]}], {}, "its environment 1 names a node '-e', wanted are letters, digits, "),
+        ([{**KIND, "nodes": ["n1'; ls '"]}], {}, "its environment 1 names a node "),
+        ([{**KIND, "packages": [1]}], {}, "its environment 1 names a package 1, wanted are texts"),
+        ([{**KIND, "packages": ["a\x1b"]}], {}, "its environment 1 names a package "),
     ],
 )
 def test_what_is_no_survey_is_refused(kinds, more, reason, tmp_path):

@@ -19,9 +19,13 @@ import socket
 import time
 import typing as t
 
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
+try:
+    import requests
+    from requests import Session
+    from requests.adapters import HTTPAdapter
+    from urllib3.util import Retry
+except ImportError:  # http_session.py says so, and makes no session
+    Session = HTTPAdapter = Retry = object  # type: ignore[assignment,misc]
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.redaction import redact
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._delivery.watch import (
@@ -42,7 +46,7 @@ _REDIRECT_SECONDS = 300.0  # for all redirects of one request together
 _MAX_RETRIES = 3
 
 
-class BoundedSession(requests.Session):
+class BoundedSession(Session):
     """A session that waits for nobody for ever, and tells each server what it may know alone."""
 
     def __init__(self, named_url: str | None, secret: OriginSecret | None, retries: bool) -> None:

@@ -45,7 +45,8 @@ if [ $# -gt 0 ] && [ -n "$(find "$@" -prune ! '(' '(' -user 0 -o -user "$(id -u)
       {{ [ -n "$(find "$up" -prune -perm -020 ! -perm -1000)" ] && case $(ls -ld "$up") in ??????????+*) ;; *) false ;; esac; }}
     then
       set -- $(ls -ld "$up")
-      echo "others than root$([ "$(id -u)" = 0 ] || echo " and $(id -un)") may change $up (owner $3, mode $1). Wanted is a path that they cannot, or them in torch_extension_trusted_owners" >&2
+      we="root$([ "$(id -u)" = 0 ] || echo " and $(id -un)")"; wanted="a path that they cannot, or them in torch_extension_trusted_owners"
+      echo "others than $we may change $up (owner $3, mode $1). Wanted is $wanted" >&2
       exit 1
     fi
   done

@@ -208,8 +208,8 @@ def carry_out(exchange: Exchange, new: str, site_packages: str) -> None:
             _undo(exchange, folders)
             os.unlink(path)
             raise TorchExtensionError(
-                f"{exc.filename} cannot be {'replaced' if exchange.comes else 'removed'}: {exc.strerror}. Nothing was changed. All of {site_packages} should belong"
-                " to one user; become that one (become, become_user)."
+                f"{exc.filename} cannot be {'replaced' if exchange.comes else 'removed'}: {exc.strerror}. Nothing was changed. All of"
+                f" {site_packages} should belong to one user; become that one (become, become_user)."
             ) from exc
     atomic.sync(site_packages)
     os.unlink(path)  # before anything else: a run that finds it carries it out again

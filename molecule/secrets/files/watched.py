@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) the airgap.torch_extensions authors
 # GNU General Public License v3.0+ (see LICENSE)
 # SPDX-License-Identifier: GPL-3.0-or-later

@@ -128,8 +128,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 class _PlainHandler(urllib.request.HTTPHandler):
-    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_PlainConnection, request)
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_PlainConnection, req)
 
 
 class _SecureHandler(urllib.request.HTTPSHandler):
@@ -137,8 +137,8 @@ class _SecureHandler(urllib.request.HTTPSHandler):
         super().__init__(context=context)
         self._own_context = context
 
-    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_SecureConnection, request, context=self._own_context)
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_SecureConnection, req, context=self._own_context)
 
 
 def check_url(url: str) -> str:

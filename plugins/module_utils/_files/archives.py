@@ -350,6 +350,8 @@ class _Forward:
 class _XzFile:
     """What xz has packed. LZMAFile takes as much memory as the file asks for."""
 
+    # pylint: disable=using-constant-test  # it takes the attributes of a decompressor for constants
+
     def __init__(self, file: t.IO[bytes]) -> None:
         self._file = file
         self._decompressor = self._start()

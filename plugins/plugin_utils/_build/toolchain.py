@@ -11,7 +11,6 @@ An archive is named, with its hash, by a manifest ``redistrib_12.8.1.json`` of t
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import typing as t

@@ -144,7 +144,10 @@ def _open_member(local_file: LocalFile) -> t.Iterator[tuple[archives.Tar, archiv
             " right one in the URL after the #, as tar --list shows it."
         )
     with archives.open_tar(local_file.path, archives.BUNDLE) as archive:
-        yield archive, next(member for member in archive if member.name == local_file.member)
+        for member in archive:
+            if member.name == local_file.member:
+                yield archive, member
+                return
 
 
 class _Part(io.RawIOBase):

@@ -27,6 +27,7 @@ ELSEWHERE = {
     "plugin_utils/_downloads/pip_index.py": "in TMPDIR",
 }
 
+COLLECTIONS = str(Path(next(iter(ansible_collections.__path__))).parent)
 HOLD = """
 import sys
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files import temporary
@@ -41,7 +42,7 @@ with make(sys.argv[1]):
 def worker(request, tmp_path):
     """A process that works on something temporary until its standard input is closed."""
     command = [sys.executable, "-c", HOLD, tmp_path, request.param]
-    environ = {**os.environ, "PYTHONPATH": str(Path(next(iter(ansible_collections.__path__))).parent)}
+    environ = {**os.environ, "PYTHONPATH": COLLECTIONS}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as process:
         process.stdout.readline()
         yield process

@@ -38,7 +38,7 @@ def venv(open_folder):
 
 @pytest.fixture
 def has_run(open_folder):
-    return lambda: (open_folder / "ran").exists()
+    return (open_folder / "ran").exists
 
 
 def query(venv, run, *trusted, environ=None):

@@ -49,10 +49,9 @@ _list:
 
 import typing as t
 
-from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.outcome import answer_lookup
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.survey_file import read_survey
 
 
@@ -61,7 +60,4 @@ class LookupModule(LookupBase):
         self, terms: list[t.Any], variables: dict[str, t.Any] | None = None, **kwargs: t.Any
     ) -> list[dict[str, t.Any]]:
         self.set_options(var_options=variables, direct=kwargs)
-        try:
-            return [read_survey(str(term)) for term in self._flatten(terms)]
-        except TorchExtensionError as exc:
-            raise AnsibleLookupError(str(exc)) from exc
+        return answer_lookup("survey", lambda: [read_survey(str(term)) for term in self._flatten(terms)])

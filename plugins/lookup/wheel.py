@@ -243,13 +243,10 @@ _list:
 
 import typing as t
 
-from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
 
-from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.visible import make_visible
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._actions.outcome import answer_lookup
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._network.settings import use_proxy
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._planning.decision import (
     choose_wheel,
@@ -267,16 +264,16 @@ class LookupModule(LookupBase):
         self, terms: list[t.Any], variables: dict[str, t.Any] | None = None, **kwargs: t.Any
     ) -> list[dict[str, t.Any]]:
         self.set_options(var_options=variables, direct=kwargs)
-        try:
+
+        def look_up() -> list[dict[str, t.Any]]:
             settings = read_settings(self.get_option)._replace(pip_cache=self.get_option("pip_cache"))
-            with use_proxy(self.get_option("proxy")), explain_unforeseen("The lookup wheel"):
-                answers = [
+            with use_proxy(self.get_option("proxy")):
+                return [
                     choose_wheel(term, self.get_option("environment"), settings, strict=self.get_option("strict"))
                     for term in whole_requirements([str(term) for term in self._flatten(terms)])
                 ]
-        except TorchExtensionError as exc:
-            raise AnsibleLookupError(make_visible(str(exc))) from exc
-        answers = make_visible(answers)
+
+        answers = answer_lookup("wheel", look_up)
         for warning in dict.fromkeys(warning for answer in answers for warning in answer["warnings"]):
             display.warning(warning)
         return answers

@@ -4,11 +4,13 @@
 
 # Private to this collection: it may change in any release.
 
-"""What an action does, and the result of its task: one place for what may go wrong, and for what is shown of it."""
+"""How actions and lookups end: one place for what may go wrong, and for what is shown of it."""
 
 from __future__ import annotations
 
 import typing as t
+
+from ansible.errors import AnsibleLookupError
 
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._input.unforeseen import explain_unforeseen
@@ -28,3 +30,16 @@ def conclude(action: str, perform: t.Callable[[], dict[str, t.Any]]) -> dict[str
         # a result, for of an exception Ansible says more than that (to ansible-core 2.18)
         result = {"failed": True, "msg": str(exc)}
     return t.cast("dict[str, t.Any]", make_visible(result))
+
+
+def answer_lookup(name: str, look_up: t.Callable[[], list[dict[str, t.Any]]]) -> list[dict[str, t.Any]]:
+    """The answers of a lookup, with nothing in their texts that a terminal would obey.
+
+    :param name: its name, for messages
+    :raises AnsibleLookupError: for a TorchExtensionError, and for whatever a library raises
+    """
+    try:
+        with explain_unforeseen(f"The lookup {name}"):
+            return t.cast("list[dict[str, t.Any]]", make_visible(look_up()))
+    except TorchExtensionError as exc:
+        raise AnsibleLookupError(make_visible(str(exc))) from exc

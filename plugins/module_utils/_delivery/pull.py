@@ -184,9 +184,8 @@ class Puller:
             except _MissingError:
                 return False
             except _TransientError as exc:
-                if (
-                    _size_of(part) >= largest + self._pace.size
-                ):  # not only more than the last one, of a server that begins anew each time
+                # more than ever, not only more than the last time: a server may begin anew each time
+                if _size_of(part) >= largest + self._pace.size:
                     tries, pause, largest = _TRIES, _PAUSE, _size_of(part)
                 else:
                     tries -= 1

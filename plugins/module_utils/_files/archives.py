@@ -42,9 +42,8 @@ _RATIO_CHECKED_FROM = 16 << 20  # bytes; a small file of zeros harms nobody
 _MAX_XZ_MEMORY = 256 << 20  # bytes; xz -9 takes 65 MiB
 _ENCRYPTED_FLAG = 0x1  # PKWARE's APPNOTE, 4.4.4
 _ENTRY_SIGNATURE = b"PK\1\2"  # likewise, 4.3.12
-_UNSAFE_NAME = re.compile(
-    r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\]|$)|.*\0", re.DOTALL
-)  # absolute, above, or cut short by C
+#: absolute, above, or cut short by C
+_UNSAFE_NAME = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\]|$)|.*\0", re.DOTALL)
 
 
 class Limits(t.NamedTuple):
@@ -225,13 +224,6 @@ def open_zip(path: str, limits: Limits, file: t.Any = None) -> t.Iterator[Zip]:
             size = source.seek(0, os.SEEK_END)
         _check_directory(archive.infolist(), size, limits)
         yield Zip(archive)
-
-
-def is_zip(path: str) -> bool:
-    """Whether a file ends as a zip file does, which is all that is read of it."""
-    with contextlib.suppress(OSError), open_regular(path) as file:
-        return zipfile.is_zipfile(file)
-    return False
 
 
 @contextlib.contextmanager

@@ -22,11 +22,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._node.dist
     read_record,
 )
 
-_NO_FILE = (
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.ENAMETOOLONG,
-)  # the last one by a path of a RECORD that is damaged itself
+#: the last one by a path of a RECORD that is damaged itself
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 class Damage(t.NamedTuple):

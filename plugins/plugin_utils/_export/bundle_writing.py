@@ -44,7 +44,7 @@ def write_bundle(path: str, dest: str, context: DownloadContext, predict: bool =
     bom_text = bom.build_bom(lock, lock_text)
     planned = bundle_files.plan_files(lock, lock_text, bom_text, get_wheel, requirements)
     after = {name: file.sha256 for name, file in planned.items()}
-    with contextlib.nullcontext() if predict else _alone(dest, context):
+    with contextlib.nullcontext() if predict else _locked_target(dest, context):
         before = bundle_files.hash_existing_files(dest)
         if after != before and not predict:
             with context.progress:
@@ -63,7 +63,7 @@ def write_bundle(path: str, dest: str, context: DownloadContext, predict: bool =
 
 
 @contextlib.contextmanager
-def _alone(dest: str, context: DownloadContext) -> t.Iterator[None]:
+def _locked_target(dest: str, context: DownloadContext) -> t.Iterator[None]:
     """Nobody else writes this bundle meanwhile, on this control node or another one, and what killed runs have left beside it is gone."""
     name = hashlib.sha256(f"bundle {dest}".encode()).hexdigest()[:32]
     with process_lock(os.path.join(context.cache, "locks"), name):

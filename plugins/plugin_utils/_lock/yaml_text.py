@@ -20,19 +20,8 @@ from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.rea
 MAX_SIZE = 16 << 20  # bytes; a lock or a survey has a few KiB for each kind of node
 #: as far as the text tells; a thousand kinds of nodes have half of it, and each takes 1 KB and up to 40 µs
 _MAX_VALUES = 200_000
-_INDICATORS = (
-    "\n",
-    "\r",
-    "\x85",
-    "\u2028",
-    "\u2029",
-    ",",
-    "[",
-    "{",
-    ": ",
-    "- ",
-    "? ",
-)  # of which each value but one has one
+#: of which each value but one has one
+_INDICATORS = ("\n", "\r", "\x85", "\u2028", "\u2029", ",", "[", "{", ": ", "- ", "? ")
 _MAX_DEPTH = 50  # of lists and dictionaries in each other; a survey has 6
 _MAX_NUMBER_LENGTH = 100  # characters
 _PREFIX = "tag:yaml.org,2002:"

@@ -118,10 +118,8 @@ class PartialFile:
         try:
             notes = read_json(self._notes_path)
             validator, was_verified = notes["validator"], notes["verified"]
-            if (
-                verified and notes["boot"] != _boot_id()
-            ):  # a power cut may have left zeros in it, and nothing would tell
-                return None
+            if verified and notes["boot"] != _boot_id():
+                return None  # a power cut may have left zeros in it, and nothing would tell
         except (OSError, ValueError, TypeError, KeyError):
             return None
         is_usable = (

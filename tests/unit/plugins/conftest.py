@@ -160,6 +160,24 @@ def tls_server(certificate, monkeypatch):
 
 
 @pytest.fixture
+def other_host(certificate):
+    """A server with TLS of which this machine thinks that it is another one than localhost."""
+    with running_server(tls_context(certificate)) as started:
+        started.url = f"https://127.0.0.1:{started.port}"
+        yield started
+
+
+@pytest.fixture
+def netrc(home):
+    """Writes the user's ``.netrc``."""
+
+    def netrc(text):
+        (home / ".netrc").write_text(text)
+
+    return netrc
+
+
+@pytest.fixture
 def make_torch():
     """Makes what torch_info reads of torch."""
 

@@ -95,9 +95,8 @@ def survey(here, environment):
     def survey(**more):
         kinds = [(["n1", "n2"], environment | more), (["n3"], environment_of_another_kind(environment) | more)]
         entries = [{"nodes": nodes, "packages": ["flash-attn==2.8.3"], "environment": kind} for nodes, kind in kinds]
-        data = json.loads(
-            json.dumps({"survey_version": 1, "environments": entries})
-        )  # the same object stands there twice
+        # without YAML aliases for the object that stands there twice
+        data = json.loads(json.dumps({"survey_version": 1, "environments": entries}))
         (here / "environments.yml").write_text(yaml.safe_dump(data))
         return {"torch_extension_survey": "environments.yml"}
 

@@ -95,22 +95,6 @@ def https_server(certificate):
         yield started
 
 
-@pytest.fixture
-def other_host(certificate):
-    """The same, of which this machine thinks that it is another."""
-    with running_server(tls_context(certificate)) as started:
-        started.url = f"https://127.0.0.1:{started.port}"
-        yield started
-
-
-@pytest.fixture
-def netrc(home):
-    def netrc(text):
-        (home / ".netrc").write_text(text)
-
-    return netrc
-
-
 def files_in(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 

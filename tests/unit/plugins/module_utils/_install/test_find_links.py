@@ -10,9 +10,11 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from at_once import do_at_once
 from kills import kills_at_each_write
 from other_users import OWNER, as_user, needs_root
 from servers import running_server
@@ -456,16 +458,7 @@ def test_of_two_at_once_the_later_one_stays_whole(node, deliver, venv, tmp_path)
     wheels = [deliver(), deliver(label=OTHER_LABEL)]
     folder, ours = str(tmp_path / "delivered"), Path(wheel_folder(node))
     for _round in range(5):
-        children = []
-        for wheel in wheels * 2:
-            children.append(os.fork())
-            if not children[-1]:
-                try:
-                    add_wheels([wheel], [], folder, node)
-                except BaseException:
-                    os._exit(1)
-                os._exit(0)
-        assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+        do_at_once(*(partial(add_wheels, [wheel], [], folder, node) for wheel in wheels * 2))
         (kept,) = ours.glob("*.whl")
         record = json.loads((ours / "flash-attn.json").read_text())
         assert record["sha256"] == sha256(kept)

@@ -8,8 +8,10 @@ import json
 import os
 import shutil
 import subprocess
+from functools import partial
 
 import pytest
+from at_once import do_at_once
 from kills import kills_at_each_write
 from other_users import OWNER, as_user, needs_root
 from servers import running_server
@@ -271,16 +273,7 @@ def test_a_wheel_that_this_pip_would_pass_over_is_refused(node, planned, tmp_pat
 def test_of_two_at_once_the_later_one_stays_whole(node, planned, tmp_path):
     wheels = [planned(), planned(label="cu12torch2.5cxx11abiFALSE")]
     for _round in range(5):
-        children = []
-        for wheel in wheels * 2:
-            children.append(os.fork())
-            if not children[-1]:
-                try:
-                    add_wheel(wheel, folder(tmp_path), node)
-                except BaseException:
-                    os._exit(1)
-                os._exit(0)
-        assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+        do_at_once(*(partial(add_wheel, wheel, folder(tmp_path), node) for wheel in wheels * 2))
         assert sorted(decide_action(wheel, node).action for wheel in wheels) == ["keep", "replace"]
 
 

@@ -806,9 +806,8 @@ def test_one_that_gets_nowhere_is_given_up_with_its_process(server, large, cache
     holder.join()
 
 
-def test_a_killed_download_leaves_only_a_partial_file_and_the_next_run_resumes_it(
-    server, large, cache, get, release_server
-):
+def kill_halfway(server, large, cache, release_server):
+    """Kill a process that has downloaded half of a file. Returns the file's URL, and the part that is there."""
     body = large.read_bytes()
     url = serve_and_hang(server, PATH, body, len(body) // 2, release_server)
     process = download_in_process(cache, url, large.name)
@@ -816,32 +815,33 @@ def test_a_killed_download_leaves_only_a_partial_file_and_the_next_run_resumes_i
     wait_for(lambda: part.exists() and part.stat().st_size > len(body) // 2 - MAX_UNWRITTEN)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
+    return url, part
+
+
+def test_a_killed_download_leaves_only_a_partial_file_and_the_next_run_resumes_it(
+    server, large, cache, get, release_server
+):
+    url, part = kill_halfway(server, large, cache, release_server)
     assert files_in(cache) == partial_files(large)
     notes = json.loads(part.with_name(f"{part.name}.json").read_text())
     assert (notes["validator"], notes["verified"]) == ('"1"', True)
     assert Downloader(str(cache)).find_cached(url, large.name) is None
     partial_size = part.stat().st_size
-    server.serve_file(PATH, body)
+    server.serve_file(PATH, large.read_bytes())
     assert get(url, large.name).sha256 == sha256(large)
     assert began_at(server.headers[1]) == partial_size
-    assert server.sent_sizes == [len(body) - partial_size]
+    assert server.sent_sizes == [large.stat().st_size - partial_size]
     assert files_in(cache) == [large.name, f"{large.name}.sha256"]
 
 
 def test_what_was_there_before_the_machine_went_off_is_not_gone_on_with_unless_a_hash_tells_that_it_is_whole(
     server, large, cache, get, release_server
 ):
-    body = large.read_bytes()
-    url = serve_and_hang(server, PATH, body, len(body) // 2, release_server)
-    process = download_in_process(cache, url, large.name)
-    part = cached_path(cache, url, f".{large.name}.part")
-    wait_for(lambda: part.exists() and part.stat().st_size > len(body) // 2 - MAX_UNWRITTEN)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
+    url, part = kill_halfway(server, large, cache, release_server)
     notes = part.with_name(f"{part.name}.json")
     notes.write_text(json.dumps({**json.loads(notes.read_text()), "boot": "another"}))
     part.write_bytes(bytes(part.stat().st_size))  # a power cut
-    server.serve_file(PATH, body)
+    server.serve_file(PATH, large.read_bytes())
     assert get(url, large.name).sha256 == sha256(large)
     assert "Range" not in server.headers[1]
 

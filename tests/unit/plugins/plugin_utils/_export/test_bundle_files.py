@@ -9,8 +9,10 @@ import os
 import shutil
 import subprocess
 import tarfile
+from functools import partial
 
 import pytest
+from at_once import do_at_once
 from kills import kills_at_each_write
 from wheels import LABEL, build_wheel, sha256, tree_state
 
@@ -220,16 +222,7 @@ def test_of_two_that_write_a_bundle_at_once_each_is_whole(maker, dest):
     new = {name: file.sha256 for name, file in planned.items()}
     for _round in range(3):
         before = hash_existing_files(str(dest))
-        children = []
-        for _number in range(4):
-            children.append(os.fork())
-            if not children[-1]:
-                try:
-                    write_files(str(dest), planned, before)
-                except BaseException:
-                    os._exit(1)
-                os._exit(0)
-        assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+        do_at_once(*[partial(write_files, str(dest), planned, before)] * 4)
         assert hash_existing_files(str(dest)) == new
         assert os.listdir(dest.parent) == [dest.name]
 

@@ -14,7 +14,7 @@ import traceback
 import pytest
 from github_server import REPOSITORY, Api
 from packaging.specifiers import SpecifierSet
-from servers import running_proxy, running_server, tls_context
+from servers import running_proxy
 from urllib3.util import Retry
 from wheels import LABEL, build_wheel, sha256
 
@@ -54,22 +54,6 @@ def _no_backoff(monkeypatch):
 @pytest.fixture
 def cache(tmp_path):
     return tmp_path / "cache"
-
-
-@pytest.fixture
-def netrc(home):
-    def netrc(text):
-        (home / ".netrc").write_text(text)
-
-    return netrc
-
-
-@pytest.fixture
-def other_host(certificate):
-    """A server with TLS of which this machine thinks that it is another one than localhost."""
-    with running_server(tls_context(certificate)) as started:
-        started.url = f"https://127.0.0.1:{started.port}"
-        yield started
 
 
 @pytest.fixture

@@ -102,7 +102,8 @@ def copy(local_file: LocalFile, target: str, size: int | None) -> None:
 class Readable(t.Protocol):
     """What is read from its beginning to its end."""
 
-    def read(self, size: int = -1, /) -> bytes: ...
+    def read(self, size: int = -1, /) -> bytes:
+        """Some of it, and nothing at the end."""
 
 
 @contextlib.contextmanager

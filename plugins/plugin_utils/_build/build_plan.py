@@ -23,7 +23,7 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.b
 ANY_NODE, SLURM = "", "slurm"
 #: the builder where the nodes are known from a survey alone
 CONTROL_NODE = "localhost"
-_MAX_NODES = 5  # that a message names
+MAX_NODES = 5  # that a message names
 
 Plan = t.Mapping[str, t.Any]
 
@@ -165,7 +165,7 @@ def _choose_node(members: t.Sequence[_Member]) -> tuple[_Place | None, dict[str,
     for node, obstacle in obstacles.items():
         if obstacle:
             nodes_of.setdefault(obstacle, []).append(node)
-    lacking = "; ".join(f"{join_names(nodes, _MAX_NODES)}: {obstacle}" for obstacle, nodes in nodes_of.items())
+    lacking = "; ".join(f"{join_names(nodes, MAX_NODES)}: {obstacle}" for obstacle, nodes in nodes_of.items())
     able = [member for member in members if not obstacles[member.node]]
     if not able:
         return None, {

@@ -13,7 +13,11 @@ import typing as t
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.errors import TorchExtensionError
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._contract.names import join_names
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._upstream import builds as table
-from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.build_plan import Build, explain_unable
+from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.build_plan import (
+    MAX_NODES,
+    Build,
+    explain_unable,
+)
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._build.following import format_time
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._delivery.streaming import File
 from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.architectures import (
@@ -25,7 +29,6 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._sources.b
 FOUND, WHEELS, ARCHIVES, NONE = "found", "wheels", "archives", "none"
 _WORDS = {WHEELS: "brought as wheels", ARCHIVES: "brought as NVIDIA's archives"}
 _FIRST_CUDA_ON_INDEX = 13
-_MAX_NODES = 5  # that a message names
 
 Machine = t.Mapping[str, t.Any]
 
@@ -75,7 +78,7 @@ def choose_method(
     _check_machine(build, machine)
     if uses_cuda and not build.architectures:
         raise TorchExtensionError(
-            f"{build.name} {build.version} is compiled for GPUs, and none of {join_names(build.nodes, _MAX_NODES)} says which it has. Set"
+            f"{build.name} {build.version} is compiled for GPUs, and none of {join_names(build.nodes, MAX_NODES)} says which it has. Set"
             " torch_extension_build_archs, such as ['9.0'] for an H100 or H200."
         )
     facts, major = table.find_build(build.name), build.cuda.partition(".")[0]
@@ -110,18 +113,18 @@ def _check_machine(build: Build, machine: Machine) -> None:
     where = f"{build.name} {build.version} cannot be built on {build.builder}"
     if machine["machine"] != kind.machine:
         raise TorchExtensionError(
-            f"{where}: that is {machine['machine']}, and {join_names(build.nodes, _MAX_NODES)} want it for {kind.machine}. Name another machine in"
+            f"{where}: that is {machine['machine']}, and {join_names(build.nodes, MAX_NODES)} want it for {kind.machine}. Name another machine in"
             " torch_extension_builder."
         )
     if python["abi"] != kind.python:
         raise TorchExtensionError(
-            f"{where}: {python['executable']} there is Python {python['abi']}, wanted is {kind.python}, as {join_names(build.nodes, _MAX_NODES)} have it."
+            f"{where}: {python['executable']} there is Python {python['abi']}, wanted is {kind.python}, as {join_names(build.nodes, MAX_NODES)} have it."
             " Name another interpreter in torch_extension_build_python, or another machine in torch_extension_builder."
         )
     if build.libc and machine["libc"] and glibc_numbers(machine["libc"]) > glibc_numbers(build.libc):
         raise TorchExtensionError(
             f"{where}: its glibc is {machine['libc']}, and what is compiled with that does not load with glibc {build.libc}, which"
-            f" {join_names(build.nodes, _MAX_NODES)} have. Name a machine with an older one in torch_extension_builder."
+            f" {join_names(build.nodes, MAX_NODES)} have. Name a machine with an older one in torch_extension_builder."
         )
     unable = explain_unable(machine)
     if unable:

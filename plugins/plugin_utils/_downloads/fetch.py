@@ -35,8 +35,11 @@ from ansible_collections.airgap.torch_extensions.plugins.plugin_utils._lock.lock
 Plan = t.Mapping[str, t.Any]
 
 _AT_ONCE = 4  # downloads
-_SIZE = schema.integer(0, 1 << 50, "a number of bytes")
-_FILE = {"filename": schema.words(255), "sha256": schema.nullable(schema.words(64)), "size": schema.nullable(_SIZE)}
+_FILE = {
+    "filename": schema.words(255),
+    "sha256": schema.nullable(schema.words(64)),
+    "size": schema.nullable(schema.size),
+}
 _LOCKED = schema.record({**_FILE, "name": schema.words(255), "version": schema.words(255)})
 _WHEEL = schema.record(
     {"url": schema.words(4096), "filename": _FILE["filename"]},

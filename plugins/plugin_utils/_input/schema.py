@@ -165,4 +165,5 @@ boolean: Schema = _make(lambda value: isinstance(value, bool), "true or false")
 #: without control characters; where it leads is for the one to see who uses it
 path = form(rf"[^\x00-\x1f\x7f-\x9f]{{1,{MAX_PATH}}}", "a path")
 sha256 = form("[0-9a-fA-F]{64}", "64 hexadecimal digits")
+size = integer(0, 1 << 50, "a number of bytes")
 _key = words(300)

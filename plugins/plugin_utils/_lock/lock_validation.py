@@ -68,7 +68,7 @@ _VERSION = schema.matching(_is_version, "a version", 200, r"[0-9A-Za-z.+!_-]+")
 _WHEEL_NAME = schema.matching(_is_wheel_name, "the name of a wheel", 255)
 _REQUIREMENT = schema.matching(_is_requirement, "a requirement", 1000, "[ -~]+")
 _URL = schema.matching(_is_url, "a URL without credentials", 4096, r"[^\x00-\x20\x7f-\xa0]+")
-_SIZE = schema.integer(0, 1 << 50, "a number of bytes")
+_SHA256 = schema.form("[0-9a-f]{64}", "64 hexadecimal digits")  # as this collection writes them
 _TEXTS = schema.list_of(_TEXT, 10000)
 _TEXTS_BY_NAME = schema.mapping_of(schema.words(4096), 1000)
 _LIST = schema.list_of(schema.anything, 100000)
@@ -96,8 +96,8 @@ WHEEL_FIELDS: dict[str, schema.Schema] = {
     "filename": _WHEEL_NAME,
     "url": _URL,
     "source": _TEXT,
-    "size": _SIZE,
-    "sha256": schema.form("[0-9a-f]{64}", "64 hexadecimal digits"),
+    "size": schema.size,
+    "sha256": _SHA256,
     "ground": schema.nullable(_TEXT),
 }
 
@@ -106,7 +106,7 @@ WHEEL_FIELDS: dict[str, schema.Schema] = {
 BUILT = "built"
 _BUILT_FIELDS: dict[str, schema.Schema] = {
     "sdist": _TEXT,
-    "sdist_sha256": schema.form("[0-9a-f]{64}", "64 hexadecimal digits"),
+    "sdist_sha256": _SHA256,
     "torch": node_schema.TORCH_VERSION,
     "architectures": _TEXTS,
     "compilers": _TEXTS_BY_NAME,
@@ -118,8 +118,8 @@ REQUIREMENT_FIELDS: dict[str, schema.Schema] = {
     "name": _NAME,
     "version": _VERSION,
     "filename": _WHEEL_NAME,
-    "size": _SIZE,
-    "sha256": schema.form("[0-9a-f]{64}", "64 hexadecimal digits"),
+    "size": schema.size,
+    "sha256": _SHA256,
     "required_by": _TEXTS,
 }
 

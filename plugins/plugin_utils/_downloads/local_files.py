@@ -145,10 +145,12 @@ def _open_member(local_file: LocalFile) -> t.Iterator[tuple[archives.Tar, archiv
             " right one in the URL after the #, as tar --list shows it."
         )
     with archives.open_tar(local_file.path, archives.BUNDLE) as archive:
-        for member in archive:
-            if member.name == local_file.member:
-                yield archive, member
-                return
+        yield archive, _go_to(archive, local_file.member)
+
+
+def _go_to(archive: archives.Archive, name: str | None) -> archives.Member:
+    """The member of a name that is there. Of those behind it nothing is read, for a tar cannot be read backwards."""
+    return next(member for member in archive if member.name == name)
 
 
 class _Part(io.RawIOBase):

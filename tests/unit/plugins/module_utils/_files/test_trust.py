@@ -12,10 +12,13 @@ import pwd
 import re
 import shlex
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from other_users import OWNER, STRANGER, as_user, needs_root
 
+import ansible_collections
 from ansible_collections.airgap.torch_extensions.plugins.module_utils._files.trust import (
     find_stranger,
     make_own_folder,
@@ -135,6 +138,34 @@ def test_a_group_of_the_distribution_that_nobody_is_in_is_no_stranger(folder):
         os.chown(folder.parent, 0, group.gr_gid)
         folder.parent.chmod(0o2775)
         assert judged(folder).startswith(words) if words else judged(folder) == ""
+
+
+@needs_root
+def test_a_group_of_the_distribution_that_lists_a_member_is_a_stranger(folder, tmp_path):
+    primary = {user.pw_gid for user in pwd.getpwall()}
+    group = next(
+        group for group in grp.getgrall() if 0 < group.gr_gid < 100 and not group.gr_mem and group.gr_gid not in primary
+    )
+    others = [line for line in Path("/etc/group").read_text().splitlines() if not line.startswith(f"{group.gr_name}:")]
+    (tmp_path / "group").write_text("\n".join([*others, f"{group.gr_name}:x:{group.gr_gid}:daemon", ""]))
+    os.chown(folder.parent, 0, group.gr_gid)
+    folder.parent.chmod(0o2775)
+    assert judged(folder) == ""
+    with_member = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        'mount --bind "$0" /etc/group && exec "$@"',
+        str(tmp_path / "group"),
+    ]
+    assert f"may change {folder.parent} (owner root" in in_shell(folder, user=with_member)
+    code = f"from {trust.__module__} import find_stranger, trust; print(find_stranger({str(folder)!r}, trust()))"
+    environ = {**os.environ, "PYTHONPATH": str(Path(next(iter(ansible_collections.__path__))).parent)}
+    done = subprocess.run(
+        [*with_member, sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environ
+    )
+    assert done.stdout.startswith(f"group {group.gr_name} may write to {folder.parent}")
 
 
 def user_with_a_group_of_its_own():

@@ -178,6 +178,24 @@ def test_a_loader_that_somebody_made_up_takes_no_time(content, tmp_path):
     assert settings.cache == "/etc/ld.so.cache"
 
 
+def test_of_a_loader_with_more_folders_than_any_has_the_first_count(tmp_path):
+    (tmp_path / "ld.so").write_bytes(b"\0".join([b"", *(b"/opt/%d/lib/" % number for number in range(1000)), b""]))
+    folders = read_loader_settings(str(tmp_path / "ld.so"), "x86_64").folders
+    assert folders == tuple(f"/opt/{number}/lib" for number in range(32))
+
+
+def test_a_cache_of_the_loader_with_more_libraries_than_any_has_is_read_in_part(
+    process_of, program_with_cache, tmp_path
+):
+    found = build(tmp_path / "a/libcached.so.1")
+    for place, missing in [(0, []), (1 << 15, ["libcached.so.1"])]:
+        entries = [("libx.so", "/no/libx.so", 0)] * (1 << 15)
+        entries.insert(place, ("libcached.so.1", str(found), 0))
+        (tmp_path / "ld.so.cache").write_bytes(cache_of(entries))
+        process = process_of(tmp_path, torch=False, executable=program_with_cache(tmp_path / "ld.so.cache"))
+        assert process.load(Extension("/", ["libcached.so.1"], []))[1] == missing
+
+
 def test_a_loader_that_is_a_pipe_keeps_nobody_waiting(tmp_path):
     os.mkfifo(tmp_path / "ld.so")
     assert limited.run(lambda: read_loader_settings(str(tmp_path / "ld.so"), "x86_64"), patience=20).folders
